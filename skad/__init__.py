@@ -1,0 +1,61 @@
+"""Every kind of anomaly detector behind one scikit-learn contract.
+
+``skad.KNN`` is short for ``skad.neighbors.KNN``, and so for every detector. Nothing
+heavy is imported before it is used.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_FAMILIES = (
+    "density",
+    "ensemble",
+    "marginal",
+    "neighbors",
+    "one_class",
+    "subspace",
+)
+_TOOLS = ("inspection", "model_selection")
+
+
+def all_detectors():
+    """Return every public detector.
+
+    Returns
+    -------
+    detectors : list of (str, type)
+        Names and classes, sorted by name.
+
+    Examples
+    --------
+    >>> import skad
+    >>> dict(skad.all_detectors())["Mahalanobis"]
+    <class 'skad.density._mahalanobis.Mahalanobis'>
+    """
+    from skad.base import BaseDetector
+
+    found = {}
+    for family in _FAMILIES:
+        module = import_module(f"skad.{family}")
+        for name in module.__all__:
+            member = getattr(module, name)
+            if isinstance(member, type) and issubclass(member, BaseDetector):
+                found[name] = member
+    return sorted(found.items())
+
+
+def __getattr__(name):
+    if name in _FAMILIES + _TOOLS:
+        return import_module(f"skad.{name}")
+    if not name.startswith("_"):
+        for family in _FAMILIES:
+            module = import_module(f"skad.{family}")
+            if name in module.__all__:
+                return getattr(module, name)
+    raise AttributeError(f"module 'skad' has no attribute {name!r}")
+
+
+def __dir__():
+    detectors = [name for name, _ in all_detectors()]
+    return sorted([*globals(), *_FAMILIES, *_TOOLS, *detectors])

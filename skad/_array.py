@@ -1,0 +1,115 @@
+"""Where arrays live: NumPy or torch, which device, and blocks of bounded size.
+
+NumPy is the default and needs no torch; torch is imported only for tensors that the
+user passes or for a device that the user asks for.
+"""
+
+import sys
+
+import numpy as np
+
+from skad._sklearn import torch_namespace
+
+# Temporaries of one block, in elements: 8 MB of float64, which stays near the cache.
+_BLOCK_ELEMENTS = 2**20
+
+# Products of rows by rows by features from which a GPU repays the trip (about a second
+# of one CPU core), and below which `device="auto"` does not even import torch.
+_GPU_WORK = 10**10
+
+
+def is_torch(array):
+    """Tell whether `array` is a torch tensor, without importing torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(array, torch.Tensor)
+
+
+def namespace(array):
+    """Return the array API namespace of `array`: NumPy's or torch's."""
+    return torch_namespace() if is_torch(array) else np
+
+
+def to_numpy(array):
+    """Return `array` as a NumPy array on the host."""
+    return array.detach().cpu().numpy() if is_torch(array) else np.asarray(array)
+
+
+def like(array, reference, dtype=None):
+    """Return `array` in the library, on the device and with the dtype of `reference`.
+
+    `dtype="keep"` leaves the dtype alone (indices).
+    """
+    if is_torch(reference):
+        import torch
+
+        dtype = None if dtype == "keep" else reference.dtype
+        return torch.as_tensor(array, dtype=dtype, device=reference.device)
+    dtype = None if dtype == "keep" else reference.dtype
+    return np.asarray(to_numpy(array), dtype=dtype)
+
+
+def on_device(array, device):
+    """Return `array` as it is for `device="cpu"`, else as a tensor on `device`."""
+    if is_torch(array):
+        return array.to(device)
+    if str(device) == "cpu":
+        return array
+    import torch
+
+    dtype = torch.float32 if str(device).startswith("mps") else None
+    return torch.as_tensor(array, dtype=dtype, device=device)
+
+
+def to_double(array):
+    """Return `array` in float64, on its own device where that has float64."""
+    if not is_torch(array):
+        return array.astype(np.float64, copy=False)
+    return (array.cpu() if array.device.type == "mps" else array).double()
+
+
+def resolve_device(device, X, work):
+    """Return the name of the device that computes on `X`.
+
+    Parameters
+    ----------
+    device : str
+        "auto" is a tensor's own device; for NumPy input the first CUDA device where
+        there is one and `work` repays the trip, else "cpu". Any other value is
+        torch's name of a device.
+    X : array or tensor
+        The training data.
+    work : float
+        Multiplications that the fit needs.
+    """
+    if device == "auto":
+        if is_torch(X):
+            return str(X.device)
+        if work < _GPU_WORK:
+            return "cpu"
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu":
+        return "cpu"
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"device={device!r} cannot be used here: {str(error).splitlines()[0]}. "
+            "Pass 'auto', 'cpu' or a device that torch sees."
+        ) from error
+    return device
+
+
+def blocks(n_rows, row_elements=1, block_elements=_BLOCK_ELEMENTS):
+    """Yield slices over `n_rows` so that a block holds about `block_elements`."""
+    step = max(1, block_elements // max(1, row_elements))
+    for start in range(0, n_rows, step):
+        yield slice(start, min(start + step, n_rows))
+
+
+def n_blocks(n_rows, row_elements=1, block_elements=_BLOCK_ELEMENTS):
+    """Return how many slices `blocks` yields."""
+    return -(-n_rows // max(1, block_elements // max(1, row_elements)))

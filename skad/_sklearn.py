@@ -1,0 +1,30 @@
+"""The one place that imports what scikit-learn keeps private or has only since 1.9."""
+
+from sklearn.base import _fit_context
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import validate_data
+
+try:
+    from sklearn.callback import CallbackSupportMixin
+except ImportError:  # scikit-learn 1.8
+
+    class CallbackSupportMixin:
+        """Stands in for the callback support of scikit-learn 1.9."""
+
+
+__all__ = [
+    "CallbackSupportMixin",
+    "HasMethods",
+    "Interval",
+    "StrOptions",
+    "_fit_context",
+    "torch_namespace",
+    "validate_data",
+]
+
+
+def torch_namespace():
+    """Return torch behind the array API standard's names (imports torch)."""
+    import sklearn.externals.array_api_compat.torch as namespace
+
+    return namespace

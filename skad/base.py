@@ -1,0 +1,362 @@
+"""The contract: what every detector does the same way, written once.
+
+A method states its mathematics in `_fit` and in one of two ways to score, both with
+higher = more anomalous: `_map` alone where the score is the sum of the map (then
+`_map_sums_to_score` is true), or `_anomaly` with a `_map` that the method's docstring
+relates to it. Validation, sign, threshold, blocks, devices and outputs live here.
+"""
+
+from abc import ABCMeta, abstractmethod
+from numbers import Real
+
+import numpy as np
+from sklearn.base import (
+    BaseEstimator,
+    OneToOneFeatureMixin,
+    OutlierMixin,
+    TransformerMixin,
+)
+from sklearn.utils.validation import check_is_fitted
+
+from skad._array import (
+    blocks,
+    is_torch,
+    like,
+    n_blocks,
+    namespace,
+    on_device,
+    resolve_device,
+    to_numpy,
+)
+from skad._sklearn import CallbackSupportMixin, Interval, _fit_context
+from skad._validation import check_table
+
+CONTAMINATION = [Interval(Real, 0, 0.5, closed="right")]
+
+
+class BaseDetector(
+    CallbackSupportMixin,
+    OneToOneFeatureMixin,
+    TransformerMixin,
+    OutlierMixin,
+    BaseEstimator,
+    metaclass=ABCMeta,
+):
+    """Base of every detector; see the module's docstring for what a method writes.
+
+    Fitted state, public or private, ends in an underscore: a second `fit` drops all of
+    it before it learns, and a `fit` that fails puts all of it back.
+    """
+
+    _map_sums_to_score = False
+
+    # ------------------------------------------------------------- what a method writes
+
+    @abstractmethod
+    def _fit(self, X, y):
+        """Learn normality; may return the training rows' anomaly, of shape (n,)."""
+
+    def _anomaly(self, X):
+        """Return how anomalous each row of a block is, of shape (b,)."""
+        return namespace(X).sum(self._map(X), axis=1)
+
+    @abstractmethod
+    def _map(self, X):
+        """Return how anomalous each element of a block is, of shape (b, d)."""
+
+    def _validate(self, X, *, reset):
+        """Return `X` as a checked array or tensor; `reset` when fitting."""
+        return check_table(self, X, reset=reset)
+
+    def _check_parameters(self, X):
+        """Raise ValueError for parameters that do not fit the training data."""
+
+    def _row_elements(self):
+        """Return how many temporary elements one row needs while it is scored."""
+        return self.n_features_in_
+
+    def _fit_work(self, X):
+        """Return the multiplications that `fit` needs, for `device="auto"`."""
+        return X.shape[0] * X.shape[1]
+
+    def _fit_offset(self, X, anomaly):
+        """Return the threshold: the `contamination` quantile of training scores."""
+        if anomaly is None:
+            anomaly = self._in_blocks(self._anomaly, X, progress="score")
+        return float(np.quantile(-to_numpy(anomaly), self.contamination))
+
+    # -------------------------------------------------------------------- the contract
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Learn what is normal.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            Training data, at least two rows.
+        y : array-like of shape (n_samples,), default=None
+            Labels for the methods that use them: 1 normal, -1 a known anomaly,
+            0 unlabelled. The others ignore it.
+
+        Returns
+        -------
+        self : object
+            The fitted detector.
+        """
+        return self._learn(X, y, forget=True)
+
+    def score_samples(self, X):
+        """Return how normal each sample is: higher is more normal.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            The samples.
+
+        Returns
+        -------
+        scores : ndarray or tensor of shape (n_samples,), float64
+            The scores, in the library and on the device of `X`.
+        """
+        check_is_fitted(self)
+        X = self._validate(X, reset=False)
+        return -self._in_blocks(self._anomaly, X)
+
+    def decision_function(self, X):
+        """Return `score_samples(X) - offset_`: below 0 is an anomaly.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            The samples.
+
+        Returns
+        -------
+        scores : ndarray or tensor of shape (n_samples,), float64
+            The shifted scores.
+        """
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X):
+        """Return 1 for normal samples and -1 for anomalies.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            The samples.
+
+        Returns
+        -------
+        labels : ndarray or tensor of shape (n_samples,), int64
+            The labels.
+        """
+        scores = self.decision_function(X)
+        xp = namespace(scores)
+        return xp.astype(scores >= 0, xp.int64) * 2 - 1
+
+    def fit_predict(self, X, y=None):
+        """Fit to `X` and return its labels, as `fit(X, y).predict(X)`.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            Training data.
+        y : array-like of shape (n_samples,), default=None
+            Passed to `fit`.
+
+        Returns
+        -------
+        labels : ndarray or tensor of shape (n_samples,), int64
+            1 for normal samples and -1 for anomalies.
+        """
+        return self.fit(X, y).predict(X)
+
+    def transform(self, X):
+        """Return the anomaly map: how anomalous each element of each sample is.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            The samples.
+
+        Returns
+        -------
+        maps : ndarray, tensor or frame of shape (n_samples, n_features)
+            Higher is more anomalous, in the dtype of `X`. The class says how the map
+            relates to the score.
+        """
+        check_is_fitted(self)
+        X = self._validate(X, reset=False)
+        return self._in_blocks(self._map, X, dtype=X.dtype)
+
+    # ------------------------------------------------------------------------ machinery
+
+    def _learn(self, X, y, forget):
+        """Fit all or nothing: an error leaves the estimator as it was."""
+        before = self._fitted_state()
+        if forget:
+            self._replace_fitted_state({})
+        try:
+            # the first call of partial_fit knows nothing either
+            X = self._validate(X, reset=not hasattr(self, "n_features_in_"))
+            self._check_parameters(X)
+            self._begin_callbacks(X, y)
+            if "device" in self._parameter_constraints:
+                self.device_ = resolve_device(self.device, X, self._fit_work(X))
+                anomaly = self._fit(on_device(X, self.device_), y)
+            else:
+                anomaly = self._fit(X, y)
+            self.offset_ = self._fit_offset(X, anomaly)
+            self._end_callbacks(X, y)
+        except BaseException:
+            self._replace_fitted_state(before)
+            raise
+        return self
+
+    def _fitted_state(self):
+        return {name: value for name, value in vars(self).items() if name[-1] == "_"}
+
+    def _replace_fitted_state(self, state):
+        for name in self._fitted_state():
+            delattr(self, name)
+        vars(self).update(state)
+
+    def _in_blocks(self, function, X, dtype=None, progress=None):
+        """Apply `function` to blocks of rows; the result lives where `X` lives."""
+        xp = namespace(X)
+        if dtype is None:
+            on_mps = is_torch(X) and X.device.type == "mps"
+            dtype = xp.float32 if on_mps else xp.float64
+        row_elements = self._row_elements()
+        slices = blocks(X.shape[0], row_elements)
+        if progress is not None:
+            slices = self._steps(slices, progress, n_blocks(X.shape[0], row_elements))
+        device = self._scoring_device(X)
+        result = None
+        for rows in slices:
+            block = X[rows] if device is None else on_device(X[rows], device)
+            part = xp.astype(like(function(block), X, dtype="keep"), dtype)
+            if result is None:
+                shape = (X.shape[0], *part.shape[1:])
+                result = (X.new_empty if is_torch(X) else np.empty)(shape, dtype=dtype)
+            result[rows] = part
+        if not xp.all(xp.isfinite(result)):
+            raise FloatingPointError(
+                f"{type(self).__name__} overflowed: the scores of these rows are not "
+                "finite. Scale the features (StandardScaler) or pass float64."
+            )
+        return result
+
+    def _scoring_device(self, X):
+        """Return the device that scores `X`; None where the method runs anywhere."""
+        if "device" not in self._parameter_constraints:
+            return None
+        return X.device if is_torch(X) and self.device == "auto" else self.device_
+
+    # ------------------------------------------------- scikit-learn 1.9's fit callbacks
+
+    def _begin_callbacks(self, X, y):
+        if hasattr(self, "_init_callback_context"):
+            self._init_callback_context(max_subtasks=None).call_on_fit_task_begin(
+                estimator=self, X=X, y=y
+            )
+
+    def _end_callbacks(self, X, y):
+        context = getattr(self, "_callback_fit_ctx", None)
+        if context is not None:
+            context.call_on_fit_task_end(estimator=self, X=X, y=y)
+
+    def _steps(self, iterable, name, total):
+        """Pass `iterable` through, one callback task per item, until one says stop."""
+        root = getattr(self, "_callback_fit_ctx", None)
+        if root is None:
+            yield from iterable
+            return
+        phase = root.subcontext(task_name=name, max_subtasks=total)
+        phase.call_on_fit_task_begin(estimator=self)
+        for item in iterable:
+            step = phase.subcontext(task_name=f"{name} step")
+            step.call_on_fit_task_begin(estimator=self)
+            yield item
+            if step.call_on_fit_task_end(estimator=self):
+                break
+        phase.call_on_fit_task_end(estimator=self)
+
+    # ----------------------------------------------------------------------- the state
+
+    def __getstate__(self):
+        """Keep tensors on the host, so that a machine without the GPU can load them."""
+        state = super().__getstate__()
+        return {
+            name: value.cpu() if is_torch(value) else value
+            for name, value in state.items()
+        }
+
+    def __setstate__(self, state):
+        """Score on the host where the GPU of the fit is missing."""
+        if state.get("device_", "cpu") != "cpu":
+            import torch
+
+            if not torch.cuda.is_available():
+                state = {**state, "device_": "cpu"}
+        super().__setstate__(state)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+class IncrementalMixin:
+    """Adds `partial_fit` to a detector whose `_fit` adds `X` to what is known.
+
+    The threshold is the quantile over all training rows after `fit`. A stream cannot
+    be kept, so after `partial_fit` it is the quantile over at most `_SAMPLE_ROWS` rows
+    spread evenly over everything seen (every row, then every second, every fourth...).
+    """
+
+    _SAMPLE_ROWS = 4096
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None):
+        """Add rows to what is known as normal.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            More training data, at least one row.
+        y : array-like of shape (n_samples,), default=None
+            Ignored.
+
+        Returns
+        -------
+        self : object
+            The fitted detector.
+        """
+        return self._learn(X, y, forget=False)
+
+    def _fit_offset(self, X, anomaly):
+        n_before = self.n_samples_seen_ - X.shape[0]
+        stride, rows = getattr(self, "_sample_", (1, to_numpy(X[:0])))
+        while len(rows) + len(X[-n_before % stride :: stride]) > self._SAMPLE_ROWS:
+            stride, rows = 2 * stride, rows[::2]
+        fresh = to_numpy(X[-n_before % stride :: stride])
+        rows = np.concatenate([rows, fresh])  # copies, so X is not kept alive
+        self._sample_ = (stride, rows)
+        if n_before:
+            X, anomaly = like(rows, X), None
+        return super()._fit_offset(X, anomaly)
+
+    def _merge_sample(self, other):
+        """Take the other's sample of rows in, and set the threshold anew."""
+        (stride, rows), (other_stride, other_rows) = self._sample_, other._sample_
+        # thin both to one stride, a power of two, so that every row counts the same
+        while stride < other_stride:
+            stride, rows = 2 * stride, rows[::2]
+        other_rows = other_rows[:: stride // other_stride]
+        rows = np.concatenate([rows, other_rows])
+        while len(rows) > self._SAMPLE_ROWS:
+            stride, rows = 2 * stride, rows[::2]
+        self._sample_ = (stride, rows)
+        self.offset_ = BaseDetector._fit_offset(self, rows, None)

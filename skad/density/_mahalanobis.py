@@ -1,0 +1,311 @@
+"""Mahalanobis distance to the training data's mean."""
+
+from copy import deepcopy
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.covariance import MinCovDet, ledoit_wolf
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted, check_random_state
+
+from skad._array import blocks, like, namespace, to_double, to_numpy
+from skad._sklearn import Interval, StrOptions
+from skad.base import CONTAMINATION, BaseDetector, IncrementalMixin
+
+
+def mean_row(X):
+    """Return the mean (d,) of `X`, in float64."""
+    xp = namespace(X)
+    total = sum(xp.sum(to_double(X[rows]), axis=0) for rows in blocks(*X.shape))
+    return total / X.shape[0]
+
+
+def moments(X):
+    """Return the number of rows, mean (d,) and scatter (d, d) of `X`, in float64."""
+    mean = mean_row(X)
+    scatter = 0
+    for rows in blocks(*X.shape):
+        centred = to_double(X[rows]) - mean  # (b, d)
+        scatter = scatter + centred.T @ centred
+    return X.shape[0], mean, scatter
+
+
+def merge_moments(first, second):
+    """Return the moments of the union of two sets of rows (Chan et al. 1979)."""
+    (n, mean, scatter), (m, other_mean, other_scatter) = first, second
+    shift = other_mean - mean
+    outer = shift[:, None] * shift[None, :]
+    return (
+        n + m,
+        mean + shift * (m / (n + m)),
+        scatter + other_scatter + outer * (n * m / (n + m)),
+    )
+
+
+def whitening_matrix(covariance, tol):
+    r"""Return :math:`W = P^{-1/2} V^{-1/2}`, so that :math:`W^T W = \Sigma^{-1}`.
+
+    `V` is the diagonal of the covariance and `P` its correlation. Eigenvalues of `P`
+    below `tol` times the largest count as directions without variance and are left
+    out, as in the pseudo-inverse.
+    """
+    xp = namespace(covariance)
+    variance = xp.linalg.diagonal(covariance)
+    varies = variance > 0
+    scale = xp.where(varies, xp.sqrt(xp.where(varies, variance, 1.0)), np.inf)
+    values, vectors = xp.linalg.eigh(covariance / scale[:, None] / scale[None, :])
+    keep = values > tol * xp.max(values)
+    root = xp.where(keep, 1 / xp.sqrt(xp.where(keep, values, 1.0)), 0.0)
+    return (vectors * root) @ vectors.T / scale[None, :]
+
+
+def shrink_oas(covariance, n_samples):
+    """Return the oracle approximating shrinkage of `covariance`."""
+    xp = namespace(covariance)
+    d = covariance.shape[0]
+    mean_variance = xp.sum(xp.linalg.diagonal(covariance)) / d
+    mean_square = xp.mean(covariance**2)
+    above = (n_samples + 1) * (mean_square - mean_variance**2 / d)
+    weight = (mean_square + mean_variance**2) / above if above > 0 else 1.0
+    weight = min(float(weight), 1.0)
+    identity = like(np.eye(d), covariance)
+    return (1 - weight) * covariance + weight * mean_variance * identity
+
+
+def low_rank_whitening(X, mean, rank):
+    r"""Return `scale`, `directions` and `shrinkage` of a factor model of `X`.
+
+    The covariance is :math:`\Sigma = F F^T + \Psi` with `rank` factors from the
+    singular value decomposition of the standardised rows and `Psi` the variance they
+    leave in each feature. With :math:`\Psi^{-1/2} F = Q \, diag(g) \, R^T`, Woodbury's
+    identity gives :math:`\Sigma^{-1} = \Psi^{-1/2} (I - Q \, diag(g^2 / (1 + g^2)) \,
+    Q^T) \Psi^{-1/2}`; no d x d matrix is formed.
+    """
+    xp = namespace(X)
+    centred = to_double(X) - mean  # (n, d)
+    deviation = xp.sqrt(xp.mean(centred**2, axis=0))
+    deviation = xp.where(deviation > 0, deviation, np.inf)
+    standard = centred / deviation
+    _, values, vectors = xp.linalg.svd(standard, full_matrices=False)
+    factors = vectors[:rank].T * values[:rank] / X.shape[0] ** 0.5  # (d, rank)
+    left = xp.mean(
+        (standard - standard @ vectors[:rank].T @ vectors[:rank]) ** 2, axis=0
+    )
+    # a feature that the factors explain whole would get infinite weight
+    noise = xp.where(left > 1e-6, left, 1e-6)
+    directions, strength, _ = xp.linalg.svd(
+        factors / xp.sqrt(noise)[:, None], full_matrices=False
+    )
+    return (
+        deviation * xp.sqrt(noise),
+        directions,
+        1 - 1 / xp.sqrt(1 + strength**2),
+    )
+
+
+class Mahalanobis(IncrementalMixin, BaseDetector):
+    r"""Rows far from the mean, measured in the training data's own covariance.
+
+    Normal rows are one Gaussian cloud with mean :math:`\mu` and covariance
+    :math:`\Sigma`. The anomaly is the squared Mahalanobis distance
+
+    .. math:: a(x) = (x - \mu)^T \Sigma^{-1} (x - \mu) = \sum_i w_i(x)^2,
+        \qquad w = P^{-1/2} V^{-1/2} (x - \mu),
+
+    where :math:`V` is the diagonal of :math:`\Sigma` and :math:`P` its correlation
+    matrix. ``score_samples`` is :math:`-a`, and the map is :math:`w_i^2`, the partition
+    of Garthwaite and Koch [2]_: never negative, independent of the features' units, and
+    its sum is the squared distance.
+
+    Read more in the :ref:`User Guide <density>`.
+
+    Parameters
+    ----------
+    covariance : {"empirical", "ledoit_wolf", "oas", "mcd", "low_rank"}, \
+            default="empirical"
+        The estimate of :math:`\Sigma`: maximum likelihood; shrunk to a multiple of the
+        identity by Ledoit and Wolf's or the oracle approximating formula, for few rows;
+        the robust minimum covariance determinant, for training data with anomalies in
+        it; `rank` factors plus a diagonal, for more features than rows (no
+        ``d x d`` matrix is formed).
+    rank : int, default=10
+        Number of factors of ``covariance="low_rank"``, less than rows and features.
+    support_fraction : float or None, default=None
+        Share of rows that ``covariance="mcd"`` trusts; None is
+        ``(n_samples + n_features + 1) / 2`` rows.
+    tol : float, default=1e-12
+        Eigenvalues of the correlation matrix below `tol` times the largest are
+        directions without variance and are left out.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+    random_state : int, RandomState instance or None, default=None
+        Draws the subsets of ``covariance="mcd"``. Pass an int for reproducible results.
+
+    Attributes
+    ----------
+    location_ : ndarray of shape (n_features,)
+        The mean :math:`\mu`, in float64.
+    covariance_ : ndarray of shape (n_features, n_features)
+        :math:`\Sigma`, in float64; not for ``covariance="low_rank"``.
+    scatter_ : ndarray of shape (n_features, n_features)
+        Sum of the outer products of the centred rows: with `location_` and
+        `n_samples_seen_` the statistics that `merge` adds up. For "empirical" and "oas".
+    n_samples_seen_ : int
+        Training rows.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    GMM : Several Gaussian clouds.
+    skad.subspace.PCAReconstruction : Distance to the directions of large variance.
+
+    Notes
+    -----
+    `fit` costs O(n d^2 + d^3), scoring O(d^2) a row. Statistics are gathered in double
+    precision whatever the dtype of `X`. The score does not change when features are
+    scaled or shifted. Tensors are fitted and scored on their own device, except that
+    "ledoit_wolf" and "mcd" are scikit-learn's estimates, fitted on the host.
+
+    References
+    ----------
+    .. [1] P. C. Mahalanobis, "On the generalised distance in statistics", Proceedings
+       of the National Institute of Sciences of India, 1936.
+    .. [2] P. H. Garthwaite and I. Koch, "Evaluating the contributions of individual
+       variables to a quadratic form", Australian & New Zealand Journal of Statistics,
+       2016, equation (4) (the corr-max transformation).
+    .. [3] O. Ledoit and M. Wolf, "A well-conditioned estimator for large-dimensional
+       covariance matrices", Journal of Multivariate Analysis, 2004.
+    .. [4] Y. Chen et al., "Shrinkage algorithms for MMSE covariance estimation", IEEE
+       Transactions on Signal Processing, 2010, equation (23).
+    .. [5] P. J. Rousseeuw and K. van Driessen, "A fast algorithm for the minimum
+       covariance determinant estimator", Technometrics, 1999.
+
+    Examples
+    --------
+    >>> from skad.density import Mahalanobis
+    >>> X = [[0.0, 0.0], [1.0, 1.1], [2.0, 1.9], [3.0, 3.0], [1.0, 3.0]]
+    >>> detector = Mahalanobis(contamination=0.2).fit(X)
+    >>> detector.predict(X)
+    array([ 1,  1,  1,  1, -1])
+    >>> detector.transform([[1.0, 3.0]]).round(2)
+    array([[1.3 , 2.67]])
+    """
+
+    _map_sums_to_score = True
+    _parameter_constraints = {
+        "covariance": [
+            StrOptions({"empirical", "ledoit_wolf", "oas", "mcd", "low_rank"})
+        ],
+        "rank": [Interval(Integral, 1, None, closed="left")],
+        "support_fraction": [Interval(Real, 0, 1, closed="right"), None],
+        "tol": [Interval(Real, 0, 1, closed="left")],
+        "contamination": CONTAMINATION,
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        covariance="empirical",
+        *,
+        rank=10,
+        support_fraction=None,
+        tol=1e-12,
+        contamination=0.1,
+        random_state=None,
+    ):
+        self.covariance = covariance
+        self.rank = rank
+        self.support_fraction = support_fraction
+        self.tol = tol
+        self.contamination = contamination
+        self.random_state = random_state
+
+    def _is_mergeable(self):
+        return self.covariance in ("empirical", "oas")
+
+    @available_if(_is_mergeable)
+    def partial_fit(self, X, y=None):  # noqa: D102 (the mixin's docstring)
+        return super().partial_fit(X, y)
+
+    @available_if(_is_mergeable)
+    def merge(self, other):
+        """Return a detector fitted on this one's and another's training rows.
+
+        Parameters
+        ----------
+        other : Mahalanobis
+            Fitted with the same parameters on other rows with the same features.
+
+        Returns
+        -------
+        merged : Mahalanobis
+            As if fitted on all the rows; its threshold comes from an even sample of
+            them, as after `partial_fit`.
+        """
+        check_is_fitted(self)
+        check_is_fitted(other)
+        if self.n_features_in_ != other.n_features_in_:
+            raise ValueError(
+                f"other has {other.n_features_in_} features, this Mahalanobis has "
+                f"{self.n_features_in_}; only equal numbers can be merged."
+            )
+        merged = deepcopy(self)
+        merged._set_moments(merge_moments(self._moments(), other._moments()))
+        merged._merge_sample(other)
+        return merged
+
+    def _check_parameters(self, X):
+        if self.covariance == "low_rank" and self.rank >= min(X.shape):
+            raise ValueError(
+                f"rank={self.rank} must be less than the number of rows and of features "
+                f"(X has shape {tuple(X.shape)})."
+            )
+
+    def _fit(self, X, y):
+        if self.covariance == "low_rank":
+            self.n_samples_seen_, self.location_ = X.shape[0], mean_row(X)
+            self._low_rank_ = low_rank_whitening(X, self.location_, self.rank)
+        elif self._is_mergeable():
+            fresh = moments(X)
+            known = hasattr(self, "n_samples_seen_")
+            self._set_moments(merge_moments(self._moments(), fresh) if known else fresh)
+        else:
+            rows = to_double(to_numpy(X))
+            self.n_samples_seen_ = X.shape[0]
+            if self.covariance == "mcd":
+                estimate = MinCovDet(
+                    support_fraction=self.support_fraction,
+                    random_state=check_random_state(self.random_state),
+                ).fit(rows)
+                self.location_, covariance = estimate.location_, estimate.covariance_
+            else:
+                self.location_, covariance = rows.mean(axis=0), ledoit_wolf(rows)[0]
+            self._set_covariance(covariance)
+
+    def _moments(self):
+        return self.n_samples_seen_, self.location_, self.scatter_
+
+    def _set_moments(self, moments):
+        self.n_samples_seen_, self.location_, self.scatter_ = moments
+        covariance = self.scatter_ / self.n_samples_seen_
+        if self.covariance == "oas":
+            covariance = shrink_oas(covariance, self.n_samples_seen_)
+        self._set_covariance(covariance)
+
+    def _set_covariance(self, covariance):
+        self.covariance_ = covariance
+        self._whitening_ = whitening_matrix(covariance, self.tol)
+
+    def _map(self, X):
+        centred = X - like(self.location_, X)
+        if self.covariance == "low_rank":
+            scale, directions, shrinkage = (like(part, X) for part in self._low_rank_)
+            standard = centred / scale
+            along = standard @ directions  # (b, rank)
+            return (standard - (along * shrinkage) @ directions.T) ** 2
+        return (centred @ like(self._whitening_, X).T) ** 2

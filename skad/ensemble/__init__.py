@@ -1,0 +1,3 @@
+"""Detectors that average many weak views of the rows."""
+
+__all__ = []

@@ -1,0 +1,3 @@
+"""Detectors that look at one feature at a time."""
+
+__all__ = []

@@ -1,0 +1,3 @@
+"""Detectors that compare a row with its nearest training rows."""
+
+__all__ = []

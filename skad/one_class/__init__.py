@@ -1,0 +1,3 @@
+"""Detectors that draw a boundary around the normal rows."""
+
+__all__ = []

@@ -1,0 +1,3 @@
+"""Detectors that measure what a low-dimensional subspace leaves out."""
+
+__all__ = []

@@ -1,0 +1,44 @@
+"""The detectors that the common tests hold to their contracts.
+
+`all_detectors` finds them; a class is built with its defaults unless it has a row here.
+`VARIANTS` adds parameter settings that take another path through a method.
+"""
+
+import skad
+
+# Constructor arguments that make a class cheap or possible to build, by class name.
+CHEAP = {}
+
+# Further settings of a class, by class name.
+VARIANTS = {
+    "Mahalanobis": [
+        {"covariance": "ledoit_wolf"},
+        {"covariance": "oas"},
+        {"covariance": "mcd", "random_state": 0},
+    ],
+}
+
+# check_estimator's expected failures by class name: {check: reason}. Only what cannot
+# hold by the nature of a method belongs here.
+EXPECTED_FAILURES = {}
+
+
+def default_instances():
+    """Return one instance of every public detector."""
+    return [detector(**CHEAP.get(name, {})) for name, detector in skad.all_detectors()]
+
+
+def instances():
+    """Return every public detector in every setting that the common tests cover."""
+    found = default_instances()
+    for name, detector in skad.all_detectors():
+        for setting in VARIANTS.get(name, []):
+            found.append(detector(**{**CHEAP.get(name, {}), **setting}))
+    return found
+
+
+def identify(detector):
+    """Return a test id: the class and the parameters that differ from its defaults."""
+    import re
+
+    return re.sub(r"\s+", "", repr(detector))

@@ -1,0 +1,57 @@
+"""scikit-learn's own estimator checks, all of them, on every detector."""
+
+import warnings
+
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import SkipTestWarning
+from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import check_estimator
+
+from tests._instances import EXPECTED_FAILURES, identify, instances
+
+# What check_estimator never yields but scikit-learn runs on its own estimators.
+NEVER_YIELDED = [
+    estimator_checks.check_dataframe_column_names_consistency,
+    estimator_checks.check_estimators_data_not_an_array,
+    estimator_checks.check_get_feature_names_out_error,
+    estimator_checks.check_global_output_transform_pandas,
+    estimator_checks.check_global_set_output_transform_polars,
+    estimator_checks.check_inplace_ensure_writeable,
+    estimator_checks.check_param_validation,
+    estimator_checks.check_set_output_transform,
+    estimator_checks.check_set_output_transform_pandas,
+    estimator_checks.check_set_output_transform_polars,
+    estimator_checks.check_transformer_get_feature_names_out,
+    estimator_checks.check_transformer_get_feature_names_out_pandas,
+]
+
+
+@pytest.mark.parametrize("detector", instances(), ids=identify)
+def test_check_estimator(detector):
+    expected = EXPECTED_FAILURES.get(type(detector).__name__, {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SkipTestWarning)
+        results = check_estimator(
+            detector, expected_failed_checks=expected, on_skip=None, on_fail=None
+        )
+    failed = [
+        (row["check_name"], repr(row["exception"]))
+        for row in results
+        if row["status"] in ("failed", "skipped")
+    ]
+    assert not failed
+    assert len(results) > 40
+
+
+@pytest.mark.parametrize("check", NEVER_YIELDED, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("detector", instances(), ids=identify)
+def test_checks_never_yielded(detector, check):
+    name = type(detector).__name__
+    if check is estimator_checks.check_estimators_data_not_an_array:
+        import numpy as np
+
+        X = np.random.default_rng(0).normal(size=(20, 3))
+        check(name, clone(detector), X, np.ones(20, dtype=int), obj_type="NotAnArray")
+        return
+    check(name, clone(detector))
