@@ -265,12 +265,19 @@ class BaseDetector(
     def _end_callbacks(self, X, y):
         context = getattr(self, "_callback_fit_ctx", None)
         if context is not None:
-            context.call_on_fit_task_end(estimator=self, X=X, y=y)
+            # empty: by now the detector itself is the fitted one that callbacks score
+            context.call_on_fit_task_end(
+                estimator=self, X=X, y=y, reconstruction_attributes={}
+            )
 
-    def _steps(self, iterable, name, total):
-        """Pass `iterable` through, one callback task per item, until one says stop."""
+    def _steps(self, iterable, name, total, may_stop=False):
+        """Pass `iterable` through, one callback task per item.
+
+        A callback's wish to stop counts only with `may_stop`, where the items left out
+        make the model coarser but not wrong.
+        """
         root = getattr(self, "_callback_fit_ctx", None)
-        if root is None:
+        if root is None or not hasattr(self, "_skl_callbacks"):
             yield from iterable
             return
         phase = root.subcontext(task_name=name, max_subtasks=total)
@@ -278,8 +285,14 @@ class BaseDetector(
         for item in iterable:
             step = phase.subcontext(task_name=f"{name} step")
             step.call_on_fit_task_begin(estimator=self)
-            yield item
-            if step.call_on_fit_task_end(estimator=self):
+            try:
+                yield item
+            except GeneratorExit:  # the loop was left before its last item
+                if getattr(self, "_callback_fit_ctx", None) is root:  # not by an error
+                    step.call_on_fit_task_end(estimator=self)
+                    phase.call_on_fit_task_end(estimator=self)
+                raise
+            if step.call_on_fit_task_end(estimator=self) and may_stop:
                 break
         phase.call_on_fit_task_end(estimator=self)
 
