@@ -1,0 +1,54 @@
+# Every target runs in .venv, which is made from pyproject.toml and constraints.txt.
+
+PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
+JOBS ?= 2
+
+VENV := .venv
+STAMP := $(VENV)/.installed
+RUN := $(VENV)/bin/python
+
+.PHONY: help demo test lint format bench clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
+
+demo: $(STAMP) ## detect anomalies in real data and write skad-report/index.html
+	$(RUN) -m skad demo
+
+test: $(STAMP) ## run the tests and the documentation's examples, print the coverage
+	$(RUN) -m pytest --numprocesses $(JOBS) --cov --cov-report term
+
+lint: $(STAMP) ## check the style of the code
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+format: $(STAMP) ## mend the style of the code
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+bench: $(STAMP) ## measure against other libraries (see benchmarks/)
+	$(RUN) benchmarks/bench_tables.py
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) skad-report .coverage .pytest_cache .ruff_cache .hypothesis
+
+# The first interpreter of $(PYTHON) that is new enough and can make environments.
+$(STAMP): pyproject.toml constraints.txt
+	@for python in $(PYTHON); do \
+	    if "$$python" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' \
+	        2> /dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	    echo "error: none of '$(PYTHON)' is Python 3.11 or newer with the venv module." \
+	        "Install one (Debian: python3 python3-venv) or name it: make PYTHON=/path/to/python" >&2; \
+	    exit 1; \
+	fi; \
+	echo "Installing into $(VENV) with $$("$$found" --version); this takes a minute or two."; \
+	"$$found" -m venv $(VENV)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check \
+	    --constraint constraints.txt setuptools
+	@$(RUN) -m pip install --quiet --disable-pip-version-check \
+	    --constraint constraints.txt --no-build-isolation \
+	    --editable '.[neighbors,report,parquet,test,lint]'
+	@touch $@
