@@ -13,6 +13,9 @@ from skad._sklearn import torch_namespace
 # Temporaries of one block, in elements: 8 MB of float64, which stays near the cache.
 _BLOCK_ELEMENTS = 2**20
 
+# The same on a GPU, where only large blocks keep it busy: 512 MB of float64.
+_GPU_BLOCK_ELEMENTS = 2**26
+
 # Products of rows by rows by features from which a GPU repays the trip (about a second
 # of one CPU core), and below which `device="auto"` does not even import torch.
 _GPU_WORK = 10**10
@@ -103,13 +106,23 @@ def resolve_device(device, X, work):
     return device
 
 
-def blocks(n_rows, row_elements=1, block_elements=_BLOCK_ELEMENTS):
-    """Yield slices over `n_rows` so that a block holds about `block_elements`."""
-    step = max(1, block_elements // max(1, row_elements))
+def blocks(n_rows, row_elements=1, device="cpu"):
+    """Yield slices over `n_rows` whose temporaries stay bounded on `device`."""
+    step = _block_rows(row_elements, device)
     for start in range(0, n_rows, step):
         yield slice(start, min(start + step, n_rows))
 
 
-def n_blocks(n_rows, row_elements=1, block_elements=_BLOCK_ELEMENTS):
+def n_blocks(n_rows, row_elements=1, device="cpu"):
     """Return how many slices `blocks` yields."""
-    return -(-n_rows // max(1, block_elements // max(1, row_elements)))
+    return -(-n_rows // _block_rows(row_elements, device))
+
+
+def _block_rows(row_elements, device):
+    elements = _BLOCK_ELEMENTS if str(device) == "cpu" else _GPU_BLOCK_ELEMENTS
+    return max(1, elements // max(1, row_elements))
+
+
+def device_of(array):
+    """Return the device of `array`; "cpu" for NumPy."""
+    return array.device if is_torch(array) else "cpu"

@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skad._array import (
     blocks,
+    device_of,
     is_torch,
     like,
     n_blocks,
@@ -228,15 +229,16 @@ class BaseDetector(
         if dtype is None:
             on_mps = is_torch(X) and X.device.type == "mps"
             dtype = xp.float32 if on_mps else xp.float64
-        row_elements = self._row_elements()
-        slices = blocks(X.shape[0], row_elements)
-        if progress is not None:
-            slices = self._steps(slices, progress, n_blocks(X.shape[0], row_elements))
         device = self._scoring_device(X)
+        size = X.shape[0], self._row_elements(), device
+        slices = blocks(*size)
+        if progress is not None:
+            slices = self._steps(slices, progress, n_blocks(*size))
         result = None
         for rows in slices:
-            block = X[rows] if device is None else on_device(X[rows], device)
-            part = xp.astype(like(function(block), X, dtype="keep"), dtype)
+            part = xp.astype(
+                like(function(on_device(X[rows], device)), X, dtype="keep"), dtype
+            )
             if result is None:
                 shape = (X.shape[0], *part.shape[1:])
                 result = (X.new_empty if is_torch(X) else np.empty)(shape, dtype=dtype)
@@ -249,9 +251,9 @@ class BaseDetector(
         return result
 
     def _scoring_device(self, X):
-        """Return the device that scores `X`; None where the method runs anywhere."""
+        """Return the device that scores `X`: its own where the method has no say."""
         if "device" not in self._parameter_constraints:
-            return None
+            return device_of(X)
         return X.device if is_torch(X) and self.device == "auto" else self.device_
 
     # ------------------------------------------------- scikit-learn 1.9's fit callbacks

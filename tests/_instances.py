@@ -11,6 +11,13 @@ CHEAP = {}
 
 # Further settings of a class, by class name.
 VARIANTS = {
+    "KNN": [
+        {"method": "mean", "algorithm": "brute"},
+        {"method": "median", "metric": "manhattan"},
+        {"method": "weighted", "metric": "cosine"},
+        {"metric": "sqeuclidean", "algorithm": "brute"},
+    ],
+    "LOF": [{"algorithm": "brute"}],
     "Mahalanobis": [
         {"covariance": "ledoit_wolf"},
         {"covariance": "oas"},

@@ -1,0 +1,261 @@
+"""Distance to the nearest training rows."""
+
+from numbers import Integral, Real
+
+import numpy as np
+
+from skad._array import device_of, like, namespace
+from skad._sklearn import Interval, StrOptions
+from skad.base import CONTAMINATION, BaseDetector
+from skad.neighbors._search import METRICS, NeighborSearch, contributions, smallest
+
+
+def drop_self(distance, indices):
+    """Return the neighbours without the row itself: the first one at distance zero.
+
+    Parameters
+    ----------
+    distance, indices : arrays of shape (b, k + 1)
+        Ascending distances and what they lead to.
+
+    Returns
+    -------
+    distance, indices : arrays of shape (b, k)
+        Without the first column where that is zero, else without the last.
+    """
+    xp = namespace(distance)
+    k = distance.shape[1] - 1
+    own = xp.astype(distance[:, 0] == 0, xp.int64)
+    columns = own[:, None] + xp.arange(k, device=device_of(distance))
+    return (
+        xp.take_along_axis(distance, columns, axis=1),
+        xp.take_along_axis(indices, columns, axis=1),
+    )
+
+
+def rank_weights(method, k):
+    """Return what the k ascending distances count in the score, summing to one."""
+    rank = np.arange(k)
+    if method == "largest":
+        weights = (rank == k - 1).astype(float)
+    elif method == "median":
+        weights = ((rank == (k - 1) // 2) | (rank == k // 2)).astype(float)
+    elif method == "mean":
+        weights = np.ones(k)
+    else:
+        weights = (k - rank).astype(float)
+    return weights / weights.sum()
+
+
+class KNN(BaseDetector):
+    r"""Rows that are far from their nearest training rows.
+
+    Normal rows have company. With :math:`d_1(x) \le \dots \le d_k(x)` the distances to
+    the `k` nearest training rows, the anomaly is
+
+    .. math:: a(x) = \sum_{j=1}^{k} w_j \, d_j(x),
+
+    with the weights of `method`. A training row is never its own neighbour: of the
+    training rows at distance zero one is left out, so `fit` and `score_samples` give a
+    training row the same score. ``score_samples`` is :math:`-a`. The map splits each
+    distance into what the features add to it, :math:`|x_i - y_i|^p / d(x, y)^{p - 1}`;
+    it is never negative and sums to the anomaly.
+
+    Read more in the :ref:`User Guide <neighbors>`.
+
+    Parameters
+    ----------
+    n_neighbors : int, default=5
+        Number of neighbours `k`, less than the number of training rows.
+    method : {"largest", "mean", "median", "weighted"}, default="largest"
+        The weights: all on the k-th distance [1]_; equal [2]_; on the middle one (or
+        two); or falling with the rank, :math:`w_j \propto k + 1 - j` [3]_.
+    metric : {"euclidean", "sqeuclidean", "manhattan", "cosine", "minkowski", \
+            "precomputed"}, default="euclidean"
+        The distance. For "precomputed", `X` holds distances to the training rows, of
+        shape (n_samples, n_training_rows), and the map is over training rows. A zero
+        row has the cosine distance 1/2 to all others.
+    p : float, default=2
+        Exponent of ``metric="minkowski"``, at least 1.
+    algorithm : {"auto", "brute", "kd_tree", "pynndescent"}, default="auto"
+        "brute" compares with every training row, in blocks of bounded memory, and is
+        exact; "kd_tree" is exact and faster for few features; "auto" takes the tree up
+        to 8 features. "pynndescent" searches an approximate graph, for many rows; it
+        compiles for a minute when first used and needs the package of that name.
+    device : str, default="auto"
+        Where "brute" computes: "cpu", a device of torch such as "cuda", or "auto", a
+        tensor's own device and for arrays the GPU when the work is worth the trip.
+    n_jobs : int or None, default=None
+        Threads of the tree and of the graph.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the graph of "pynndescent". Pass an int for reproducible results.
+
+    Attributes
+    ----------
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    device_ : str
+        The device of the fit.
+    n_samples_fit_ : int
+        Number of training rows.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    LOF : Compares the distance with that of the neighbours.
+
+    Notes
+    -----
+    Exact scoring costs O(n d) a row. Products in float32 pick the candidates, their
+    true distances are computed in the dtype of `X`, and rows whose order the rounding
+    of float32 could have changed are searched again in float64. The score does not
+    change when features are permuted, nor, but for "cosine", when they are shifted.
+
+    References
+    ----------
+    .. [1] S. Ramaswamy, R. Rastogi, K. Shim, "Efficient algorithms for mining outliers
+       from large data sets", SIGMOD, 2000, definition 1.
+    .. [2] F. Angiulli and C. Pizzuti, "Fast outlier detection in high dimensional
+       spaces", PKDD, 2002, definition 1 (the sum of the distances).
+    .. [3] S. A. Dudani, "The distance-weighted k-nearest-neighbor rule", IEEE
+       Transactions on Systems, Man, and Cybernetics, 1976 (weights by rank).
+    .. [4] W. Dong, M. Charikar, K. Li, "Efficient k-nearest neighbor graph construction
+       for generic similarity measures", WWW, 2011 ("pynndescent").
+
+    Examples
+    --------
+    >>> from skad.neighbors import KNN
+    >>> X = [[0.0, 0.0], [0.1, 0.0], [0.0, 0.1], [0.1, 0.1], [0.0, 3.0]]
+    >>> detector = KNN(n_neighbors=2, contamination=0.2).fit(X)
+    >>> detector.predict(X)
+    array([ 1,  1,  1,  1, -1])
+    >>> detector.transform([[0.0, 3.0]]).round(2)
+    array([[0. , 2.9]])
+    """
+
+    _map_sums_to_score = True
+    _parameter_constraints = {
+        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+        "method": [StrOptions({"largest", "mean", "median", "weighted"})],
+        "metric": [StrOptions({*METRICS, "precomputed"})],
+        "p": [Interval(Real, 1, None, closed="left")],
+        "algorithm": [StrOptions({"auto", "brute", "kd_tree", "pynndescent"})],
+        "device": [str],
+        "n_jobs": [Integral, None],
+        "contamination": CONTAMINATION,
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        n_neighbors=5,
+        *,
+        method="largest",
+        metric="euclidean",
+        p=2,
+        algorithm="auto",
+        device="auto",
+        n_jobs=None,
+        contamination=0.1,
+        random_state=None,
+    ):
+        self.n_neighbors = n_neighbors
+        self.method = method
+        self.metric = metric
+        self.p = p
+        self.algorithm = algorithm
+        self.device = device
+        self.n_jobs = n_jobs
+        self.contamination = contamination
+        self.random_state = random_state
+
+    def _check_parameters(self, X):
+        check_n_neighbors(self.n_neighbors, X)
+        if self.metric == "precomputed":
+            check_distances(X, square=True)
+
+    def _fit_work(self, X):
+        return X.shape[0] ** 2 * X.shape[1]
+
+    def _fit(self, X, y):
+        self.n_samples_fit_ = X.shape[0]
+        if self.metric != "precomputed":
+            self._search_ = NeighborSearch(
+                X,
+                self.metric,
+                self.p,
+                self.algorithm,
+                self.n_jobs,
+                self.random_state,
+                self.n_neighbors,
+            )
+
+    def _row_elements(self):
+        return 4 * (self.n_neighbors + 9) * self.n_features_in_
+
+    def _neighbors(self, X):
+        k = self.n_neighbors
+        if self.metric == "precomputed":
+            check_distances(X)
+            xp = namespace(X)
+            indices = smallest(X, k + 1)
+            distance = xp.take_along_axis(X, indices, axis=1)
+            order = xp.argsort(distance, axis=1, stable=True)
+            return drop_self(
+                xp.take_along_axis(distance, order, axis=1),
+                xp.take_along_axis(indices, order, axis=1),
+            )
+        return drop_self(*self._search_.query(X, k + 1))
+
+    def _anomaly(self, X):
+        distance, _ = self._neighbors(X)
+        return distance @ like(rank_weights(self.method, self.n_neighbors), distance)
+
+    def _map(self, X):
+        xp = namespace(X)
+        distance, indices = self._neighbors(X)
+        weights = like(rank_weights(self.method, self.n_neighbors), X)
+        if self.metric == "precomputed":
+            maps = xp.zeros_like(X)
+            maps[xp.arange(X.shape[0])[:, None], indices] = distance * weights
+            return maps
+        difference = self._search_.difference(X, indices)  # (b, k, d)
+        parts, _ = contributions(difference, self.metric, self.p)
+        return xp.sum(parts * weights[:, None], axis=1)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.pairwise = self.metric == "precomputed"
+        tags.input_tags.positive_only = self.metric == "precomputed"
+        return tags
+
+
+def check_n_neighbors(n_neighbors, X):
+    """Raise ValueError when the training data has too few rows."""
+    if n_neighbors >= X.shape[0]:
+        raise ValueError(
+            f"n_neighbors={n_neighbors} must be less than the number of training rows, "
+            f"n_samples={X.shape[0]}."
+        )
+
+
+def check_distances(X, square=False):
+    """Raise ValueError for what cannot be distances to the training rows."""
+    xp = namespace(X)
+    if xp.any(X < 0):
+        raise ValueError("Negative values in X: metric='precomputed' takes distances.")
+    if square and X.shape[0] != X.shape[1]:
+        raise ValueError(
+            "metric='precomputed' is fitted on the square matrix of distances between "
+            f"the training rows, got shape {tuple(X.shape)}."
+        )
+    if square and xp.any(xp.linalg.diagonal(X) != 0):
+        raise ValueError(
+            "metric='precomputed' needs zeros on the diagonal of the distances between "
+            "the training rows."
+        )

@@ -1,0 +1,318 @@
+"""Nearest training rows: exact by blocks or by a tree, approximate by a graph.
+
+Exact search in two passes. The coarse pass forms float32 products of a block of queries
+with a block of training rows, keeps the groups of columns with the smallest minima and
+the `k + _SPARE` smallest values in them. The fine pass computes the true distances to
+these. A row whose k-th true distance is not separated from the rest by the rounding
+error of the coarse pass is searched again in float64, so the result is exact.
+"""
+
+import pickle
+
+import numpy as np
+from scipy.spatial.distance import cdist
+from sklearn.neighbors import NearestNeighbors
+from sklearn.utils import check_random_state
+
+from skad._array import blocks, device_of, is_torch, like, namespace, to_numpy
+
+METRICS = ("euclidean", "sqeuclidean", "manhattan", "cosine", "minkowski")
+
+# Candidates beyond k, kept to prove that the first k are the nearest.
+_SPARE = 8
+# Columns whose minimum is looked at together.
+_GROUP = 32
+# Training rows of one coarse block on the CPU; with 32 queries it stays in the cache.
+_BANK_ROWS = 2**15
+# Features up to which a k-d tree beats products.
+_TREE_FEATURES = 8
+
+
+def smallest(values, k):
+    """Return the indices of the `k` smallest values of each row, in no order."""
+    if is_torch(values):
+        return values.topk(k, dim=1, largest=False, sorted=False).indices
+    if k == values.shape[1]:
+        return np.broadcast_to(np.arange(k), values.shape)
+    return np.argpartition(values, k - 1, axis=1)[:, :k]
+
+
+def contributions(difference, metric, p):
+    """Return what each feature adds to the distance, and the distance.
+
+    Parameters
+    ----------
+    difference : array of shape (..., d)
+        Queries minus neighbours; of unit vectors for "cosine".
+    metric : str
+        One of `METRICS`.
+    p : float
+        Exponent of "minkowski".
+
+    Returns
+    -------
+    parts : array of shape (..., d)
+        Never negative; their sum over features is the distance.
+    distance : array of shape (...)
+    """
+    xp = namespace(difference)
+    p = {"manhattan": 1.0, "minkowski": p}.get(metric, 2.0)
+    parts = difference**2 if p == 2 else xp.abs(difference) ** p
+    total = xp.sum(parts, axis=-1)
+    if metric == "sqeuclidean":
+        return parts, total
+    if metric == "cosine":
+        return parts / 2, total / 2
+    distance = total ** (1 / p)
+    share = xp.where(total > 0, total, 1.0)
+    return parts * (distance / share)[..., None], distance
+
+
+def unit_rows(X):
+    """Return the rows scaled to length one; a zero row stays zero."""
+    xp = namespace(X)
+    norm = xp.sqrt(xp.sum(X * X, axis=1))[:, None]
+    return X / xp.where(norm > 0, norm, 1.0)
+
+
+class NeighborSearch:
+    """Finds the nearest of the rows it was built with.
+
+    Parameters
+    ----------
+    bank : array or tensor of shape (n, d)
+        The training rows.
+    metric, p, algorithm, n_jobs, random_state
+        As in `KNN`.
+    n_neighbors : int
+        Neighbours that will be asked for; sizes the graph of "pynndescent".
+    """
+
+    def __init__(self, bank, metric, p, algorithm, n_jobs, random_state, n_neighbors):
+        self.metric, self.p, self.n_jobs = metric, p, n_jobs
+        self.bank = unit_rows(bank) if metric == "cosine" else bank
+        self.index = self.graph = self.products = None
+        by_products = metric in ("euclidean", "sqeuclidean", "cosine")
+        by_products = by_products or (metric == "minkowski" and p == 2)
+        if algorithm == "auto":
+            algorithm = "kd_tree" if bank.shape[1] <= _TREE_FEATURES else "brute"
+        if algorithm == "pynndescent":
+            self.graph = self._build_graph(n_neighbors, random_state)
+        elif by_products and (algorithm == "brute" or is_torch(bank)):
+            self._prepare_products()
+        elif not is_torch(bank):
+            flat = metric in ("sqeuclidean", "cosine")  # same order of unit rows
+            self.index = NearestNeighbors(
+                algorithm=algorithm,
+                metric="euclidean" if flat else metric,
+                p=p,
+                n_jobs=n_jobs,
+            ).fit(self.bank)
+
+    def query(self, queries, k):
+        """Return distances (b, k), ascending, and indices (b, k) of nearest rows."""
+        if self.metric == "cosine":
+            queries = unit_rows(queries)
+        if self.products is not None:
+            return self._query_products(queries, k)
+        if self.graph is not None:
+            found = self.graph.query(to_numpy(queries), k)[0]
+        elif self.index is not None:
+            found = self.index.kneighbors(to_numpy(queries), k, return_distance=False)
+        else:
+            found = self._query_distances(queries, k)
+        return self._refine(queries, like(found, queries, dtype="keep"), k)
+
+    def difference(self, queries, indices):
+        """Return queries minus their neighbours, of shape (b, k, d)."""
+        if self.metric == "cosine":
+            queries = unit_rows(queries)
+        return queries[:, None, :] - self._rows(indices, queries)
+
+    def _rows(self, indices, reference):
+        """Return training rows, of shape (*indices, d), where `reference` lives."""
+        return like(self.bank[like(indices, self.bank, dtype="keep")], reference)
+
+    def _refine(self, queries, found, k):
+        """Order candidates by their true distance and keep the first `k`."""
+        xp = namespace(queries)
+        # ties go to the smaller index, whatever order the candidates come in
+        found = xp.sort(found, axis=1)
+        difference = queries[:, None, :] - self._rows(found, queries)  # (b, c, d)
+        _, distance = contributions(difference, self.metric, self.p)
+        order = xp.argsort(distance, axis=1, stable=True)[:, :k]
+        return (
+            xp.take_along_axis(distance, order, axis=1),
+            xp.take_along_axis(found, order, axis=1),
+        )
+
+    # ------------------------------------------------------- exact, through products
+
+    def _prepare_products(self):
+        xp = namespace(self.bank)
+        # centred and scaled to at most 1, so that float32 neither cancels nor overflows
+        self.centre = xp.mean(self.bank, axis=0)
+        reach = float(xp.max(xp.abs(self.bank - self.centre)))
+        self.scale = reach if reach > 0 else 1.0
+        self.products = self._products(xp.float32)  # (d + 1, n)
+
+    def _products(self, dtype):
+        """Return the matrix that turns a row [q, 1] into |y|^2 - 2 q.y for every y."""
+        xp = namespace(self.bank)
+        n, d = self.bank.shape
+        matrix = xp.empty((d + 1, n), dtype=dtype, device=device_of(self.bank))
+        for rows in blocks(n, d, device_of(self.bank)):
+            standard = (self.bank[rows] - self.centre) / self.scale
+            matrix[:d, rows] = xp.astype(-2 * standard.T, dtype)
+            matrix[d, rows] = xp.astype(xp.sum(standard**2, axis=1), dtype)
+        return matrix
+
+    def _query_products(self, queries, k):
+        xp = namespace(queries)
+        standard = (queries - like(self.centre, queries)) / self.scale
+        # a query far outside would overflow float32; the check below sends it on
+        coarse = xp.astype(xp.clip(standard, -1e9, 1e9), xp.float32)
+        matrix = like(self.products, coarse)
+        distance, indices, proven = self._search(queries, standard, coarse, matrix, k)
+        if not xp.all(proven):
+            doubtful = xp.nonzero(~proven)[0]
+            fine = xp.astype(standard[doubtful], xp.float64)
+            again = self._search(
+                queries[doubtful], fine, fine, like(self._products_double(), fine), k
+            )
+            distance[doubtful], indices[doubtful] = again[:2]
+        return distance, indices
+
+    def _products_double(self):
+        return self._products(namespace(self.bank).float64)
+
+    def _search(self, queries, standard, coarse, matrix, k):
+        """Return distances, indices and whether they are proven to be the nearest."""
+        xp = namespace(queries)
+        n = matrix.shape[1]
+        kept = min(k + _SPARE, n)
+        found, bound = coarse_smallest(coarse, matrix, kept)
+        distance, indices = self._refine(queries, found, k)
+        if kept == n:
+            return distance, indices, xp.ones_like(bound, dtype=xp.bool)
+        squared = distance[:, -1] ** 2
+        if self.metric in ("sqeuclidean", "cosine"):
+            squared = distance[:, -1] * (2.0 if self.metric == "cosine" else 1.0)
+        standard = xp.astype(standard, xp.float64)
+        squared = xp.astype(squared, xp.float64) / self.scale**2
+        norm = xp.sqrt(xp.sum(standard**2, axis=1))
+        longest = matrix.shape[0] ** 0.5  # every entry is at most 1
+        unit = float(xp.finfo(coarse.dtype).eps)
+        # rounding of a product of length d + 1 (Higham and Mary 2019, lambda = 4)
+        error = 4 * unit * (longest + 2) * (longest + norm) * longest
+        proven = squared - norm**2 + error + 4 * unit * squared <= bound
+        return distance, indices, proven
+
+    # ------------------------------------------------------------------------- others
+
+    def _query_distances(self, queries, k):
+        """Search by plain distances: metrics without products, tensors."""
+        found = []
+        for rows in blocks(queries.shape[0], self.bank.shape[0], device_of(queries)):
+            bank = like(self.bank, queries)
+            p = {"manhattan": 1.0, "minkowski": self.p}.get(self.metric, 2.0)
+            if is_torch(queries):
+                import torch
+
+                distance = torch.cdist(queries[rows], bank, p=p)
+            else:
+                distance = cdist(queries[rows], bank, "minkowski", p=p)
+            found.append(smallest(distance, k))
+        return namespace(queries).concat(found)
+
+    def _build_graph(self, n_neighbors, random_state):
+        try:
+            from pynndescent import NNDescent
+        except ImportError as error:
+            raise ImportError(
+                "algorithm='pynndescent' needs pynndescent: pip install skad[neighbors]"
+            ) from error
+
+        flat = self.metric in ("sqeuclidean", "cosine")  # same order of unit rows
+        graph = NNDescent(
+            to_numpy(self.bank),
+            metric="euclidean" if flat else self.metric,
+            metric_kwds={"p": self.p} if self.metric == "minkowski" else None,
+            n_neighbors=max(30, n_neighbors + 1),
+            random_state=check_random_state(random_state),
+            n_jobs=self.n_jobs,
+        )
+        graph.prepare()
+        return graph
+
+    def __getstate__(self):
+        # pynndescent's compiled code crashes on arrays that are memory-mapped when a
+        # detector is loaded, which joblib does to arrays but not to bytes
+        return {**vars(self), "graph": self.graph and pickle.dumps(self.graph)}
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        self.graph = self.graph and pickle.loads(self.graph)
+
+
+def coarse_smallest(queries, matrix, k):
+    """Return where products have their `k` smallest values, and the largest of these.
+
+    Parameters
+    ----------
+    queries : array of shape (b, d)
+        Queries; a one is appended to each.
+    matrix : array of shape (d + 1, n)
+        Training rows.
+    k : int
+        Number of values, at most n.
+
+    Returns
+    -------
+    indices : array of shape (b, k)
+    bound : array of shape (b,), float64
+        No value that was left out is below it.
+    """
+    xp = namespace(queries)
+    device = device_of(queries)
+    n = matrix.shape[1]
+    ones = xp.ones((queries.shape[0], 1), dtype=queries.dtype, device=device)
+    queries = xp.concat([queries, ones], axis=1)
+    width = min(n, _BANK_ROWS)
+    parts = []
+    for rows in blocks(queries.shape[0], width, device):
+        best = None
+        for start in range(0, n, width):
+            values = queries[rows] @ matrix[:, start : start + width]  # (b, c)
+            columns = _group_columns(values, min(k, values.shape[1]))
+            values = xp.take_along_axis(values, columns, axis=1)
+            columns = columns + start
+            if best is not None:
+                values = xp.concat([best[0], values], axis=1)
+                columns = xp.concat([best[1], columns], axis=1)
+            order = smallest(values, min(k, values.shape[1]))
+            best = (
+                xp.take_along_axis(values, order, axis=1),
+                xp.take_along_axis(columns, order, axis=1),
+            )
+        parts.append((best[1], xp.astype(xp.max(best[0], axis=1), xp.float64)))
+    return tuple(xp.concat(part) for part in zip(*parts, strict=True))
+
+
+def _group_columns(values, k):
+    """Return columns (b, c) that hold the `k` smallest values of each row.
+
+    The `k` smallest values lie in the `k` groups with the smallest minima.
+    """
+    xp = namespace(values)
+    b, width = values.shape
+    n_groups = width // _GROUP
+    if n_groups <= 2 * k:
+        return smallest(values, k)
+    grouped = values[:, : n_groups * _GROUP].reshape(b, _GROUP, n_groups)
+    groups = smallest(xp.min(grouped, axis=1), k)  # (b, k)
+    members = xp.arange(_GROUP, device=device_of(values)) * n_groups
+    columns = (groups[:, :, None] + members).reshape(b, -1)
+    rest = xp.arange(n_groups * _GROUP, width, device=device_of(values))
+    rest = xp.broadcast_to(rest, (b, rest.shape[0]))
+    return xp.concat([columns, rest], axis=1)
