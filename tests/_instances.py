@@ -11,6 +11,12 @@ CHEAP = {}
 
 # Further settings of a class, by class name.
 VARIANTS = {
+    "GMM": [
+        {"n_components": 2, "covariance_type": "tied", "random_state": 0},
+        {"covariance_type": "diag"},
+        {"covariance_type": "spherical"},
+    ],
+    "KDE": [{"kernel": "exponential", "bandwidth": "scott"}],
     "KNN": [
         {"method": "mean", "algorithm": "brute"},
         {"method": "median", "metric": "manhattan"},

@@ -8,38 +8,10 @@ from sklearn.covariance import MinCovDet, ledoit_wolf
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, check_random_state
 
-from skad._array import blocks, like, namespace, to_double, to_numpy
+from skad._array import like, namespace, to_double, to_numpy
+from skad._moments import mean_row, merge_moments, moments
 from skad._sklearn import Interval, StrOptions
 from skad.base import CONTAMINATION, BaseDetector, IncrementalMixin
-
-
-def mean_row(X):
-    """Return the mean (d,) of `X`, in float64."""
-    xp = namespace(X)
-    total = sum(xp.sum(to_double(X[rows]), axis=0) for rows in blocks(*X.shape))
-    return total / X.shape[0]
-
-
-def moments(X):
-    """Return the number of rows, mean (d,) and scatter (d, d) of `X`, in float64."""
-    mean = mean_row(X)
-    scatter = 0
-    for rows in blocks(*X.shape):
-        centred = to_double(X[rows]) - mean  # (b, d)
-        scatter = scatter + centred.T @ centred
-    return X.shape[0], mean, scatter
-
-
-def merge_moments(first, second):
-    """Return the moments of the union of two sets of rows (Chan et al. 1979)."""
-    (n, mean, scatter), (m, other_mean, other_scatter) = first, second
-    shift = other_mean - mean
-    outer = shift[:, None] * shift[None, :]
-    return (
-        n + m,
-        mean + shift * (m / (n + m)),
-        scatter + other_scatter + outer * (n * m / (n + m)),
-    )
 
 
 def whitening_matrix(covariance, tol):
@@ -148,8 +120,8 @@ class Mahalanobis(IncrementalMixin, BaseDetector):
     covariance_ : ndarray of shape (n_features, n_features)
         :math:`\Sigma`, in float64; not for ``covariance="low_rank"``.
     scatter_ : ndarray of shape (n_features, n_features)
-        Sum of the outer products of the centred rows: with `location_` and
-        `n_samples_seen_` the statistics that `merge` adds up. For "empirical" and "oas".
+        Sum of the outer products of the centred rows, for "empirical" and "oas": with
+        `location_` and `n_samples_seen_` the statistics that `merge` adds up.
     n_samples_seen_ : int
         Training rows.
     offset_ : float
@@ -229,7 +201,7 @@ class Mahalanobis(IncrementalMixin, BaseDetector):
         return self.covariance in ("empirical", "oas")
 
     @available_if(_is_mergeable)
-    def partial_fit(self, X, y=None):  # noqa: D102 (the mixin's docstring)
+    def partial_fit(self, X, y=None):
         return super().partial_fit(X, y)
 
     @available_if(_is_mergeable)
@@ -262,8 +234,8 @@ class Mahalanobis(IncrementalMixin, BaseDetector):
     def _check_parameters(self, X):
         if self.covariance == "low_rank" and self.rank >= min(X.shape):
             raise ValueError(
-                f"rank={self.rank} must be less than the number of rows and of features "
-                f"(X has shape {tuple(X.shape)})."
+                f"rank={self.rank} must be less than the number of rows and of "
+                f"features (X has shape {tuple(X.shape)})."
             )
 
     def _fit(self, X, y):
