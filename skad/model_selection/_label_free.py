@@ -91,8 +91,8 @@ class _VolumeScorer(metaclass=ABCMeta):
             Fitted, with `score_samples` or `decision_function`.
         X : array-like, tensor or frame of shape (n_samples, n_features)
             The samples to score, best ones that `estimator` was not fitted on.
-        y : object
-            Ignored.
+        y : array-like of shape (n_samples,), default=None
+            Labels for detectors that learn from them; used with `max_features` only.
 
         Returns
         -------
@@ -104,7 +104,7 @@ class _VolumeScorer(metaclass=ABCMeta):
             X = np.asarray(X)
         if self.max_features is None or self.max_features >= X.shape[1]:
             return self._score(estimator, X, random_state)
-        return self._score_subsets(estimator, X, random_state)
+        return self._score_subsets(estimator, X, y, random_state)
 
     def _score(self, estimator, X, random_state):
         points = sample_box(X, self.n_points, random_state)
@@ -113,18 +113,21 @@ class _VolumeScorer(metaclass=ABCMeta):
             box_scores >= np.quantile(scores, 1 - self.min_mass, method="lower")
         ).sum()
         if inside < _ENOUGH_POINTS:
+            remedy = f" or pass {type(self).__name__}(max_features=5)"
+            remedy = remedy if X.shape[1] > 5 else ""
             warnings.warn(
                 f"Only {inside} of n_points={self.n_points} points in the box of "
                 f"{X.shape[1]} features score like {self.min_mass:.0%} of the data, "
                 "too few to measure their volume: good detectors cannot be told apart. "
-                f"Raise n_points or pass {type(self).__name__}(max_features=5).",
+                f"Raise n_points{remedy}.",
                 UserWarning,
                 stacklevel=3,
             )
         return self._criterion(scores, box_scores)
 
-    def _score_subsets(self, estimator, X, random_state):
+    def _score_subsets(self, estimator, X, y, random_state):
         X = to_numpy(X)
+        y = None if y is None else to_numpy(y)
         n, d = X.shape
         if n < 4:
             raise ValueError(
@@ -136,7 +139,8 @@ class _VolumeScorer(metaclass=ABCMeta):
             features = random_state.permutation(d)[: self.max_features]
             rows = random_state.permutation(n)
             learned, judged = rows[: n // 2], rows[n // 2 :]
-            refitted = clone(estimator).fit(X[np.ix_(learned, features)])
+            labels = None if y is None else y[learned]
+            refitted = clone(estimator).fit(X[np.ix_(learned, features)], labels)
             judged = X[np.ix_(judged, features)]
             scores.append(self._score(refitted, judged, random_state))
         return float(np.mean(scores))
