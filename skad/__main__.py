@@ -1,0 +1,190 @@
+"""The command line: `python -m skad detect`, `demo` and `list`."""
+
+import argparse
+import sys
+import warnings
+
+import skad
+
+_EPILOG = """examples:
+  python -m skad detect --train normal.csv --test new.csv --detector KNN
+  python -m skad detect --train normal.npz --test new.npz --detector OneClassSVM \\
+      --set nu=0.05 --set kernel=rbf --scale --out report/
+"""
+
+
+def main(arguments=None):
+    """Run the command line; return the exit status."""
+    options = _parser().parse_args(arguments)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        try:
+            options.run(options)
+        except (ValueError, FloatingPointError, ImportError, OSError) as error:
+            text = " ".join(str(error).split())
+            print(f"skad: error: {text}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            return 130
+    for text in dict.fromkeys(" ".join(str(item.message).split()) for item in caught):
+        print(f"skad: warning: {text}", file=sys.stderr)
+    return 0
+
+
+def _detect(options):
+    from skad._commands import detect
+
+    findings, page = detect(
+        options.train,
+        options.test,
+        options.detector,
+        settings=options.set,
+        out=options.out,
+        label_column=options.label_column,
+        anomaly_label=options.anomaly_label,
+        drop=options.drop,
+        image_shape=options.image_shape,
+        contamination=options.contamination,
+        scale=options.scale,
+        progress=options.progress and sys.stderr.isatty(),
+    )
+    flagged = int(findings.flagged.sum())
+    print(
+        f"{findings.name}: flagged {flagged} of {len(findings.score)} rows "
+        f"({flagged / len(findings.score):.1%}), threshold {findings.threshold:.6g}"
+    )
+    for name, value in findings.metrics.items():
+        print(f"{name}: {value:.4f}")
+    print(f"wrote {page} and {page.with_name('scores.csv')}")
+
+
+def _demo(options):
+    from skad._commands import demo
+
+    _, page = demo(options.out, lambda text, end="\n": print(text, end=end, flush=True))
+    print(f"\nwrote {page}")
+
+
+def _list(options):
+    from skad._commands import summaries
+
+    found = summaries()
+    width = max(len(name) for name, _ in found)
+    for name, summary in found:
+        print(f"{name:<{width}}  {summary}")
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m skad",
+        description="Detect anomalies in tables and pictures, and say where they are.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"skad {skad.__version__}"
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    detect = commands.add_parser(
+        "detect",
+        help="learn from one file, look at another, write a report",
+        description="Learn what is normal from one file, look for anomalies in "
+        "another, and write index.html and scores.csv. Files: CSV and TSV with a line "
+        "of column names, Parquet, npy with shape (n, d) or (n, height, width), npz "
+        "with an array X and perhaps labels y. Every column has to be numeric and "
+        "complete.",
+        epilog="Exit status: 0, or 2 with one line on standard error where the input "
+        "or the parameters are at fault.",
+    )
+    detect.add_argument("--train", required=True, metavar="FILE", help="normal rows")
+    detect.add_argument("--test", required=True, metavar="FILE", help="rows to look at")
+    detect.add_argument(
+        "--detector", required=True, metavar="NAME", help="see `python -m skad list`"
+    )
+    detect.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        type=_setting,
+        metavar="NAME=VALUE",
+        help="a parameter of the detector, a Python literal or text; nested ones as "
+        "detector__n_neighbors=5; may be repeated",
+    )
+    detect.add_argument(
+        "--contamination",
+        type=float,
+        metavar="SHARE",
+        help="share of the training rows beyond the threshold, in (0, 0.5]",
+    )
+    detect.add_argument(
+        "--scale",
+        action="store_true",
+        help="scale every feature to mean 0 and variance 1 over the training rows",
+    )
+    detect.add_argument(
+        "--label-column",
+        metavar="NAME",
+        help="a column that holds labels; gives the metrics. In the training file it "
+        "may be missing; where it is there, it goes to the methods that use labels, "
+        "and no row is left out. In npz files the array of labels (default: y)",
+    )
+    detect.add_argument(
+        "--anomaly-label",
+        metavar="VALUE",
+        help="the label that means an anomaly. Without it 1 and -1 are read as "
+        "scikit-learn's (-1 an anomaly, 0 unlabelled), and 0 and 1 as 1 = anomaly",
+    )
+    detect.add_argument(
+        "--drop",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="a column to leave out; may be repeated",
+    )
+    detect.add_argument(
+        "--image-shape",
+        type=_shape,
+        metavar="HEIGHT,WIDTH",
+        help="rows are pictures of this shape; the report draws heat maps",
+    )
+    detect.add_argument("--out", default="skad-report", metavar="FOLDER")
+    detect.add_argument(
+        "--no-progress",
+        dest="progress",
+        action="store_false",
+        help="no progress bars (there are none where standard error is no terminal)",
+    )
+    detect.set_defaults(run=_detect)
+
+    demo = commands.add_parser(
+        "demo",
+        help="run every detector on real data and write a report",
+        description="Run every detector on two data sets that scikit-learn ships, "
+        "print how well and how fast each is, and write index.html.",
+    )
+    demo.add_argument("--out", default="skad-report", metavar="FOLDER")
+    demo.set_defaults(run=_demo)
+
+    names = commands.add_parser("list", help="list the detectors")
+    names.set_defaults(run=_list)
+    return parser
+
+
+def _setting(text):
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
+    return name.strip(), value.strip()
+
+
+def _shape(text):
+    try:
+        height, width = (int(part) for part in text.replace("x", ",").split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHT,WIDTH") from None
+    return height, width
+
+
+if __name__ == "__main__":
+    sys.exit(main())

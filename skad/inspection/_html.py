@@ -1,0 +1,131 @@
+"""Pieces of a static page: one style sheet, tables, bars and pictures, no script."""
+
+import base64
+from html import escape
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1c1e21; --soft: #5d6570; --line: #d9dde2;
+  --back: #ffffff; --panel: #f5f6f8; --bar: #d55e00; --link: #0062a3; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e8eaed; --soft: #a2aab4;
+  --line: #3a4048; --back: #16181b; --panel: #202328; --bar: #e8772e;
+  --link: #7cc4ff; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 72rem; padding: 1rem clamp(0.8rem, 3vw, 2.5rem) 4rem;
+  font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--back); }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: 1rem 0 0.3rem; }
+h2 { font-size: 1.3rem; margin: 2.6rem 0 0.3rem; padding-top: 1rem;
+  border-top: 1px solid var(--line); }
+h3 { font-size: 1.05rem; margin: 1.8rem 0 0.4rem; }
+p { margin: 0.3rem 0 0.8rem; max-width: 46rem; }
+a { color: var(--link); }
+.soft { color: var(--soft); font-size: 0.9rem; }
+code { font-size: 0.88em; overflow-wrap: anywhere; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums;
+  font-size: 0.92rem; }
+caption { text-align: left; color: var(--soft); font-size: 0.9rem;
+  padding-bottom: 0.3rem; }
+th, td { text-align: left; padding: 0.22rem 0.9rem 0.22rem 0; vertical-align: top;
+  border-bottom: 1px solid var(--line); }
+thead th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
+tbody th { font-weight: 500; }
+td.number, th.number { text-align: right; white-space: nowrap; }
+img.plot { display: block; width: 100%; max-width: 46rem; height: auto; }
+.cards { display: grid; gap: 0.8rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(21rem, 100%), 1fr)); }
+.cards.pictures { grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); }
+.card { background: var(--panel); border-radius: 6px; padding: 0.6rem 0.8rem;
+  margin: 0; }
+.card figcaption { font-size: 0.9rem; margin-bottom: 0.4rem;
+  font-variant-numeric: tabular-nums; }
+.card table { width: 100%; font-size: 0.85rem; table-layout: fixed; }
+.card td, .card th { border: 0; padding: 0.1rem 0.4rem 0.1rem 0;
+  overflow-wrap: anywhere; }
+.card tr > :nth-child(1) { width: 42%; } .card tr > :nth-child(2) { width: 33%; }
+.bar { display: block; height: 0.75rem; margin-top: 0.3rem; min-width: 1px;
+  background: var(--bar); border-radius: 2px; }
+.pair { display: flex; gap: 0.4rem; }
+.pixels { image-rendering: pixelated; width: 100%; height: auto; min-width: 0;
+  border-radius: 2px; }
+.pair .pixels { flex: 1 1 0; }
+table.gallery td, table.gallery th { border: 0; padding: 0.12rem 0.25rem 0.12rem 0;
+  vertical-align: middle; }
+table.gallery th { padding-right: 0.8rem; position: sticky; left: 0;
+  background: var(--back); }
+table.gallery .pixels { display: block; width: 3.6rem; }
+"""
+
+
+def page(title, body):
+    """Return a whole page."""
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        f"{body}\n</body>\n</html>\n"
+    )
+
+
+def table(header, rows, caption=None, numeric=()):
+    """Return a table; cells are text, the first of a row is its heading."""
+    classes = ["number" if k in numeric else "" for k in range(len(header))]
+    attribute = [f' class="{name}"' if name else "" for name in classes]
+    cells = [
+        f'<th scope="col"{attribute[k]}>{escape(name)}</th>'
+        for k, name in enumerate(header)
+    ]
+    lines = ['<div class="wide"><table>']
+    lines += [f"<caption>{escape(caption)}</caption>"] if caption else []
+    lines += ["<thead><tr>", *cells, "</tr></thead><tbody>"]
+    for row in rows:
+        line = []
+        for k, cell in enumerate(row):
+            tag, scope = ("th", ' scope="row"') if k == 0 else ("td", "")
+            line.append(f"<{tag}{scope}{attribute[k]}>{escape(str(cell))}</{tag}>")
+        lines.append("<tr>" + "".join(line) + "</tr>")
+    lines.append("</tbody></table></div>")
+    return "\n".join(lines)
+
+
+def facts(rows):
+    """Return a table of two columns, what and how much, without a header."""
+    lines = [
+        f'<tr><th scope="row">{escape(name)}</th><td>{escape(str(value))}</td></tr>'
+        for name, value in rows
+    ]
+    return (
+        '<div class="wide"><table><tbody>' + "\n".join(lines) + "</tbody></table></div>"
+    )
+
+
+def bars(rows):
+    """Return a table of bars: name, what stands beside it, and a length in 0..1."""
+    lines = [
+        f'<tr><th scope="row">{escape(name)}</th><td>{escape(beside)}</td>'
+        f'<td><span class="bar" role="img" aria-label="{share:.0%} of the largest" '
+        f'style="width:{max(0.0, share):.1%}"></span></td></tr>'
+        for name, beside, share in rows
+    ]
+    return "<table><tbody>" + "\n".join(lines) + "</tbody></table>"
+
+
+def picture(light, dark, alt):
+    """Return a plot that follows the reader's colour scheme; two PNG files."""
+    return (
+        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{_uri(dark)}">'
+        f'<img class="plot" src="{_uri(light)}" alt="{escape(alt)}"></picture>'
+    )
+
+
+def pixels(png, alt):
+    """Return a small picture whose dots stay square when it is enlarged."""
+    return f'<img class="pixels" src="{_uri(png)}" alt="{escape(alt)}">'
+
+
+def card(caption, content):
+    """Return a framed piece with a caption above it."""
+    return f'<figure class="card"><figcaption>{caption}</figcaption>{content}</figure>'
+
+
+def _uri(png):
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
