@@ -103,8 +103,8 @@ class NoveltyKFold(BaseCrossValidator):
         ----------
         X : array-like of shape (n_samples, n_features)
             The samples; only their number matters.
-        y : array-like of shape (n_samples,)
-            Labels: 1 normal, -1 anomaly, 0 unlabelled.
+        y : array-like of shape (n_samples,), default=None
+            Labels: 1 normal, -1 anomaly, 0 unlabelled. Needed.
         groups : object
             Ignored, exists for API compatibility.
 

@@ -1,0 +1,428 @@
+"""The layers of the package, its docstrings and its rules of taste."""
+
+import ast
+import dataclasses
+import inspect
+import pathlib
+import re
+from importlib import import_module
+
+import numpy as np
+import pytest
+
+import skad
+from skad.base import BaseDetector
+
+ROOT = pathlib.Path(skad.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+TOOLS = ("calibration", "inspection", "model_selection")
+
+# What a part may import lies lower. Parts of one height do not import one another.
+HEIGHTS = {
+    "nn": 0,
+    "metrics": 0,
+    "datasets": 0,
+    "_sklearn": 1,
+    "_array": 2,
+    "_validation": 3,
+    "base": 4,
+    # 5: any other private module, shared by families
+    **dict.fromkeys(skad._FAMILIES, 6),
+    **dict.fromkeys(TOOLS, 7),
+    "__init__": 8,
+    "_commands": 9,
+    "__main__": 10,
+}
+
+# A lift may reach for its default detector when it is used.
+LIFTS = {"ensemble/_feature_bagging.py"}
+
+# Imported only where they are used, since each costs more than all of skad.
+HEAVY = {"matplotlib", "numba", "pandas", "polars", "pynndescent", "rich", "torch"}
+
+
+def part(path):
+    """Return the part of the package that a file belongs to."""
+    return path.split("/")[0].removesuffix(".py")
+
+
+def height(name):
+    if name not in HEIGHTS and name.startswith("_"):
+        return 5
+    return HEIGHTS[name]
+
+
+def imports(tree):
+    """Yield (module, names, inside a function) of every import."""
+    inside = {
+        id(child)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.Lambda)
+        for child in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, [], id(node) in inside
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            yield node.module, [alias.name for alias in node.names], id(node) in inside
+
+
+def layering_faults(path, tree):
+    own = part(path)
+    for module, names, in_function in imports(tree):
+        if module.split(".")[0] != "skad":
+            continue
+        targets = [module.split(".")[1]] if "." in module else names or ["__init__"]
+        for target in targets:
+            target = target if target in HEIGHTS or target[0] == "_" else "__init__"
+            lift = path in LIFTS and in_function and target in skad._FAMILIES
+            if target != own and not lift and height(target) >= height(own):
+                yield f"{path} imports {module} ({target})"
+
+
+def private_import_faults(path, tree):
+    for module, names, _ in imports(tree):
+        parts = module.split(".")
+        if parts[0] == "sklearn" and path != "_sklearn.py":
+            private = [name for name in parts + names if name.startswith("_")]
+            if private and private != ["__version__"]:
+                yield f"{path} imports {private} of scikit-learn"
+
+
+def heavy_import_faults(path, tree):
+    for module, _, in_function in imports(tree):
+        if module.split(".")[0] in HEAVY and not in_function and part(path) != "nn":
+            yield f"{path} imports {module} when it is imported"
+
+
+def call_faults(path, tree):
+    forbidden = {"manual_seed", "set_num_threads", "set_num_interop_threads"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.For | ast.comprehension):
+            names = {n.id for n in ast.walk(node.target) if isinstance(n, ast.Name)}
+            if "epoch" in names and path != "_torch.py":
+                yield f"{path} has an epoch loop"
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        last = name.split(".")[-1]
+        if last == "backward" and path != "_torch.py":
+            yield f"{path} calls {name}"
+        if last in forbidden or name in ("np.random.seed", "random.seed"):
+            yield f"{path} calls {name}, which changes global state"
+        if name == "print" and part(path) not in ("__main__",):
+            yield f"{path} prints"
+
+
+def constructor_faults(path, tree):
+    for node in ast.walk(tree):
+        constructs = isinstance(node, ast.FunctionDef) and node.name == "__init__"
+        if constructs and (node.args.kwarg or node.args.vararg):
+            yield f"{path} has a constructor with * or ** arguments"
+
+
+FAULTS = [
+    layering_faults,
+    private_import_faults,
+    heavy_import_faults,
+    call_faults,
+    constructor_faults,
+]
+
+
+@pytest.mark.parametrize("faults", FAULTS, ids=lambda check: check.__name__)
+def test_no_file_breaks_a_rule(faults):
+    found = [
+        fault
+        for file in FILES
+        for fault in faults(
+            file.relative_to(ROOT).as_posix(), ast.parse(file.read_text("utf-8"))
+        )
+    ]
+    assert not found
+
+
+@pytest.mark.parametrize(
+    ("faults", "path", "source"),
+    [
+        (layering_faults, "density/_a.py", "from skad.neighbors import KNN"),
+        (layering_faults, "density/_a.py", "def f():\n import skad.neighbors._knn"),
+        (layering_faults, "density/_a.py", "from skad import neighbors"),
+        (layering_faults, "density/_a.py", "from skad import KNN"),
+        (layering_faults, "density/_a.py", "import skad"),
+        (layering_faults, "density/_a.py", "from skad.model_selection import x"),
+        (layering_faults, "base.py", "from skad.density import Mahalanobis"),
+        (layering_faults, "_array.py", "from skad._validation import check_table"),
+        (layering_faults, "_sklearn.py", "from skad.base import BaseDetector"),
+        (layering_faults, "datasets/_a.py", "from skad.base import BaseDetector"),
+        (layering_faults, "inspection/_a.py", "from skad.model_selection import x"),
+        (layering_faults, "ensemble/_feature_bagging.py", "import skad.density"),
+        (private_import_faults, "base.py", "from sklearn.base import _fit_context"),
+        (private_import_faults, "base.py", "import sklearn.utils._mask"),
+        (private_import_faults, "base.py", "def f():\n from sklearn._a import b"),
+        (heavy_import_faults, "base.py", "import torch"),
+        (heavy_import_faults, "base.py", "try:\n import torch.nn\nexcept E:\n pass"),
+        (call_faults, "base.py", "loss.backward()"),
+        (call_faults, "base.py", "for epoch in range(9):\n pass"),
+        (call_faults, "base.py", "print(1)"),
+        (call_faults, "base.py", "np.random.seed(0)"),
+        (call_faults, "base.py", "torch.manual_seed(0)"),
+        (call_faults, "base.py", "torch.set_num_threads(1)"),
+        (constructor_faults, "base.py", "class A:\n def __init__(self, **k): pass"),
+    ],
+)
+def test_the_rules_see_what_breaks_them(faults, path, source):
+    assert list(faults(path, ast.parse(source)))
+
+
+def test_the_rules_allow_what_is_meant():
+    assert not list(
+        layering_faults(
+            "ensemble/_feature_bagging.py",
+            ast.parse("def f():\n from skad.neighbors import LOF"),
+        )
+    )
+    assert not list(
+        layering_faults("density/_a.py", ast.parse("from skad.base import a"))
+    )
+    assert not list(
+        heavy_import_faults("base.py", ast.parse("def f():\n import torch"))
+    )
+
+
+def test_files_are_where_they_are_looked_for():
+    names = {file.relative_to(ROOT).as_posix() for file in FILES}
+    assert not {name for name in names if name.endswith("utils.py")}
+    unknown = {part(name) for name in names if part(name)[0] != "_"} - set(HEIGHTS)
+    assert not unknown, "give the new part a height"
+    for family in skad._FAMILIES:
+        public = [name for name in names if name.startswith(f"{family}/")]
+        assert all(name.split("/")[1][0] == "_" for name in public)
+
+
+def test_the_base_stays_small():
+    assert len((ROOT / "base.py").read_text("utf-8").splitlines()) < 400
+
+
+# --------------------------------------------------------------------------- docstrings
+
+ORDER = [
+    "Parameters",
+    "Returns",
+    "Yields",
+    "Raises",
+    "Attributes",
+    "See Also",
+    "Notes",
+    "References",
+    "Examples",
+]
+
+
+def public_members():
+    """Return (name, member) of all that the package exports, with its aliases once."""
+    found = {}
+    for module_name in (*skad._FAMILIES, *TOOLS, "datasets"):
+        if not (ROOT / module_name).exists():
+            continue
+        module = import_module(f"skad.{module_name}")
+        for name in module.__all__:
+            found[f"{module_name}.{name}"] = getattr(module, name)
+    return sorted(found.items())
+
+
+# records say what their fields are where the fields are
+CLASSES = [
+    (name, member)
+    for name, member in public_members()
+    if inspect.isclass(member) and not dataclasses.is_dataclass(member)
+]
+FUNCTIONS = [(name, m) for name, m in public_members() if inspect.isfunction(m)]
+METHODS = [
+    (f"{name}.{method}", function)
+    for name, member in CLASSES
+    for method, function in vars(member).items()
+    if inspect.isfunction(function) and method[0] != "_"
+]
+
+
+def sections(member):
+    """Return {title: lines} of a numpydoc docstring, the summary under ''."""
+    found, title = {"": []}, ""
+    lines = re.sub(r"\\\n\s*", "", inspect.getdoc(member) or "").splitlines()
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        if line and following and set(following) == {"-"}:
+            title = line
+            assert title not in found, f"section {title} twice"
+            found[title] = []
+        elif title == "" or set(line) != {"-"}:
+            found[title].append(line)
+    return found
+
+
+def entries(lines):
+    """Return [(name, type)] of a section of parameters; `a, b : type` are two."""
+    found = []
+    for line in lines:
+        match = re.match(r"(\S.*?) : (.+)", line)
+        if match:
+            found += [(name, match[2]) for name in match[1].split(", ")]
+    return found
+
+
+def parameters(callable_):
+    return [
+        parameter
+        for parameter in inspect.signature(callable_).parameters.values()
+        if parameter.name not in ("self", "cls")
+    ]
+
+
+def check_docstring(member, required):
+    doc = sections(member)
+    titles = [title for title in doc if title]
+    assert set(titles) <= set(ORDER), "unknown section"
+    assert titles == [title for title in ORDER if title in titles], "order"
+    assert set(required) <= set(titles), set(required) - set(titles)
+    summary = doc[""]
+    assert summary, "no docstring"
+    assert summary[0].endswith("."), "the summary is one sentence on one line"
+    assert len(summary) == 1 or summary[1] == "", "the summary is one line"
+    documented = entries(doc.get("Parameters", []))
+    assert [name for name, _ in documented] == [p.name for p in parameters(member)]
+    for (name, kind), parameter in zip(documented, parameters(member), strict=True):
+        stated = re.search(r"default=(.+)$", kind)
+        if parameter.default is parameter.empty:
+            assert not stated, f"{name} has no default"
+            continue
+        # `y : object`, ignored, needs no default
+        if stated or kind != "object":
+            assert stated, f"{name} states no default"
+            assert ast.literal_eval(stated[1]) == parameter.default, name
+    for reference in re.findall(r"\[(\d+)\]_", member.__doc__):
+        assert f".. [{reference}]" in "\n".join(doc["References"])
+
+
+@pytest.mark.parametrize(("name", "member"), CLASSES, ids=[name for name, _ in CLASSES])
+def test_class_docstrings(name, member):
+    required = ["Parameters", "Examples"]
+    if issubclass(member, BaseDetector):
+        required = ORDER[:1] + ORDER[4:]
+    elif name.startswith("inspection.") or "Display" in name:
+        required = ["Parameters"]
+    check_docstring(member, required)
+    if issubclass(member, BaseDetector):
+        fitted = [name for name, _ in entries(sections(member)["Attributes"])]
+        assert all(name.endswith("_") for name in fitted)
+        assert {"offset_", "n_features_in_"} <= set(fitted)
+        assert ">>>" in "\n".join(sections(member)["Examples"])
+        assert re.search(
+            r"\b(1[89]|20)\d\d\b", "\n".join(sections(member)["References"])
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "member"),
+    FUNCTIONS + METHODS,
+    ids=[name for name, _ in FUNCTIONS + METHODS],
+)
+def test_function_docstrings(name, member):
+    if not member.__doc__ and hasattr(BaseDetector, member.__name__):
+        pytest.fail(f"{name} overrides the base without a docstring")
+    if member.__name__ == "partial_fit" and not member.__doc__:
+        return
+    check_docstring(member, ["Parameters"] if parameters(member) else [])
+
+
+@pytest.mark.parametrize(
+    ("name", "detector"), skad.all_detectors(), ids=[n for n, _ in skad.all_detectors()]
+)
+def test_attributes_in_the_docstring_exist(name, detector, blobs):
+    from tests._instances import CHEAP
+
+    fitted = detector(**CHEAP.get(name, {})).fit(blobs[0])
+    documented = {name for name, _ in entries(sections(detector)["Attributes"])}
+    public = {n for n in vars(fitted) if n[-1] == "_" and n[0] != "_"}
+    assert public <= documented, "fitted and not documented"
+
+
+class Good:
+    """Do nothing.
+
+    Parameters
+    ----------
+    a : int, default=1
+        First.
+    b : {"x", "y"}, \
+            default="x"
+        Second.
+
+    Notes
+    -----
+    None.
+
+    Examples
+    --------
+    None.
+    """
+
+    def __init__(self, a=1, b="x"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("a : int", "c : int"),
+        ("default=1", "default=2"),
+        (", default=1", ""),
+        ("Do nothing.", "Do nothing"),
+        ("Notes\n    -----", "Other\n    -----"),
+        ("    a : int, default=1\n        First.\n", ""),
+        ("Notes\n    -----", "Examples\n    --------"),
+        ("Second.", "Second [1]_."),
+        ("Parameters\n    ----------", "Notes\n    -----"),
+    ],
+)
+def test_the_docstring_check_sees_faults(old, new):
+    check_docstring(Good, [])
+    bad = type("Bad", (), {"__init__": Good.__init__})
+    assert old in Good.__doc__
+    bad.__doc__ = Good.__doc__.replace(old, new)
+    with pytest.raises((AssertionError, KeyError)):
+        check_docstring(bad, [])
+
+
+# ------------------------------------------------------------------------------ classes
+
+FINAL = ("fit", "score_samples", "decision_function", "predict", "fit_predict")
+
+
+@pytest.mark.parametrize(
+    ("name", "detector"), skad.all_detectors(), ids=[n for n, _ in skad.all_detectors()]
+)
+def test_nobody_overrides_the_contract(name, detector):
+    for method in (*FINAL, "transform"):
+        assert getattr(detector, method) is getattr(BaseDetector, method), method
+
+
+def test_detectors_are_final_and_named_once():
+    detectors = [detector for _, detector in skad.all_detectors()]
+    for detector in detectors:
+        parents = set(detector.__mro__[1:])
+        assert not parents & set(detectors), f"{detector.__name__} inherits a method"
+        assert not inspect.isabstract(detector)
+        assert detector.__module__.split(".")[-1].startswith("_")
+    names = [
+        name.lower()
+        for family in skad._FAMILIES
+        for name in import_module(f"skad.{family}").__all__
+    ]
+    assert len(names) == len(set(names))
+    assert len(np.unique([name for name, _ in skad.all_detectors()])) == len(detectors)
+    for family in (*skad._FAMILIES, *TOOLS):
+        if (ROOT / family).exists():
+            exported = import_module(f"skad.{family}").__all__
+            assert list(exported) == sorted(exported), family
