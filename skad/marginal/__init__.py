@@ -1,3 +1,7 @@
 """Detectors that look at one feature at a time."""
 
-__all__ = []
+from skad.marginal._copod import COPOD
+from skad.marginal._ecod import ECOD
+from skad.marginal._hbos import HBOS
+
+__all__ = ["COPOD", "ECOD", "HBOS"]

@@ -1,0 +1,110 @@
+"""Outlier detection with empirical cumulative distribution functions."""
+
+from skad._array import namespace
+from skad._sklearn import StrOptions
+from skad.base import CONTAMINATION, BaseDetector
+from skad.marginal._tails import (
+    largest_sum,
+    skewed_tail,
+    skewness,
+    sorted_columns,
+    tail_probabilities,
+)
+
+
+class ECOD(BaseDetector):
+    r"""Rows with rare values: far out in the empirical tails of their features.
+
+    Features are taken as independent. With the empirical tail probabilities of the
+    training data :math:`L_j(x) = \#\{i : x_{ij} \le x_j\} / n` and
+    :math:`R_j(x) = \#\{i : x_{ij} \ge x_j\} / n`, the anomaly is the sum of the map
+
+    .. math:: a(x) = \sum_j o_j(x), \qquad
+        o_j(x) = \max(-\log L_j(x), -\log R_j(x)).
+
+    Read more in the :ref:`User Guide <marginal>`.
+
+    Parameters
+    ----------
+    aggregation : {"feature", "sample"}, default="feature"
+        Where the maximum is taken. "feature" takes the longer tail of each feature, as
+        above and as the authors' code does. "sample" is the paper's equation (8): with
+        :math:`S_j` the left tail where feature `j` is skewed to the left and the right
+        one elsewhere, it takes the largest of :math:`-\sum_j \log L_j`,
+        :math:`-\sum_j \log R_j` and :math:`-\sum_j \log S_j`, and the map is its terms.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+
+    Attributes
+    ----------
+    columns_ : ndarray of shape (n_features, n_samples)
+        The training columns, each sorted.
+    skewness_ : ndarray of shape (n_features,)
+        Skewness of the training columns.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    COPOD : Weighs both tails of a feature, or the one on its skewed side.
+    HBOS : Histograms: finds rare values between frequent ones too.
+
+    Notes
+    -----
+    There is nothing to tune. `fit` sorts, O(d n log n), and a row is scored with two
+    binary searches a feature, O(d log n). A row's score depends on the training data
+    alone, not on the rows scored with it. A value beyond all training values gets the
+    tail :math:`1 / (n + 1)`. With ``aggregation="feature"`` the scores do not change
+    under any strictly monotone map of a feature. Where the training data and `X` differ
+    in dtype, values are compared in the narrower one.
+
+    The maximum over features is the default because it ranks better on labelled data:
+    mean ROC AUC 0.81 against 0.80 over ten real sets, each with and without anomalies
+    in the training data.
+
+    References
+    ----------
+    .. [1] Z. Li, Y. Zhao, X. Hu, N. Botta, C. Ionescu and G. H. Chen, "ECOD:
+       Unsupervised outlier detection using empirical cumulative distribution
+       functions", IEEE Transactions on Knowledge and Data Engineering, 2022,
+       algorithm 1.
+
+    Examples
+    --------
+    >>> from skad.marginal import ECOD
+    >>> X = [[0.0, 1.0], [0.1, 1.2], [-0.1, 1.1], [0.2, 0.9], [0.3, 5.0]]
+    >>> detector = ECOD(contamination=0.2).fit(X)
+    >>> detector.predict(X)
+    array([ 1,  1,  1,  1, -1])
+    >>> detector.transform([[0.1, 5.0], [0.1, 7.0]]).round(2)
+    array([[0.51, 1.61],
+           [0.51, 1.79]])
+    """
+
+    _map_sums_to_score = True
+    _parameter_constraints = {
+        "aggregation": [StrOptions({"feature", "sample"})],
+        "contamination": CONTAMINATION,
+    }
+
+    def __init__(self, aggregation="feature", *, contamination=0.1):
+        self.aggregation = aggregation
+        self.contamination = contamination
+
+    def _row_elements(self):
+        return 7 * self.n_features_in_
+
+    def _fit(self, X, y):
+        self.columns_ = sorted_columns(X)
+        self.skewness_ = skewness(self.columns_)
+
+    def _map(self, X):
+        xp = namespace(X)
+        left, right = (-xp.log(tail) for tail in tail_probabilities(self.columns_, X))
+        if self.aggregation == "feature":
+            return xp.maximum(left, right)
+        return largest_sum(left, right, skewed_tail(left, right, self.skewness_))
