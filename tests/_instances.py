@@ -11,6 +11,9 @@ CHEAP = {}
 
 # Further settings of a class, by class name.
 VARIANTS = {
+    "COPOD": [{"aggregation": "sample"}],
+    "ECOD": [{"aggregation": "sample"}],
+    "HBOS": [{"n_bins": "auto"}, {"binning": "dynamic"}],
     "GMM": [
         {"n_components": 2, "covariance_type": "tied", "random_state": 0},
         {"covariance_type": "diag"},
@@ -34,6 +37,10 @@ VARIANTS = {
 # check_estimator's expected failures by class name: {check: reason}. Only what cannot
 # hold by the nature of a method belongs here.
 EXPECTED_FAILURES = {}
+
+
+# Classes that do not take tensors, with the reason.
+NO_TENSORS = {}
 
 
 def default_instances():
