@@ -32,6 +32,11 @@ VARIANTS = {
         {"covariance": "oas"},
         {"covariance": "mcd", "random_state": 0},
     ],
+    "PCAReconstruction": [
+        {"measure": "reconstruction"},
+        {"measure": "hotelling"},
+        {"n_components": None, "standardize": True},
+    ],
 }
 
 # check_estimator's expected failures by class name: {check: reason}. Only what cannot

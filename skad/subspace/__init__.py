@@ -1,3 +1,5 @@
 """Detectors that measure what a low-dimensional subspace leaves out."""
 
-__all__ = []
+from skad.subspace._pca import PCAReconstruction
+
+__all__ = ["PCAReconstruction"]

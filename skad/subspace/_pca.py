@@ -1,0 +1,289 @@
+"""What a principal subspace of the training data does not explain."""
+
+from copy import deepcopy
+from numbers import Integral, Real
+
+from scipy.special import gammaincinv
+from sklearn.utils.validation import check_is_fitted
+
+from skad._array import blocks, like, namespace, to_double
+from skad._moments import mean_row
+from skad._sklearn import Interval, RealNotInt, StrOptions
+from skad.base import CONTAMINATION, BaseDetector, IncrementalMixin
+
+
+def compress(rows):
+    """Return at most d rows with the same scatter as `rows`, of shape (n, d)."""
+    if rows.shape[0] <= rows.shape[1]:
+        return rows
+    return namespace(rows).linalg.qr(rows)[1]
+
+
+def scatter_factor(X, mean):
+    """Return at most min(n, d) rows whose scatter is that of the centred `X`."""
+    xp = namespace(X)
+    n, d = X.shape
+    factor = None
+    # blocks of at least d rows, or each would cost as much as a whole one
+    for rows in blocks(n, min(d, max(1, 2**20 // (2 * d)))):
+        centred = to_double(X[rows]) - mean
+        factor = centred if factor is None else xp.concat([factor, centred], axis=0)
+        factor = compress(factor)
+    return factor
+
+
+def merge_factors(first, second):
+    """Return number of rows, mean (d,) and scatter factor of a union of rows."""
+    (n, mean, factor), (m, other_mean, other_factor) = first, second
+    xp = namespace(factor)
+    shift = other_mean - mean
+    between = shift * (n * m / (n + m)) ** 0.5
+    stacked = xp.concat([factor, other_factor, between[None, :]], axis=0)
+    return n + m, mean + shift * (m / (n + m)), compress(stacked)
+
+
+def chi2_quantile(share, degrees):
+    """Return the quantile of the chi-squared distribution."""
+    return 2 * float(gammaincinv(degrees / 2, share))
+
+
+def residual_limit(variances, confidence):
+    """Return the control limit of the squared residual (Box 1954).
+
+    A weighted sum of chi-squared variables with weights `variances` is taken for
+    `g` times one with `h` degrees of freedom that has the same mean and variance.
+    """
+    first, second = float(variances.sum()), float((variances**2).sum())
+    return second / first * chi2_quantile(confidence, first**2 / second)
+
+
+class PCAReconstruction(IncrementalMixin, BaseDetector):
+    r"""Rows that the main directions of the training data do not explain.
+
+    Normal rows vary along :math:`k` principal directions :math:`v_j` with variances
+    :math:`\lambda_j` around the mean :math:`\mu`. With :math:`t_j = v_j^T (x - \mu)`
+    the anomaly is the reconstruction error :math:`Q` [2]_, Hotelling's :math:`T^2`
+    [1]_, or the combined index of Yue and Qin [3]_,
+
+    .. math:: Q(x) = \Big\| x - \mu - \sum_{j \le k} t_j v_j \Big\|^2, \qquad
+        T^2(x) = \sum_{j \le k} t_j^2 / \lambda_j, \qquad
+        \varphi(x) = Q(x) / \delta^2 + T^2(x) / \tau^2,
+
+    with :math:`\delta^2` and :math:`\tau^2` the control limits of the two. The map
+    sums to the score and is never negative: the squared residual of each feature, for
+    :math:`T^2` the complete decomposition contributions [4]_
+    :math:`(\sum_j v_{ji} t_j / \sqrt{\lambda_j})^2`, for :math:`\varphi` their
+    weighted sum.
+
+    Read more in the :ref:`User Guide <subspace>`.
+
+    Parameters
+    ----------
+    n_components : int, float or None, default=0.35
+        Number of directions :math:`k`, at most the rank of the training data; a float
+        in (0, 1) is the share of the variance that they hold at least; None takes the
+        directions with more variance than the average feature (Kaiser's rule).
+        A share leaves at least one direction to the residual.
+    measure : {"both", "reconstruction", "hotelling"}, default="both"
+        :math:`\varphi`, :math:`Q` or :math:`T^2`. Normal rows that leave the subspace
+        are found by the second, extreme rows inside it by the third.
+    standardize : bool, default=False
+        Divide the features by their standard deviations in the training data first.
+    confidence : float, default=0.99
+        Share of normal rows inside each control limit of ``measure="both"``: Box's
+        approximation for :math:`\delta^2`, a quantile of the chi-squared distribution
+        with :math:`k` degrees of freedom for :math:`\tau^2`.
+    tol : float, default=1e-12
+        Directions with less than `tol` times the largest variance count as without
+        variance: no component, and a residual there weighs as if it had that much.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+
+    Attributes
+    ----------
+    mean_ : ndarray of shape (n_features,)
+        :math:`\mu`, in float64.
+    scale_ : ndarray of shape (n_features,)
+        What the features are divided by: ones without `standardize`.
+    components_ : ndarray of shape (n_components_, n_features)
+        :math:`v_j`.
+    explained_variance_ : ndarray of shape (n_components_,)
+        :math:`\lambda_j`.
+    n_components_ : int
+        :math:`k`.
+    residual_limit_, hotelling_limit_ : float
+        :math:`\delta^2` and :math:`\tau^2`.
+    n_samples_seen_ : int
+        Training rows.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    KernelPCAReconstruction : The same in a kernel's feature space.
+    MatrixSketch : The same from a sketch of the rows, without a mean.
+    skad.density.Mahalanobis : All directions, each by its own variance.
+
+    Notes
+    -----
+    `fit` costs O(n d min(n, d)) in double precision whatever the dtype of `X`, through
+    the orthogonal factors of blocks of rows: no covariance is formed, so variances far
+    below the largest keep their digits, and more features than rows need no d x d
+    matrix. The factors add up: `partial_fit` and `merge` learn exactly what `fit` on
+    all rows does. Scoring costs O(k d) a row and runs where `X` lives.
+
+    With a small share the score is close to the distance to the mean, which serves
+    many tables best; where the features obey relations, the residual of most of the
+    variance (``n_components=0.9, measure="reconstruction"``) finds what breaks them.
+
+    References
+    ----------
+    .. [1] H. Hotelling, "Multivariate quality control", Techniques of Statistical
+       Analysis, 1947.
+    .. [2] J. E. Jackson and G. S. Mudholkar, "Control procedures for residuals
+       associated with principal component analysis", Technometrics, 1979.
+    .. [3] H. H. Yue and S. J. Qin, "Reconstruction-based fault identification using a
+       combined index", Industrial & Engineering Chemistry Research, 2001.
+    .. [4] C. F. Alcala and S. J. Qin, "Reconstruction-based contribution for process
+       monitoring", Automatica, 2009, section 2.3.
+    .. [5] G. E. P. Box, "Some theorems on quadratic forms applied in the study of
+       analysis of variance problems, I", Annals of Mathematical Statistics, 1954.
+
+    Examples
+    --------
+    >>> from skad.subspace import PCAReconstruction
+    >>> X = [[0.0, 0.0], [1.0, 1.1], [2.0, 1.9], [3.0, 3.0], [1.0, 3.0]]
+    >>> detector = PCAReconstruction(
+    ...     1, measure="reconstruction", contamination=0.2).fit(X)
+    >>> detector.predict(X)
+    array([ 1,  1,  1,  1, -1])
+    >>> detector.transform([[1.0, 3.0]]).round(2)
+    array([[0.68, 0.49]])
+    """
+
+    _map_sums_to_score = True
+    _parameter_constraints = {
+        "n_components": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(RealNotInt, 0, 1, closed="neither"),
+            None,
+        ],
+        "measure": [StrOptions({"both", "reconstruction", "hotelling"})],
+        "standardize": ["boolean"],
+        "confidence": [Interval(Real, 0, 1, closed="neither")],
+        "tol": [Interval(Real, 0, 1, closed="left")],
+        "contamination": CONTAMINATION,
+    }
+
+    def __init__(
+        self,
+        n_components=0.35,
+        *,
+        measure="both",
+        standardize=False,
+        confidence=0.99,
+        tol=1e-12,
+        contamination=0.1,
+    ):
+        self.n_components = n_components
+        self.measure = measure
+        self.standardize = standardize
+        self.confidence = confidence
+        self.tol = tol
+        self.contamination = contamination
+
+    def merge(self, other):
+        """Return a detector fitted on this one's and another's training rows.
+
+        Parameters
+        ----------
+        other : PCAReconstruction
+            Fitted with the same parameters on other rows with the same features.
+
+        Returns
+        -------
+        merged : PCAReconstruction
+            As if fitted on all the rows; its threshold comes from an even sample of
+            them, as after `partial_fit`.
+        """
+        check_is_fitted(self)
+        check_is_fitted(other)
+        if self.n_features_in_ != other.n_features_in_:
+            raise ValueError(
+                f"other has {other.n_features_in_} features, this PCAReconstruction "
+                f"has {self.n_features_in_}; only equal numbers can be merged."
+            )
+        merged = deepcopy(self)
+        merged._set_factor(merge_factors(self._known(), other._known()))
+        merged._merge_sample(other)
+        return merged
+
+    def _check_parameters(self, X):
+        whole = isinstance(self.n_components, Integral)
+        limit = X.shape[1] if self.measure == "hotelling" else X.shape[1] - 1
+        if whole and self.n_components > limit:
+            raise ValueError(
+                f"n_components={self.n_components} must be at most {limit} for "
+                f"measure={self.measure!r} with n_features={X.shape[1]}."
+            )
+
+    def _fit(self, X, y):
+        mean = mean_row(X)
+        fresh = X.shape[0], mean, scatter_factor(X, mean)
+        known = hasattr(self, "n_samples_seen_")
+        self._set_factor(merge_factors(self._known(), fresh) if known else fresh)
+
+    def _known(self):
+        return self.n_samples_seen_, self.mean_, self._factor_
+
+    def _set_factor(self, known):
+        self.n_samples_seen_, self.mean_, self._factor_ = known
+        factor, freedom = self._factor_, self.n_samples_seen_ - 1
+        xp = namespace(factor)
+        self.scale_ = xp.ones_like(self.mean_)
+        if self.standardize:
+            deviation = xp.sqrt(xp.sum(factor**2, axis=0) / self.n_samples_seen_)
+            self.scale_ = xp.where(deviation > 0, deviation, 1.0)
+        _, values, vectors = xp.linalg.svd(factor / self.scale_, full_matrices=False)
+        variances = values**2 / freedom
+        floor = self.tol * float(variances[0])
+        rank = int(xp.sum(variances > floor))
+        k = self.n_components_ = self._count(variances[:rank])
+        self.components_, self.explained_variance_ = vectors[:k], variances[:k]
+        self.hotelling_limit_ = chi2_quantile(self.confidence, k) if k else 1.0
+        rest = variances[k:rank]
+        self.residual_limit_ = floor if floor > 0 else 1.0
+        if len(rest):
+            self.residual_limit_ = residual_limit(rest, self.confidence)
+
+    def _count(self, variances):
+        """Return how many of the directions with variance are kept."""
+        rank, d = len(variances), self.n_features_in_
+        if isinstance(self.n_components, Integral):
+            return min(self.n_components, rank)
+        xp = namespace(variances)
+        if self.n_components is None:
+            count = int(xp.sum(variances > xp.sum(variances) / d))
+        else:
+            share = xp.cumulative_sum(variances) / xp.sum(variances)
+            count = int(xp.sum(share < self.n_components)) + 1
+        if self.measure == "hotelling":
+            return min(max(count, 1), rank)
+        return min(count, rank, d - 1)
+
+    def _map(self, X):
+        components = like(self.components_, X)
+        centred = (X - like(self.mean_, X)) / like(self.scale_, X)
+        along = centred @ components.T  # (b, k)
+        residual = (centred - along @ components) ** 2
+        if self.measure == "reconstruction":
+            return residual
+        deviation = namespace(X).sqrt(like(self.explained_variance_, X))
+        extreme = ((along / deviation) @ components) ** 2
+        if self.measure == "hotelling":
+            return extreme
+        return residual / self.residual_limit_ + extreme / self.hotelling_limit_
