@@ -36,10 +36,11 @@ def shrink_oas(covariance, n_samples):
     xp = namespace(covariance)
     d = covariance.shape[0]
     mean_variance = xp.sum(xp.linalg.diagonal(covariance)) / d
-    mean_square = xp.mean(covariance**2)
-    above = (n_samples + 1) * (mean_square - mean_variance**2 / d)
-    weight = (mean_square + mean_variance**2) / above if above > 0 else 1.0
-    weight = min(float(weight), 1.0)
+    # relative to the mean variance, since squares of variances may overflow
+    unit = mean_variance if mean_variance > 0 else 1.0
+    mean_square = float(xp.mean((covariance / unit) ** 2))
+    above = (n_samples + 1) * (mean_square - 1 / d)
+    weight = min((mean_square + 1) / above, 1.0) if above > 0 else 1.0
     identity = like(np.eye(d), covariance)
     return (1 - weight) * covariance + weight * mean_variance * identity
 
@@ -256,7 +257,10 @@ class Mahalanobis(IncrementalMixin, BaseDetector):
                 ).fit(rows)
                 self.location_, covariance = estimate.location_, estimate.covariance_
             else:
-                self.location_, covariance = rows.mean(axis=0), ledoit_wolf(rows)[0]
+                self.location_ = rows.mean(axis=0)
+                # relative to the largest deviation, whose fourth power may overflow
+                unit = np.abs(rows - self.location_).max() or 1.0
+                covariance = ledoit_wolf((rows - self.location_) / unit)[0] * unit**2
             self._set_covariance(covariance)
 
     def _moments(self):

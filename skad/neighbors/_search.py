@@ -20,6 +20,8 @@ METRICS = ("euclidean", "sqeuclidean", "manhattan", "cosine", "minkowski")
 
 # Candidates beyond k, kept to prove that the first k are the nearest.
 _SPARE = 8
+# How far beyond the k-th distance the graph is searched (pynndescent's epsilon).
+_EPSILON = 0.3
 # Columns whose minimum is looked at together.
 _GROUP = 32
 # Training rows of one coarse block on the CPU; with 32 queries it stays in the cache.
@@ -116,7 +118,7 @@ class NeighborSearch:
         if self.products is not None:
             return self._query_products(queries, k)
         if self.graph is not None:
-            found = self.graph.query(to_numpy(queries), k)[0]
+            found = self.graph.query(to_numpy(queries), k, epsilon=_EPSILON)[0]
         elif self.index is not None:
             found = self.index.kneighbors(to_numpy(queries), k, return_distance=False)
         else:
@@ -177,14 +179,17 @@ class NeighborSearch:
         if not xp.all(proven):
             doubtful = xp.nonzero(~proven)[0]
             fine = xp.astype(standard[doubtful], xp.float64)
-            again = self._search(
-                queries[doubtful], fine, fine, like(self._products_double(), fine), k
+            matrix = like(self._products(namespace(self.bank).float64), fine)
+            distance[doubtful], indices[doubtful], proven = self._search(
+                queries[doubtful], fine, fine, matrix, k
             )
-            distance[doubtful], indices[doubtful] = again[:2]
+            if not xp.all(proven):
+                doubtful = doubtful[~proven]
+                found = self._query_distances(queries[doubtful], k)
+                distance[doubtful], indices[doubtful] = self._refine(
+                    queries[doubtful], found, k
+                )
         return distance, indices
-
-    def _products_double(self):
-        return self._products(namespace(self.bank).float64)
 
     def _search(self, queries, standard, coarse, matrix, k):
         """Return distances, indices and whether they are proven to be the nearest."""
@@ -202,24 +207,25 @@ class NeighborSearch:
         squared = xp.astype(squared, xp.float64) / self.scale**2
         norm = xp.sqrt(xp.sum(standard**2, axis=1))
         longest = matrix.shape[0] ** 0.5  # every entry is at most 1
-        unit = float(xp.finfo(coarse.dtype).eps)
+        unit = max(float(xp.finfo(a.dtype).eps) for a in (coarse, distance))
         # rounding of a product of length d + 1 (Higham and Mary 2019, lambda = 4)
         error = 4 * unit * (longest + 2) * (longest + norm) * longest
         proven = squared - norm**2 + error + 4 * unit * squared <= bound
-        return distance, indices, proven
+        return distance, indices, proven | (squared == 0)
 
     # ------------------------------------------------------------------------- others
 
     def _query_distances(self, queries, k):
-        """Search by plain distances: metrics without products, tensors."""
+        """Search by distances without products, for other metrics and close calls."""
         found = []
-        for rows in blocks(queries.shape[0], self.bank.shape[0], device_of(queries)):
-            bank = like(self.bank, queries)
-            p = {"manhattan": 1.0, "minkowski": self.p}.get(self.metric, 2.0)
+        bank = like(self.bank, queries)
+        p = {"manhattan": 1.0, "minkowski": self.p}.get(self.metric, 2.0)
+        for rows in blocks(queries.shape[0], bank.shape[0], device_of(queries)):
             if is_torch(queries):
                 import torch
 
-                distance = torch.cdist(queries[rows], bank, p=p)
+                exactly = "donot_use_mm_for_euclid_dist"
+                distance = torch.cdist(queries[rows], bank, p, compute_mode=exactly)
             else:
                 distance = cdist(queries[rows], bank, "minkowski", p=p)
             found.append(smallest(distance, k))

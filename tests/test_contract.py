@@ -1,0 +1,405 @@
+"""The anomaly contract, held to by every public detector in every covered setting."""
+
+import copy
+import io
+import pickle
+import re
+import threading
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import roc_auc_score
+
+import skad
+from skad.base import BaseDetector
+from tests._instances import NO_TENSORS, default_instances, identify, instances
+
+every_setting = pytest.mark.parametrize("detector", instances(), ids=identify)
+every_class = pytest.mark.parametrize("detector", default_instances(), ids=identify)
+
+PUBLIC = ["score_samples", "decision_function", "predict", "transform"]
+_FITTED = {}
+
+
+def seeded(detector):
+    """Return a clone with every random_state, nested ones too, set to 0."""
+    seeds = {
+        name: 0
+        for name in detector.get_params()
+        if name == "random_state" or name.endswith("__random_state")
+    }
+    return clone(detector).set_params(**seeds)
+
+
+def fitted(detector, blobs):
+    """Return `detector` fitted on the blobs, once for the whole module."""
+    key = identify(detector)
+    if key not in _FITTED:
+        _FITTED[key] = seeded(detector).fit(blobs[0])
+    return _FITTED[key]
+
+
+def fitted_state(detector):
+    """Return which objects were learned, and the contents of the arrays."""
+    state = {
+        name: value for name, value in vars(detector).items() if name.endswith("_")
+    }
+    return {
+        name: (id(value), value.tobytes() if isinstance(value, np.ndarray) else None)
+        for name, value in state.items()
+    }
+
+
+def test_all_detectors_finds_every_subclass():
+    names = {name for name, _ in skad.all_detectors()}
+    assert names == {
+        detector.__name__
+        for detector in _leaves(BaseDetector)
+        if detector.__module__.startswith("skad.")
+    }
+    assert names == set(dir(skad)) & names
+    assert all(getattr(skad, name) is found for name, found in skad.all_detectors())
+
+
+def _leaves(cls):
+    below = cls.__subclasses__()
+    return {leaf for sub in below for leaf in _leaves(sub)} if below else {cls}
+
+
+@every_setting
+def test_sign_anomalies_score_lower(detector, blobs):
+    _, normal, anomalies = blobs
+    X = np.concatenate([normal, anomalies])
+    scores = fitted(detector, blobs).score_samples(X)
+    assert scores.shape == (140,)
+    assert scores.dtype == np.float64
+    labels = np.repeat([1, -1], [100, 40])
+    assert roc_auc_score(labels, scores) > 0.8
+
+
+@every_setting
+def test_threshold_is_the_contamination_quantile(detector, blobs):
+    train = blobs[0]
+    detector = fitted(detector, blobs)
+    scores = detector.score_samples(train)
+    decision = detector.decision_function(train)
+    assert_allclose(decision, scores - detector.offset_)
+    labels = detector.predict(train)
+    assert_array_equal(labels, np.where(decision < 0, -1, 1))
+    if hasattr(detector, "contamination"):
+        share = (scores < detector.offset_).mean()
+        ties = (scores == detector.offset_).mean()
+        assert share <= detector.contamination <= share + ties + 1 / len(train)
+
+
+@every_setting
+def test_fit_predict_is_fit_then_predict(detector, blobs):
+    labels = seeded(detector).fit_predict(blobs[0])
+    assert_array_equal(labels, fitted(detector, blobs).predict(blobs[0]))
+
+
+@every_setting
+def test_map_belongs_to_the_table_and_to_the_score(detector, blobs):
+    _, normal, anomalies = blobs
+    X = np.concatenate([normal[:20], anomalies[:20]])
+    detector = fitted(detector, blobs)
+    maps = detector.transform(X)
+    assert maps.shape == X.shape
+    assert np.isfinite(maps).all()
+    assert maps.std() > 0
+    if detector._map_sums_to_score:
+        scale = np.abs(maps).sum(axis=1).max()
+        assert_allclose(maps.sum(axis=1), -detector.score_samples(X), atol=1e-9 * scale)
+
+
+@every_setting
+def test_map_points_at_the_feature_that_left(detector, blobs):
+    """Moving one feature of normal rows far out makes that feature stand out."""
+    if getattr(detector, "metric", None) == "cosine":
+        pytest.skip("a direction has no feature that is far out")
+    train, normal, _ = blobs
+    detector = fitted(detector, blobs)
+    hits = 0
+    for feature in range(train.shape[1]):
+        moved = normal[:10].copy()
+        moved[:, feature] = train[:, feature].max() + 3 * train[:, feature].std()
+        hits += (detector.transform(moved).argmax(axis=1) == feature).sum()
+    assert hits / (10 * train.shape[1]) > 0.4  # chance: 1/6
+
+
+@every_setting
+def test_same_seed_same_result(detector, blobs):
+    train, normal, _ = blobs
+    detector = fitted(detector, blobs)
+    again = seeded(detector).fit(train)
+    assert_array_equal(again.score_samples(normal), detector.score_samples(normal))
+    assert_array_equal(again.transform(normal), detector.transform(normal))
+    assert again.offset_ == detector.offset_
+
+
+@every_setting
+def test_scores_do_not_depend_on_the_batch(detector, blobs):
+    _, normal, anomalies = blobs
+    X = np.concatenate([normal[:20], anomalies[:20]])
+    detector = fitted(detector, blobs)
+    for method in ("score_samples", "transform"):
+        whole = getattr(detector, method)(X)
+        scale = np.abs(whole).max()
+        single = np.concatenate([getattr(detector, method)(row[None]) for row in X])
+        assert_allclose(single, whole, rtol=1e-7, atol=1e-9 * scale)
+        backwards = getattr(detector, method)(X[::-1])
+        assert_allclose(backwards[::-1], whole, rtol=1e-7, atol=1e-9 * scale)
+
+
+@every_setting
+def test_float32_agrees_with_float64(detector, blobs):
+    train, normal, _ = blobs
+    detector = fitted(detector, blobs)
+    single = seeded(detector).fit(train.astype(np.float32))
+    scores = single.score_samples(normal.astype(np.float32))
+    assert scores.dtype == np.float64
+    truth = detector.score_samples(normal)
+    assert_allclose(scores, truth, atol=2e-3 * np.ptp(truth), rtol=2e-3)
+    assert single.transform(normal.astype(np.float32)).dtype == np.float32
+    assert detector.transform(normal).dtype == np.float64
+
+
+@every_setting
+def test_tensors_in_tensors_out(detector, blobs):
+    if type(detector).__name__ in NO_TENSORS:
+        pytest.skip(NO_TENSORS[type(detector).__name__])
+    train, normal, _ = blobs
+    plain = fitted(detector, blobs)
+    on_tensors = seeded(detector).fit(torch.from_numpy(train))
+    for method in PUBLIC:
+        expected = getattr(plain, method)(normal)
+        for fit_on in (plain, on_tensors):
+            found = getattr(fit_on, method)(torch.from_numpy(normal))
+            assert isinstance(found, torch.Tensor)
+            assert found.numpy().dtype == expected.dtype
+            scale = np.abs(expected).max()
+            assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * scale)
+        back = getattr(on_tensors, method)(normal)
+        assert isinstance(back, np.ndarray)
+
+
+@every_setting
+def test_round_trips_keep_scores(detector, blobs):
+    normal = blobs[1]
+    detector = fitted(detector, blobs)
+    scores, maps = detector.score_samples(normal), detector.transform(normal)
+    buffer = io.BytesIO()
+    joblib.dump(detector, buffer)
+    buffer.seek(0)
+    copies = [
+        pickle.loads(pickle.dumps(detector)),
+        joblib.load(buffer),
+        copy.deepcopy(detector),
+    ]
+    for again in copies:
+        assert_array_equal(again.score_samples(normal), scores)
+        assert_array_equal(again.transform(normal), maps)
+        assert again.offset_ == detector.offset_
+
+
+@every_class
+def test_clone_and_set_params_take_effect(detector, blobs):
+    params = detector.get_params(deep=False)
+    again = clone(detector)
+    assert again.get_params(deep=False).keys() == params.keys()
+    assert not [name for name in vars(again) if name.endswith("_")]
+    if "contamination" in params:
+        changed = fitted(detector, blobs).set_params(contamination=0.3)
+        loose = seeded(changed).fit(blobs[0])
+        changed.set_params(contamination=params["contamination"])
+        assert loose.offset_ > fitted(detector, blobs).offset_
+
+
+@every_setting
+def test_second_fit_forgets_the_first(detector, blobs):
+    train, normal, _ = blobs
+    other = np.random.default_rng(5).normal(size=(60, 4))
+    twice = seeded(detector).fit(other).fit(train)
+    once = fitted(detector, blobs)
+    assert_array_equal(twice.score_samples(normal), once.score_samples(normal))
+    assert vars(twice).keys() == vars(once).keys()
+
+
+@every_class
+def test_failed_fit_leaves_everything_as_it_was(detector, blobs):
+    train, normal, _ = blobs
+    detector = seeded(detector).fit(train)
+    before, scores = fitted_state(detector), detector.score_samples(normal)
+    bad = train.copy()
+    bad[7, 3] = np.nan
+    for X in (bad, bad[:, 2:], train[:1], train[:0], "rows", None, train[0]):
+        with pytest.raises((ValueError, TypeError)):
+            detector.fit(X)
+    with pytest.raises(ValueError, match="contain"):
+        detector.fit(pd.DataFrame(bad, columns=list("abcdef")))
+    assert fitted_state(detector) == before
+    assert_array_equal(detector.score_samples(normal), scores)
+    untouched = seeded(detector)
+    with pytest.raises(ValueError, match="NaN"):
+        untouched.fit(bad)
+    with pytest.raises(NotFittedError):
+        untouched.score_samples(normal)
+
+
+@every_class
+def test_scoring_changes_nothing(detector, blobs):
+    detector = fitted(detector, blobs)
+    before = fitted_state(detector)
+    X = blobs[1].copy()
+    for method in PUBLIC:
+        getattr(detector, method)(X)
+    assert fitted_state(detector) == before
+    assert_array_equal(X, blobs[1])
+
+
+@every_class
+@pytest.mark.parametrize("method", PUBLIC)
+def test_bad_rows_are_refused(detector, blobs, method):
+    call = getattr(fitted(detector, blobs), method)
+    normal = blobs[1]
+    nan, infinite, huge = normal.copy(), normal.copy(), normal.copy()
+    nan[3, 2], infinite[3, 2], huge[3, 2] = np.nan, -np.inf, 1e300
+    with pytest.raises(ValueError, match="NaN"):
+        call(nan)
+    with pytest.raises(ValueError, match="infinity"):
+        call(infinite)
+    with pytest.raises(ValueError, match="too large"):
+        call(huge)
+    with pytest.raises(ValueError, match="features"):
+        call(normal[:, :5])
+    with pytest.raises(ValueError, match="2D array"):
+        call(normal[0])
+    with pytest.raises(ValueError, match=r"0 sample|at least one"):
+        call(normal[:0])
+    with pytest.raises(ValueError, match="Complex"):
+        call(normal.astype(complex))
+    with pytest.raises(ValueError, match="convert"):
+        call(normal.astype(str)[:, :].astype(object) + "x")
+    with pytest.raises(NotFittedError):
+        getattr(clone(detector), method)(normal)
+
+
+@every_class
+def test_bad_tensors_are_refused(detector, blobs):
+    detector = fitted(detector, blobs)
+    rows = torch.from_numpy(blobs[1])
+    nan = rows.clone()
+    nan[2, 1] = torch.nan
+    with pytest.raises(ValueError, match="NaN"):
+        detector.score_samples(nan)
+    with pytest.raises(ValueError, match="infinity"):
+        detector.score_samples(rows / 0)
+    with pytest.raises(ValueError, match="features"):
+        detector.score_samples(rows[:, :5])
+    with pytest.raises(ValueError, match="2D array"):
+        detector.score_samples(rows[0])
+    with pytest.raises(ValueError, match="0 sample"):
+        detector.score_samples(rows[:0])
+    with pytest.raises(ValueError, match="Complex"):
+        detector.score_samples(rows + 0j)
+
+
+@every_class
+def test_frames_with_other_columns_are_refused(detector, blobs):
+    train, normal, _ = blobs
+    columns = list("abcdef")
+    detector = seeded(detector).fit(pd.DataFrame(train, columns=columns))
+    frame = pd.DataFrame(normal, columns=columns)
+    detector.score_samples(frame)
+    for wrong in (frame[columns[::-1]], frame.rename(columns={"a": "z"})):
+        for method in PUBLIC:
+            with pytest.raises(ValueError, match="feature names"):
+                getattr(detector, method)(wrong)
+    assert list(detector.get_feature_names_out()) == columns
+
+
+def _hard_tables():
+    rng = np.random.default_rng(11)
+    rows = rng.normal(size=(40, 3))
+    return {
+        "two rows": rows[:2],
+        "two equal rows": np.ones((2, 3)),
+        "three rows": rows[:3],
+        "one feature": rows[:, :1],
+        "constant table": np.full((40, 3), 7.0),
+        "zeros": np.zeros((40, 3)),
+        "constant column": np.c_[rows, np.ones(40)],
+        "duplicated column": rows[:, [0, 0, 1, 1]],
+        "duplicated rows": rows[[0, 1, 2] * 12],
+        "two values": (rows > 0).astype(float),
+        "integers": rng.integers(0, 5, size=(40, 3)),
+        "booleans": rows > 0,
+        "more features than rows": rng.normal(size=(12, 60)),
+        "large": rows * 1e100,
+        "large float32": (rows * 1e12).astype(np.float32),
+        "small": rows * 1e-100,
+        "mixed scales": rows * [1e-30, 1.0, 1e30],
+        "far from zero": rows + 1e9,
+        "one far row": np.concatenate([rows, np.full((1, 3), 1e15)]),
+        "fortran order": np.asfortranarray(rows),
+        "not contiguous": np.repeat(rows, 2, axis=0)[::2, ::-1],
+        "list": rows.tolist(),
+        "float16": rows.astype(np.float16),
+        "objects that are numbers": rows.astype(object),
+    }
+
+
+@pytest.mark.filterwarnings("ignore")  # a warning is a fair answer to such tables
+@pytest.mark.parametrize("kind", _hard_tables())
+@every_setting
+def test_hard_tables_give_an_error_or_finite_answers(detector, kind):
+    X = _hard_tables()[kind]
+    fresh = seeded(detector)
+    try:
+        fresh.fit(X)
+        refusal = None
+    except ValueError as error:
+        refusal = str(error)
+    if refusal is not None:
+        # only for too few rows or features, and then the parameter is named
+        assert min(np.shape(X)) < 20, refusal
+        words = set(re.findall(r"\w+", refusal))
+        assert words & set(fresh.get_params()), refusal
+        assert not [name for name in vars(fresh) if name.endswith("_")]
+        return
+    probe = np.concatenate([np.asarray(X)[:5], np.asarray(X)[:2] + 1])
+    for rows in (X, probe):
+        scores, maps = fresh.score_samples(rows), fresh.transform(rows)
+        assert np.isfinite(scores).all()
+        assert np.isfinite(maps).all()
+        assert maps.shape == np.shape(rows)
+        assert set(np.unique(fresh.predict(rows))) <= {-1, 1}
+
+
+@pytest.mark.parametrize("value", [0, 0.51, -0.1, 1, np.nan, "auto", None])
+@every_class
+def test_contamination_is_checked(detector, blobs, value):
+    if "contamination" not in detector.get_params():
+        pytest.skip("has a threshold of its own")
+    with pytest.raises(ValueError, match="contamination"):
+        clone(detector).set_params(contamination=value).fit(blobs[0])
+
+
+@every_class
+def test_threads_score_alike_and_none_stay(detector, blobs):
+    detector = fitted(detector, blobs)
+    normal = blobs[1]
+    expected = detector.score_samples(normal)
+    before = threading.active_count()
+    results = joblib.Parallel(n_jobs=4, prefer="threads")(
+        joblib.delayed(detector.score_samples)(normal) for _ in range(8)
+    )
+    for found in results:
+        assert_allclose(found, expected, rtol=1e-12)
+    assert threading.active_count() <= before + 4  # joblib keeps its pool

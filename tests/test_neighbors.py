@@ -1,0 +1,236 @@
+"""KNN and LOF against naive loops, scikit-learn and hostile geometry."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.metrics import pairwise_distances, roc_auc_score
+from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
+
+from skad.neighbors import KNN, LOF
+from skad.neighbors._search import NeighborSearch, coarse_smallest
+from tests import _naive
+
+METRICS = ["euclidean", "sqeuclidean", "manhattan", "cosine", "minkowski"]
+POOL = {
+    "largest": lambda d: d[:, -1],
+    "mean": lambda d: d.mean(axis=1),
+    "median": lambda d: np.median(d, axis=1),
+    "weighted": lambda d: np.average(d, axis=1, weights=np.arange(d.shape[1], 0, -1)),
+}
+
+
+@pytest.fixture(scope="module")
+def rows():
+    rng = np.random.default_rng(1)
+    return rng.normal(size=(120, 4)) + 2, 3 * rng.normal(size=(15, 4)) + 2
+
+
+@pytest.mark.parametrize("as_array", [np.asarray, torch.as_tensor])
+@pytest.mark.parametrize("algorithm", ["brute", "kd_tree"])
+@pytest.mark.parametrize("metric", METRICS)
+def test_knn_equals_naive_loop(rows, metric, algorithm, as_array):
+    train, test = rows
+    detector = KNN(n_neighbors=6, metric=metric, p=3, algorithm=algorithm)
+    detector.set_params(method="mean").fit(as_array(train))
+    naive = _naive.neighbor_distances(train, test, 6, metric, p=3)
+    assert_allclose(-detector.score_samples(as_array(test)), naive.mean(1), rtol=1e-9)
+    naive = _naive.neighbor_distances(train, train, 6, metric, p=3, own=True)
+    own = -detector.score_samples(as_array(train))
+    assert_allclose(own, naive.mean(1), rtol=1e-7, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", POOL)
+@pytest.mark.parametrize("k", [1, 4, 5])
+def test_knn_methods(rows, method, k):
+    train, test = rows
+    naive = _naive.neighbor_distances(train, test, k, "euclidean")
+    detector = KNN(n_neighbors=k, method=method).fit(train)
+    assert_allclose(-detector.score_samples(test), POOL[method](naive))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_knn_map_is_the_share_of_each_feature(rows, metric):
+    train, test = rows
+    detector = KNN(n_neighbors=1, metric=metric, p=3).fit(train)
+    maps = detector.transform(test)
+    assert (maps >= 0).all()
+    assert_allclose(maps.sum(axis=1), -detector.score_samples(test))
+    if metric == "sqeuclidean":
+        nearest = pairwise_distances(test, train).argmin(axis=1)
+        assert_allclose(maps, (test - train[nearest]) ** 2)
+
+
+def test_map_finds_the_feature_that_left(rows):
+    train, _ = rows
+    row = train[:1].copy()
+    row[0, 2] += 30
+    for detector in (KNN(), LOF()):
+        assert detector.fit(train).transform(row).argmax() == 2
+
+
+def test_knn_precomputed_equals_euclidean(rows):
+    train, test = rows
+    plain = KNN().fit(train)
+    given = KNN(metric="precomputed").fit(pairwise_distances(train))
+    assert_allclose(
+        given.score_samples(pairwise_distances(test, train)),
+        plain.score_samples(test),
+        rtol=1e-6,
+    )
+    assert_allclose(given.offset_, plain.offset_, rtol=1e-6)
+    maps = given.transform(pairwise_distances(test, train))
+    assert maps.shape == (15, 120)
+    assert ((maps > 0).sum(axis=1) == 1).all()  # all weight on the fifth neighbour
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (np.ones((4, 3)), "square matrix"),
+        (np.ones((4, 4)), "zeros on the diagonal"),
+        (-np.ones((4, 4)), "Negative values"),
+    ],
+)
+def test_knn_precomputed_refuses_what_is_no_distance(X, message):
+    with pytest.raises(ValueError, match=message):
+        KNN(n_neighbors=2, metric="precomputed").fit(X)
+
+
+def test_no_row_is_its_own_neighbour_with_duplicates():
+    X = np.repeat(np.arange(10.0), 3)[:, None]
+    one = KNN(n_neighbors=2).fit(X)
+    assert_array_equal(one.score_samples(X), 0)  # two twins each
+    three = KNN(n_neighbors=3).fit(X)
+    assert_array_equal(three.score_samples(X), -1)
+
+
+def test_n_neighbors_must_leave_a_row():
+    with pytest.raises(ValueError, match=r"n_neighbors=5 .* n_samples=5"):
+        KNN(n_neighbors=5).fit(np.arange(5.0)[:, None])
+    with pytest.warns(UserWarning, match=r"n_neighbors=20 .* 4 neighbours"):
+        detector = LOF().fit(np.arange(5.0)[:, None])
+    assert detector.n_neighbors_ == 4
+
+
+@pytest.mark.parametrize("algorithm", ["brute", "kd_tree"])
+@pytest.mark.parametrize("metric", ["euclidean", "manhattan"])
+def test_lof_equals_scikit_learn(rows, metric, algorithm):
+    train, test = rows
+    detector = LOF(n_neighbors=7, metric=metric, algorithm=algorithm).fit(train)
+    peer = LocalOutlierFactor(n_neighbors=7, metric=metric).fit(train)
+    assert_allclose(detector.score_samples(train), peer.negative_outlier_factor_)
+    peer = LocalOutlierFactor(n_neighbors=7, metric=metric, novelty=True).fit(train)
+    assert_allclose(detector.score_samples(test), peer.score_samples(test))
+    on_tensors = LOF(n_neighbors=7, metric=metric).fit(torch.as_tensor(train))
+    assert_allclose(
+        on_tensors.score_samples(torch.as_tensor(test)), peer.score_samples(test)
+    )
+
+
+def test_lof_with_duplicates_equals_scikit_learn():
+    X = np.random.default_rng(0).integers(0, 3, size=(200, 2)).astype(float)
+    peer = LocalOutlierFactor(n_neighbors=30).fit(X)
+    detector = LOF(n_neighbors=30).fit(X)
+    assert_allclose(detector.score_samples(X), peer.negative_outlier_factor_)
+    assert_allclose(detector.transform(X).sum(axis=1), -detector.score_samples(X))
+
+
+HOSTILE = {
+    "far from the origin": lambda rng, X: X + 1e7,
+    "one far outlier": lambda rng, X: np.concatenate(
+        [X, np.full((1, X.shape[1]), 1e6)]
+    ),
+    "tight clusters far apart": lambda rng, X: (
+        1e-4 * X + 1e3 * rng.integers(0, 9, size=(len(X), 1))
+    ),
+    "many duplicates": lambda rng, X: X[rng.integers(0, 50, size=len(X))],
+    "all equal": lambda rng, X: np.ones_like(X),
+    "wide range of scales": lambda rng, X: X * np.logspace(-6, 6, X.shape[1]),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_products_find_the_nearest(kind, dtype):
+    """The coarse pass in float32 never costs a neighbour."""
+    rng = np.random.default_rng(3)
+    X = HOSTILE[kind](rng, rng.normal(size=(3000, 20))).astype(dtype)
+    detector = KNN(n_neighbors=4, algorithm="brute").fit(X)
+    Q = X[:200]
+    tree = NearestNeighbors(n_neighbors=5, algorithm="kd_tree").fit(X.astype(float))
+    expected = tree.kneighbors(Q.astype(float))[0][:, -1]
+    found = -detector.score_samples(Q)
+    assert_allclose(found, expected, rtol=1e-12 if dtype == np.float64 else 1e-4)
+
+
+def test_coarse_pass_keeps_the_smallest_over_column_blocks(monkeypatch):
+    monkeypatch.setattr("skad.neighbors._search._BANK_ROWS", 700)
+    rng = np.random.default_rng(0)
+    queries, matrix = rng.normal(size=(9, 5)), rng.normal(size=(6, 3001))
+    columns, bound = coarse_smallest(queries, matrix, 11)
+    values = queries @ matrix[:5] + matrix[5]
+    smallest = np.sort(values, axis=1)[:, :11]
+    found = np.sort(np.take_along_axis(values, columns, axis=1), axis=1)
+    assert_allclose(found, smallest)
+    assert_allclose(bound, smallest[:, -1])
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    arrays(np.float64, (12, 3), elements=st.floats(-1e6, 1e6, width=32)),
+    st.integers(1, 11),
+)
+def test_search_agrees_with_sorting(X, k):
+    search = NeighborSearch(X, "euclidean", 2, "brute", None, None, k)
+    distance, indices = search.query(X, k)
+    truth = np.sqrt(((X[:, None] - X[None]) ** 2).sum(-1))
+    assert_allclose(distance, np.sort(truth, axis=1)[:, :k], rtol=1e-12)
+    assert_allclose(distance, np.take_along_axis(truth, indices, 1), rtol=1e-12)
+
+
+def test_zero_rows_have_a_cosine_distance():
+    X = np.concatenate([np.zeros((1, 3)), np.eye(3)])
+    scores = KNN(n_neighbors=1, metric="cosine").fit(X).score_samples(X)
+    assert_allclose(scores, [-0.5, -0.5, -0.5, -0.5])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_pynndescent_recalls_the_nearest(metric):
+    pytest.importorskip("pynndescent")
+    rng = np.random.default_rng(0)
+    X, Q = rng.normal(size=(4000, 10)), rng.normal(size=(200, 10))
+    graph = KNN(metric=metric, algorithm="pynndescent", random_state=0).fit(X)
+    found = graph._search_.query(Q, 5)[1]
+    truth = NearestNeighbors(n_neighbors=5, metric=metric, algorithm="brute").fit(X)
+    truth = truth.kneighbors(Q, return_distance=False)
+    recall = (found[:, :, None] == truth[:, None, :]).any(axis=2).mean()
+    assert recall > 0.95
+    assert (graph.predict(X) == -1).mean() == pytest.approx(0.1, abs=0.002)
+    import pickle
+
+    again = pickle.loads(pickle.dumps(graph))
+    assert_array_equal(again.score_samples(Q), graph.score_samples(Q))
+    same = KNN(metric=metric, algorithm="pynndescent", random_state=0).fit(X)
+    assert same.offset_ == graph.offset_
+
+
+@pytest.mark.parametrize("name", ["6_cardio", "18_Ionosphere", "40_vowels"])
+def test_auc_on_real_tables(shared, name):
+    """The peers' figures with their defaults, see the table beside the data."""
+    data = np.load(shared / "tabular" / f"{name}.npz")
+    X = (data["X"] - data["X"].mean(0)) / np.where(
+        data["X"].std(0), data["X"].std(0), 1
+    )
+    figures = {}
+    for line in (shared / "tabular" / "peers.tsv").read_text().splitlines()[1:]:
+        dataset, setting, method, _, _, auc, *_ = line.split("\t")
+        figures[dataset, setting, method] = float(auc)
+    dataset = name.split("_")[1]
+    for detector, peer in ((KNN(), "KNN"), (LOF(), "LOF")):
+        auc = roc_auc_score(data["y"], -detector.fit(X).score_samples(X))
+        assert auc >= figures[dataset, "unsup", peer] - 0.005
