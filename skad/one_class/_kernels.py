@@ -1,0 +1,273 @@
+"""Kernels, sums over them, and kernel matrices that are never held whole."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from skad._array import blocks, is_torch, like, namespace, to_double, to_numpy
+
+# Elements of a tile of kernel values: half to one megabyte, which stays in the cache of
+# one core; a GPU needs large products instead.
+_TILE = 2**17
+_TILE_GPU = 2**26
+_TILE_COLUMNS = 512
+
+
+class Kernel(NamedTuple):
+    """A kernel of vectors: an elementwise function of one product.
+
+    ``k(x, v) = activate(left(x) @ right(v))``. The rbf kernel's exponent is such a
+    product when the squared norms are two more features; its rows are taken relative to
+    `centre`, which costs nothing and keeps the digits.
+    """
+
+    name: str
+    gamma: float = 1.0
+    degree: int = 3
+    coef0: float = 0.0
+    centre: object = None
+
+    def left(self, X):
+        """Return the rows' factor, of shape (n, d + 2) or (n, d + 1)."""
+        xp = namespace(X)
+        if self.name == "rbf":
+            X = X - like(self.centre, X)
+            squares = xp.sum(X * X, axis=1)[:, None]
+            one = xp.ones_like(squares)
+            return xp.concat([2 * self.gamma * X, -self.gamma * squares, one], axis=1)
+        if self.name == "linear":
+            return X
+        return xp.concat([self.gamma * X, xp.ones_like(X[:, :1])], axis=1)
+
+    def right(self, V):
+        """Return the vectors' factor, of shape (d + 2, m) or (d + 1, m)."""
+        xp = namespace(V)
+        if self.name == "rbf":
+            V = V - like(self.centre, V)
+            squares = xp.sum(V * V, axis=1)[:, None]
+            one = xp.ones_like(squares)
+            V = xp.concat([V, one, -self.gamma * squares], axis=1)
+        elif self.name != "linear":
+            V = xp.concat([V, self.coef0 * xp.ones_like(V[:, :1])], axis=1)
+        return V.T.contiguous() if is_torch(V) else np.ascontiguousarray(V.T)
+
+    def activate(self, product):
+        """Turn products into kernel values, in place."""
+        if self.name == "rbf":
+            # rounding makes positive exponents; only those of huge norms matter
+            if is_torch(product):
+                return product.clamp_(max=0).exp_()
+            if product.size and product.max() > 1e-3:
+                np.minimum(product, 0, out=product)
+            return np.exp(product, out=product)
+        if self.name == "poly":
+            base = product + 0
+            product[...] = 1
+            for _ in range(self.degree):
+                product *= base
+        elif self.name == "sigmoid":
+            return product.tanh_() if is_torch(product) else np.tanh(product, product)
+        return product
+
+    def matrix(self, X, V):
+        """Return the kernel matrix of the rows of `X` and of `V`, of shape (n, m)."""
+        return self.activate(self.left(X) @ self.right(V))
+
+    def diagonal(self, X):
+        """Return the kernel of each row with itself, of shape (n,)."""
+        xp = namespace(X)
+        squares = xp.sum(X * X, axis=1)
+        if self.name == "rbf":
+            return xp.ones_like(squares)
+        if self.name == "linear":
+            return squares
+        return self.activate(self.gamma * squares + self.coef0)
+
+
+def scale_gamma(gamma, X):
+    """Return the value of `gamma`: "scale" is 1 / (d variance), "auto" is 1 / d."""
+    if not isinstance(gamma, str):
+        return float(gamma)
+    d = X.shape[1]
+    variance = 1.0
+    if gamma == "scale":
+        rows = list(blocks(*X.shape))
+        mean = sum(float(to_double(X[block]).sum()) for block in rows) / (len(X) * d)
+        squares = sum(float(((to_double(X[block]) - mean) ** 2).sum()) for block in rows)
+        variance = squares / (len(X) * d)
+    return 1 / (d * variance) if variance > 0 else 1.0
+
+
+def weighted_sum(kernel, X, right, weights):
+    """Return ``sum_j weights_j k(x, v_j)`` of each row, of shape (n,), in float64.
+
+    `right` is `kernel.right(V)`; tiles of kernel values are summed as they are made.
+    """
+    m = right.shape[1]
+    on_gpu = is_torch(X) and X.device.type != "cpu"
+    width = min(m, _TILE_COLUMNS * (16 if on_gpu else 1))
+    tile = _TILE_GPU if on_gpu else _TILE
+    xp = namespace(X)
+    parts = []
+    buffer = None
+    for rows in blocks(X.shape[0], width, tile):
+        left = kernel.left(X[rows])
+        total = 0
+        for columns in blocks(m, 1, width):
+            factor = right[:, columns]
+            if is_torch(X):
+                values = left @ factor
+            else:
+                shape = (left.shape[0], factor.shape[1])
+                if buffer is None or buffer.shape != shape:
+                    buffer = np.empty(shape, X.dtype)
+                values = np.matmul(left, factor, out=buffer)
+            total = total + to_double(kernel.activate(values) @ weights[columns])
+        parts.append(total)
+    return xp.concat(parts)
+
+
+class VectorGram:
+    """The kernel matrix of the rows of `X`, in pieces."""
+
+    def __init__(self, kernel, X):
+        self.kernel, self.X = kernel, X
+        self.precision = float(namespace(X).finfo(X.dtype).eps)
+
+    def take(self, rows):
+        """Return the kernel matrix of some rows."""
+        return VectorGram(self.kernel, self.X[like(rows, self.X, dtype="keep")])
+
+    def block(self, rows):
+        """Return the square matrix (q, q) of some rows, in float64."""
+        X = to_double(self.X[like(rows, self.X, dtype="keep")])
+        return to_numpy(self.kernel.matrix(X, X))
+
+    def product(self, rows, weights):
+        """Return the columns of some rows times `weights`: shape (n,), float64."""
+        right = self.kernel.right(self.X[like(rows, self.X, dtype="keep")])
+        weights = like(weights, self.X)
+        return to_numpy(weighted_sum(self.kernel, self.X, right, weights))
+
+    def diagonal(self):
+        """Return the diagonal (n,), in float64."""
+        return to_numpy(to_double(self.kernel.diagonal(self.X)))
+
+
+class LinearGram:
+    """The matrix ``X M X^T`` with a small `metric` `M` (the identity when None)."""
+
+    def __init__(self, X, metric=None):
+        self.X, self.metric = X, metric
+        self.precision = float(namespace(X).finfo(X.dtype).eps)
+
+    def take(self, rows):
+        """Return the matrix of some rows."""
+        return LinearGram(self.X[like(rows, self.X, dtype="keep")], self.metric)
+
+    def block(self, rows):
+        """Return the square matrix (q, q) of some rows, in float64."""
+        X = to_numpy(to_double(self.X[like(rows, self.X, dtype="keep")]))
+        return X @ X.T if self.metric is None else X @ self.metric @ X.T
+
+    def combine(self, rows, weights):
+        """Return `M X^T` of some rows times `weights`: shape (d,), float64."""
+        X = to_double(self.X[like(rows, self.X, dtype="keep")])
+        total = to_numpy(X.T @ like(weights, X))
+        return total if self.metric is None else self.metric @ total
+
+    def product(self, rows, weights):
+        """Return the columns of some rows times `weights`: shape (n,), float64."""
+        direction = like(self.combine(rows, weights), self.X)
+        return to_numpy(to_double(self.X @ direction))
+
+    def diagonal(self):
+        """Return the diagonal (n,), in float64."""
+        X = self.X
+        xp = namespace(X)
+        parts = []
+        for rows in blocks(*X.shape):
+            block = to_double(X[rows])
+            other = block if self.metric is None else block @ like(self.metric, block)
+            parts.append(xp.sum(block * other, axis=1))
+        return to_numpy(xp.concat(parts))
+
+
+class MatrixGram:
+    """A kernel matrix that the user holds."""
+
+    def __init__(self, matrix):
+        self.matrix = matrix
+        self.precision = float(namespace(matrix).finfo(matrix.dtype).eps)
+
+    def take(self, rows):
+        """Return the matrix of some rows."""
+        rows = like(rows, self.matrix, dtype="keep")
+        return MatrixGram(self.matrix[rows][:, rows])
+
+    def block(self, rows):
+        """Return the square matrix (q, q) of some rows, in float64."""
+        return to_numpy(to_double(self.take(rows).matrix))
+
+    def product(self, rows, weights):
+        """Return the columns of some rows times `weights`: shape (n,), float64."""
+        rows = like(rows, self.matrix, dtype="keep")
+        weights = like(weights, self.matrix)
+        parts = [
+            to_numpy(to_double(self.matrix[block][:, rows] @ weights))
+            for block in blocks(self.matrix.shape[0], max(1, len(rows)))
+        ]
+        return np.concatenate(parts)
+
+    def diagonal(self):
+        """Return the diagonal (n,), in float64."""
+        return to_numpy(to_double(namespace(self.matrix).linalg.diagonal(self.matrix)))
+
+
+class FunctionGram:
+    """The matrix of a user's kernel function, called on NumPy arrays, in pieces."""
+
+    def __init__(self, function, X):
+        self.function, self.X = function, to_numpy(X)
+        self.precision = float(np.finfo(self.X.dtype).eps)
+
+    def take(self, rows):
+        """Return the matrix of some rows."""
+        return FunctionGram(self.function, self.X[rows])
+
+    def block(self, rows):
+        """Return the square matrix (q, q) of some rows, in float64."""
+        X = self.X[rows]
+        return np.array(call_kernel(self.function, X, X), dtype=np.float64)
+
+    def product(self, rows, weights):
+        """Return the columns of some rows times `weights`: shape (n,), float64."""
+        return function_sum(self.function, self.X, self.X[rows], weights)
+
+    def diagonal(self):
+        """Return the diagonal (n,), in float64."""
+        parts = [self.block(np.arange(k, min(k + 32, len(self.X)))) for k in
+                 range(0, len(self.X), 32)]
+        return np.concatenate([np.diagonal(part) for part in parts])
+
+
+def call_kernel(function, X, V):
+    """Return the user's kernel of two arrays, or say what it should have returned."""
+    values = np.asarray(function(X, V))
+    if values.shape != (len(X), len(V)):
+        raise ValueError(
+            f"kernel={function!r} returned shape {values.shape} for arrays of "
+            f"{len(X)} and {len(V)} rows; it must return ({len(X)}, {len(V)})."
+        )
+    if not np.isfinite(values).all():
+        raise ValueError(f"kernel={function!r} returned values that are not finite.")
+    return values
+
+
+def function_sum(function, X, vectors, weights):
+    """Return ``sum_j weights_j k(x, v_j)`` of each row of a user's kernel."""
+    parts = [
+        call_kernel(function, X[rows], vectors) @ weights
+        for rows in blocks(len(X), max(1, len(vectors)))
+    ]
+    return np.concatenate(parts)
