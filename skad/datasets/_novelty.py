@@ -84,7 +84,7 @@ def load_digits(*, normal_digit=0, anomalies_per_digit=10, random_state=0):
         X_test=data.data[test],
         y_test=np.where(data.target[test] == normal_digit, 1, -1),
         digits_test=data.target[test],
-        feature_names=[f"row {i}, column {j}" for i in range(8) for j in range(8)],
+        feature_names=list(data.feature_names),
         image_shape=(8, 8),
         title=f"Handwritten digits ({normal_digit} is normal)",
     )

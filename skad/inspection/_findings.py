@@ -118,7 +118,7 @@ def examine(
     return Findings(
         title=title,
         name=name or type(_last_step(detector)).__name__,
-        setting=" ".join(repr(detector).split()),
+        setting=_setting(detector),
         X=X_test,
         feature_names=list(feature_names),
         image_shape=image_shape,
@@ -232,6 +232,12 @@ def write_scores(path, findings):
             row = [i, repr(float(findings.score[i])), repr(float(findings.decision[i]))]
             row += [labels[i], *([findings.y[i]] if known else []), *names[top]]
             writer.writerow(row)
+
+
+def _setting(detector):
+    """Return what the detector and the steps before it are, with their parameters."""
+    steps = [step for _, step in getattr(detector, "steps", [(None, detector)])]
+    return ", then ".join(" ".join(repr(step).split()) for step in steps)
 
 
 def _last_step(detector):

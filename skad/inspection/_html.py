@@ -23,14 +23,13 @@ code { font-size: 0.88em; overflow-wrap: anywhere; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums;
   font-size: 0.92rem; }
-caption { text-align: left; color: var(--soft); font-size: 0.9rem;
-  padding-bottom: 0.3rem; }
 th, td { text-align: left; padding: 0.22rem 0.9rem 0.22rem 0; vertical-align: top;
   border-bottom: 1px solid var(--line); }
 thead th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
 tbody th { font-weight: 500; }
-td.number, th.number { text-align: right; white-space: nowrap; }
-img.plot { display: block; width: 100%; max-width: 46rem; height: auto; }
+td.number, th.number { text-align: right; }
+td.number { white-space: nowrap; }
+img.plot { display: block; width: 100%; max-width: 42rem; height: auto; }
 .cards { display: grid; gap: 0.8rem;
   grid-template-columns: repeat(auto-fill, minmax(min(21rem, 100%), 1fr)); }
 .cards.pictures { grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); }
@@ -38,12 +37,13 @@ img.plot { display: block; width: 100%; max-width: 46rem; height: auto; }
   margin: 0; }
 .card figcaption { font-size: 0.9rem; margin-bottom: 0.4rem;
   font-variant-numeric: tabular-nums; }
-.card table { width: 100%; font-size: 0.85rem; table-layout: fixed; }
-.card td, .card th { border: 0; padding: 0.1rem 0.4rem 0.1rem 0;
-  overflow-wrap: anywhere; }
-.card tr > :nth-child(1) { width: 42%; } .card tr > :nth-child(2) { width: 33%; }
-.bar { display: block; height: 0.75rem; margin-top: 0.3rem; min-width: 1px;
-  background: var(--bar); border-radius: 2px; }
+ol.bars { list-style: none; margin: 0; padding: 0; font-size: 0.88rem;
+  font-variant-numeric: tabular-nums; }
+ol.bars li { display: flex; flex-wrap: wrap; justify-content: space-between;
+  column-gap: 0.8rem; margin-bottom: 0.35rem; }
+.bar { flex: 0 0 100%; height: 0.45rem; }
+.bar span { display: block; height: 100%; min-width: 1px; background: var(--bar);
+  border-radius: 2px; }
 .pair { display: flex; gap: 0.4rem; }
 .pixels { image-rendering: pixelated; width: 100%; height: auto; min-width: 0;
   border-radius: 2px; }
@@ -74,8 +74,8 @@ def table(header, rows, caption=None, numeric=()):
         f'<th scope="col"{attribute[k]}>{escape(name)}</th>'
         for k, name in enumerate(header)
     ]
-    lines = ['<div class="wide"><table>']
-    lines += [f"<caption>{escape(caption)}</caption>"] if caption else []
+    lines = [f'<p class="soft">{escape(caption)}</p>'] if caption else []
+    lines.append('<div class="wide"><table>')
     lines += ["<thead><tr>", *cells, "</tr></thead><tbody>"]
     for row in rows:
         line = []
@@ -99,14 +99,14 @@ def facts(rows):
 
 
 def bars(rows):
-    """Return a table of bars: name, what stands beside it, and a length in 0..1."""
+    """Return a list of bars: name, what stands beside it, and a length in 0..1."""
     lines = [
-        f'<tr><th scope="row">{escape(name)}</th><td>{escape(beside)}</td>'
-        f'<td><span class="bar" role="img" aria-label="{share:.0%} of the largest" '
-        f'style="width:{max(0.0, share):.1%}"></span></td></tr>'
+        f'<li><span>{escape(name)}</span><span class="soft">{escape(beside)}</span>'
+        f'<span class="bar" role="img" aria-label="{share:.0%} of the largest">'
+        f'<span style="width:{max(0.0, share):.1%}"></span></span></li>'
         for name, beside, share in rows
     ]
-    return "<table><tbody>" + "\n".join(lines) + "</tbody></table>"
+    return '<ol class="bars">' + "\n".join(lines) + "</ol>"
 
 
 def picture(light, dark, alt):

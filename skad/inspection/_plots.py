@@ -13,6 +13,9 @@ import numpy as np
 NORMAL_COLOR = "#0072b2"
 ANOMALY_COLOR = "#d55e00"
 
+_HOT = (1.0, 0.45, 0.0)  # orange, where the map is largest
+_DIM = 0.7  # white under it, so that pale orange stays apart from it
+
 
 @dataclass
 class ScoreDistributionDisplay:
@@ -120,9 +123,9 @@ class ScoreDistributionDisplay:
                 label="training rows",
             )
         ax.axvline(0, color=ink, linestyle="--", linewidth=1.2, label="threshold")
-        ax.set_xlabel("decision function (below 0 is an anomaly)")
-        ax.set_ylabel("share of rows")
-        ax.legend(frameon=False, labelcolor=ink, loc="upper left", fontsize="small")
+        ax.set_xlabel("decision function (below 0 is an anomaly)", fontsize=9)
+        ax.set_ylabel("share of rows", fontsize=9)
+        ax.legend(frameon=False, labelcolor=ink, loc="upper left", fontsize=8)
         _paint(ax, ink)
         self.ax_ = ax
         return self
@@ -139,12 +142,12 @@ class ScoreDistributionDisplay:
 
 
 def heat_overlay(image, heat):
-    """Return a picture in grey with a map laid over it in colour.
+    """Return a picture in grey with a map laid over it in orange.
 
     Parameters
     ----------
     image : array of shape (h, w)
-        The picture; its smallest value is drawn black, its largest white.
+        The picture; its smallest value is drawn black, its largest light grey.
     heat : array of shape (h, w)
         The map. Each pixel is tinted by its share of the map's largest value; what is
         not above 0 is left grey.
@@ -159,17 +162,13 @@ def heat_overlay(image, heat):
     >>> import numpy as np
     >>> from skad.inspection import heat_overlay
     >>> heat_overlay(np.array([[0.0, 1.0]]), np.array([[0.0, 0.0]])).tolist()
-    [[[0, 0, 0], [255, 255, 255]]]
+    [[[0, 0, 0], [179, 179, 179]]]
     """
-    from matplotlib import colormaps
-
     grey = _unit(np.asarray(image, dtype=np.float64))
     heat = np.maximum(np.asarray(heat, dtype=np.float64), 0)
     share = heat / heat.max() if heat.max() > 0 else heat  # (h, w)
-    # the lower end of the colours is dark, so weak heat is faded rather than dark
-    color = colormaps["inferno"](0.35 + 0.6 * share)[..., :3]
-    weight = np.sqrt(share)[..., None] * 0.9
-    rgb = (1 - weight) * grey[..., None] + weight * color
+    weight = share[..., None]
+    rgb = (1 - weight) * _DIM * grey[..., None] + weight * np.array(_HOT)
     return np.rint(255 * rgb).astype(np.uint8)
 
 
@@ -188,7 +187,7 @@ def png_of_grey(image):
     return png_of_pixels(np.rint(255 * unit).astype(np.uint8))
 
 
-def png_of_figure(figure, dpi=110):
+def png_of_figure(figure, dpi=160):
     """Return a figure as a PNG file with a clear background, as bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, transparent=True)
@@ -221,7 +220,7 @@ def _bin_edges(values, bins, width):
 
 def _paint(ax, ink):
     ax.patch.set_alpha(0)
-    ax.tick_params(colors=ink, which="both")
+    ax.tick_params(colors=ink, which="both", labelsize=8)
     ax.xaxis.label.set_color(ink)
     ax.yaxis.label.set_color(ink)
     for side, spine in ax.spines.items():

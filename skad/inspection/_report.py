@@ -120,7 +120,7 @@ def _histogram(finding):
 
     images = []
     for ink in _INKS:
-        figure = Figure(figsize=(7.2, 3.1), layout="constrained")
+        figure = Figure(figsize=(5.8, 3.0), layout="constrained")
         ScoreDistributionDisplay(
             finding.decision, finding.y, finding.train_decision
         ).plot(figure.subplots(), ink=ink)
@@ -143,9 +143,11 @@ def _most_anomalous(finding):
     header = ["row", "score", "decision", "most anomalous in"]
     if finding.y is not None:
         header.insert(3, "label")
+    scores = _numbers(finding.score[finding.shown])
+    decisions = _numbers(finding.decision[finding.shown])
     rows = []
-    for row in finding.shown:
-        cells = [int(row), _number(finding.score[row]), _number(finding.decision[row])]
+    for row, score, decision in zip(finding.shown, scores, decisions, strict=True):
+        cells = [int(row), score, decision]
         if finding.y is not None:
             cells.append({1: "normal", -1: "anomaly"}.get(int(finding.y[row]), "none"))
         top = ", ".join(names[column] for column in finding.top_features[row])
@@ -187,7 +189,9 @@ def _feature_bars(finding, row, heat, n_bars=6):
     rows = []
     for j in order:
         low, _, high = finding.train_range[:, j]
-        beside = f"{_number(finding.X[row, j])} ({_number(low)} to {_number(high)})"
+        beside = (
+            f"{_number(finding.X[row, j], 3)} ({_number(low, 3)} to {_number(high, 3)})"
+        )
         share = float(heat[j] / largest) if largest > 0 else 0.0
         rows.append((finding.feature_names[j], beside, share))
     return _html.bars(rows)
@@ -208,9 +212,8 @@ def _pictures(finding):
             _html.card(_caption(finding, row), f'<div class="pair">{pair}</div>')
         )
     note = (
-        '<p class="soft">Each picture beside its anomaly map: the brighter a pixel is '
-        "tinted, the more anomalous it is, relative to the picture's own largest value."
-        "</p>"
+        '<p class="soft">Each picture beside its anomaly map: the more orange a pixel '
+        "is, the more anomalous, relative to the map's own largest value.</p>"
     )
     return note + '<div class="cards pictures">' + "\n".join(cards) + "</div>"
 
@@ -250,6 +253,18 @@ def _caption(finding, row):
     return f"Row {int(row)}{label}, score {score}"
 
 
-def _number(value):
-    """Return a number with four figures and no long tail of zeros."""
-    return f"{value:.4g}".replace("-", "\N{MINUS SIGN}")
+def _number(value, figures=4):
+    """Return a number with a few figures and no long tail of zeros."""
+    text = f"{value:.{figures}g}"
+    if "e" in text and 1 <= abs(value) < 1e7:
+        text = f"{value:.0f}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def _numbers(values):
+    """Return a column of numbers with the same number of decimals."""
+    largest = np.max(np.abs(values))
+    if not 1e-3 <= largest < 1e7:
+        return [f"{value:.3e}".replace("-", "\N{MINUS SIGN}") for value in values]
+    decimals = max(0, 3 - int(np.floor(np.log10(largest))))
+    return [f"{value:.{decimals}f}".replace("-", "\N{MINUS SIGN}") for value in values]
