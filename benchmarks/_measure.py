@@ -1,0 +1,93 @@
+"""How the benchmarks measure and print: ratios in one run, medians of turns."""
+
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+
+PACKAGES = ["skad", "scikit-learn", "pyod", "numpy", "scipy", "torch", "pynndescent"]
+
+
+def seconds(function):
+    """Return how long one call takes."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def in_turns(ours, peer, turns):
+    """Return the median seconds of two functions called A B A B."""
+    times = [(seconds(ours), seconds(peer)) for _ in range(turns)]
+    return tuple(statistics.median(column) for column in zip(*times, strict=True))
+
+
+def median_seconds(function, turns):
+    """Return the median seconds of a function."""
+    return statistics.median(seconds(function) for _ in range(turns))
+
+
+def fresh_process(code, *arguments):
+    """Run Python code in a new interpreter and return the last line it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=pathlib.Path(__file__).parents[1],
+        env={**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[1])},
+    )
+    return done.stdout.strip().splitlines()[-1]
+
+
+def machine():
+    """Return lines that say what the figures were measured on."""
+    model = platform.processor() or platform.machine()
+    info = pathlib.Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    versions = []
+    for name in PACKAGES:
+        try:
+            versions.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    threads = os.environ.get("OMP_NUM_THREADS", "default")
+    return [
+        f"date {time.strftime('%Y-%m-%d')}",
+        f"command python {' '.join(sys.argv)}",
+        f"machine {model}, {os.cpu_count()} cores, OMP_NUM_THREADS={threads}",
+        f"python {platform.python_version()}, " + ", ".join(versions),
+    ]
+
+
+class Table:
+    """Rows printed as they come and written as tab-separated text at the end."""
+
+    def __init__(self, columns):
+        self.columns = columns
+        self.rows = []
+        print("\t".join(columns), flush=True)
+
+    def add(self, *values):
+        """Print one row."""
+        row = [
+            f"{value:.4g}" if isinstance(value, float) else str(value)
+            for value in values
+        ]
+        self.rows.append(row)
+        print("\t".join(row), flush=True)
+
+    def write(self, path):
+        """Write the rows under the machine's description."""
+        path = pathlib.Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [f"# {line}" for line in machine()]
+        lines += ["\t".join(row) for row in [self.columns, *self.rows]]
+        path.write_text("\n".join(lines) + "\n")
