@@ -63,6 +63,13 @@ def on_device(array, device):
     return torch.as_tensor(array, dtype=dtype, device=device)
 
 
+def on_host(state):
+    """Return a dict of attributes with its tensors moved to the host."""
+    return {
+        name: value.cpu() if is_torch(value) else value for name, value in state.items()
+    }
+
+
 def to_double(array):
     """Return `array` in float64, on its own device where that has float64."""
     if not is_torch(array):

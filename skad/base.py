@@ -26,6 +26,7 @@ from skad._array import (
     n_blocks,
     namespace,
     on_device,
+    on_host,
     resolve_device,
     to_numpy,
 )
@@ -302,11 +303,7 @@ class BaseDetector(
 
     def __getstate__(self):
         """Keep tensors on the host, so that a machine without the GPU can load them."""
-        state = super().__getstate__()
-        return {
-            name: value.cpu() if is_torch(value) else value
-            for name, value in state.items()
-        }
+        return on_host(super().__getstate__())
 
     def __setstate__(self, state):
         """Score on the host where the GPU of the fit is missing."""

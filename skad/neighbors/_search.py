@@ -14,7 +14,15 @@ from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_random_state
 
-from skad._array import blocks, device_of, is_torch, like, namespace, to_numpy
+from skad._array import (
+    blocks,
+    device_of,
+    is_torch,
+    like,
+    namespace,
+    on_host,
+    to_numpy,
+)
 
 METRICS = ("euclidean", "sqeuclidean", "manhattan", "cosine", "minkowski")
 
@@ -254,7 +262,7 @@ class NeighborSearch:
     def __getstate__(self):
         # pynndescent's compiled code crashes on arrays that are memory-mapped when a
         # detector is loaded, which joblib does to arrays but not to bytes
-        return {**vars(self), "graph": self.graph and pickle.dumps(self.graph)}
+        return on_host({**vars(self), "graph": self.graph and pickle.dumps(self.graph)})
 
     def __setstate__(self, state):
         vars(self).update(state)

@@ -1,0 +1,82 @@
+"""Every detector on a GPU: tensors stay there, and the numbers are the CPU's."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+from tests._instances import NO_TENSORS, identify, instances
+from tests.test_contract import PUBLIC, fitted, seeded
+
+pytestmark = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="no GPU on this machine"
+)
+every_setting = pytest.mark.parametrize(
+    "detector",
+    [one for one in instances() if type(one).__name__ not in NO_TENSORS],
+    ids=identify,
+)
+
+
+@every_setting
+def test_cuda_tensors_stay_on_the_gpu(detector, blobs):
+    train, normal, _ = blobs
+    plain = fitted(detector, blobs)
+    on_gpu = seeded(detector).fit(torch.from_numpy(train).cuda())
+    for method in PUBLIC:
+        expected = getattr(plain, method)(normal)
+        for fit_on in (plain, on_gpu):
+            found = getattr(fit_on, method)(torch.from_numpy(normal).cuda())
+            assert found.is_cuda
+            scale = np.abs(expected).max()
+            assert_allclose(found.cpu(), expected, rtol=1e-4, atol=1e-5 * scale)
+        assert isinstance(getattr(on_gpu, method)(normal), np.ndarray)
+
+
+@every_setting
+def test_device_cuda_takes_arrays(detector, blobs):
+    if "device" not in detector.get_params():
+        pytest.skip("computes where its input lives")
+    train, normal, _ = blobs
+    on_gpu = seeded(detector).set_params(device="cuda").fit(train)
+    assert on_gpu.device_ == "cuda"
+    scores = on_gpu.score_samples(normal)
+    assert isinstance(scores, np.ndarray)
+    expected = fitted(detector, blobs).score_samples(normal)
+    assert_allclose(scores, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+@every_setting
+def test_nothing_stays_in_gpu_memory(detector, blobs):
+    X = torch.from_numpy(blobs[0]).cuda()
+
+    def use():
+        fresh = seeded(detector).fit(X)
+        fresh.score_samples(X)
+        fresh.transform(X)
+
+    use()  # loads libraries and their workspaces
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    for _ in range(3):
+        use()
+    torch.cuda.synchronize()
+    assert torch.cuda.memory_allocated() <= before
+
+
+@every_setting
+def test_pickles_hold_no_gpu_tensor(detector, blobs):
+    on_gpu = seeded(detector).fit(torch.from_numpy(blobs[0]).cuda())
+    again = pickle.loads(pickle.dumps(on_gpu))
+    found = again.score_samples(blobs[1])
+    assert_allclose(found, on_gpu.score_samples(blobs[1]), rtol=1e-6)
+    parts = [
+        vars(again),
+        *(vars(v) for v in vars(again).values() if hasattr(v, "__dict__")),
+    ]
+    for part in parts:
+        assert not [
+            name for name, value in part.items() if getattr(value, "is_cuda", 0)
+        ]
