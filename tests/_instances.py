@@ -27,6 +27,12 @@ VARIANTS = {
         {"metric": "sqeuclidean", "algorithm": "brute"},
     ],
     "LOF": [{"algorithm": "brute"}],
+    "KernelPCAReconstruction": [
+        {"kernel": "linear"},
+        {"kernel": "poly", "degree": 2, "gamma": "auto"},
+        {"kernel": "sigmoid", "gamma": 1e-4},
+        {"max_samples": 15, "random_state": 0},
+    ],
     "Mahalanobis": [
         {"covariance": "ledoit_wolf"},
         {"covariance": "oas"},
