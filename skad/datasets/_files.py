@@ -210,8 +210,10 @@ def check_same_columns(train, test, train_name="train", test_name="test"):
     ----------
     train, test : Table
         The tables.
-    train_name, test_name : str
-        What the message calls them.
+    train_name : str, default="train"
+        What the message calls the first.
+    test_name : str, default="test"
+        What the message calls the second.
     """
     missing = [name for name in train.columns if name not in set(test.columns)]
     extra = [name for name in test.columns if name not in set(train.columns)]

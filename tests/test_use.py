@@ -1,0 +1,641 @@
+"""Detectors in scikit-learn's pipelines, searches, workers and callbacks."""
+
+import gc
+import os
+import random
+import subprocess
+import sys
+import textwrap
+import warnings
+
+import numpy as np
+import pytest
+import sklearn
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import (
+    GridSearchCV,
+    KFold,
+    cross_val_predict,
+    cross_val_score,
+)
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+import skad
+from skad.base import BaseDetector
+from skad.density import Mahalanobis
+from skad.model_selection import NoveltyKFold, excess_mass
+from tests._instances import CHEAP, VARIANTS, default_instances, identify
+
+every_class = pytest.mark.parametrize("detector", default_instances(), ids=identify)
+
+NAMES = ["width", "height", "depth", "weight"]
+
+
+@pytest.fixture(scope="module")
+def table():
+    """120 rows with correlated features on scales that differ by 1e4."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(120, 4))
+    X[:, 1] += X[:, 0]
+    return X * [1, 10, 100, 1e4] + [0, 5, -3, 1e4]
+
+
+def frame(library, X):
+    library = pytest.importorskip(library)
+    if library.__name__ == "pandas":
+        return library.DataFrame(X, columns=NAMES)
+    return library.DataFrame(X, schema=NAMES)
+
+
+def seeded(detector):
+    """Return a clone that draws the same in every fit."""
+    seeds = {
+        name: 0
+        for name in detector.get_params()
+        if name.split("__")[-1] == "random_state"
+    }
+    return clone(detector).set_params(**seeds)
+
+
+# ---------------------------------------------------------------------------- pipelines
+
+
+@every_class
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_maps_keep_the_names_of_the_features(detector, library, table):
+    X = frame(library, table)
+    pipeline = make_pipeline(StandardScaler(), seeded(detector))
+    pipeline.set_output(transform=library)
+    maps = pipeline.fit(X).transform(X[:7])
+    assert type(maps) is type(X)
+    assert list(maps.columns) == NAMES
+    assert list(pipeline.get_feature_names_out()) == NAMES
+    plain = make_pipeline(StandardScaler(), seeded(detector)).fit(table)
+    assert_allclose(maps.to_numpy(), plain.transform(table[:7]), rtol=1e-6, atol=1e-9)
+
+
+@every_class
+def test_pipelines_score_as_their_detector(detector, table):
+    pipeline = make_pipeline(StandardScaler(), seeded(detector)).fit(table)
+    scaled = StandardScaler().fit(table).transform(table)
+    alone = seeded(detector).fit(scaled)
+    for method in ("score_samples", "decision_function", "predict", "transform"):
+        assert_array_equal(
+            getattr(pipeline, method)(table), getattr(alone, method)(scaled)
+        )
+    assert_array_equal(
+        make_pipeline(StandardScaler(), seeded(detector)).fit_predict(table),
+        alone.predict(scaled),
+    )
+
+
+@every_class
+def test_frozen_detectors_stay_as_they_are(detector, table):
+    fitted = seeded(detector).fit(table)
+    frozen = clone(FrozenEstimator(fitted)).fit(table[:5], None)
+    pipeline = Pipeline([("detect", frozen)]).fit(table[:9])
+    for method in ("score_samples", "decision_function", "predict", "transform"):
+        expected = getattr(fitted, method)(table)
+        assert_array_equal(getattr(frozen, method)(table), expected)
+        assert_array_equal(getattr(pipeline, method)(table), expected)
+
+
+# ----------------------------------------------------------------------------- searches
+
+
+@pytest.fixture(scope="module")
+def small_cluster():
+    """A large and a small cluster of normal rows; anomalies surround the small one."""
+    rng = np.random.default_rng(0)
+    normal = np.concatenate(
+        [rng.normal(size=(150, 2)), 12 + 0.3 * rng.normal(size=(15, 2))]
+    )
+    angle = rng.uniform(0, 2 * np.pi, size=20)
+    anomalies = 12 + 3 * np.column_stack([np.cos(angle), np.sin(angle)])
+    return np.concatenate([normal, anomalies]), np.repeat([1, -1], [165, 20])
+
+
+def test_search_with_labels_finds_the_planted_setting(small_cluster):
+    X, y = small_cluster
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), skad.KNN()),
+        {"knn__n_neighbors": [1, 3, 60]},
+        scoring="roc_auc",
+        cv=NoveltyKFold(5, shuffle=True, random_state=0),
+    ).fit(X, y)
+    # sixty neighbours reach beyond the small cluster
+    scores = search.cv_results_["mean_test_score"]
+    assert search.best_params_["knn__n_neighbors"] in (1, 3)
+    assert search.best_score_ > 0.99
+    assert scores[2] < 0.97
+
+
+def test_search_scores_are_the_roc_auc_of_the_folds(small_cluster):
+    X, y = small_cluster
+    folds = NoveltyKFold(3)
+    scores = cross_val_score(Mahalanobis(), X, y, cv=folds, scoring="roc_auc")
+    for score, (train, test) in zip(scores, folds.split(X, y), strict=True):
+        detector = Mahalanobis().fit(X[train])
+        assert score == roc_auc_score(y[test], detector.score_samples(X[test]))
+
+
+SEARCHED = [
+    detector for detector in default_instances() if type(detector).__name__ in VARIANTS
+]
+
+
+@pytest.mark.parametrize("detector", SEARCHED, ids=identify)
+def test_each_candidate_of_a_search_takes_effect(detector, table):
+    detector = seeded(detector)
+    settings = VARIANTS[type(detector).__name__]
+    grid = [{name: [value] for name, value in row.items()} for row in settings]
+    folds = KFold(2)
+    search = GridSearchCV(
+        detector, grid, scoring=excess_mass, cv=folds, refit=False, error_score="raise"
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Only .* of n_points", UserWarning)
+        results = search.fit(table).cv_results_
+        for k, setting in enumerate(settings):
+            for fold, (train, test) in enumerate(folds.split(table)):
+                alone = clone(detector).set_params(**setting).fit(table[train])
+                assert results[f"split{fold}_test_score"][k] == pytest.approx(
+                    excess_mass(alone, table[test])
+                )
+
+
+@pytest.mark.parametrize(
+    ("name", "grid"),
+    [
+        ("KNN", {"n_neighbors": [1, 30]}),
+        ("KDE", {"bandwidth": [0.1, 3.0]}),
+        ("GMM", {"n_components": [1, 5]}),
+        ("LOF", {"n_neighbors": [2, 40]}),
+    ],
+)
+def test_set_params_changes_scores(name, grid, table):
+    X = StandardScaler().fit_transform(table)
+    detector = seeded(getattr(skad, name)())
+    (parameter, (low, high)) = next(iter(grid.items()))
+    scores = [
+        clone(detector).set_params(**{parameter: value}).fit(X).score_samples(X)
+        for value in (low, high)
+    ]
+    assert not np.allclose(*scores)
+    search = GridSearchCV(detector, grid, scoring=excess_mass, cv=2).fit(X)
+    assert len(set(search.cv_results_["mean_test_score"])) == 2
+
+
+def test_two_workers_score_as_one(table):
+    X = StandardScaler().fit_transform(table)
+    for detector in map(seeded, default_instances()):
+        kept = {"cv": 2, "method": "decision_function"}
+        serial = cross_val_predict(detector, X, **kept)
+        parallel = cross_val_predict(detector, X, **kept, n_jobs=2)
+        assert_allclose(
+            parallel, serial, rtol=1e-10, atol=1e-12, err_msg=repr(detector)
+        )
+
+
+# ------------------------------------------------------------------- processes, threads
+
+
+def run_fresh(code, timeout=120, **environment):
+    """Run `code` in a new interpreter with default threads; return what it prints."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("SCIPY_ARRAY_API", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    }
+    done = subprocess.run(
+        [sys.executable, "-W", "error::RuntimeWarning", "-c", textwrap.dedent(code)],
+        env={**kept, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+# scikit-learn itself imports pandas and rich where they are installed.
+HEAVY = ["matplotlib", "numba", "polars", "pynndescent", "torch"]
+
+
+def test_importing_imports_nothing_heavy():
+    code = f"""
+        import sys
+        import skad
+        assert not {{"pandas", "rich", *{HEAVY}}} & set(sys.modules)
+        skad.all_detectors(), dir(skad), skad.KNN, skad.model_selection
+        print(sorted(set({HEAVY}) & set(sys.modules)))
+    """
+    assert run_fresh(code).strip() == "[]"
+
+
+def test_numpy_in_needs_nothing_heavy():
+    code = f"""
+        import sys
+        import numpy as np
+        import skad
+        X = np.random.default_rng(0).normal(size=(80, 5))
+        for name, detector in skad.all_detectors():
+            detector = detector(**{CHEAP!r}.get(name, {{}})).fit(X)
+            detector.predict(X)
+            detector.transform(X)
+            found = set({HEAVY}) & set(sys.modules)
+            assert not found, (name, found)
+            print(name)
+    """
+    found = run_fresh(code).split()
+    assert found == [name for name, _ in skad.all_detectors()]
+
+
+# What a worker of a search has running: torch's threads, and those of the process.
+THREADS_CODE = """
+    import os
+    import numpy as np
+    import skad
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+
+    def as_tensor(X):
+        import torch
+        return torch.as_tensor(np.asarray(X))
+
+    def compute_threads(estimator, X, y=None):
+        import threadpoolctl
+        import torch
+        scores = estimator.decision_function(X)
+        assert np.isfinite(np.asarray(scores)).all()
+        pools = [pool["num_threads"] for pool in threadpoolctl.threadpool_info()]
+        return max(torch.get_num_threads(), *pools)
+
+    X = np.random.default_rng(0).normal(size=(400, 8))
+"""
+
+
+@pytest.mark.parametrize(
+    ("detector", "grid"),
+    [
+        ("skad.KNN()", "n_neighbors"),
+        ("skad.Mahalanobis()", "tol"),
+    ],
+)
+def test_workers_with_tensors_share_the_cores(detector, grid):
+    values = {"n_neighbors": [2, 3, 4], "tol": [1e-12, 1e-9, 1e-6]}[grid]
+    code = (
+        THREADS_CODE
+        + f"""
+    import torch
+    # torch has worked in the parent too before the workers start
+    torch.randn(500, 500) @ torch.randn(500, 500)
+    detector = {detector}
+    detector.fit(as_tensor(X)).score_samples(as_tensor(X))
+    step = type(detector).__name__.lower()
+    search = GridSearchCV(
+        make_pipeline(FunctionTransformer(as_tensor), detector),
+        {{f"{{step}}__{grid}": {values}}},
+        scoring=compute_threads, cv=4, n_jobs=2, error_score="raise",
+    ).fit(X)
+    print(int(search.cv_results_["mean_test_score"].max()), os.cpu_count())
+    """
+    )
+    most, cores = map(int, run_fresh(code).split())
+    assert most <= max(1, cores // 2)
+
+
+def test_nested_workers_share_the_cores():
+    code = (
+        THREADS_CODE
+        + """
+    from sklearn.model_selection import cross_val_score
+    bagging = skad.FeatureBagging(n_jobs=2)
+    most = cross_val_score(
+        bagging, X, scoring=compute_threads, cv=4, n_jobs=2, error_score="raise"
+    ).max()
+    print(int(most), os.cpu_count())
+    """
+    )
+    most, cores = map(int, run_fresh(code).split())
+    assert most <= max(1, cores // 2)
+
+
+def test_threads_search_as_one(table):
+    import joblib
+
+    X = StandardScaler().fit_transform(table)
+    torch = pytest.importorskip("torch")
+    pipeline = make_pipeline(FunctionTransformer(torch.from_numpy), skad.KNN())
+    grid = {"knn__n_neighbors": [1, 2, 5]}
+    serial = GridSearchCV(pipeline, grid, scoring=excess_mass, cv=3).fit(X)
+    with joblib.parallel_config("threading"):
+        threads = GridSearchCV(pipeline, grid, scoring=excess_mass, cv=3, n_jobs=2)
+        threads.fit(X)
+    assert_array_equal(
+        threads.cv_results_["mean_test_score"], serial.cv_results_["mean_test_score"]
+    )
+
+
+# ------------------------------------------------------------------------- global state
+
+
+def global_state():
+    """Return everything that a library must leave alone."""
+    import threadpoolctl
+    import torch
+
+    return {
+        "random": random.getstate(),
+        "numpy": np.random.get_state()[1].tolist(),  # noqa: NPY002
+        "numpy errors": np.geterr(),
+        "torch": torch.get_rng_state().tolist(),
+        "torch threads": torch.get_num_threads(),
+        "torch dtype": torch.get_default_dtype(),
+        "torch grad": torch.is_grad_enabled(),
+        "torch deterministic": torch.are_deterministic_algorithms_enabled(),
+        "threads": sorted(
+            (pool["filepath"], pool["num_threads"])
+            for pool in threadpoolctl.threadpool_info()
+        ),
+        "warnings": list(warnings.filters),
+        "environment": dict(os.environ),
+        "scikit-learn": sklearn.get_config(),
+        "directory": os.getcwd(),
+    }
+
+
+@every_class
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_global_state_is_left_alone(detector, library, table):
+    torch = pytest.importorskip("torch")
+    X = StandardScaler().fit_transform(table)
+    X = torch.from_numpy(X) if library == "torch" else X
+    clone(detector).fit(X)  # a library's first import may set its own state up
+    before = global_state()
+    fitted = clone(detector).fit(X)
+    fitted.score_samples(X)
+    fitted.predict(X)
+    fitted.transform(X)
+    after = global_state()
+    for name, value in before.items():
+        assert after[name] == value, name
+
+
+# ---------------------------------------------------------------------------- callbacks
+
+
+class Record:
+    """A callback that keeps what happened, and may ask to stop or raise."""
+
+    max_propagation_depth = None  # also for the estimators inside
+
+    def __init__(self, stop=False, fail_at=None):
+        self.stop = stop
+        self.fail_at = fail_at
+        self.events = []
+
+    def _note(self, event, context):
+        self.events.append((event, context))
+        if len(self.events) - 1 == self.fail_at:
+            raise RuntimeError("the callback failed")
+
+    def setup(self, estimator, context):
+        self._note("setup", context)
+
+    def teardown(self, estimator, context):
+        self.events.append(("teardown", context))
+
+    def on_fit_task_begin(self, estimator, context):
+        self._note("begin", context)
+
+    def on_fit_task_end(self, estimator, context):
+        self._note("end", context)
+        return self.stop
+
+    def contexts(self, event):
+        return [context for name, context in self.events if name == event]
+
+
+needs_callbacks = pytest.mark.skipif(
+    not hasattr(BaseDetector, "set_callbacks"),
+    reason="scikit-learn has callbacks since 1.9",
+)
+
+
+def check_task_tree(record):
+    """Check that all tasks ended inside their parent and hang on one root."""
+    begun, ended = record.contexts("begin"), record.contexts("end")
+    assert len(begun) == len(ended) == len({id(context) for context in begun})
+    assert {id(context) for context in begun} == {id(context) for context in ended}
+    place = {(name, id(c)): i for i, (name, c) in enumerate(record.events)}
+    assert record.events[0][0] == "setup"
+    assert record.events[-1][0] == "teardown"
+    assert [name for name, _ in record.events].count("teardown") == 1
+    root = begun[0]
+    assert root.parent is None
+    for context in begun:
+        assert context.root_uuid == root.root_uuid
+        if context is not root:
+            above = context.parent
+            assert context in above._children_map.values()
+            assert place["begin", id(above)] < place["begin", id(context)]
+            assert place["end", id(context)] < place["end", id(above)]
+        children = list(context._children_map)
+        if context.sequential_subtasks:
+            assert children == list(range(len(children)))
+        if context.max_subtasks is not None:
+            assert len(children) <= context.max_subtasks
+    return root
+
+
+def leftovers(estimator):
+    return {name for name in vars(estimator) if "callback" in name}
+
+
+@needs_callbacks
+@every_class
+def test_callbacks_see_the_tasks_of_every_detector(detector, table):
+    X = StandardScaler().fit_transform(table)
+    record = Record()
+    watched = seeded(detector).set_callbacks(record)
+    watched.fit(X)
+    root = check_task_tree(record)
+    assert root.task_name == "fit"
+    assert root.estimator_name == type(detector).__name__
+    # there is something to wait for: a phase with its steps
+    phases = list(root._children_map.values())
+    assert phases
+    assert all(phase._children_map for phase in phases)
+    assert leftovers(watched) == {"_skl_callbacks"}
+    assert leftovers(watched.set_callbacks()) == set()
+    # watching changes nothing
+    alone = seeded(detector).fit(X)
+    assert set(vars(alone)) == set(vars(watched))
+    assert_array_equal(watched.score_samples(X), alone.score_samples(X))
+    assert watched.offset_ == alone.offset_
+
+
+@needs_callbacks
+@every_class
+def test_a_wish_to_stop_gives_a_detector_that_works(detector, table):
+    X = StandardScaler().fit_transform(table)
+    record = Record(stop=True)
+    stopped = seeded(detector).set_callbacks(record).fit(X)
+    check_task_tree(record)
+    scores = stopped.score_samples(X)
+    assert np.isfinite(scores).all()
+    assert np.isfinite(stopped.offset_)
+    # the threshold belongs to the scores, also where training was cut short
+    assert 0 < (stopped.predict(X) == -1).mean() < 0.5
+
+
+@needs_callbacks
+@every_class
+def test_a_failing_callback_leaves_the_detector_as_it_was(detector, table):
+    X = StandardScaler().fit_transform(table)
+    record = Record()
+    seeded(detector).set_callbacks(record).fit(X)
+    n_events = len(record.events) - 1  # all but the teardown
+    for fail_at in sorted({0, 1, 2, 3, n_events // 2, n_events - 1}):
+        failing = Record(fail_at=fail_at)
+        watched = seeded(detector).set_callbacks(failing)
+        with pytest.raises(RuntimeError, match="the callback failed"):
+            watched.fit(X)
+        n_seen = len(failing.events)
+        gc.collect()  # half-done loops are closed, and stay quiet
+        assert len(failing.events) == n_seen == fail_at + 2
+        assert failing.events[-1][0] == "teardown"
+        assert leftovers(watched) == {"_skl_callbacks"}
+        assert not [name for name in vars(watched) if name.endswith("_")]
+        watched.set_callbacks().fit(X)
+
+
+@needs_callbacks
+@every_class
+def test_progress_bars_on_every_detector(detector, table, capsys):
+    pytest.importorskip("rich")
+    from sklearn.callback import ProgressBar
+
+    X = StandardScaler().fit_transform(table)
+    watched = seeded(detector).set_callbacks(ProgressBar()).fit(X)
+    shown = capsys.readouterr().out
+    assert f"{type(detector).__name__} - fit" in shown
+    assert "100%" in shown
+    assert watched.predict(X).shape == (120,)
+
+
+@needs_callbacks
+@pytest.mark.parametrize("jobs", [None, 2])
+def test_progress_bars_in_a_search(jobs, table, capsys):
+    pytest.importorskip("rich")
+    from sklearn.callback import ProgressBar
+
+    X = StandardScaler().fit_transform(table)
+    search = GridSearchCV(
+        Mahalanobis(), {"tol": [1e-12, 1e-6]}, scoring=excess_mass, cv=2, n_jobs=jobs
+    )
+    search.set_callbacks(ProgressBar(max_propagation_depth=None)).fit(X)
+    shown = capsys.readouterr().out
+    assert "GridSearchCV - refit-with-best-params | Mahalanobis - fit" in shown
+    assert leftovers(search.best_estimator_) == set()
+
+
+@needs_callbacks
+def test_callbacks_reach_detectors_inside(table):
+    X = StandardScaler().fit_transform(table)
+    record = Record()
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), Mahalanobis()),
+        {"mahalanobis__tol": [1e-12, 1e-6]},
+        scoring=excess_mass,
+        cv=2,
+    ).set_callbacks(record)
+    search.fit(X)
+    root = check_task_tree(record)
+    assert root.estimator_name == "GridSearchCV"
+    fits = [
+        context
+        for context in record.contexts("begin")
+        if (context.estimator_name, context.task_name) == ("Mahalanobis", "fit")
+    ]
+    assert len(fits) == 2 * 2 + 1
+    for context in fits:
+        assert context.source_estimator_name == "Pipeline"
+        assert context.parent.source_estimator_name == "GridSearchCV"
+        assert context._children_map
+    for estimator in (search.best_estimator_, search.best_estimator_[-1]):
+        assert leftovers(estimator) == set()
+
+
+@needs_callbacks
+def test_scores_of_the_fitted_detector_are_monitored(small_cluster):
+    from sklearn.callback import ScoringMonitor
+
+    X, y = small_cluster
+    monitor = ScoringMonitor(scoring="roc_auc")
+    detector = Mahalanobis().set_callbacks(monitor).fit(X, y)
+    (row,) = monitor.get_logs().data
+    assert row["roc_auc"] == roc_auc_score(y, detector.score_samples(X))
+    assert row["estimator_name"] == "Mahalanobis"
+
+
+class Stepper(BaseDetector):
+    """Twenty steps, of which a loop may leave some out."""
+
+    _parameter_constraints = {"leave_at": "no_validation", "may_stop": ["boolean"]}
+    contamination = 0.1
+
+    def __init__(self, leave_at=None, may_stop=False):
+        self.leave_at = leave_at
+        self.may_stop = may_stop
+
+    def _fit(self, X, y):
+        self.n_steps_ = 0
+        for step in self._steps(range(20), "outer", 20, may_stop=self.may_stop):
+            self.n_steps_ += 1
+            for _ in self._steps(iter("ab"), "inner", None):
+                pass
+            if step == self.leave_at:
+                break
+
+    def _map(self, X):
+        return X**2
+
+
+@needs_callbacks
+@pytest.mark.parametrize(
+    ("stop", "settings", "n_steps"),
+    [
+        (False, {}, 20),
+        (True, {}, 20),
+        (True, {"may_stop": True}, 1),
+        (False, {"may_stop": True}, 20),
+        (False, {"leave_at": 4}, 5),
+        (True, {"leave_at": 19}, 20),
+    ],
+)
+def test_loops_may_end_early_and_stay_balanced(stop, settings, n_steps, table):
+    record = Record(stop=stop)
+    detector = Stepper(**settings).set_callbacks(record).fit(table)
+    root = check_task_tree(record)
+    assert detector.n_steps_ == n_steps
+    phases = list(root._children_map.values())
+    assert [phase.task_name for phase in phases] == [
+        "outer",
+        *["inner"] * n_steps,
+        "score",
+    ]
+    assert len(phases[0]._children_map) == n_steps
+    assert Stepper(leave_at=4).fit(table).n_steps_ == 5
+
+
+def test_steps_without_callbacks_pass_items_through(table):
+    detector = Stepper().fit(table)
+    assert list(detector._steps(iter("abc"), "name", 3)) == ["a", "b", "c"]
