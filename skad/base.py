@@ -245,9 +245,9 @@ class BaseDetector(
                 result = (X.new_empty if is_torch(X) else np.empty)(shape, dtype=dtype)
             result[rows] = part
         if not xp.all(xp.isfinite(result)):
-            raise FloatingPointError(
-                f"{type(self).__name__} overflowed: the scores of these rows are not "
-                "finite. Scale the features (StandardScaler) or pass float64."
+            raise ValueError(
+                f"X has values too large for {type(self).__name__}: its scores overflow "
+                f"{X.dtype}. Scale the features (StandardScaler) or pass float64."
             )
         return result
 

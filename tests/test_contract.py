@@ -367,10 +367,12 @@ def test_hard_tables_give_an_error_or_finite_answers(detector, kind):
     except ValueError as error:
         refusal = str(error)
     if refusal is not None:
-        # only for too few rows or features, and then the parameter is named
-        assert min(np.shape(X)) < 20, refusal
-        words = set(re.findall(r"\w+", refusal))
-        assert words & set(fresh.get_params()), refusal
+        # only for too few rows or features, and then the parameter is named, or for
+        # values too large for the arithmetic of the method
+        if kind not in ("large", "large float32") or "too large" not in refusal:
+            assert min(np.shape(X)) < 20, refusal
+            words = set(re.findall(r"\w+", refusal))
+            assert words & set(fresh.get_params()), refusal
         assert not [name for name in vars(fresh) if name.endswith("_")]
         return
     probe = np.concatenate([np.asarray(X)[:5], np.asarray(X)[:2] + 1])
