@@ -38,6 +38,9 @@ VARIANTS = {
         {"covariance": "oas"},
         {"covariance": "mcd", "random_state": 0},
     ],
+    "MatrixSketch": [
+        {"n_components": 1, "measure": "projection", "sketch_size": 3},
+    ],
     "PCAReconstruction": [
         {"measure": "reconstruction"},
         {"measure": "hotelling"},

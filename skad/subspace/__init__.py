@@ -2,5 +2,6 @@
 
 from skad.subspace._kernel_pca import KernelPCAReconstruction
 from skad.subspace._pca import PCAReconstruction
+from skad.subspace._sketch import MatrixSketch
 
-__all__ = ["KernelPCAReconstruction", "PCAReconstruction"]
+__all__ = ["KernelPCAReconstruction", "MatrixSketch", "PCAReconstruction"]
