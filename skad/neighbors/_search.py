@@ -32,8 +32,10 @@ _SPARE = 8
 _EPSILON = 0.3
 # Columns whose minimum is looked at together.
 _GROUP = 32
-# Training rows of one coarse block on the CPU; with 32 queries it stays in the cache.
+# Training rows of one coarse block: on the CPU 32 queries by these stay in the cache,
+# on a GPU wide blocks leave less to select from.
 _BANK_ROWS = 2**15
+_GPU_BANK_ROWS = 2**18
 # Features up to which a k-d tree beats products.
 _TREE_FEATURES = 8
 
@@ -292,7 +294,7 @@ def coarse_smallest(queries, matrix, k):
     n = matrix.shape[1]
     ones = xp.ones((queries.shape[0], 1), dtype=queries.dtype, device=device)
     queries = xp.concat([queries, ones], axis=1)
-    width = min(n, _BANK_ROWS)
+    width = min(n, _BANK_ROWS if str(device) == "cpu" else _GPU_BANK_ROWS)
     parts = []
     for rows in blocks(queries.shape[0], width, device):
         best = None
