@@ -20,6 +20,10 @@ VARIANTS = {
         {"covariance_type": "spherical"},
     ],
     "KDE": [{"kernel": "exponential", "bandwidth": "scott"}],
+    "IsolationForest": [
+        {"bootstrap": True, "random_state": 0},
+        {"max_features": 0.5, "random_state": 0},
+    ],
     "KNN": [
         {"method": "mean", "algorithm": "brute"},
         {"method": "median", "metric": "manhattan"},

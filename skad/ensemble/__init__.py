@@ -1,3 +1,5 @@
-"""Detectors that average many weak views of the rows."""
+"""Detectors that combine many simple ones."""
 
-__all__ = []
+from skad.ensemble._isolation_forest import IsolationForest
+
+__all__ = ["IsolationForest"]

@@ -1,0 +1,350 @@
+"""Isolation forest: anomalies are cut off by few random splits."""
+
+from copy import deepcopy
+from numbers import Integral
+from typing import NamedTuple
+
+import numpy as np
+import sklearn.ensemble
+from sklearn.utils.validation import check_random_state
+
+from skad._array import blocks, device_of, is_torch, like, namespace, to_numpy
+from skad._sklearn import Interval, RealNotInt, StrOptions
+from skad.base import CONTAMINATION, BaseDetector
+
+# From this many rows on, scikit-learn's compiled walk of one tree after the other is
+# faster than the walk of all trees together.
+_TREEWISE_ROWS = 500
+
+
+class Nodes(NamedTuple):
+    """The nodes of all trees in one array after the other; a leaf leads to itself."""
+
+    roots: np.ndarray  # (n_trees,)
+    features: np.ndarray  # that a node splits
+    thresholds: np.ndarray  # float32; at most the threshold: left, else right
+    children: np.ndarray  # (2 * n_nodes,): left and right child of node i at 2i, 2i + 1
+    lengths: np.ndarray  # expected path length of a row that ends here
+    gains: np.ndarray  # change of the expected path length on the way into a node
+    causes: np.ndarray  # feature of the split that leads into a node
+    depth: int  # of the deepest tree
+
+
+def average_path_length(n_samples):
+    """Return `c(n)`, the mean path length of unsuccessful searches among `n` rows."""
+    n_samples = np.asarray(n_samples, dtype=float)
+    many = np.maximum(n_samples, 3)
+    harmonic = np.log(many - 1.0) + np.euler_gamma
+    length = 2.0 * harmonic - 2.0 * (many - 1.0) / many
+    return np.where(n_samples > 2, length, np.where(n_samples == 2, 1.0, 0.0))
+
+
+def flatten(trees, trees_features):
+    """Return the `Nodes` of fitted trees, each with the features that it was given."""
+    parts = {name: [] for name in Nodes._fields}
+    start = 0
+    for tree, own in zip(trees, trees_features, strict=True):
+        inner = np.flatnonzero(tree.children_left >= 0)
+        left, right = tree.children_left[inner], tree.children_right[inner]
+        here = np.arange(tree.node_count)
+        children = np.stack((here, here), axis=1)
+        children[inner] = np.stack((left, right), axis=1)
+        features = np.zeros(tree.node_count, dtype=np.int64)
+        features[inner] = own[tree.feature[inner]]
+        # rows are float32, for which this is the same comparison
+        thresholds = tree.threshold.astype(np.float32)
+        too_large = thresholds > tree.threshold
+        thresholds[too_large] = np.nextafter(thresholds[too_large], np.float32(-np.inf))
+        rest = average_path_length(tree.n_node_samples)
+        gains, causes = np.zeros(tree.node_count), np.zeros_like(features)
+        for child in (left, right):
+            gains[child] = 1 + rest[child] - rest[inner]
+            causes[child] = features[inner]
+        parts["roots"].append([start])
+        parts["features"].append(features)
+        parts["thresholds"].append(thresholds)
+        parts["children"].append(children.ravel() + start)
+        parts["lengths"].append(tree.compute_node_depths() + rest - 1.0)
+        parts["gains"].append(gains)
+        parts["causes"].append(causes)
+        start += tree.node_count
+    depth = max(tree.max_depth for tree in trees)
+    del parts["depth"]
+    return Nodes(**{k: np.concatenate(v) for k, v in parts.items()}, depth=depth)
+
+
+def single(X):
+    """Return `X` in float32, as trees compare; what is too large becomes infinite."""
+    if is_torch(X):
+        return X.float()
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(X, dtype=np.float32)
+
+
+def walk(nodes, X):
+    """Yield where the rows of `X` (b, d) are in all trees, (b, n_trees), at each depth.
+
+    Arrays of `nodes` are in the library and on the device of `X`, which is float32.
+    """
+    xp = namespace(X)
+    rows = like(np.arange(X.shape[0])[:, None], X, dtype="keep")
+    here = xp.broadcast_to(nodes.roots, (X.shape[0], nodes.roots.shape[0]))
+    yield here
+    for _ in range(nodes.depth):
+        right = X[rows, nodes.features[here]] > nodes.thresholds[here]
+        here = nodes.children[2 * here + xp.astype(right, here.dtype)]
+        yield here
+
+
+def path_lengths(nodes, X):
+    """Return the expected path lengths of `X` (b, d), summed over the trees, (b,)."""
+    *_, here = walk(nodes, single(X))
+    # added up in the trees' order, as tree by tree, so that no rounding differs
+    return nodes.lengths[here].cumsum(1)[:, -1]
+
+
+def path_gains(nodes, X):
+    """Return what splits on each feature add to the path lengths of `X`, (b, d)."""
+    xp = namespace(X)
+    b, d = X.shape
+    firsts = like(np.arange(b)[:, None] * d, X, dtype="keep")
+    total = xp.zeros_like(nodes.lengths[:1])
+    here = nodes.roots[None, :]
+    for there in walk(nodes, single(X)):
+        gains = xp.where(there != here, nodes.gains[there], 0.0)
+        total = total + sum_at(firsts + nodes.causes[there], gains, b * d)
+        here = there
+    return total.reshape(b, d)
+
+
+def sum_at(index, values, size):
+    """Return the sums of `values` with equal `index`, of shape (size,)."""
+    if is_torch(values):
+        index, values = index.reshape(-1), values.reshape(-1)
+        return values.new_zeros(size).index_add_(0, index, values)
+    return np.bincount(index.ravel(), values.ravel(), minlength=size)
+
+
+class IsolationForest(BaseDetector):
+    r"""Rows that few random splits cut off from the rest.
+
+    Each tree splits a random subsample of `m` rows at random thresholds of random
+    features until rows are alone or the depth is :math:`\lceil \log_2 m \rceil`. With
+    :math:`h_t(x)` the depth at which `x` ends in tree `t`, plus :math:`c(n)` where it
+    ends among `n` rows, the anomaly is
+
+    .. math:: a(x) = 2^{-E_t[h_t(x)] / c(m)}, \qquad
+        c(n) = 2 H_{n-1} - 2 (n - 1) / n,
+
+    with the harmonic numbers :math:`H_i \approx \ln i + 0.5772`. ``score_samples`` is
+    scikit-learn's. The map books what each split on a row's path does to the expected
+    path length: going from `n` to `n'` rows changes it by :math:`1 + c(n') - c(n)`.
+    The changes, averaged over the trees, negated and divided by :math:`c(m)`, are
+    booked on the features that are split, and sum to :math:`1 + \log_2 a(x)`. Splits
+    that cut off more than they had to count for normality, so entries may be negative.
+
+    Read more in the :ref:`User Guide <ensemble>`.
+
+    Parameters
+    ----------
+    n_estimators : int, default=100
+        Number of trees.
+    max_samples : "auto", int or float, default="auto"
+        Rows `m` of each tree: a number, at most the training rows, or a share of them.
+        "auto" is 256, or all rows where there are fewer.
+    max_features : int or float, default=1.0
+        Features of each tree, drawn at random: a number or a share.
+    bootstrap : bool, default=False
+        Whether a tree's rows are drawn with replacement.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+    n_jobs : int or None, default=None
+        Threads that grow trees; None is 1 unless in a joblib context, -1 all cores.
+    random_state : int, RandomState instance or None, default=None
+        Draws rows, features and thresholds. Pass an int for reproducible results.
+
+    Attributes
+    ----------
+    forest_ : sklearn.ensemble.IsolationForest
+        The fitted forest, with its `estimators_` and `estimators_features_`.
+    max_samples_ : int
+        Rows `m` of each tree.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    FeatureBagging : Any detector on random subsets of the features.
+
+    Notes
+    -----
+    `fit` costs O(t m log m) for t trees, apart from the training rows' scores, and a
+    row is scored in O(t log m). The forest is scikit-learn's, grown on the host, and
+    its trees compare in float32; so does everything here, and scores equal its
+    ``score_samples`` to rounding. Few rows and tensors walk all trees together, in the
+    library and on the device of `X`; many rows of an array walk one tree after the
+    other. Forests do not change when features are scaled or shifted, up to rounding to
+    float32.
+
+    With ``bootstrap=True`` a tree's root holds fewer than `m` different rows. What this
+    adds to the score is no feature's doing and is spread evenly over the map.
+
+    References
+    ----------
+    .. [1] F. T. Liu, K. M. Ting and Z.-H. Zhou, "Isolation forest", IEEE International
+       Conference on Data Mining, 2008, equations (1) and (2).
+    .. [2] F. T. Liu, K. M. Ting and Z.-H. Zhou, "Isolation-based anomaly detection",
+       ACM Transactions on Knowledge Discovery from Data, 2012.
+
+    Examples
+    --------
+    >>> from skad.ensemble import IsolationForest
+    >>> X = [[0.0, 1.0], [0.1, 1.2], [-0.1, 0.9], [0.2, 1.1], [0.1, 5.0]]
+    >>> detector = IsolationForest(contamination=0.2, random_state=0).fit(X)
+    >>> detector.predict(X)
+    array([ 1,  1,  1,  1, -1])
+    >>> detector.transform([[0.1, 5.0]]).round(2)
+    array([[-0.17,  0.3 ]])
+    """
+
+    _parameter_constraints = {
+        "n_estimators": [Interval(Integral, 1, None, closed="left")],
+        "max_samples": [
+            StrOptions({"auto"}),
+            Interval(Integral, 1, None, closed="left"),
+            Interval(RealNotInt, 0, 1, closed="right"),
+        ],
+        "max_features": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(RealNotInt, 0, 1, closed="right"),
+        ],
+        "bootstrap": ["boolean"],
+        "contamination": CONTAMINATION,
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        n_estimators=100,
+        *,
+        max_samples="auto",
+        max_features=1.0,
+        bootstrap=False,
+        contamination=0.1,
+        n_jobs=None,
+        random_state=None,
+    ):
+        self.n_estimators = n_estimators
+        self.max_samples = max_samples
+        self.max_features = max_features
+        self.bootstrap = bootstrap
+        self.contamination = contamination
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    def _check_parameters(self, X):
+        n_samples, n_features = X.shape
+        if isinstance(self.max_samples, Integral) and self.max_samples > n_samples:
+            raise ValueError(
+                f"max_samples={self.max_samples} must be at most the number of "
+                f"training rows, {n_samples}."
+            )
+        share = (
+            1.0 if isinstance(self.max_samples, (str, Integral)) else self.max_samples
+        )
+        if int(share * n_samples) < 1:
+            raise ValueError(
+                f"max_samples={share} of {n_samples} training rows is less than one "
+                f"row; at least {1 / n_samples:.3g} is needed."
+            )
+        if isinstance(self.max_features, Integral) and self.max_features > n_features:
+            raise ValueError(
+                f"max_features={self.max_features} must be at most the number of "
+                f"features, {n_features}."
+            )
+
+    def _row_elements(self):
+        return 2 * self.n_features_in_ + 4
+
+    def _fit(self, X, y):
+        rows = single(to_numpy(X))
+        if not np.all(np.isfinite(rows)):
+            raise ValueError(
+                "Input X is too large for float32, in which trees compare. Scale the "
+                "features first."
+            )
+        forest = sklearn.ensemble.IsolationForest(
+            max_samples=self.max_samples,
+            max_features=self.max_features,
+            bootstrap=self.bootstrap,
+            n_jobs=self.n_jobs,
+            warm_start=True,
+        )
+        # as scikit-learn, which starts anew from an int each time that it draws
+        state = self.random_state
+        if not isinstance(state, Integral):
+            state = check_random_state(state)
+        # one step unless somebody watches: each costs a look at all trees so far
+        n_steps = 10 if hasattr(self, "_skl_callbacks") else 1
+        stops = np.linspace(0, self.n_estimators, n_steps + 1).astype(int)
+        stops = np.unique(stops[stops > 0])
+        for stop in self._steps(stops, "grow trees", len(stops), may_stop=True):
+            # each step starts from the same state and skips what was drawn before, so
+            # that the forest is the one of a single step
+            forest.set_params(n_estimators=stop, random_state=deepcopy(state))
+            forest.fit(rows)
+        if not isinstance(state, Integral):
+            state.set_state(forest.random_state.get_state())
+        self.forest_ = forest
+        self.max_samples_ = forest.max_samples_
+        trees = [estimator.tree_ for estimator in forest.estimators_]
+        self._nodes_ = flatten(trees, forest.estimators_features_)
+        self._norm_ = len(trees) * float(average_path_length(self.max_samples_))
+
+    def _anomaly(self, X):
+        if is_torch(X) or X.shape[0] < _TREEWISE_ROWS:
+            total = self._walked(path_lengths, X)
+        else:
+            total = self._treewise_lengths(single(X))
+        if self._norm_ == 0:  # one row a tree: no path to compare with
+            return namespace(X).ones_like(total) / 2
+        return 2 ** -(total / self._norm_)
+
+    def _map(self, X):
+        if self._norm_ == 0:
+            return namespace(X).zeros_like(X)
+        roots = float(self._nodes_.lengths[self._nodes_.roots].sum())
+        missing = (self._norm_ - roots) / X.shape[1]
+        return (missing - self._walked(path_gains, X)) / self._norm_
+
+    def _walked(self, function, X):
+        """Return `function` of the nodes and `X`, a block of rows at a time."""
+        nodes = self._nodes_
+        if is_torch(X):  # lengths in the dtype of the tensor
+            kept = {"lengths", "gains"}
+            moved = {
+                name: like(part, X, dtype=None if name in kept else "keep")
+                for name, part in nodes._asdict().items()
+                if name != "depth"
+            }
+            nodes = Nodes(**moved, depth=nodes.depth)
+        size = X.shape[0], 8 * nodes.roots.shape[0], device_of(X)
+        return namespace(X).concat([function(nodes, X[rows]) for rows in blocks(*size)])
+
+    def _treewise_lengths(self, X):
+        total = np.zeros(X.shape[0])
+        forest, nodes = self.forest_, self._nodes_
+        trees = zip(
+            forest.estimators_, forest.estimators_features_, nodes.roots, strict=True
+        )
+        for tree, features, root in trees:
+            own = X
+            if not np.array_equal(features, np.arange(X.shape[1])):
+                own = np.ascontiguousarray(X[:, features])
+            total += nodes.lengths[root:][tree.tree_.apply(own)]
+        return total

@@ -1,0 +1,219 @@
+"""IsolationForest against scikit-learn's, FeatureBagging against its members."""
+
+import csv
+from time import perf_counter
+
+import numpy as np
+import pytest
+import sklearn.ensemble
+import torch
+from sklearn.metrics import roc_auc_score
+from sklearn.preprocessing import StandardScaler
+
+from skad.ensemble import IsolationForest
+
+FORESTS = [
+    {},
+    {"bootstrap": True},
+    {"max_features": 0.5},
+    {"max_features": 2, "max_samples": 40, "n_estimators": 23},
+    {"max_samples": 0.5, "n_estimators": 3},
+    {"max_samples": 2, "n_estimators": 7},
+    {"max_samples": 1},
+]
+each_forest = pytest.mark.parametrize("setting", FORESTS, ids=repr)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1500, 5))
+    X[:, 2] = np.round(X[:, 2])  # ties
+    return X
+
+
+def naive_path(tree, own, row, n_features):
+    """Return the expected path length of a row in a tree, and its gains by feature."""
+
+    def rest(n):
+        if n <= 2:
+            return float(n - 1)
+        return 2 * (np.log(n - 1) + np.euler_gamma) - 2 * (n - 1) / n
+
+    node, depth, gains = 0, 0, np.zeros(n_features)
+    while tree.children_left[node] >= 0:
+        feature = own[tree.feature[node]]
+        left = np.float32(row[feature]) <= tree.threshold[node]
+        child = (tree.children_left if left else tree.children_right)[node]
+        sizes = tree.n_node_samples
+        gains[feature] += 1 + rest(sizes[child]) - rest(sizes[node])
+        node, depth = child, depth + 1
+    return depth + rest(tree.n_node_samples[node]), gains
+
+
+@each_forest
+@pytest.mark.parametrize("seed", [0, np.random.RandomState(7)], ids=["int", "state"])
+def test_forest_scores_are_scikit_learns(setting, seed, rows):
+    from copy import deepcopy
+
+    theirs = sklearn.ensemble.IsolationForest(
+        contamination=0.1, random_state=deepcopy(seed), **setting
+    ).fit(rows[:700])
+    ours = IsolationForest(random_state=deepcopy(seed), **setting).fit(rows[:700])
+    expected = theirs.score_samples(rows)
+    assert ours.offset_ == theirs.offset_
+    np.testing.assert_array_equal(ours.predict(rows), theirs.predict(rows))
+    for part in (rows, rows[:400], rows[:1], rows[:400].astype(np.float32)):
+        np.testing.assert_allclose(
+            ours.score_samples(part), expected[: len(part)], rtol=1e-12
+        )
+    tensor = ours.score_samples(torch.from_numpy(rows))
+    np.testing.assert_allclose(tensor.numpy(), expected, rtol=1e-12)
+    single = ours.score_samples(torch.from_numpy(rows[:50]).float())
+    np.testing.assert_allclose(single.numpy(), expected[:50], rtol=1e-5)
+
+
+@each_forest
+def test_forest_map_sums_to_the_logarithm(setting, rows):
+    forest = IsolationForest(random_state=0, **setting).fit(rows[:700])
+    maps, score = forest.transform(rows), forest.score_samples(rows)
+    np.testing.assert_allclose(maps.sum(axis=1), 1 + np.log2(-score), atol=1e-12)
+    tensor = forest.transform(torch.from_numpy(rows[:50]))
+    np.testing.assert_allclose(tensor.numpy(), maps[:50], atol=1e-12)
+
+
+def test_forest_map_follows_the_paths(rows):
+    forest = IsolationForest(13, max_samples=50, max_features=3, random_state=1)
+    forest.fit(rows)
+    maps = forest.transform(rows[:30])
+    trees, norm = forest.forest_.estimators_, forest._norm_
+    for row, found in zip(rows, maps, strict=False):
+        paths = [
+            naive_path(tree.tree_, own, row, 5)
+            for tree, own in zip(
+                trees, forest.forest_.estimators_features_, strict=True
+            )
+        ]
+        np.testing.assert_allclose(found, -sum(g for _, g in paths) / norm, atol=1e-12)
+        np.testing.assert_allclose(
+            -forest.score_samples(row[None]), 2 ** (-sum(h for h, _ in paths) / norm)
+        )
+
+
+def test_forest_map_finds_the_feature():
+    rng = np.random.default_rng(0)
+    forest = IsolationForest(random_state=0).fit(rng.normal(size=(500, 6)))
+    far = np.diag(np.full(6, 8.0))
+    np.testing.assert_array_equal(forest.transform(far).argmax(axis=1), np.arange(6))
+
+
+def test_forest_walks_in_bounded_blocks(rows, monkeypatch):
+    forest = IsolationForest(random_state=0).fit(rows)
+    expected = forest.transform(rows), forest.score_samples(rows[:300])
+    monkeypatch.setattr("skad._array._BLOCK_ELEMENTS", 3000)
+    np.testing.assert_array_equal(forest.transform(rows), expected[0])
+    np.testing.assert_array_equal(forest.score_samples(rows[:300]), expected[1])
+
+
+def test_a_watched_forest_is_the_same(rows):
+    pytest.importorskip("sklearn.callback")
+
+    class Watch:
+        """Counts the trees that are there after each step."""
+
+        def __init__(self):
+            self.names = []
+
+        def setup(self, estimator, context):
+            pass
+
+        def teardown(self, estimator, context):
+            pass
+
+        def on_fit_task_begin(self, *args, **kwargs):
+            pass
+
+        def on_fit_task_end(self, *args, **kwargs):
+            context = next(
+                a for a in (*args, *kwargs.values()) if hasattr(a, "task_name")
+            )
+            self.names.append(context.task_name)
+
+    for seed in (3, np.random.RandomState(5)):
+        from copy import deepcopy
+
+        watch = Watch()
+        watched = IsolationForest(45, random_state=deepcopy(seed)).set_callbacks(watch)
+        plain = IsolationForest(45, random_state=deepcopy(seed)).fit(rows)
+        np.testing.assert_array_equal(
+            watched.fit(rows).score_samples(rows), plain.score_samples(rows)
+        )
+        assert watch.names.count("grow trees step") == 10
+
+
+def test_forest_random_state_advances_like_scikit_learns(rows):
+    ours, theirs = np.random.RandomState(1), np.random.RandomState(1)
+    IsolationForest(5, random_state=ours).fit(rows)
+    sklearn.ensemble.IsolationForest(n_estimators=5, random_state=theirs).fit(rows)
+    assert ours.randint(2**31 - 1) == theirs.randint(2**31 - 1)
+
+
+def test_one_row_is_ten_times_faster(rows):
+    ours = IsolationForest(random_state=0).fit(rows)
+    theirs = sklearn.ensemble.IsolationForest(random_state=0).fit(rows)
+
+    def fastest(score):
+        times = []
+        for _ in range(20):
+            start = perf_counter()
+            score(rows[:1])
+            times.append(perf_counter() - start)
+        return min(times)
+
+    assert fastest(theirs.score_samples) > 10 * fastest(ours.score_samples)
+
+
+def test_forest_takes_what_float32_does_not_hold():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(100, 2))
+    forest = IsolationForest(random_state=0).fit(X)
+    assert forest.predict([[1e120, 0.0], [0.0, -1e120]]).tolist() == [-1, -1]
+    with pytest.raises(ValueError, match="too large for float32"):
+        forest.fit(X * 1e100)
+
+
+@pytest.mark.parametrize(
+    ("setting", "name"),
+    [
+        ({"n_estimators": 0}, "n_estimators"),
+        ({"max_samples": 1501}, "max_samples=1501"),
+        ({"max_samples": 1e-4}, "max_samples=0.0001"),
+        ({"max_samples": 1.5}, "max_samples"),
+        ({"max_features": 6}, "max_features=6"),
+        ({"max_features": 0.0}, "max_features"),
+        ({"contamination": "auto"}, "contamination"),
+    ],
+)
+def test_forest_parameters_out_of_range(setting, name, rows):
+    with pytest.raises(ValueError, match=name):
+        IsolationForest(**setting).fit(rows)
+
+
+def shared_sets(folder):
+    for path in sorted((folder / "tabular").glob("*.npz")):
+        table = np.load(path)
+        X = StandardScaler().fit_transform(table["X"].astype(float))
+        yield path.stem.split("_", 1)[1], X, table["y"].astype(int)
+
+
+def test_forest_roc_auc_reaches_the_peers(shared):
+    with open(shared / "tabular" / "peers.tsv") as file:
+        theirs = {
+            row["dataset"]: float(row["roc_auc"])
+            for row in csv.DictReader(file, delimiter="\t")
+            if row["method"] == "skl.IForest" and row["setting"] == "unsup"
+        }
+    for name, X, y in shared_sets(shared):
+        score = -IsolationForest(random_state=0).fit(X).score_samples(X)
+        assert roc_auc_score(y, score) > theirs.pop(name) - 0.01
+    assert not theirs
