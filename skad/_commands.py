@@ -75,9 +75,11 @@ def detect(
     datasets.check_same_columns(seen, new, Path(train).name, Path(test).name)
     y_train, y_test = _labels(seen, new, test, label_column, anomaly_label)
     image_shape = _checked_shape(image_shape or new.image_shape, new.X.shape[1])
+    if scale:
+        model = make_pipeline(StandardScaler(), model)
     with _progress(model, progress) as track:
         findings = examine(
-            make_pipeline(StandardScaler(), model) if scale else model,
+            model,
             seen.X,
             new.X,
             y_train=y_train,
@@ -192,11 +194,9 @@ def build_detector(name, settings=(), contamination=None):
         known = model.get_params()
         if key not in known:
             near = get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = f" (did you mean {near[0]}?)" if near else ""
             raise ValueError(
-                f"{name} has no parameter {key!r}{hint} It has: {', '.join(known)}"
-                if hint
-                else f"{name} has no parameter {key!r}; it has: {', '.join(known)}"
+                f"{name} has no parameter {key!r}{hint}; it has {', '.join(known)}"
             )
         value = parse_value(text)
         holds_detector = known[key] is None or isinstance(known[key], BaseEstimator)
@@ -259,11 +259,10 @@ def _labels(train, test, test_name, label_column, anomaly_label):
         )
     if train.labels is None:
         return None, y_test
-    if anomaly_label is not None and anomaly_label not in {str(v) for v in seen}:
-        return np.ones(len(seen), dtype=np.int64), y_test
-    return datasets.anomaly_labels(
+    y_train = datasets.anomaly_labels(
         seen, anomaly_label=anomaly_label, known=test.labels
-    ), y_test
+    )
+    return y_train, y_test
 
 
 def _checked_shape(image_shape, n_features):

@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-# Maps are as large as the data: rows are looked at in blocks of this many elements.
-_BLOCK_ELEMENTS = 2**21
+# Maps are as large as the data: rows are looked at in blocks of this many elements,
+# which are also the steps of the progress.
+_BLOCK_ELEMENTS = 2**17
+
+# So many training rows, spread evenly, show how training scores are distributed.
+_TRAINING_ROWS = 10_000
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Findings:
     feature_names: list  # d names
     image_shape: tuple | None  # of a row, where rows are pictures
     n_train: int
-    train_decision: np.ndarray  # (n_train,)
+    train_decision: np.ndarray  # of at most 10,000 training rows, spread evenly
     train_range: np.ndarray  # (3, d): quantiles 5 %, 50 % and 95 % of training rows
     threshold: float  # the score below which a row is an anomaly
     score: np.ndarray  # (n,), higher is more normal
@@ -112,6 +116,10 @@ def examine(
         maps = np.asarray(detector.transform(X_test[rows]))  # (b, d)
         top.append(top_columns(maps, n_top))
         total += maps[decision[rows] < 0].sum(axis=0, dtype=np.float64)
+    stride = -(-len(X_train) // _TRAINING_ROWS)
+    train_score = _by_blocks(
+        detector.score_samples, X_train[::stride], track, "compare"
+    )
     shown = np.argsort(decision, kind="stable")[:n_shown]
     compared = np.asarray(compared, dtype=np.int64)
     kept = np.asarray(detector.transform(X_test[np.concatenate([shown, compared])]))
@@ -123,8 +131,7 @@ def examine(
         feature_names=list(feature_names),
         image_shape=image_shape,
         n_train=len(X_train),
-        train_decision=_by_blocks(detector.score_samples, X_train, track, "compare")
-        - threshold,
+        train_decision=train_score - threshold,
         train_range=np.quantile(X_train, [0.05, 0.5, 0.95], axis=0),
         threshold=threshold,
         score=score,

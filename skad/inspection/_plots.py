@@ -162,7 +162,7 @@ def heat_overlay(image, heat):
     >>> import numpy as np
     >>> from skad.inspection import heat_overlay
     >>> heat_overlay(np.array([[0.0, 1.0]]), np.array([[0.0, 0.0]])).tolist()
-    [[[0, 0, 0], [179, 179, 179]]]
+    [[[0, 0, 0], [178, 178, 178]]]
     """
     grey = _unit(np.asarray(image, dtype=np.float64))
     heat = np.maximum(np.asarray(heat, dtype=np.float64), 0)
@@ -215,7 +215,9 @@ def _bin_edges(values, bins, width):
     if width is None:
         return np.linspace(low, high, bins + 1)
     edges = np.linspace(np.arcsinh(low / width), np.arcsinh(high / width), bins + 1)
-    return width * np.sinh(edges)
+    edges = width * np.sinh(edges)
+    edges[[0, -1]] = low, high  # rounding must not leave the extreme rows out
+    return edges
 
 
 def _paint(ax, ink):

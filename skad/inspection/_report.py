@@ -96,7 +96,9 @@ def _comparison(finding, others):
 
 def _summary(finding):
     flagged = finding.flagged
-    train_flagged = np.mean(finding.train_decision < 0)
+    train_flagged = f"{np.mean(finding.train_decision < 0):.1%}"
+    if len(finding.train_decision) < finding.n_train:
+        train_flagged += f" of {len(finding.train_decision):,} looked at"
     rows = [
         ("detector", finding.setting),
         ("training rows", f"{finding.n_train:,}"),
@@ -104,7 +106,7 @@ def _summary(finding):
         ("features", f"{len(finding.feature_names):,}"),
         ("threshold of the score", _number(finding.threshold)),
         ("flagged of the test rows", f"{flagged.sum():,} ({np.mean(flagged):.1%})"),
-        ("flagged of the training rows", f"{train_flagged:.1%}"),
+        ("flagged of the training rows", train_flagged),
     ]
     if finding.y is not None:
         anomalies = int(np.sum(finding.y == -1))

@@ -1,0 +1,436 @@
+"""The command line: what it writes, and one clear line for whatever is wrong."""
+
+import csv
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import skad
+from skad.__main__ import main
+from skad.datasets import anomaly_labels, load_breast_cancer, read_table
+
+COLUMNS = ["width", "height", "weight"]
+
+
+@pytest.fixture
+def data():
+    """Training rows, and test rows of which the last five are anomalies in weight."""
+    rng = np.random.default_rng(0)
+    train, test = rng.normal(size=(60, 3)), rng.normal(size=(30, 3))
+    test[25:, 2] += 20
+    y = np.repeat([1, -1], [25, 5])
+    return train, test, y
+
+
+@pytest.fixture
+def files(data, tmp_path):
+    """Paths of a training and a test file in CSV, without labels."""
+    train, test, _ = data
+    paths = tmp_path / "train.csv", tmp_path / "test.csv"
+    for path, X in zip(paths, (train, test), strict=True):
+        pd.DataFrame(X, columns=COLUMNS).to_csv(path, index=False)
+    return paths
+
+
+def detect(train, test, *more, detector="Mahalanobis"):
+    options = ["--train", train, "--test", test, "--detector", detector, *more]
+    return main(["detect", *map(str, options)])
+
+
+def complaint(capsys, status):
+    """Return the one line on standard error of a run that failed as it should."""
+    printed = capsys.readouterr()
+    assert status == 2
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    assert printed.err.startswith("skad: error: ")
+    assert "Traceback" not in printed.err
+    return printed.err
+
+
+def write_table(folder, name, X, y=None):
+    """Write a table in the format that its name says; return the path."""
+    path = folder / name
+    if path.suffix == ".npy":
+        np.save(path, X)
+    elif path.suffix == ".npz":
+        np.savez(path, X=X, **({} if y is None else {"y": y}))
+    else:
+        frame = pd.DataFrame(X, columns=COLUMNS)
+        if y is not None:
+            frame["y"] = y
+        if path.suffix == ".parquet":
+            frame.to_parquet(path)
+        else:
+            frame.to_csv(path, index=False, sep="\t" if "tsv" in name else ",")
+    return path
+
+
+# ----------------------------------------------------------------------- what it writes
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet", "npz"])
+def test_detect_writes_report_and_scores(suffix, data, tmp_path, capsys):
+    X_train, X_test, y = data
+    train = write_table(tmp_path, f"train.{suffix}", X_train)
+    test = write_table(tmp_path, f"test.{suffix}", X_test, y)
+    out = tmp_path / "report"
+    label = [] if suffix == "npz" else ["--label-column", "y"]
+    assert detect(train, test, "--out", out, "--contamination", 0.05, *label) == 0
+    printed = capsys.readouterr().out
+    assert "ROC AUC: 1.0000" in printed
+    page = (out / "index.html").read_text()
+    assert f"test.{suffix}" in page
+    assert "average precision" in page
+
+    detector = skad.Mahalanobis(contamination=0.05).fit(X_train)
+    rows = list(csv.DictReader((out / "scores.csv").open()))
+    assert [int(row["row"]) for row in rows] == list(range(30))
+    for column, expected in (
+        ("score", detector.score_samples(X_test)),
+        ("decision", detector.decision_function(X_test)),
+        ("label", detector.predict(X_test)),
+        ("true_label", y),
+    ):
+        found = [float(row[column]) for row in rows]
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+    where = "x2" if suffix == "npz" else "weight"
+    assert {row["feature_1"] for row in rows[25:]} == {where}
+
+
+def test_detect_pictures(tmp_path):
+    rng = np.random.default_rng(0)
+    train, test = rng.normal(size=(50, 4, 6)), rng.normal(size=(20, 4, 6))
+    test[3, 2, 1] = 50
+    np.save(tmp_path / "train.npy", train)
+    np.save(tmp_path / "test.npy", test)
+    out = tmp_path / "report"
+    assert detect(tmp_path / "train.npy", tmp_path / "test.npy", "--out", out) == 0
+    assert "Anomaly map of row 3, largest at x13" in (out / "index.html").read_text()
+
+
+def test_image_shape_option(files, tmp_path, capsys):
+    out = tmp_path / "report"
+    assert detect(*files, "--image-shape", "1,3", "--out", out) == 0
+    assert "Anomaly map of row" in (out / "index.html").read_text()
+    capsys.readouterr()
+    text = complaint(capsys, detect(*files, "--image-shape", "2,2", "--out", out))
+    assert "2,2" in text
+    assert "3" in text
+
+
+def test_scale_and_settings(files, data, tmp_path):
+    out = tmp_path / "report"
+    settings = ["--set", "n_neighbors=3", "--set", "method=mean"]
+    assert detect(*files, "--scale", *settings, "--out", out, detector="KNN") == 0
+    X_train, X_test, _ = data
+    mean, deviation = X_train.mean(axis=0), X_train.std(axis=0)
+    detector = skad.KNN(n_neighbors=3, method="mean").fit((X_train - mean) / deviation)
+    rows = list(csv.DictReader((out / "scores.csv").open()))
+    np.testing.assert_allclose(
+        [float(row["score"]) for row in rows],
+        detector.score_samples((X_test - mean) / deviation),
+        rtol=1e-9,
+    )
+    page = (out / "index.html").read_text()
+    assert "StandardScaler(), then KNN(method=&#x27;mean&#x27;, n_neighbors=3)" in page
+
+
+def test_labels_in_the_training_file_reach_fit(files, data, tmp_path, monkeypatch):
+    X_train, X_test, y = data
+    train = write_table(tmp_path, "labelled.csv", X_train, np.ones(60, dtype=int))
+    test = write_table(tmp_path, "labelled_test.csv", X_test, y)
+    seen = []
+    fit = skad.Mahalanobis.fit
+    monkeypatch.setattr(
+        skad.Mahalanobis,
+        "fit",
+        lambda self, X, y=None: seen.append((X.shape, y)) or fit(self, X, y),
+    )
+    options = ["--label-column", "y", "--out", tmp_path / "report"]
+    assert detect(train, test, *options) == 0
+    assert detect(train, test, *options, "--anomaly-label", "-1") == 0
+    assert detect(train, test, *options, "--anomaly-label", "1") == 0
+    for (shape, labels), expected in zip(seen, (1, 1, -1), strict=True):
+        assert shape == (60, 3)
+        assert labels.tolist() == [expected] * 60
+
+
+def test_drop_column(data, tmp_path):
+    X_train, X_test, _ = data
+    for name, X in (("train", X_train), ("test", X_test)):
+        frame = pd.DataFrame(X, columns=COLUMNS)
+        frame["id"] = [f"r{i}" for i in range(len(frame))]
+        frame.to_csv(tmp_path / f"{name}.csv", index=False)
+    paths = tmp_path / "train.csv", tmp_path / "test.csv"
+    assert detect(*paths, "--drop", "id", "--out", tmp_path / "report") == 0
+
+
+def test_float32_stays_float32(data, tmp_path):
+    path = write_table(tmp_path, "a.npy", data[0].astype(np.float32))
+    assert read_table(path).X.dtype == np.float32
+    path = tmp_path / "a.parquet"
+    pd.DataFrame(data[0].astype(np.float32), columns=COLUMNS).to_parquet(path)
+    assert read_table(path).X.dtype == np.float32
+
+
+def test_list_names_every_detector(capsys):
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == [n for n, _ in skad.all_detectors()]
+    assert all(line.endswith(".") for line in lines)
+
+
+def test_help_and_version(capsys):
+    for arguments, words in (
+        (["--help"], "detect"),
+        (["detect", "--help"], "--label-column"),
+        (["--version"], skad.__version__),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 0
+        assert words in capsys.readouterr().out
+
+
+def test_in_a_process_of_its_own(files, tmp_path):
+    command = [sys.executable, "-m", "skad", "detect", "--detector", "Mahalanobis"]
+    command += ["--train", files[0], "--out", tmp_path / "report", "--test"]
+    run = subprocess.run([*command, files[1]], capture_output=True, text=True)
+    assert run.returncode == 0
+    assert run.stderr == ""
+    run = subprocess.run([*command, "none.csv"], capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stderr == "skad: error: none.csv: no such file\n"
+
+
+@pytest.mark.parametrize("scale", [[], ["--scale"]])
+def test_progress_bars_go_to_standard_error(
+    scale, files, tmp_path, capsys, monkeypatch
+):
+    pytest.importorskip("sklearn.callback")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert detect(*files, "--out", tmp_path / "report", *scale) == 0
+    with_bars = capsys.readouterr()
+    assert "Mahalanobis" in with_bars.err
+    assert "\r" not in with_bars.out
+    assert with_bars.out.startswith("Mahalanobis: flagged")
+    assert detect(*files, "--out", tmp_path / "report", "--no-progress") == 0
+    assert capsys.readouterr().err == ""
+
+
+# ----------------------------------------------------------------------- what is wrong
+
+
+def test_unknown_detector(files, capsys):
+    text = complaint(capsys, detect(*files, detector="Mahalnobis"))
+    assert "'Mahalnobis'" in text
+    assert "nearest" in text
+    assert "Mahalanobis" in text.split("nearest")[1]
+    assert "lof" not in text
+    assert "LOF" in complaint(capsys, detect(*files, detector="lof"))
+    assert "nearest" not in complaint(capsys, detect(*files, detector="qqqqqqq"))
+
+
+def test_unknown_parameter(files, capsys):
+    text = complaint(capsys, detect(*files, "--set", "n_neighbor=5", detector="KNN"))
+    assert "'n_neighbor'" in text
+    assert "did you mean n_neighbors?" in text
+    assert "contamination" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set", "n_neighbors=0"], "n_neighbors"),
+        (["--set", "n_neighbors=many"], "'many'"),
+        (["--set", "n_neighbors=60"], "n_neighbors=60"),
+        (["--contamination", "0.7"], "contamination"),
+    ],
+)
+def test_bad_value(files, tmp_path, capsys, arguments, words):
+    arguments = [*arguments, "--out", tmp_path / "report"]
+    assert words in complaint(capsys, detect(*files, *arguments, detector="KNN"))
+
+
+def test_bad_option(files, capsys):
+    for option in (["--set", "n_neighbors"], ["--image-shape", "8"]):
+        with pytest.raises(SystemExit) as stop:
+            detect(*files, *option)
+        assert stop.value.code == 2
+        assert option[1] in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_missing_file(files, tmp_path, capsys):
+    text = complaint(capsys, detect(tmp_path / "none.csv", files[1]))
+    assert "none.csv: no such file" in text
+    assert "is a folder" in complaint(capsys, detect(_folder(tmp_path), files[1]))
+
+
+def _folder(tmp_path):
+    (tmp_path / "folder.csv").mkdir()
+    return tmp_path / "folder.csv"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.csv", "", "a.csv: the file is empty"),
+        ("a.csv", "width,height,weight\n", "a.csv: no rows"),
+        ("a.csv", "1,2,3\n4,5,6\n", "the first line holds numbers"),
+        (
+            "a.csv",
+            "width,height,weight\n1,2,3\n4,tall,6\n",
+            "'height' is not numeric: ro",
+        ),
+        ("a.csv", "width,height,weight\n1,2,3\n4,tall,6\n", "row 1 holds 'tall'"),
+        ("a.csv", "width,height,weight\n1,2,3\n4,,6\n", "'height' in row 1 is missing"),
+        (
+            "a.csv",
+            "width,height,weight\n1,2,inf\n4,1,6\n",
+            "'weight' in row 0 is infin",
+        ),
+        ("a.csv", 'width,"height\n1,2\n', "a.csv: cannot be read"),
+        ("a.parquet", "no parquet", "a.parquet: cannot be read"),
+        ("a.npy", "no array", "a.npy: cannot be read"),
+        ("a.npz", "no array", "a.npz: cannot be read"),
+        ("a.xlsx", "no array", "unknown kind of file '.xlsx'"),
+    ],
+)
+def test_bad_file(files, tmp_path, capsys, name, content, words):
+    (tmp_path / name).write_text(content)
+    assert words in complaint(capsys, detect(tmp_path / name, files[1]))
+    assert words in complaint(capsys, detect(files[0], tmp_path / name))
+
+
+def test_text_that_is_not_utf8(files, tmp_path, capsys):
+    (tmp_path / "a.csv").write_bytes(b"gr\xf6\xdfe\n1\n2\n")
+    assert "UTF-8" in complaint(capsys, detect(tmp_path / "a.csv", files[1]))
+
+
+@pytest.mark.parametrize(
+    ("X", "words"),
+    [
+        (np.zeros(3), "shape (3,)"),
+        (np.zeros((2, 2, 2, 2)), "shape (2, 2, 2, 2)"),
+        (np.array([["a"]]), "not numbers"),
+        (np.array([[1, None]], dtype=object), "cannot be read"),
+    ],
+)
+def test_bad_array(files, tmp_path, capsys, X, words):
+    np.save(tmp_path / "a.npy", X)
+    assert words in complaint(capsys, detect(tmp_path / "a.npy", files[1]))
+
+
+def test_bad_archive(tmp_path, capsys):
+    good = write_table(tmp_path, "a.npz", np.zeros((3, 2)))
+    np.savez(tmp_path / "b.npz", first=np.zeros((3, 2)), second=np.zeros((3, 2)))
+    text = complaint(capsys, detect(good, tmp_path / "b.npz"))
+    assert "no array 'X' among first, second" in text
+    np.savez(tmp_path / "c.npz", X=np.zeros((3, 2)), y=np.zeros(2))
+    assert "3 rows" in complaint(capsys, detect(good, tmp_path / "c.npz"))
+
+
+def test_columns_that_differ(data, files, tmp_path, capsys):
+    frame = pd.DataFrame(data[1], columns=COLUMNS)
+    other = tmp_path / "other.csv"
+    frame.rename(columns={"height": "length"}).to_csv(other, index=False)
+    text = complaint(capsys, detect(files[0], other))
+    assert "other.csv lacks 'height'" in text
+    assert "'length'" in text
+    frame[["width", "weight", "height"]].to_csv(other, index=False)
+    text = complaint(capsys, detect(files[0], other))
+    assert "another order" in text
+    assert "'height'" in text
+
+
+def test_unknown_columns_in_options(files, capsys):
+    text = complaint(capsys, detect(*files, "--label-column", "wight"))
+    assert "no label column 'wight'; did you mean 'weight'?" in text
+    text = complaint(capsys, detect(*files, "--drop", "wigth"))
+    assert "did you mean 'width'?" in text
+    everything = [option for name in COLUMNS for option in ("--drop", name)]
+    assert "no columns left" in complaint(capsys, detect(*files, *everything))
+
+
+def test_ambiguous_labels(data, files, tmp_path, capsys):
+    y = np.array(["ok", "broken"])[(data[2] == -1).astype(int)]
+    test = write_table(tmp_path, "labelled.csv", data[1], y)
+    out = ["--out", tmp_path / "report"]
+    text = complaint(capsys, detect(files[0], test, "--label-column", "y"))
+    assert "'broken', 'ok'" in text
+    label = ["--label-column", "y", "--anomaly-label"]
+    assert "'bad'" in complaint(capsys, detect(files[0], test, *label, "bad"))
+    assert detect(files[0], test, *label, "broken", *out) == 0
+    assert "ROC AUC: 1.0000" in capsys.readouterr().out
+    assert "--label-column" in complaint(
+        capsys, detect(*files, "--anomaly-label", "broken")
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1, -1, 0], [1, -1, 0]),
+        ([1.0, -1.0], [1, -1]),
+        ([0, 1, 0], [1, -1, 1]),
+        ([False, True], [1, -1]),
+        (["0", "1"], [1, -1]),
+        ([0, 0], [1, 1]),
+    ],
+)
+def test_anomaly_labels(values, expected):
+    assert anomaly_labels(np.array(values)).tolist() == expected
+
+
+def test_anomaly_labels_look_at_both_files():
+    assert anomaly_labels([1, 1], known=[-1, 1]).tolist() == [1, 1]
+    assert anomaly_labels([1, 1], known=[0, 1]).tolist() == [-1, -1]
+    with pytest.raises(ValueError, match="say which one"):
+        anomaly_labels([1, 1])
+    with pytest.raises(ValueError, match="row 1 is missing"):
+        anomaly_labels([1.0, np.nan])
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root writes anywhere")
+def test_folder_without_permission(files, tmp_path, capsys):
+    (tmp_path / "closed").mkdir(mode=0o500)
+    text = complaint(capsys, detect(*files, "--out", tmp_path / "closed"))
+    assert "cannot write there" in text
+
+
+def test_folder_that_is_a_file(files, tmp_path, capsys):
+    text = complaint(capsys, detect(*files, "--out", files[0]))
+    assert "train.csv: cannot write there" in text
+    text = complaint(capsys, detect(*files, "--out", files[0] / "below"))
+    assert "cannot write there" in text
+
+
+def test_missing_extra_is_named(files, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    assert "pip install 'skad[report]'" in complaint(capsys, detect(*files))
+
+
+def test_demo_prints_every_detector(tmp_path, capsys):
+    assert main(["demo", "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    page = (tmp_path / "index.html").read_text()
+    for name, _ in skad.all_detectors():
+        lines = [line for line in printed.splitlines() if line.startswith(name + " ")]
+        assert len(lines) == 2  # data sets
+        for line in lines:
+            auc, precision = map(float, line.split()[1:3])
+            assert 0.6 < auc <= 1
+            assert 0.6 < precision <= 1
+        assert page.count(f'<th scope="row">{name}</th>') == 3  # tables and gallery
+
+
+def test_breast_cancer_rows_are_disjoint():
+    data = load_breast_cancer()
+    train = {row.tobytes() for row in data.X_train}
+    assert not train & {row.tobytes() for row in data.X_test}
+    assert np.sum(data.y_test == -1) == 212
