@@ -291,7 +291,8 @@ class BaseDetector(
             try:
                 yield item
             except GeneratorExit:  # the loop was left before its last item
-                if getattr(self, "_callback_fit_ctx", None) is root:  # not by an error
+                # after an error this may come only once the callbacks are torn down
+                if getattr(self, "_callback_fit_ctx", None) is root:
                     step.call_on_fit_task_end(estimator=self)
                     phase.call_on_fit_task_end(estimator=self)
                 raise

@@ -589,21 +589,31 @@ def test_scores_of_the_fitted_detector_are_monitored(small_cluster):
 class Stepper(BaseDetector):
     """Twenty steps, of which a loop may leave some out."""
 
-    _parameter_constraints = {"leave_at": "no_validation", "may_stop": ["boolean"]}
+    _parameter_constraints = {
+        "leave_at": "no_validation",
+        "fail_at": "no_validation",
+        "may_stop": ["boolean"],
+    }
     contamination = 0.1
 
-    def __init__(self, leave_at=None, may_stop=False):
+    def __init__(self, leave_at=None, fail_at=None, may_stop=False):
         self.leave_at = leave_at
+        self.fail_at = fail_at
         self.may_stop = may_stop
 
     def _fit(self, X, y):
         self.n_steps_ = 0
-        for step in self._steps(range(20), "outer", 20, may_stop=self.may_stop):
+        steps = self._steps(range(20), "outer", 20, may_stop=self.may_stop)
+        if self.fail_at is not None:
+            self.kept = steps  # as a traceback keeps what its frames hold
+        for step in steps:
             self.n_steps_ += 1
             for _ in self._steps(iter("ab"), "inner", None):
                 pass
             if step == self.leave_at:
                 break
+            if step == self.fail_at:
+                raise ArithmeticError("the method failed")
 
     def _map(self, X):
         return X**2
@@ -634,6 +644,18 @@ def test_loops_may_end_early_and_stay_balanced(stop, settings, n_steps, table):
     ]
     assert len(phases[0]._children_map) == n_steps
     assert Stepper(leave_at=4).fit(table).n_steps_ == 5
+
+
+@needs_callbacks
+def test_a_failing_method_ends_no_task_after_the_teardown(table):
+    record = Record()
+    detector = Stepper(fail_at=2).set_callbacks(record)
+    with pytest.raises(ArithmeticError):
+        detector.fit(table)
+    del detector.kept  # the loop that was left by the error is closed only now
+    assert [name for name, _ in record.events[-3:]] == ["end", "end", "teardown"]
+    assert record.events[-2][1].task_name == "inner"
+    assert leftovers(detector) == {"_skl_callbacks"}
 
 
 def test_steps_without_callbacks_pass_items_through(table):
