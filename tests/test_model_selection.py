@@ -34,7 +34,7 @@ from skad.model_selection._curves import excess_mass_area, mass_volume_area
 
 
 def global_state():
-    return np.random.get_state()[1].tolist()  # noqa: NPY002
+    return repr(np.random.get_state())  # noqa: NPY002
 
 
 # -------------------------------------------------------------------------------- folds
