@@ -1,3 +1,5 @@
 """Detectors that draw a boundary around the normal rows."""
 
-__all__ = []
+from skad.one_class._svm import OneClassSVM
+
+__all__ = ["OneClassSVM"]

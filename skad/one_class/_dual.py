@@ -1,9 +1,9 @@
 r"""The dual problem of the kernel one-class methods, solved by decomposition.
 
-Minimise :math:`\frac12 \beta^T K \beta + p^T \beta` over :math:`l \le \beta \le h` with
-the sum of :math:`\beta` fixed. A round picks a working set (Joachims 1999), solves it by
-pairs of second order (Fan, Chen and Lin 2005) and Newton steps on its free variables,
-and brings the gradient of all rows up to date with one product.
+Minimise :math:`\frac12 \beta^T K \beta + p^T \beta` over :math:`l \le \beta \le h`
+with the sum of :math:`\beta` fixed. A round picks a working set (Joachims 1999), solves
+it by pairs of second order (Fan, Chen and Lin 2005) and Newton steps on its free
+variables, and brings the gradient of all rows up to date with one product.
 """
 
 import warnings
@@ -137,8 +137,9 @@ def decompose(gram, beta, gradient, low, high, tol):
         if gap <= tol:
             return
         rows = working_set(gradient, beta, low, high, smallest, largest)
+        aim = max(tol / 8, gap / 100)
         solution = solve_small(
-            gram.block(rows), gradient[rows], beta[rows], low[rows], high[rows], tol / 8
+            gram.block(rows), gradient[rows], beta[rows], low[rows], high[rows], aim
         )
         change = solution - beta[rows]
         moved = change != 0
@@ -159,7 +160,7 @@ def start(gram, linear, low, high, total, tol):
     bounds = low[rows], high[rows]
     # the sum of a quarter, for a linear term and a threshold a quarter as large
     share = len(rows) / n
-    few, gradient = minimise(part, share * linear[rows], *bounds, share * total, tol)
+    few, gradient, _ = minimise(part, share * linear[rows], *bounds, share * total, tol)
     support = np.flatnonzero(few)
     score = gram.product(rows[support], few[support]) + share * linear
     beta = np.zeros(n)
@@ -173,8 +174,14 @@ def start(gram, linear, low, high, total, tol):
     return fill(beta, np.argsort(score, kind="stable"), low, high, total)
 
 
+def kernel_scale(gram, n):
+    """Return the typical size of the kernel: its diagonal's median over some rows."""
+    sizes = np.abs(gram.take(np.arange(0, n, -(-n // 500))).diagonal())
+    return float(np.median(sizes) or sizes.max() or 1.0)
+
+
 def minimise(gram, linear, low, high, total, tol, steps=None, max_rounds=1000):
-    """Return the minimiser of the dual problem and its gradient.
+    """Return the minimiser of the dual problem, its gradient and the rounds it took.
 
     Parameters
     ----------
@@ -196,10 +203,9 @@ def minimise(gram, linear, low, high, total, tol, steps=None, max_rounds=1000):
     gradient = gram.product(support, beta[support]) + linear
     # products in the dtype of the data round a sum as large as the gradient
     tol = max(tol, 4 * gram.precision * np.abs(gradient).max())
-    rounds = zip(
-        decompose(gram, beta, gradient, low, high, tol), range(max_rounds), strict=False
-    )
-    deque(rounds if steps is None else steps(rounds), maxlen=0)
+    rounds = decompose(gram, beta, gradient, low, high, tol)
+    rounds = zip(range(1, max_rounds + 1), rounds, strict=False)
+    last = deque(rounds if steps is None else steps(rounds), maxlen=1)
     gap = violation(gradient, beta, low, high)[0]
     if gap > tol:
         warnings.warn(
@@ -208,4 +214,4 @@ def minimise(gram, linear, low, high, total, tol, steps=None, max_rounds=1000):
             ConvergenceWarning,
             stacklevel=2,
         )
-    return beta, gradient
+    return beta, gradient, last[0][0] if last else 0

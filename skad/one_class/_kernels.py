@@ -4,7 +4,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skad._array import blocks, is_torch, like, namespace, to_double, to_numpy
+from skad._array import (
+    blocks,
+    device_of,
+    is_torch,
+    like,
+    namespace,
+    to_double,
+    to_numpy,
+)
+from skad._moments import mean_row
 
 # Elements of a tile of kernel values: half to one megabyte, which stays in the cache of
 # one core; a GPU needs large products instead.
@@ -84,6 +93,11 @@ class Kernel(NamedTuple):
         return self.activate(self.gamma * squares + self.coef0)
 
 
+def _slices(n, step):
+    step = max(1, step)
+    return [slice(start, min(start + step, n)) for start in range(0, n, step)]
+
+
 def scale_gamma(gamma, X):
     """Return the value of `gamma`: "scale" is 1 / (d variance), "auto" is 1 / d."""
     if not isinstance(gamma, str):
@@ -91,10 +105,9 @@ def scale_gamma(gamma, X):
     d = X.shape[1]
     variance = 1.0
     if gamma == "scale":
-        rows = list(blocks(*X.shape))
-        mean = sum(float(to_double(X[block]).sum()) for block in rows) / (len(X) * d)
-        squares = sum(float(((to_double(X[block]) - mean) ** 2).sum()) for block in rows)
-        variance = squares / (len(X) * d)
+        mean = float(to_numpy(mean_row(X)).mean())
+        parts = [((to_double(X[rows]) - mean) ** 2).sum() for rows in blocks(*X.shape)]
+        variance = float(sum(parts)) / (X.shape[0] * d)
     return 1 / (d * variance) if variance > 0 else 1.0
 
 
@@ -103,28 +116,27 @@ def weighted_sum(kernel, X, right, weights):
 
     `right` is `kernel.right(V)`; tiles of kernel values are summed as they are made.
     """
-    m = right.shape[1]
+    xp, m = namespace(X), right.shape[1]
     on_gpu = is_torch(X) and X.device.type != "cpu"
-    width = min(m, _TILE_COLUMNS * (16 if on_gpu else 1))
-    tile = _TILE_GPU if on_gpu else _TILE
-    xp = namespace(X)
-    parts = []
-    buffer = None
-    for rows in blocks(X.shape[0], width, tile):
+    n_tiles = -(-m // (16 * _TILE_COLUMNS if on_gpu else _TILE_COLUMNS))
+    width = -(-m // max(1, n_tiles))
+    # allocating a tile anew costs more than filling it
+    buffer = None if is_torch(X) else np.empty(max(_TILE, width), X.dtype)
+    sums = []
+    for rows in _slices(X.shape[0], (_TILE_GPU if on_gpu else _TILE) // max(1, width)):
         left = kernel.left(X[rows])
-        total = 0
-        for columns in blocks(m, 1, width):
+        total = 0 * to_double(left[:, 0])
+        for columns in _slices(m, width):
             factor = right[:, columns]
-            if is_torch(X):
+            if buffer is None:
                 values = left @ factor
             else:
-                shape = (left.shape[0], factor.shape[1])
-                if buffer is None or buffer.shape != shape:
-                    buffer = np.empty(shape, X.dtype)
-                values = np.matmul(left, factor, out=buffer)
+                shape = left.shape[0], factor.shape[1]
+                values = buffer[: shape[0] * shape[1]].reshape(shape)
+                np.matmul(left, factor, out=values)
             total = total + to_double(kernel.activate(values) @ weights[columns])
-        parts.append(total)
-    return xp.concat(parts)
+        sums.append(total)
+    return xp.concat(sums)
 
 
 class VectorGram:
@@ -246,9 +258,11 @@ class FunctionGram:
 
     def diagonal(self):
         """Return the diagonal (n,), in float64."""
-        parts = [self.block(np.arange(k, min(k + 32, len(self.X)))) for k in
-                 range(0, len(self.X), 32)]
-        return np.concatenate([np.diagonal(part) for part in parts])
+        parts = [
+            np.diagonal(call_kernel(self.function, self.X[rows], self.X[rows]))
+            for rows in _slices(len(self.X), 64)
+        ]
+        return np.concatenate(parts).astype(np.float64)
 
 
 def call_kernel(function, X, V):
@@ -265,9 +279,61 @@ def call_kernel(function, X, V):
 
 
 def function_sum(function, X, vectors, weights):
-    """Return ``sum_j weights_j k(x, v_j)`` of each row of a user's kernel."""
+    """Return ``sum_j weights_j k(x, v_j)`` of each row for a user's kernel."""
     parts = [
         call_kernel(function, X[rows], vectors) @ weights
         for rows in blocks(len(X), max(1, len(vectors)))
     ]
-    return np.concatenate(parts)
+    return np.concatenate(parts).astype(np.float64, copy=False)
+
+
+def gram_matrix(kernel, X):
+    """Return the kernel matrix of the rows of `X` behind one interface.
+
+    `kernel` is a `Kernel`, "precomputed" or a function of two arrays.
+    """
+    if kernel == "precomputed":
+        return MatrixGram(X)
+    if not isinstance(kernel, Kernel):
+        return FunctionGram(kernel, X)
+    return LinearGram(X) if kernel.name == "linear" else VectorGram(kernel, X)
+
+
+def kernel_columns(kernel, X, vectors):
+    """Return the kernel matrix (n, m) of the rows and a few vectors."""
+    if not isinstance(kernel, Kernel):
+        X, vectors = to_numpy(X), to_numpy(vectors)
+        parts = [call_kernel(kernel, X[rows], vectors) for rows in blocks(*X.shape)]
+        return np.concatenate(parts).astype(X.dtype, copy=False)
+    right = kernel.right(vectors)
+    parts = [
+        kernel.activate(kernel.left(X[rows]) @ right)
+        for rows in blocks(X.shape[0], right.shape[1], device_of(X))
+    ]
+    return namespace(X).concat(parts)
+
+
+def expansion(kernel, vectors, weights):
+    """Return the two arrays with which `expand` sums the kernel quickly.
+
+    The vectors are the columns' numbers for a precomputed kernel.
+    """
+    if kernel == "precomputed":
+        return vectors, weights
+    if not isinstance(kernel, Kernel):
+        return to_numpy(vectors), weights
+    weights = like(weights, vectors)
+    if kernel.name == "linear":
+        direction = vectors.T @ weights
+        return direction[:, None], namespace(vectors).ones_like(direction[:1])
+    return kernel.right(vectors), weights
+
+
+def expand(kernel, X, basis, weights):
+    """Return ``sum_j weights_j k(x, v_j)`` of each row, of shape (n,), in float64."""
+    if kernel == "precomputed":
+        columns = X[:, like(basis, X, dtype="keep")]
+        return to_double(columns @ like(weights, X))
+    if not isinstance(kernel, Kernel):
+        return function_sum(kernel, to_numpy(X), basis, to_numpy(weights))
+    return weighted_sum(kernel, X, like(basis, X), like(weights, X))
