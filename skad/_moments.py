@@ -4,10 +4,19 @@ from skad._array import blocks, namespace, to_double
 
 
 def mean_row(X):
-    """Return the mean (d,) of `X`, in float64."""
+    """Return the mean (d,) of `X`, in float64.
+
+    The second pass takes back the rounding of the first, which grows with the number
+    of rows and would turn a constant column into one with a tiny variance.
+    """
     xp = namespace(X)
-    total = sum(xp.sum(to_double(X[rows]), axis=0) for rows in blocks(*X.shape))
-    return total / X.shape[0]
+    mean = 0.0
+    for _ in range(2):
+        rest = sum(
+            xp.sum(to_double(X[rows]) - mean, axis=0) for rows in blocks(*X.shape)
+        )
+        mean = mean + rest / X.shape[0]
+    return mean
 
 
 def moments(X):
@@ -30,3 +39,14 @@ def merge_moments(first, second):
         mean + shift * (m / (n + m)),
         scatter + other_scatter + outer * (n * m / (n + m)),
     )
+
+
+def deviations(variance, mean):
+    """Return the standard deviations (d,); 0 where rounding alone makes them.
+
+    A constant such as 0.1 differs from its own mean in the last digits.
+    """
+    xp = namespace(variance)
+    deviation = xp.sqrt(variance)
+    rounding = 16 * float(xp.finfo(variance.dtype).eps) * xp.abs(mean)
+    return xp.where(deviation > rounding, deviation, 0.0)

@@ -7,10 +7,16 @@
 import skad
 
 # Constructor arguments that make a class cheap or possible to build, by class name.
-CHEAP = {}
+CHEAP = {
+    "FeatureBagging": {"n_estimators": 3},
+}
 
 # Further settings of a class, by class name.
 VARIANTS = {
+    "FeatureBagging": [
+        {"detector": skad.Mahalanobis(), "combination": "cumulative"},
+        {"detector": skad.ECOD(), "combination": "maximum", "n_jobs": 2},
+    ],
     "COPOD": [{"aggregation": "sample"}],
     "ECOD": [{"aggregation": "sample"}],
     "HBOS": [{"n_bins": "auto"}, {"binning": "dynamic"}],
@@ -47,7 +53,7 @@ VARIANTS = {
     ],
     "PCAReconstruction": [
         {"measure": "reconstruction"},
-        {"measure": "hotelling"},
+        {"measure": "hotelling", "n_components": 0.95},
         {"n_components": None, "standardize": True},
     ],
 }

@@ -9,12 +9,12 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, check_random_state
 
 from skad._array import like, namespace, to_double, to_numpy
-from skad._moments import mean_row, merge_moments, moments
+from skad._moments import deviations, mean_row, merge_moments, moments
 from skad._sklearn import Interval, StrOptions
 from skad.base import CONTAMINATION, BaseDetector, IncrementalMixin
 
 
-def whitening_matrix(covariance, tol):
+def whitening_matrix(covariance, mean, tol):
     r"""Return :math:`W = P^{-1/2} V^{-1/2}`, so that :math:`W^T W = \Sigma^{-1}`.
 
     `V` is the diagonal of the covariance and `P` its correlation. Eigenvalues of `P`
@@ -22,9 +22,8 @@ def whitening_matrix(covariance, tol):
     out, as in the pseudo-inverse.
     """
     xp = namespace(covariance)
-    variance = xp.linalg.diagonal(covariance)
-    varies = variance > 0
-    scale = xp.where(varies, xp.sqrt(xp.where(varies, variance, 1.0)), np.inf)
+    scale = deviations(xp.linalg.diagonal(covariance), mean)
+    scale = xp.where(scale > 0, scale, np.inf)
     values, vectors = xp.linalg.eigh(covariance / scale[:, None] / scale[None, :])
     keep = values > tol * xp.max(values)
     root = xp.where(keep, 1 / xp.sqrt(xp.where(keep, values, 1.0)), 0.0)
@@ -56,7 +55,7 @@ def low_rank_whitening(X, mean, rank):
     """
     xp = namespace(X)
     centred = to_double(X) - mean  # (n, d)
-    deviation = xp.sqrt(xp.mean(centred**2, axis=0))
+    deviation = deviations(xp.mean(centred**2, axis=0), mean)
     deviation = xp.where(deviation > 0, deviation, np.inf)
     standard = centred / deviation
     _, values, vectors = xp.linalg.svd(standard, full_matrices=False)
@@ -249,6 +248,9 @@ class Mahalanobis(IncrementalMixin, BaseDetector):
             self._set_moments(merge_moments(self._moments(), fresh) if known else fresh)
         else:
             rows = to_double(to_numpy(X))
+            # what most rows share becomes an exact zero, without variance
+            centre = np.median(rows, axis=0)
+            rows = rows - centre
             self.n_samples_seen_ = X.shape[0]
             if self.covariance == "mcd":
                 estimate = MinCovDet(
@@ -261,6 +263,7 @@ class Mahalanobis(IncrementalMixin, BaseDetector):
                 # relative to the largest deviation, whose fourth power may overflow
                 unit = np.abs(rows - self.location_).max() or 1.0
                 covariance = ledoit_wolf((rows - self.location_) / unit)[0] * unit**2
+            self.location_ = self.location_ + centre
             self._set_covariance(covariance)
 
     def _moments(self):
@@ -275,7 +278,7 @@ class Mahalanobis(IncrementalMixin, BaseDetector):
 
     def _set_covariance(self, covariance):
         self.covariance_ = covariance
-        self._whitening_ = whitening_matrix(covariance, self.tol)
+        self._whitening_ = whitening_matrix(covariance, self.location_, self.tol)
 
     def _map(self, X):
         centred = X - like(self.location_, X)

@@ -7,7 +7,7 @@ from scipy.special import gammaincinv
 from sklearn.utils.validation import check_is_fitted
 
 from skad._array import blocks, like, namespace, to_double
-from skad._moments import mean_row
+from skad._moments import deviations, mean_row
 from skad._sklearn import Interval, RealNotInt, StrOptions
 from skad.base import CONTAMINATION, BaseDetector, IncrementalMixin
 
@@ -50,11 +50,13 @@ def chi2_quantile(share, degrees):
 def residual_limit(variances, confidence):
     """Return the control limit of the squared residual (Box 1954).
 
-    A weighted sum of chi-squared variables with weights `variances` is taken for
-    `g` times one with `h` degrees of freedom that has the same mean and variance.
+    A weighted sum of chi-squared variables, `variances` the descending weights, is
+    taken for a multiple of one with the same mean and variance.
     """
-    first, second = float(variances.sum()), float((variances**2).sum())
-    return second / first * chi2_quantile(confidence, first**2 / second)
+    largest = float(variances[0])
+    shares = variances / largest  # whose squares neither overflow nor vanish
+    first, second = float(shares.sum()), float((shares**2).sum())
+    return largest * second / first * chi2_quantile(confidence, first**2 / second)
 
 
 class PCAReconstruction(IncrementalMixin, BaseDetector):
@@ -246,7 +248,8 @@ class PCAReconstruction(IncrementalMixin, BaseDetector):
         xp = namespace(factor)
         self.scale_ = xp.ones_like(self.mean_)
         if self.standardize:
-            deviation = xp.sqrt(xp.sum(factor**2, axis=0) / self.n_samples_seen_)
+            variance = xp.sum(factor**2, axis=0) / self.n_samples_seen_
+            deviation = deviations(variance, self.mean_)
             self.scale_ = xp.where(deviation > 0, deviation, 1.0)
         _, values, vectors = xp.linalg.svd(factor / self.scale_, full_matrices=False)
         variances = values**2 / freedom
