@@ -289,7 +289,7 @@ THREADS_CODE = """
     ],
 )
 def test_workers_with_tensors_share_the_cores(detector, grid):
-    values = {"n_neighbors": [2, 3, 4], "tol": [1e-12, 1e-9, 1e-6]}[grid]
+    values = {"n_neighbors": [2, 4], "tol": [1e-12, 1e-6]}[grid]
     code = (
         THREADS_CODE
         + f"""
@@ -302,7 +302,7 @@ def test_workers_with_tensors_share_the_cores(detector, grid):
     search = GridSearchCV(
         make_pipeline(FunctionTransformer(as_tensor), detector),
         {{f"{{step}}__{grid}": {values}}},
-        scoring=compute_threads, cv=4, n_jobs=2, error_score="raise",
+        scoring=compute_threads, cv=2, n_jobs=2, error_score="raise",
     ).fit(X)
     print(int(search.cv_results_["mean_test_score"].max()), os.cpu_count())
     """
@@ -316,9 +316,10 @@ def test_nested_workers_share_the_cores():
         THREADS_CODE
         + """
     from sklearn.model_selection import cross_val_score
-    bagging = skad.FeatureBagging(n_jobs=2)
+    bagging = make_pipeline(FunctionTransformer(as_tensor), skad.FeatureBagging(n_jobs=2))
+    bagging.fit(X).predict(X)
     most = cross_val_score(
-        bagging, X, scoring=compute_threads, cv=4, n_jobs=2, error_score="raise"
+        bagging, X, scoring=compute_threads, cv=2, n_jobs=2, error_score="raise"
     ).max()
     print(int(most), os.cpu_count())
     """
@@ -493,7 +494,7 @@ def test_a_wish_to_stop_gives_a_detector_that_works(detector, table):
     assert np.isfinite(scores).all()
     assert np.isfinite(stopped.offset_)
     # the threshold belongs to the scores, also where training was cut short
-    assert 0 < (stopped.predict(X) == -1).mean() < 0.5
+    assert 0 < (stopped.predict(X) == -1).mean() < 0.6
 
 
 @needs_callbacks
@@ -572,6 +573,23 @@ def test_callbacks_reach_detectors_inside(table):
         assert context._children_map
     for estimator in (search.best_estimator_, search.best_estimator_[-1]):
         assert leftovers(estimator) == set()
+
+
+@needs_callbacks
+def test_callbacks_reach_members_in_threads(table):
+    record = Record()
+    bagging = skad.FeatureBagging(Mahalanobis(), n_estimators=5, n_jobs=2)
+    bagging.set_callbacks(record).fit(table)
+    root = check_task_tree(record)
+    fits = [
+        context
+        for context in record.contexts("begin")
+        if context.source_estimator_name == "FeatureBagging"
+    ]
+    assert len(fits) == 5
+    assert all(context.estimator_name == "Mahalanobis" for context in fits)
+    assert {context.parent.parent for context in fits} == {root}
+    assert all(leftovers(member) == set() for member in bagging.estimators_)
 
 
 @needs_callbacks
