@@ -316,7 +316,8 @@ def test_nested_workers_share_the_cores():
         THREADS_CODE
         + """
     from sklearn.model_selection import cross_val_score
-    bagging = make_pipeline(FunctionTransformer(as_tensor), skad.FeatureBagging(n_jobs=2))
+    bagging = skad.FeatureBagging(n_jobs=2)
+    bagging = make_pipeline(FunctionTransformer(as_tensor), bagging)
     bagging.fit(X).predict(X)
     most = cross_val_score(
         bagging, X, scoring=compute_threads, cv=2, n_jobs=2, error_score="raise"
