@@ -1,16 +1,23 @@
 """IsolationForest against scikit-learn's, FeatureBagging against its members."""
 
 import csv
+from copy import deepcopy
 from time import perf_counter
 
+import joblib
 import numpy as np
 import pytest
 import sklearn.ensemble
 import torch
+from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skad.ensemble import IsolationForest
+from skad.density import Mahalanobis
+from skad.ensemble import FeatureBagging, IsolationForest
+from skad.marginal import ECOD
+from skad.neighbors import KNN, LOF
 
 FORESTS = [
     {},
@@ -54,8 +61,6 @@ def naive_path(tree, own, row, n_features):
 @each_forest
 @pytest.mark.parametrize("seed", [0, np.random.RandomState(7)], ids=["int", "state"])
 def test_forest_scores_are_scikit_learns(setting, seed, rows):
-    from copy import deepcopy
-
     theirs = sklearn.ensemble.IsolationForest(
         contamination=0.1, random_state=deepcopy(seed), **setting
     ).fit(rows[:700])
@@ -140,8 +145,6 @@ def test_a_watched_forest_is_the_same(rows):
             self.names.append(context.task_name)
 
     for seed in (3, np.random.RandomState(5)):
-        from copy import deepcopy
-
         watch = Watch()
         watched = IsolationForest(45, random_state=deepcopy(seed)).set_callbacks(watch)
         plain = IsolationForest(45, random_state=deepcopy(seed)).fit(rows)
@@ -217,3 +220,156 @@ def test_forest_roc_auc_reaches_the_peers(shared):
         score = -IsolationForest(random_state=0).fit(X).score_samples(X)
         assert roc_auc_score(y, score) > theirs.pop(name) - 0.01
     assert not theirs
+
+
+PIPELINE = make_pipeline(StandardScaler(), KNN())
+BASES = [None, Mahalanobis(), KNN(metric="sqeuclidean"), ECOD(), PIPELINE]
+each_base = pytest.mark.parametrize("base", BASES, ids=repr)
+each_combination = pytest.mark.parametrize(
+    "combination", ["average", "cumulative", "maximum"]
+)
+
+
+@each_base
+@each_combination
+def test_bagging_is_its_members_combined(base, combination, blobs):
+    train, normal, anomalies = blobs
+    bagging = FeatureBagging(base, combination=combination, random_state=0)
+    bagging.fit(train)
+    X = np.concatenate([normal, anomalies])
+    scores, maps = [], []
+    for features in bagging.estimators_features_:
+        # nothing in these members is random, so that they can be fitted again
+        member = clone(LOF() if base is None else base).fit(train[:, features])
+        scores.append(-member.score_samples(X[:, features]))
+        maps.append(np.zeros(X.shape))
+        maps[-1][:, features] = member.transform(X[:, features])
+    scores, maps = np.array(scores), np.array(maps)
+    if combination == "maximum":
+        expected = scores.max(axis=0)
+        expected_map = maps[scores.argmax(axis=0), np.arange(len(X))]
+    else:
+        total = {"average": len(scores), "cumulative": 1}[combination]
+        expected = scores.sum(axis=0) / total
+        expected_map = maps.sum(axis=0) / total
+    np.testing.assert_allclose(-bagging.score_samples(X), expected, rtol=1e-10)
+    np.testing.assert_allclose(bagging.transform(X), expected_map, rtol=1e-10)
+    if base is not PIPELINE:
+        assert bagging._map_sums_to_score
+        np.testing.assert_allclose(bagging.transform(X).sum(axis=1), expected)
+
+
+@pytest.mark.parametrize(
+    ("n_features", "sizes"), [(1, {1}), (2, {1}), (3, {1, 2}), (9, {4, 5, 6, 7, 8})]
+)
+def test_bagging_draws_between_half_and_all_but_one(n_features, sizes):
+    X = np.random.default_rng(0).normal(size=(30, n_features))
+    bagging = FeatureBagging(ECOD(), n_estimators=200, random_state=0).fit(X)
+    drawn = bagging.estimators_features_
+    assert {len(own) for own in drawn} == sizes
+    assert set(np.concatenate(drawn)) == set(range(n_features))
+    assert all(np.all(np.diff(own) > 0) for own in drawn)
+
+
+def test_bagging_improves_on_its_detector(shared):
+    alone, bagged = [], []
+    for name, X, y in shared_sets(shared):
+        if name in ("letter", "thyroid", "cardio"):
+            for detector, found in (
+                (LOF(), alone),
+                (FeatureBagging(random_state=0), bagged),
+            ):
+                score = -detector.fit(X).score_samples(X)
+                found.append(roc_auc_score(y, score))
+    assert len(alone) == 3
+    assert np.mean(bagged) > np.mean(alone) + 0.02
+
+
+def test_bagging_seeds_its_members(blobs):
+    inner = make_pipeline(StandardScaler(), IsolationForest(5))
+    bagging = FeatureBagging(inner, n_estimators=3, random_state=4).fit(blobs[0])
+    seeds = [
+        m.get_params()["isolationforest__random_state"] for m in bagging.estimators_
+    ]
+    assert len(set(seeds)) == 3
+    assert inner.get_params()["isolationforest__random_state"] is None
+    again = clone(bagging).fit(blobs[0])
+    np.testing.assert_array_equal(
+        bagging.score_samples(blobs[1]), again.score_samples(blobs[1])
+    )
+    bagging.set_params(detector__isolationforest__n_estimators=7).fit(blobs[0])
+    assert len(bagging.estimators_[0][-1].forest_.estimators_) == 7
+
+
+@pytest.mark.parametrize("backend", ["threading", "loky"])
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_bagging_in_parallel_is_the_same(backend, library, blobs):
+    train, normal = (
+        torch.from_numpy(X) if library == "torch" else X for X in blobs[:2]
+    )
+    base = KNN(metric="sqeuclidean", algorithm="brute")
+    alone = FeatureBagging(base, n_estimators=4, random_state=0).fit(train)
+    before = torch.get_num_threads()
+    with joblib.parallel_config(backend=backend):
+        bagging = FeatureBagging(base, n_estimators=4, random_state=0, n_jobs=2)
+        bagging.fit(train)
+    assert torch.get_num_threads() == before
+    assert bagging.offset_ == pytest.approx(alone.offset_, rel=1e-12)
+    np.testing.assert_allclose(
+        bagging.score_samples(normal), alone.score_samples(normal), rtol=1e-12
+    )
+
+
+def test_bagging_shares_the_cores_between_threads(blobs, monkeypatch):
+    import threadpoolctl
+
+    torch.ones(2) + 1  # its OpenMP library is loaded
+    seen = []
+
+    class Spy(ECOD):
+        def _fit(self, X, y):
+            seen.append(
+                [
+                    pool["num_threads"]
+                    for pool in threadpoolctl.threadpool_info()
+                    if pool["user_api"] == "openmp"
+                ]
+            )
+            return super()._fit(X, y)
+
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 6)
+    FeatureBagging(Spy(), n_estimators=4, n_jobs=2).fit(blobs[0])
+    assert seen == [[3] * len(seen[0])] * 4
+    assert len(seen[0]) > 0
+
+
+def test_bagging_checks_its_members_parameters(blobs):
+    with pytest.raises(ValueError, match="n_neighbors"):
+        FeatureBagging(KNN(n_neighbors=0)).fit(blobs[0])
+    with pytest.raises(ValueError, match="detector"):
+        FeatureBagging("LOF").fit(blobs[0])
+    with pytest.raises(ValueError, match="combination"):
+        FeatureBagging(combination="sum").fit(blobs[0])
+
+
+def test_bagging_works_with_frames_everywhere(blobs):
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(blobs[0], columns=list("abcdef"))
+    with sklearn.config_context(transform_output="pandas"):
+        bagging = FeatureBagging(ECOD(), random_state=0).fit(frame)
+        maps = bagging.transform(frame)
+    assert list(maps.columns) == list("abcdef")
+    np.testing.assert_allclose(maps.sum(axis=1), -bagging.score_samples(frame))
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_bagging_passes_callbacks_on(n_jobs, blobs, capsys):
+    pytest.importorskip("rich")
+    callback = pytest.importorskip("sklearn.callback")
+    bar = callback.ProgressBar(max_propagation_depth=None)
+    bagging = FeatureBagging(KNN(), n_estimators=3, n_jobs=n_jobs).set_callbacks(bar)
+    bagging.fit(blobs[0])
+    shown = capsys.readouterr().out
+    assert "FeatureBagging - fit member" in shown
+    assert "KNN - fit" in shown
+    assert not any("callback" in name for name in vars(bagging.estimators_[0]))

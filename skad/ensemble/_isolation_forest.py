@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import sklearn.ensemble
-from sklearn.utils.validation import check_random_state
 
 from skad._array import blocks, device_of, is_torch, like, namespace, to_numpy
 from skad._sklearn import Interval, RealNotInt, StrOptions
@@ -287,8 +286,8 @@ class IsolationForest(BaseDetector):
         )
         # as scikit-learn, which starts anew from an int each time that it draws
         state = self.random_state
-        if not isinstance(state, Integral):
-            state = check_random_state(state)
+        if state is None:  # NumPy's global generator is not ours to advance
+            state = np.random.RandomState()
         # one step unless somebody watches: each costs a look at all trees so far
         n_steps = 10 if hasattr(self, "_skl_callbacks") else 1
         stops = np.linspace(0, self.n_estimators, n_steps + 1).astype(int)

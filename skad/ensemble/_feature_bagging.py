@@ -1,0 +1,287 @@
+"""Feature bagging: one detector on many random subsets of the features."""
+
+from contextlib import nullcontext
+from numbers import Integral
+
+import joblib
+import numpy as np
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import check_random_state
+from threadpoolctl import threadpool_limits
+
+from skad._array import is_torch, like, namespace
+from skad._sklearn import HasMethods, Interval, StrOptions
+from skad.base import CONTAMINATION, BaseDetector
+
+
+def columns(X, features):
+    """Return some columns of `X` (n, d), contiguous in memory."""
+    if is_torch(X):
+        return X[:, like(features, X, dtype="keep")]
+    return np.take(X, features, axis=1)
+
+
+def draw_features(n_features, random):
+    """Return a sorted random subset of between half and all but one of the features."""
+    most = max(1, n_features - 1)
+    size = random.randint(max(1, n_features // 2), most + 1)
+    return np.sort(random.permutation(n_features)[:size])
+
+
+def seeded_clone(detector, random):
+    """Return an unfitted copy with every `random_state`, nested ones too, drawn."""
+    detector = clone(detector)
+    names = [
+        name
+        for name in sorted(detector.get_params())
+        if name.split("__")[-1] == "random_state"
+    ]
+    return detector.set_params(**{name: random.randint(2**31 - 1) for name in names})
+
+
+def anomaly_of(member, X):
+    """Return the anomaly (n,) of rows that need no second validation."""
+    if isinstance(member, BaseDetector):
+        return member._in_blocks(member._anomaly, X)
+    return -member.score_samples(X)
+
+
+def map_of(member, X):
+    """Return the map (n, d) of rows that need no second validation."""
+    if isinstance(member, BaseDetector):
+        return member._in_blocks(member._map, X, dtype=X.dtype)
+    return member.transform(X)
+
+
+def fit_member(member, X, y, n_threads, context, caller):
+    """Return a fitted member and the anomaly of its training rows.
+
+    `n_threads` is what each of several members at a time may use, or None. `context`
+    is the callback task of this member, or None.
+    """
+    # outer parameters are checked by now, the member's are not; a frame is no map
+    checked = config_context(skip_parameter_validation=False)
+    limited = nullcontext()
+    if n_threads is not None:
+        # each thread has an OpenMP pool of its own, and so has torch in it
+        limited = threadpool_limits(n_threads, user_api="openmp")
+    with checked, limited:
+        if hasattr(member, "set_output"):
+            member.set_output(transform="default")
+        if context is None:
+            member.fit(X, y)
+        else:
+            with context.propagate_callback_context(member):
+                context.call_on_fit_task_begin(estimator=caller, X=X, y=y)
+                member.fit(X, y)
+            context.call_on_fit_task_end(estimator=caller, X=X, y=y)
+        return member, anomaly_of(member, X)
+
+
+class FeatureBagging(BaseDetector):
+    r"""Rows that are anomalous in many random subsets of the features.
+
+    Each of `T` members is the same detector fitted on a subset :math:`F_t` of the
+    features, drawn without replacement, whose size is drawn between half of the
+    features and all but one. Irrelevant features are so kept out of some members. With
+    the members' anomalies :math:`a_t`, the anomaly is
+
+    .. math:: a(x) = \frac{1}{T} \sum_{t=1}^T a_t(x_{F_t}).
+
+    The map is combined in the same way from the members' maps, where features that a
+    member does not have get nothing from it: where the members' maps sum to their
+    scores, this map sums to the score.
+
+    Read more in the :ref:`User Guide <ensemble>`.
+
+    Parameters
+    ----------
+    detector : detector, default=None
+        What is fitted on each subset: any detector, or a pipeline that ends in one. It
+        is cloned. None is ``LOF()``, the paper's choice.
+    n_estimators : int, default=10
+        Number of members `T`. The paper uses 50.
+    combination : {"average", "cumulative", "maximum"}, default="average"
+        "average" is above. "cumulative" is the paper's cumulative sum, `T` times the
+        average, so that it ranks the same. "maximum" is the largest anomaly of a
+        member, and that member's map.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+    n_jobs : int or None, default=None
+        Members fitted at a time, in threads unless a joblib context says otherwise;
+        None is 1 unless in a joblib context, -1 all cores. Scoring uses the members'
+        own parallelism.
+    random_state : int, RandomState instance or None, default=None
+        Draws the subsets and every `random_state` of the members. Pass an int for
+        reproducible results.
+
+    Attributes
+    ----------
+    estimators_ : list of detectors
+        The fitted members.
+    estimators_features_ : list of ndarray
+        The features of each member, sorted.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    IsolationForest : Trees on random features and rows.
+
+    Notes
+    -----
+    Costs are `T` times the detector's. Scores are combined as they are, so the
+    detector's anomalies should be comparable between subsets of different size, as
+    local outlier factors are. The paper's breadth-first combination merges the
+    members' rankings of a batch; a score that does not depend on its batch cannot. With
+    one feature all members are the same; with two, each has one.
+
+    The local outlier factor of a row beside more duplicates than it has neighbours is
+    near 1e10, and duplicates grow more frequent with fewer features. On tables of few
+    different values such members outweigh all others; take another detector there.
+
+    Members that are fitted at a time share the cores: each thread gets its part of
+    them for OpenMP and torch.
+
+    References
+    ----------
+    .. [1] A. Lazarevic and V. Kumar, "Feature bagging for outlier detection", ACM
+       SIGKDD International Conference on Knowledge Discovery and Data Mining, 2005,
+       figures 1 and 4.
+
+    Examples
+    --------
+    >>> from skad.ensemble import FeatureBagging
+    >>> from skad.neighbors import KNN
+    >>> X = [[0.0, 1.0], [0.1, 1.2], [-0.1, 0.9], [0.2, 1.1], [0.1, 5.0]]
+    >>> bagging = FeatureBagging(KNN(n_neighbors=2), contamination=0.2, random_state=0)
+    >>> bagging.fit(X).predict(X)
+    array([ 1,  1,  1,  1, -1])
+    >>> bagging.transform([[0.1, 5.0]]).round(2)
+    array([[0.05, 1.95]])
+    """
+
+    _parameter_constraints = {
+        "detector": [HasMethods(["fit", "score_samples", "transform"]), None],
+        "n_estimators": [Interval(Integral, 1, None, closed="left")],
+        "combination": [StrOptions({"average", "cumulative", "maximum"})],
+        "contamination": CONTAMINATION,
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        detector=None,
+        *,
+        n_estimators=10,
+        combination="average",
+        contamination=0.1,
+        n_jobs=None,
+        random_state=None,
+    ):
+        self.detector = detector
+        self.n_estimators = n_estimators
+        self.combination = combination
+        self.contamination = contamination
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    @property
+    def _map_sums_to_score(self):
+        member = getattr(self, "estimators_", [self.detector])[0]
+        return getattr(member, "_map_sums_to_score", False)
+
+    def _row_elements(self):
+        return 4 * self.n_features_in_
+
+    def _fit(self, X, y):
+        detector = self.detector
+        if detector is None:
+            from skad.neighbors import LOF
+
+            detector = LOF()
+        random = self.random_state
+        if random is None:  # NumPy's global generator is not ours to advance
+            random = np.random.RandomState()
+        random = check_random_state(random)
+        subsets, members = [], []
+        for _ in range(self.n_estimators):
+            subsets.append(draw_features(X.shape[1], random))
+            members.append(seeded_clone(detector, random))
+        n_jobs = min(joblib.effective_n_jobs(self.n_jobs), self.n_estimators)
+        n_threads = None if n_jobs == 1 else max(1, joblib.cpu_count() // n_jobs)
+        phase, contexts = self._member_contexts()
+        fitted = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
+            delayed(fit_member)(member, columns(X, own), y, n_threads, context, self)
+            for member, own, context in zip(members, subsets, contexts, strict=True)
+        )
+        self.estimators_features_ = subsets
+        self.estimators_ = []
+        anomaly = self._combined(self._collected(fitted), X)
+        if phase is not None:
+            phase.call_on_fit_task_end(estimator=self)
+        return anomaly
+
+    def _member_contexts(self):
+        """Return the callback task of the members and one below it for each member."""
+        root = getattr(self, "_callback_fit_ctx", None)
+        if root is None:
+            return None, [None] * self.n_estimators
+        phase = root.subcontext(
+            task_name="fit members",
+            max_subtasks=self.n_estimators,
+            sequential_subtasks=False,
+        )
+        phase.call_on_fit_task_begin(estimator=self)
+        return phase, [
+            phase.subcontext(task_name="fit member", task_id=t)
+            for t in range(self.n_estimators)
+        ]
+
+    def _collected(self, fitted):
+        for member, anomaly in fitted:
+            self.estimators_.append(member)
+            yield anomaly
+
+    def _combined(self, anomalies, X):
+        """Return the combination of the members' anomalies, of shape (n,)."""
+        xp = namespace(X)
+        total = None
+        for anomaly in anomalies:
+            if total is None:
+                total = anomaly
+            elif self.combination == "maximum":
+                total = xp.maximum(total, anomaly)
+            else:
+                total = total + anomaly
+        return total / self.n_estimators if self.combination == "average" else total
+
+    def _anomaly(self, X):
+        return self._combined(self._anomalies(X), X)
+
+    def _anomalies(self, X):
+        for member, own in self._members():
+            yield anomaly_of(member, columns(X, own))
+
+    def _members(self):
+        return zip(self.estimators_, self.estimators_features_, strict=True)
+
+    def _map(self, X):
+        xp = namespace(X)
+        winner = None
+        if self.combination == "maximum":
+            winner = xp.argmax(xp.stack(list(self._anomalies(X))), axis=0)  # (b,)
+        total = xp.zeros_like(X)
+        for t, (member, own) in enumerate(self._members()):
+            part = map_of(member, columns(X, own))
+            if winner is not None:
+                part = xp.where((winner == t)[:, None], part, 0.0)
+            total[:, like(own, X, dtype="keep")] += part
+        return total / self.n_estimators if self.combination == "average" else total
