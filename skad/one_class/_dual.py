@@ -70,7 +70,7 @@ def pair_steps(matrix, gradient, beta, low, high, tol):
         if not gain.max() > tol:
             break
         curvature = np.maximum(diagonal + (diagonal[i] - 2 * matrix[i]), 1e-12)
-        j = np.argmax(np.where(gain > 0, gain * gain / curvature, -np.inf))
+        j = np.argmax(np.where(gain > 0, gain * (gain / curvature), -np.inf))
         step = min(gain[j] / curvature[j], high[i] - beta[i], beta[j] - low[j])
         # land on the bound itself, or rounding leaves the variable free
         beta[i] = high[i] if step == high[i] - beta[i] else beta[i] + step
@@ -177,7 +177,17 @@ def start(gram, linear, low, high, total, tol):
 def kernel_scale(gram, n):
     """Return the typical size of the kernel: its diagonal's median over some rows."""
     sizes = np.abs(gram.take(np.arange(0, n, -(-n // 500))).diagonal())
+    check_finite(sizes)
     return float(np.median(sizes) or sizes.max() or 1.0)
+
+
+def check_finite(values):
+    """Refuse kernel values that overflowed."""
+    if not np.isfinite(values).all():
+        raise ValueError(
+            "The kernel overflowed: its values are not finite. Scale the features "
+            "(StandardScaler) or lower gamma, degree or coef0."
+        )
 
 
 def minimise(gram, linear, low, high, total, tol, steps=None, max_rounds=1000):
@@ -201,6 +211,7 @@ def minimise(gram, linear, low, high, total, tol, steps=None, max_rounds=1000):
     beta = start(gram, linear, low, high, total, tol)
     support = np.flatnonzero(beta)
     gradient = gram.product(support, beta[support]) + linear
+    check_finite(gradient)
     # products in the dtype of the data round a sum as large as the gradient
     tol = max(tol, 4 * gram.precision * np.abs(gradient).max())
     rounds = decompose(gram, beta, gradient, low, high, tol)

@@ -258,11 +258,7 @@ class FunctionGram:
 
     def diagonal(self):
         """Return the diagonal (n,), in float64."""
-        parts = [
-            np.diagonal(call_kernel(self.function, self.X[rows], self.X[rows]))
-            for rows in _slices(len(self.X), 64)
-        ]
-        return np.concatenate(parts).astype(np.float64)
+        return self_kernel(self.function, self.X)
 
 
 def call_kernel(function, X, V):
@@ -287,6 +283,18 @@ def function_sum(function, X, vectors, weights):
     return np.concatenate(parts).astype(np.float64, copy=False)
 
 
+def self_kernel(kernel, X):
+    """Return the kernel of each row with itself, of shape (n,)."""
+    if isinstance(kernel, Kernel):
+        return kernel.diagonal(X)
+    X = to_numpy(X)
+    parts = [
+        np.diagonal(call_kernel(kernel, X[rows], X[rows]))
+        for rows in _slices(len(X), 32)
+    ]
+    return np.concatenate(parts).astype(np.float64)
+
+
 def gram_matrix(kernel, X):
     """Return the kernel matrix of the rows of `X` behind one interface.
 
@@ -306,11 +314,12 @@ def kernel_columns(kernel, X, vectors):
         parts = [call_kernel(kernel, X[rows], vectors) for rows in blocks(*X.shape)]
         return np.concatenate(parts).astype(X.dtype, copy=False)
     right = kernel.right(vectors)
-    parts = [
-        kernel.activate(kernel.left(X[rows]) @ right)
-        for rows in blocks(X.shape[0], right.shape[1], device_of(X))
-    ]
-    return namespace(X).concat(parts)
+    shape = X.shape[0], right.shape[1]
+    columns = X.new_empty(shape) if is_torch(X) else np.empty(shape, X.dtype)
+    for rows in blocks(*shape, device_of(X)):
+        columns[rows] = kernel.left(X[rows]) @ right
+        kernel.activate(columns[rows])
+    return columns
 
 
 def expansion(kernel, vectors, weights):

@@ -165,6 +165,12 @@ def gradient(kernel, X, vectors, weights):
     return in_pieces(piece, X, vectors.shape[0])
 
 
+def self_gradient(kernel, X):
+    """Return the gradient of `k(x, x)` for poly and sigmoid."""
+    squares = namespace(X).sum(X * X, axis=1)[:, None]
+    return 2 * X * slope(kernel, kernel.gamma * squares + kernel.coef0)
+
+
 def slope(kernel, product):
     """Return the derivative of poly or sigmoid kernel values by the inner product."""
     if kernel.name == "sigmoid":

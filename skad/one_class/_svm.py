@@ -266,7 +266,7 @@ class OneClassSVM(BaseDetector):
             low,
             high,
             self.nu * n,
-            self.tol * kernel_scale(gram, n),
+            self.tol * kernel_scale(gram, n) * min(1.0, self.nu * n),
             steps=lambda rounds: self._steps(rounds, "round", None),
             max_rounds=self.max_rounds,
         )

@@ -1,0 +1,302 @@
+"""Support vector data description."""
+
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.utils.validation import column_or_1d
+
+from skad._array import like, namespace, to_double, to_numpy
+from skad._moments import mean_row
+from skad._sklearn import Interval, StrOptions
+from skad.base import BaseDetector
+from skad.one_class._dual import kernel_scale, minimise, threshold
+from skad.one_class._kernels import (
+    Kernel,
+    expand,
+    expansion,
+    gram_matrix,
+    scale_gamma,
+    self_kernel,
+)
+from skad.one_class._relevance import (
+    ablation,
+    gradient,
+    outlier_relevance,
+    path_relevance,
+    self_gradient,
+)
+
+
+class SVDD(BaseDetector):
+    r"""Rows outside the smallest sphere around most of the data, in a kernel's space.
+
+    The sphere with centre :math:`c` and radius :math:`R` minimises :math:`R^2 + C
+    \sum_i \xi_i + C_- \sum_l \xi_l`, where a normal row may be outside by
+    :math:`\xi_i` and a known anomaly inside by :math:`\xi_l`. The centre is
+    :math:`\sum_j \alpha_j \phi(x_j)`, with negative :math:`\alpha_j` for known
+    anomalies, and the anomaly is the squared distance to it:
+
+    .. math:: a(x) = \|\phi(x) - c\|^2
+        = k(x, x) - 2 \sum_j \alpha_j k(x_j, x) + \|c\|^2.
+
+    ``score_samples`` is :math:`-a` and the threshold is :math:`-R^2`.
+
+    The map depends on the kernel. For "linear" it is :math:`(x_i - c_i)^2`, with the
+    sum :math:`a(x)`. For "rbf" it is the deep Taylor decomposition of :math:`-\log
+    (\sum_j \alpha_j k(x_j, x) / \sum_j \alpha_j)` [2]_, which grows with :math:`a`:
+    never negative, its sum is this outlier score. With a known anomaly among the
+    support vectors that logarithm need not exist; the map is then the integrated
+    gradient [3]_ from the mean training row, in closed form, whose sum is the anomaly
+    less that of the mean row. For "poly" and "sigmoid" it is gradient times input; for
+    "precomputed" the term of each training row, :math:`-2 \alpha_j k(x_j, x)`; for a
+    callable, what the anomaly loses when one feature is set to its training median.
+
+    Read more in the :ref:`User Guide <one_class>`.
+
+    Parameters
+    ----------
+    kernel : {"rbf", "linear", "poly", "sigmoid", "precomputed"} or callable, \
+            default="rbf"
+        :math:`k`: :math:`e^{-\gamma \|x - y\|^2}`, :math:`x^T y`, :math:`(\gamma x^T y
+        + c)^p` or :math:`\tanh(\gamma x^T y + c)`. For "precomputed", `X` is the kernel
+        matrix of the training rows in `fit`, and of the given and all training rows
+        elsewhere; its diagonal must be constant, because new rows come without theirs.
+        A callable takes two NumPy arrays and returns their kernel matrix.
+    gamma : {"scale", "auto"} or float, default="scale"
+        :math:`\gamma`, above 0; "scale" is ``1 / (n_features * X.var())``, "auto" is
+        ``1 / n_features``.
+    degree : int, default=3
+        :math:`p` of "poly".
+    coef0 : float, default=0.0
+        :math:`c` of "poly" and "sigmoid".
+    nu : float, default=0.1
+        In (0, 1]; :math:`C = 1 / (\nu n)` with n normal rows. Without known anomalies
+        at most this share of the training rows is outside. From :math:`\nu n \le 1` on
+        no row may be: the smallest enclosing sphere.
+    anomaly_cost : float, default=1.0
+        :math:`C_- / C`: the cost of a known anomaly inside the sphere, in units of
+        that of a normal row outside.
+    tol : float, default=1e-3
+        Largest violation of the optimality conditions, relative to the median of
+        :math:`k(x, x)`.
+    max_rounds : int, default=1000
+        Rounds of the solver before it gives up with a ConvergenceWarning.
+    device : str, default="auto"
+        Where kernel values are computed: "auto" is a tensor's own device, and for other
+        input a CUDA device where there is one and the work repays the trip; or
+        PyTorch's name of a device.
+
+    Attributes
+    ----------
+    support_ : ndarray of shape (n_support,)
+        Numbers of the training rows with :math:`\alpha_j \ne 0`.
+    support_vectors_ : ndarray of shape (n_support, n_features)
+        These rows; not for a precomputed kernel.
+    dual_coef_ : ndarray of shape (1, n_support)
+        Their :math:`\alpha_j`, whose sum is 1: the centre in the kernel's space.
+    center_ : ndarray of shape (n_features,)
+        The centre :math:`c`; for the linear kernel.
+    radius_ : float
+        :math:`R`.
+    gamma_ : float
+        The value of :math:`\gamma`.
+    n_rounds_ : int
+        Rounds that the solver took.
+    device_ : str
+        Where `fit` computed.
+    offset_ : float
+        ``-radius_ ** 2``; ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    OneClassSVM : A hyperplane instead of a sphere, and approximations for many rows.
+
+    Notes
+    -----
+    In `y`, -1 marks a known anomaly; every other label counts as a normal row, so that
+    1 and 0 (unlabelled) need not be told apart. At least one row must be normal.
+
+    Without known anomalies and with the rbf kernel, :math:`\alpha` is that of
+    `OneClassSVM` divided by :math:`\nu n`, and the score is its score times :math:`2 /
+    (\nu n)` less a constant. The dual problem, equations (11) and (22) of [1]_, is
+    solved in the same way and at the same cost. With known anomalies the problem of
+    :math:`R^2` has the lower bound 0: where the costs make the sphere vanish,
+    `radius_` is 0.
+
+    References
+    ----------
+    .. [1] D. M. J. Tax and R. P. W. Duin, "Support vector data description", Machine
+       Learning, 2004, sections 2.1 to 2.3.
+    .. [2] J. Kauffmann, K.-R. Mueller and G. Montavon, "Towards explaining anomalies: a
+       deep Taylor decomposition of one-class models", Pattern Recognition, 2020.
+    .. [3] M. Sundararajan, A. Taly and Q. Yan, "Axiomatic attribution for deep
+       networks", ICML, 2017.
+
+    Examples
+    --------
+    >>> from skad.one_class import SVDD
+    >>> X = [[0.0, 0.0], [2.0, 0.0], [0.0, 2.0], [2.0, 2.0], [1.0, 1.5]]
+    >>> detector = SVDD(kernel="linear", nu=0.1).fit(X)
+    >>> detector.center_.round(2), round(detector.radius_, 2)
+    (array([1., 1.]), 1.41)
+    >>> detector.predict([[1.0, 0.0], [4.0, 1.0]])
+    array([ 1, -1])
+    >>> detector.transform([[4.0, 1.0]]).round(2)
+    array([[9., 0.]])
+    """
+
+    _parameter_constraints = {
+        "kernel": [
+            StrOptions({"rbf", "linear", "poly", "sigmoid", "precomputed"}),
+            callable,
+        ],
+        "gamma": [
+            StrOptions({"scale", "auto"}),
+            Interval(Real, 0, None, closed="neither"),
+        ],
+        "degree": [Interval(Integral, 0, None, closed="left")],
+        "coef0": [Interval(Real, None, None, closed="neither")],
+        "nu": [Interval(Real, 0, 1, closed="right")],
+        "anomaly_cost": [Interval(Real, 0, None, closed="neither")],
+        "tol": [Interval(Real, 0, None, closed="neither")],
+        "max_rounds": [Interval(Integral, 1, None, closed="left")],
+        "device": [str],
+    }
+
+    def __init__(
+        self,
+        kernel="rbf",
+        *,
+        gamma="scale",
+        degree=3,
+        coef0=0.0,
+        nu=0.1,
+        anomaly_cost=1.0,
+        tol=1e-3,
+        max_rounds=1000,
+        device="auto",
+    ):
+        self.kernel = kernel
+        self.gamma = gamma
+        self.degree = degree
+        self.coef0 = coef0
+        self.nu = nu
+        self.anomaly_cost = anomaly_cost
+        self.tol = tol
+        self.max_rounds = max_rounds
+        self.device = device
+
+    def _check_parameters(self, X):
+        if self.kernel == "precomputed" and X.shape[0] != X.shape[1]:
+            raise ValueError(
+                "kernel='precomputed' needs the square kernel matrix of the training "
+                f"rows (X has shape {tuple(X.shape)})."
+            )
+
+    def _fit_work(self, X):
+        return X.shape[0] * X.shape[1] * self.nu * X.shape[0]
+
+    def _kernel(self):
+        if self.kernel == "precomputed" or callable(self.kernel):
+            return self.kernel
+        return Kernel(self.kernel, self.gamma_, self.degree, self.coef0, self._centre_)
+
+    def _fit(self, X, y):
+        n = X.shape[0]
+        known = np.zeros(n, dtype=bool)
+        if y is not None:
+            known = column_or_1d(to_numpy(y)) == -1
+        if len(known) != n or known.all():
+            raise ValueError(
+                f"y has {len(known)} labels, {known.sum()} of them -1 (a known "
+                f"anomaly); {n} are needed and at least one other than -1."
+            )
+        self.gamma_, self._centre_ = scale_gamma(self.gamma, X), mean_row(X)
+        kernel = self._kernel()
+        # a shift moves the sphere of the linear kernel along: shift to keep the digits
+        rows = X - like(self._centre_, X) if self.kernel == "linear" else X
+        gram = gram_matrix(kernel, rows)
+        diagonal = gram.diagonal()
+        if kernel == "precomputed" and np.ptp(diagonal) > 1e-6 * np.abs(diagonal).max():
+            raise ValueError(
+                "kernel='precomputed' needs a matrix with a constant diagonal; this "
+                f"one's goes from {diagonal.min():.3g} to {diagonal.max():.3g}."
+            )
+
+        # solved for beta = total * alpha: as large as in the one-class SVM
+        inverse_cost = self.nu * (n - known.sum())
+        total = max(1.0, inverse_cost)
+        cost = total / inverse_cost
+        low = np.where(known, -float(self.anomaly_cost) * cost, 0.0)
+        high = np.where(known, 0.0, cost)
+        beta, slope, self.n_rounds_ = minimise(
+            gram,
+            -total / 2 * diagonal,
+            low,
+            high,
+            total,
+            self.tol * kernel_scale(gram, n),
+            steps=lambda rounds: self._steps(rounds, "round", None),
+            max_rounds=self.max_rounds,
+        )
+        # slope = K beta - total / 2 diagonal = total / 2 (|c|^2 - squared distance)
+        spread = beta @ (slope + total / 2 * diagonal) / total**2
+        rho = threshold(slope, beta, low, high)
+        self.radius_ = float(max(spread - 2 / total * rho, 0.0)) ** 0.5
+
+        self.support_ = np.flatnonzero(beta)
+        self.dual_coef_ = beta[self.support_][None, :] / total
+        self._constant_ = float(spread)
+        vectors = self.support_
+        if kernel == "precomputed":
+            self._diagonal_ = float(diagonal.mean())
+        else:
+            vectors = X[like(self.support_, X, dtype="keep")]
+            self.support_vectors_ = vectors
+        self._basis_, self._weights_ = expansion(kernel, vectors, self.dual_coef_[0])
+        if self.kernel == "linear":
+            self.center_ = self._basis_[:, 0]
+        if callable(self.kernel):
+            self._median_ = np.median(to_numpy(X), axis=0)
+
+    def _fit_offset(self, X, anomaly):
+        return -(self.radius_**2)
+
+    def _anomaly(self, X):
+        kernel = self._kernel()
+        if self.kernel == "linear":
+            return namespace(X).sum(to_double(self._map(X)), axis=1)
+        if kernel == "precomputed":
+            own = self._diagonal_
+        else:
+            own = to_double(self_kernel(kernel, X))
+        sums = expand(kernel, X, self._basis_, self._weights_)
+        return own - 2 * sums + self._constant_
+
+    def _map(self, X):
+        kernel = self._kernel()
+        if kernel == "precomputed":
+            weights = np.zeros(X.shape[1])
+            weights[self.support_] = self.dual_coef_[0]
+            return -2 * X * like(weights, X)
+        if callable(self.kernel):
+            return ablation(self._anomaly, X, self._median_)
+        if self.kernel == "linear":
+            return (X - like(self.center_, X)) ** 2
+        vectors = like(self.support_vectors_, X)
+        weights = like(self.dual_coef_[0], X)
+        if kernel.name != "rbf":
+            slope = gradient(kernel, X, vectors, weights)
+            return X * (self_gradient(kernel, X) - 2 * slope)
+        if self.dual_coef_.min() < 0:
+            return -2 * path_relevance(X, self._centre_, vectors, weights, self.gamma_)
+        return outlier_relevance(X, vectors, weights, self.gamma_)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.pairwise = self.kernel == "precomputed"
+        return tags
