@@ -3,7 +3,10 @@
 PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 JOBS ?= 2
 
+PARTS ?= speed rows memory start
+
 VENV := .venv
+BENCH := .bench
 STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
 
@@ -27,11 +30,11 @@ format: $(STAMP) ## mend the style of the code
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-bench: $(STAMP) ## measure against other libraries (see benchmarks/)
-	$(RUN) benchmarks/bench_tables.py
+bench: $(BENCH)/.installed ## measure against other libraries, in an environment with them
+	OMP_NUM_THREADS=1 $(BENCH)/bin/python benchmarks/bench_tables.py $(PARTS)
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) skad-report .coverage .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) skad-report .coverage .pytest_cache .ruff_cache .hypothesis
 
 # The first interpreter of $(PYTHON) that is new enough and can make environments.
 $(STAMP): pyproject.toml constraints.txt
@@ -51,4 +54,11 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(RUN) -m pip install --quiet --disable-pip-version-check \
 	    --constraint constraints.txt --no-build-isolation \
 	    --editable '.[neighbors,report,parquet,test,lint]'
+	@touch $@
+
+$(BENCH)/.installed: $(STAMP) benchmarks/requirements.txt
+	$(RUN) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check \
+	    --constraint constraints.txt --requirement benchmarks/requirements.txt \
+	    --editable '.[neighbors]'
 	@touch $@

@@ -125,7 +125,15 @@ class ScoreDistributionDisplay:
         ax.axvline(0, color=ink, linestyle="--", linewidth=1.2, label="threshold")
         ax.set_xlabel("decision function (below 0 is an anomaly)", fontsize=9)
         ax.set_ylabel("share of rows", fontsize=9)
-        ax.legend(frameon=False, labelcolor=ink, loc="upper left", fontsize=8)
+        ax.legend(
+            frameon=False,
+            labelcolor=ink,
+            fontsize=8,
+            ncols=2,
+            loc="lower left",  # above the axes, where no bar can be under it
+            bbox_to_anchor=(0, 1),
+            borderaxespad=0,
+        )
         _paint(ax, ink)
         self.ax_ = ax
         return self
@@ -141,7 +149,7 @@ class ScoreDistributionDisplay:
         return [group for group in groups if len(group[1])]
 
 
-def heat_overlay(image, heat):
+def heat_overlay(image, heat, *, largest=None):
     """Return a picture in grey with a map laid over it in orange.
 
     Parameters
@@ -149,8 +157,11 @@ def heat_overlay(image, heat):
     image : array of shape (h, w)
         The picture; its smallest value is drawn black, its largest light grey.
     heat : array of shape (h, w)
-        The map. Each pixel is tinted by its share of the map's largest value; what is
-        not above 0 is left grey.
+        The map. Each pixel is tinted by its share of `largest`; what is not above 0 is
+        left grey.
+    largest : float or None, default=None
+        The value that is drawn in full orange, for maps on one scale; the map's own
+        largest if None.
 
     Returns
     -------
@@ -166,7 +177,8 @@ def heat_overlay(image, heat):
     """
     grey = _unit(np.asarray(image, dtype=np.float64))
     heat = np.maximum(np.asarray(heat, dtype=np.float64), 0)
-    share = heat / heat.max() if heat.max() > 0 else heat  # (h, w)
+    largest = heat.max() if largest is None else largest
+    share = np.minimum(heat / largest, 1) if largest > 0 else heat  # (h, w)
     weight = share[..., None]
     rgb = (1 - weight) * _DIM * grey[..., None] + weight * np.array(_HOT)
     return np.rint(255 * rgb).astype(np.uint8)

@@ -1,0 +1,44 @@
+"""Choose a pipeline's parameters with labels: train on normal rows, test on both.
+
+`NoveltyKFold` keeps the known anomalies out of every training fold.
+"""
+
+import numpy as np
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+
+from skad import KNN, LOF, IsolationForest
+from skad.datasets import load_breast_cancer
+from skad.inspection import detection_metrics
+from skad.model_selection import NoveltyKFold
+
+data = load_breast_cancer()
+# half of the anomalies are known when parameters are chosen, the others come later
+known = np.flatnonzero(data.y_test == -1)[::2]
+X = np.concatenate([data.X_train, data.X_test[known]])
+y = np.repeat([1, -1], [len(data.X_train), len(known)])
+
+search = GridSearchCV(
+    Pipeline([("scale", StandardScaler()), ("detect", KNN())]),
+    [
+        {
+            "scale": [StandardScaler(), MinMaxScaler()],
+            "detect": [KNN(), LOF()],
+            "detect__n_neighbors": [5, 20, 50],
+        },
+        {"detect": [IsolationForest(random_state=0)]},
+    ],
+    scoring="roc_auc",
+    cv=NoveltyKFold(5, shuffle=True, random_state=0),
+    refit=False,
+).fit(X, y)
+print(f"ROC AUC in cross-validation: {search.best_score_:.3f}")
+print("chosen:", search.best_params_)
+
+# the final model learns from the normal rows alone, as in every fold
+model = search.estimator.set_params(**search.best_params_).fit(data.X_train)
+later = np.setdiff1d(np.arange(len(data.y_test)), known)
+decision = model.decision_function(data.X_test[later])
+for name, value in detection_metrics(data.y_test[later], decision).items():
+    print(f"{name:<18} {value:.3f}")
