@@ -193,6 +193,10 @@ class ExcessMass(_VolumeScorer):
     rows can be compared, as a search does. The corners of the curve are computed
     exactly, without a grid. `n_points` rows are scored per call.
 
+    Features with few distinct values have their mass in sets of no volume, and so have
+    duplicated rows: there the criteria favour detectors that follow each value (one
+    neighbour, a small bandwidth) however well those rank anomalies.
+
     On subsets of features a fitted detector has no score. A scorer does not see the
     training rows, so with `max_features` the detector's clones are fitted on one half
     of the scored rows and judged on the other, in each subset. This judges parameters,
