@@ -41,12 +41,13 @@ def merge_moments(first, second):
     )
 
 
-def deviations(variance, mean):
+def deviations(variance, mean, roundings=1):
     """Return the standard deviations (d,); 0 where rounding alone makes them.
 
-    A constant such as 0.1 differs from its own mean in the last digits.
+    A constant such as 0.1 differs from its own mean in the last digits, after as many
+    `roundings` as went into the mean one after the other.
     """
     xp = namespace(variance)
     deviation = xp.sqrt(variance)
-    rounding = 16 * float(xp.finfo(variance.dtype).eps) * xp.abs(mean)
-    return xp.where(deviation > rounding, deviation, 0.0)
+    unit = float(xp.finfo(variance.dtype).eps) * xp.abs(mean)
+    return xp.where(deviation > max(16, roundings) * unit, deviation, 0.0)

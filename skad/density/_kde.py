@@ -10,6 +10,12 @@ from skad._moments import mean_row
 from skad._sklearn import Interval, StrOptions
 from skad.base import CONTAMINATION, BaseDetector
 
+# Kernel values held at once: 4 MB of float64 in a reused buffer stay near the cache.
+_TILE_ELEMENTS = 2**19
+_TILE_ROWS = 256
+# Tiles on a GPU are so many times taller and wider.
+_GPU_FACTOR = 8
+
 
 def log_norm(kernel, d, bandwidth):
     """Return the logarithm of the integral of the kernel over `d` dimensions."""
@@ -32,10 +38,11 @@ def row_keys(X):
     xp = namespace(X)
     bits = (X + 0.0).view(xp.int32 if X.dtype == xp.float32 else xp.int64)  # no -0.0
     bits = xp.astype(bits, xp.int64)
-    # values such as 1.0 differ in their high bits alone: spread them over all
-    odd = (2 * np.arange(X.shape[1]) + 1) * 0x2545F4914F6CDD1D
-    bits = (bits ^ (bits >> 32)) * like(odd, X, dtype="keep")
-    bits = (bits ^ (bits >> 29)) * 0x369DEA0F31A53F85
+    # the finalizer of splitmix64, with a seed of its own for every column
+    bits = bits + like(np.arange(X.shape[1]) * 0x1E3779B97F4A7C15, X, dtype="keep")
+    bits = (bits ^ (bits >> 30)) * 0x3F58476D1CE4E5B9
+    bits = (bits ^ (bits >> 27)) * 0x14D049BB133111EB
+    bits = bits ^ (bits >> 31)
     return xp.sum(bits, axis=1)
 
 
@@ -210,9 +217,9 @@ class KDE(BaseDetector):
         xp = namespace(X)
         queries, targets = self._scale(X), like(self._scaled_, X)
         norms, target_norms = xp.sum(queries**2, axis=1), like(self._norms_, X)
-        scale = 4 if str(device_of(X)) == "cpu" else 64
-        height = min(len(X), 64 * scale)
-        width = min(len(targets), scale * 2**17 // height)
+        gpu = 1 if str(device_of(X)) == "cpu" else _GPU_FACTOR
+        height = min(len(X), _TILE_ROWS * gpu)
+        width = min(len(targets), max(1, _TILE_ELEMENTS * gpu**2 // height))
         buffer = xp.empty(height * width, dtype=X.dtype, device=device_of(X))
         for rows in strides(len(X), height):
             for columns in strides(len(targets), width):

@@ -14,15 +14,15 @@ from skad._sklearn import Interval, StrOptions
 from skad.base import CONTAMINATION, BaseDetector, IncrementalMixin
 
 
-def whitening_matrix(covariance, mean, tol):
+def whitening_matrix(covariance, scale, tol):
     r"""Return :math:`W = P^{-1/2} V^{-1/2}`, so that :math:`W^T W = \Sigma^{-1}`.
 
-    `V` is the diagonal of the covariance and `P` its correlation. Eigenvalues of `P`
+    `V` is the diagonal of the covariance, `scale` its root (zero for constant
+    features, which are left out) and `P` the correlation. Eigenvalues of `P`
     below `tol` times the largest count as directions without variance and are left
     out, as in the pseudo-inverse.
     """
     xp = namespace(covariance)
-    scale = deviations(xp.linalg.diagonal(covariance), mean)
     scale = xp.where(scale > 0, scale, np.inf)
     values, vectors = xp.linalg.eigh(covariance / scale[:, None] / scale[None, :])
     keep = values > tol * xp.max(values)
@@ -248,9 +248,6 @@ class Mahalanobis(IncrementalMixin, BaseDetector):
             self._set_moments(merge_moments(self._moments(), fresh) if known else fresh)
         else:
             rows = to_double(to_numpy(X))
-            # what most rows share becomes an exact zero, without variance
-            centre = np.median(rows, axis=0)
-            rows = rows - centre
             self.n_samples_seen_ = X.shape[0]
             if self.covariance == "mcd":
                 estimate = MinCovDet(
@@ -263,8 +260,8 @@ class Mahalanobis(IncrementalMixin, BaseDetector):
                 # relative to the largest deviation, whose fourth power may overflow
                 unit = np.abs(rows - self.location_).max() or 1.0
                 covariance = ledoit_wolf((rows - self.location_) / unit)[0] * unit**2
-            self.location_ = self.location_ + centre
-            self._set_covariance(covariance)
+            # plain sums: their rounding grows with the number of rows
+            self._set_covariance(covariance, roundings=X.shape[0])
 
     def _moments(self):
         return self.n_samples_seen_, self.location_, self.scatter_
@@ -276,9 +273,11 @@ class Mahalanobis(IncrementalMixin, BaseDetector):
             covariance = shrink_oas(covariance, self.n_samples_seen_)
         self._set_covariance(covariance)
 
-    def _set_covariance(self, covariance):
+    def _set_covariance(self, covariance, roundings=1):
         self.covariance_ = covariance
-        self._whitening_ = whitening_matrix(covariance, self.location_, self.tol)
+        variance = namespace(covariance).linalg.diagonal(covariance)
+        scale = deviations(variance, self.location_, roundings)
+        self._whitening_ = whitening_matrix(covariance, scale, self.tol)
 
     def _map(self, X):
         centred = X - like(self.location_, X)
