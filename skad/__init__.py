@@ -14,6 +14,7 @@ _FAMILIES = (
     "marginal",
     "neighbors",
     "one_class",
+    "reconstruction",
     "subspace",
 )
 _TOOLS = ("inspection", "model_selection")

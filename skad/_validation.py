@@ -1,6 +1,9 @@
 """Input checks: scikit-learn's for whatever it takes, the same rules for tensors."""
 
+import warnings
+
 import numpy as np
+from sklearn.utils.validation import column_or_1d
 
 from skad._array import is_torch, namespace
 from skad._sklearn import validate_data
@@ -27,6 +30,53 @@ def check_table(estimator, X, *, reset, min_samples=None):
         )
     _check_magnitude(X)
     return X
+
+
+def check_images(estimator, X, *, reset):
+    """Return rows (n, d) of tables or of flattened images; sets `image_shape_`.
+
+    Images come as (n, h, w) or (n, h, w, c), or as rows with the estimator's
+    `image_shape`. Values of dtype uint8 are brought from 0..255 to 0..1.
+    """
+    shape = estimator.image_shape
+    shape = None if shape is None else (*shape, 1)[:3]
+    given = shape
+    if getattr(X, "ndim", 2) in (3, 4):
+        given = (*X.shape[1:], 1)[:3]
+        X = X.reshape(X.shape[0], -1) if X.shape[0] else X.reshape(0, np.prod(given))
+    byte = str(getattr(X, "dtype", "")).endswith("uint8")
+    if byte and given is not None:
+        X = X.float() / 255 if is_torch(X) else np.asarray(X, np.float32) / 255
+    X = check_table(estimator, X, reset=reset)
+    known = shape if reset else estimator.image_shape_
+    if known is not None and given is not None and tuple(given) != tuple(known):
+        raise ValueError(f"X has images of shape {given}, expected {tuple(known)}.")
+    if given is not None and np.prod(given) != X.shape[1]:
+        raise ValueError(
+            f"image_shape={estimator.image_shape} has {np.prod(given)} elements, X has "
+            f"{X.shape[1]} features."
+        )
+    if reset:
+        estimator.image_shape_ = None if given is None else tuple(given)
+    return X
+
+
+def check_labels(y, n_samples):
+    """Return labels 1 normal, -1 known anomaly, 0 unlabelled, of shape (n,).
+
+    Any other label counts as unlabelled, with a warning.
+    """
+    y = column_or_1d(y)
+    if y.shape[0] != n_samples:
+        raise ValueError(f"y has {y.shape[0]} labels for {n_samples} samples.")
+    labels = np.where(y == -1, -1, np.where(y == 1, 1, 0))
+    if not np.all(labels == y):
+        warnings.warn(
+            "y has labels other than 1 (normal), -1 (anomaly) and 0 (unlabelled); they "
+            "count as unlabelled.",
+            stacklevel=6,
+        )
+    return labels
 
 
 def _check_tensor(X, min_samples):

@@ -106,7 +106,8 @@ class BaseDetector(
         self : object
             The fitted detector.
         """
-        return self._learn(X, y, forget=True)
+        forget = not getattr(self, "warm_start", False)
+        return self._learn(X, y, self._fit, forget=forget)
 
     def score_samples(self, X):
         """Return how normal each sample is: higher is more normal.
@@ -194,8 +195,8 @@ class BaseDetector(
 
     # ------------------------------------------------------------------------ machinery
 
-    def _learn(self, X, y, forget):
-        """Fit all or nothing: an error leaves the estimator as it was."""
+    def _learn(self, X, y, learn, *, forget):
+        """Call `learn` and set the threshold; an error leaves everything as it was."""
         before = self._fitted_state()
         if forget:
             self._replace_fitted_state({})
@@ -206,9 +207,9 @@ class BaseDetector(
             self._begin_callbacks(X, y)
             if "device" in self._parameter_constraints:
                 self.device_ = resolve_device(self.device, X, self._fit_work(X))
-                anomaly = self._fit(on_device(X, self.device_), y)
+                anomaly = learn(on_device(X, self.device_), y)
             else:
-                anomaly = self._fit(X, y)
+                anomaly = learn(X, y)
             self.offset_ = self._fit_offset(X, anomaly)
             self._end_callbacks(X, y)
         except BaseException:
@@ -246,7 +247,7 @@ class BaseDetector(
             result[rows] = part
         if not xp.all(xp.isfinite(result)):
             raise ValueError(
-                f"X has values too large for {type(self).__name__}: its scores overflow "
+                f"X has values too large for {type(self).__name__}: scores overflow "
                 f"{X.dtype}. Scale the features (StandardScaler) or pass float64."
             )
         return result
@@ -273,12 +274,15 @@ class BaseDetector(
                 estimator=self, X=X, y=y, reconstruction_attributes={}
             )
 
-    def _steps(self, iterable, name, total, may_stop=False):
+    def _steps(self, iterable, name, total, may_stop=False, state=None):
         """Pass `iterable` through, one callback task per item.
 
         A callback's wish to stop counts only with `may_stop`, where the items left out
-        make the model coarser but not wrong.
+        make the model coarser but not wrong. `state` is what callbacks need to score
+        the detector as if the fit ended after an item: a dict with X, y and a function
+        `reconstruction_attributes` that returns the attributes it would have.
         """
+        state = state or {}
         root = getattr(self, "_callback_fit_ctx", None)
         if root is None or not hasattr(self, "_skl_callbacks"):
             yield from iterable
@@ -293,10 +297,10 @@ class BaseDetector(
             except GeneratorExit:  # the loop was left before its last item
                 # after an error this may come only once the callbacks are torn down
                 if getattr(self, "_callback_fit_ctx", None) is root:
-                    step.call_on_fit_task_end(estimator=self)
+                    step.call_on_fit_task_end(estimator=self, **state)
                     phase.call_on_fit_task_end(estimator=self)
                 raise
-            if step.call_on_fit_task_end(estimator=self) and may_stop:
+            if step.call_on_fit_task_end(estimator=self, **state) and may_stop:
                 break
         phase.call_on_fit_task_end(estimator=self)
 
@@ -322,7 +326,7 @@ class BaseDetector(
 
 
 class IncrementalMixin:
-    """Adds `partial_fit` to a detector whose `_fit` adds `X` to what is known.
+    """Adds `partial_fit` to a detector whose `_add`, or `_fit`, adds to what is known.
 
     The threshold is the quantile over all training rows after `fit`. A stream cannot
     be kept, so after `partial_fit` it is the quantile over at most `_SAMPLE_ROWS` rows
@@ -347,7 +351,10 @@ class IncrementalMixin:
         self : object
             The fitted detector.
         """
-        return self._learn(X, y, forget=False)
+        return self._learn(X, y, self._add, forget=False)
+
+    def _add(self, X, y):
+        return self._fit(X, y)
 
     def _fit_offset(self, X, anomaly):
         n_before = self.n_samples_seen_ - X.shape[0]

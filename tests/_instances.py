@@ -4,10 +4,13 @@
 `VARIANTS` adds parameter settings that take another path through a method.
 """
 
+from sklearn.metrics.pairwise import laplacian_kernel
+
 import skad
 
 # Constructor arguments that make a class cheap or possible to build, by class name.
 CHEAP = {
+    "AutoEncoder": {"max_epochs": 10, "hidden_sizes": (16,), "latent_size": 2},
     "FeatureBagging": {"n_estimators": 3},
 }
 
@@ -51,10 +54,24 @@ VARIANTS = {
     "MatrixSketch": [
         {"n_components": 1, "measure": "projection", "sketch_size": 3},
     ],
+    "OneClassSVM": [
+        {"kernel": "linear"},
+        {"kernel": "poly", "degree": 2, "coef0": 1.0},
+        {"kernel": "sigmoid", "gamma": 1e-4},
+        {"kernel": "precomputed"},
+        {"kernel": laplacian_kernel},
+        {"solver": "nystroem", "n_basis": 20, "random_state": 0},
+        {"solver": "fourier", "n_basis": 30, "random_state": 0},
+    ],
     "PCAReconstruction": [
         {"measure": "reconstruction"},
         {"measure": "hotelling", "n_components": 0.95},
         {"n_components": None, "standardize": True},
+    ],
+    "SVDD": [
+        {"kernel": "linear"},
+        {"kernel": "poly", "degree": 2, "coef0": 1.0},
+        {"kernel": laplacian_kernel},
     ],
 }
 

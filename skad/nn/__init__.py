@@ -1,0 +1,1 @@
+"""Modules and losses; no scikit-learn in here."""

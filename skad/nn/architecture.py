@@ -1,0 +1,159 @@
+"""Networks from one shape to another: the parts that methods are put together from.
+
+Every architecture is called with (input_shape, output_shape, hidden_sizes, bias). A
+shape is (d,) for vectors and (c, h, w) for images, so the same class encodes, decodes
+and discriminates.
+"""
+
+import math
+from itertools import pairwise
+
+from torch import nn
+
+
+class MLP(nn.Module):
+    """Linear layers with leaky ReLU between them.
+
+    Parameters
+    ----------
+    input_shape, output_shape : tuple of int
+        Without the axis of samples; anything is flattened.
+    hidden_sizes : sequence of int, default=(64, 32)
+        Units of the layers between.
+    bias : bool, default=True
+        Whether layers have bias terms.
+    """
+
+    def __init__(self, input_shape, output_shape, hidden_sizes=(64, 32), bias=True):
+        super().__init__()
+        self.output_shape = tuple(output_shape)
+        sizes = [math.prod(input_shape), *hidden_sizes, math.prod(output_shape)]
+        layers = []
+        for i, (wide, narrow) in enumerate(pairwise(sizes)):
+            layers += [nn.LeakyReLU(0.1)] if i else []
+            layers.append(nn.Linear(wide, narrow, bias=bias))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x):
+        """Map (b, *input_shape) to (b, *output_shape)."""
+        return self.layers(x.flatten(1)).reshape(len(x), *self.output_shape)
+
+
+class Conv(nn.Module):
+    """Strided convolutions down to a vector, up from a vector, or down and up again.
+
+    Parameters
+    ----------
+    input_shape, output_shape : tuple of int
+        (c, h, w) or (size,); at least one is an image, two images have one size.
+    hidden_sizes : sequence of int, default=(32, 64, 128)
+        Channels of the layers, from the picture's side; each halves its height and
+        width where these are above one.
+    bias : bool, default=True
+        Whether layers have bias terms.
+    """
+
+    def __init__(
+        self, input_shape, output_shape, hidden_sizes=(32, 64, 128), bias=True
+    ):
+        super().__init__()
+        if len(input_shape) == 1 and len(output_shape) == 1:
+            raise ValueError(
+                f"Conv needs an image on one side, got shapes {tuple(input_shape)} and "
+                f"{tuple(output_shape)}; use architecture='mlp' for rows."
+            )
+        parts = []
+        if len(input_shape) == 3:
+            parts.append(_Down(input_shape, hidden_sizes, bias))
+            inner = parts[-1].output_shape
+            if len(output_shape) == 1:
+                size = math.prod(inner)
+                parts += [nn.Flatten(), nn.Linear(size, output_shape[0], bias=bias)]
+        if len(output_shape) == 3:
+            up = _Up(output_shape, hidden_sizes, bias)
+            if len(input_shape) == 1:
+                parts.append(
+                    nn.Linear(input_shape[0], math.prod(up.input_shape), bias=bias)
+                )
+                parts += [nn.Unflatten(1, up.input_shape), nn.LeakyReLU(0.1)]
+            parts.append(up)
+        self.parts = nn.Sequential(*parts)
+
+    def forward(self, x):
+        """Map (b, *input_shape) to (b, *output_shape)."""
+        return self.parts(x)
+
+
+class _Down(nn.Module):
+    def __init__(self, input_shape, channels, bias):
+        super().__init__()
+        c, h, w = input_shape
+        layers = []
+        for out in channels:
+            layers += [
+                nn.Conv2d(c, out, 3, stride=2, padding=1, bias=bias),
+                nn.BatchNorm2d(out, affine=bias),
+                nn.LeakyReLU(0.1),
+            ]
+            c, h, w = out, -(-h // 2), -(-w // 2)
+        self.layers = nn.Sequential(*layers)
+        self.output_shape = (c, h, w)
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+class _Up(nn.Module):
+    def __init__(self, output_shape, channels, bias):
+        super().__init__()
+        c, h, w = output_shape
+        self.sizes = [(h, w)]
+        for _ in channels:
+            h, w = -(-h // 2), -(-w // 2)
+            self.sizes.append((h, w))
+        self.input_shape = (channels[-1], h, w)
+        outs = [*channels[:-1][::-1], c]
+        self.layers = nn.ModuleList()
+        inner = channels[-1]
+        for i, out in enumerate(outs):
+            last = i == len(outs) - 1
+            block = [nn.Conv2d(inner, out, 3, padding=1, bias=bias)]
+            if not last:
+                block += [nn.BatchNorm2d(out, affine=bias), nn.LeakyReLU(0.1)]
+            self.layers.append(nn.Sequential(*block))
+            inner = out
+
+    def forward(self, x):
+        for layer, size in zip(self.layers, self.sizes[-2::-1], strict=True):
+            x = layer(nn.functional.interpolate(x, size=size, mode="nearest"))
+        return x
+
+
+NAMED = {"mlp": MLP, "conv": Conv}
+
+
+def build(architecture, input_shape, output_shape, hidden_sizes=None, bias=True):
+    """Return a network between two shapes.
+
+    Parameters
+    ----------
+    architecture : {"auto", "mlp", "conv"} or class
+        "auto" is "conv" where a side is an image, else "mlp".
+    input_shape, output_shape : tuple of int
+        (d,) or (c, h, w).
+    hidden_sizes : sequence of int or None
+        None is the architecture's own default. The order is that of an encoder; it is
+        turned around for networks from a smaller to a larger shape.
+    bias : bool, default=True
+        Whether layers have bias terms.
+    """
+    if architecture == "auto":
+        architecture = "conv" if 3 in (len(input_shape), len(output_shape)) else "mlp"
+    made = NAMED.get(architecture, architecture)
+    arguments = {} if bias else {"bias": False}
+    if hidden_sizes is not None:
+        arguments["hidden_sizes"] = tuple(hidden_sizes)
+    if made is MLP and math.prod(input_shape) < math.prod(output_shape):
+        sizes = arguments.get("hidden_sizes", (64, 32))
+        arguments["hidden_sizes"] = tuple(sizes)[::-1]
+    return made(tuple(input_shape), tuple(output_shape), **arguments)

@@ -1,0 +1,76 @@
+"""What a method that is trained with gradients states, and nothing about how."""
+
+import torch
+from torch import nn
+
+
+class Network(nn.Module):
+    """A module that states its losses and its scores; the one loop trains it.
+
+    A method writes `loss`, `anomaly` and `map`, and what it needs of the rest. Samples
+    are tensors of shape (b, d) for rows and (b, c, h, w) for images. What is learned
+    from whole epochs (a centre, a radius, a mixture) is kept in buffers, so that it
+    travels with the weights.
+    """
+
+    # Phases of the training in order; the loop makes new optimizers for each.
+    phases = ("fit",)
+
+    def groups(self, phase):
+        """Return the parameters of each optimizer: a dict of name to parameters."""
+        return {"all": self.parameters()}
+
+    def begin(self, phase, batches):
+        """Prepare a phase; `batches()` iterates over (x, y) of the training data."""
+
+    def loss(self, x, y):
+        """Return the scalar that training makes small."""
+        raise NotImplementedError
+
+    def updates(self, phase, x, y):
+        """Yield (group, loss) in the order in which the optimizers take their steps.
+
+        What stands behind a `yield` already sees the updated weights.
+        """
+        yield "all", self.loss(x, y)
+
+    def end_epoch(self, phase, batches):
+        """Update what depends on the whole training data."""
+
+    def finish(self, batches):
+        """Compute what scores need and training does not; called in evaluation mode."""
+
+    def anomaly(self, x):
+        """Return how anomalous each sample is, of shape (b,)."""
+        return self.map(x).flatten(1).sum(1)
+
+    def map(self, x):
+        """Return how anomalous elements are: (b, d) for rows, (b, h, w) for images."""
+        raise NotImplementedError
+
+
+def over_channels(parts):
+    """Return the sum over the channels of images, (b, c, h, w) to (b, h, w)."""
+    return parts.sum(1) if parts.ndim == 4 else parts
+
+
+def input_gradients(score, x):
+    """Return the gradient of the summed scores to the samples, of the shape of `x`."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(score(x).sum(), x)
+    return gradient
+
+
+def integrated_gradients(score, x, baseline, steps=16):
+    """Return what each element adds to the score on the straight way from a baseline.
+
+    Sundararajan, Taly and Yan, "Axiomatic attribution for deep networks", ICML, 2017,
+    equation (1), by the midpoint rule; sums to the score minus the baseline's up to the
+    error of the rule.
+    """
+    total = torch.zeros_like(x)
+    for step in range(steps):
+        share = (step + 0.5) / steps
+        total += input_gradients(score, baseline + share * (x - baseline))
+    return (x - baseline) * total / steps

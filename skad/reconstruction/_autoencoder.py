@@ -1,0 +1,185 @@
+"""Autoencoder: what a narrow network cannot rebuild is anomalous."""
+
+from numbers import Integral, Real
+
+import torch
+
+from skad._sklearn import Interval, StrOptions
+from skad._torch import TorchDetector, with_training_parameters
+from skad.base import IncrementalMixin
+from skad.nn.architecture import build
+from skad.nn.losses import element_errors
+from skad.nn.network import Network, over_channels
+
+
+class AutoEncoderNetwork(Network):
+    """Encoder and decoder; the error of every element is the map."""
+
+    def __init__(self, shape, latent_size, architecture, hidden_sizes, loss, noise):
+        super().__init__()
+        self.encoder = build(architecture, shape, (latent_size,), hidden_sizes)
+        self.decoder = build(architecture, (latent_size,), shape, hidden_sizes)
+        self.error, self.noise = loss, noise
+
+    def reconstruct(self, x):
+        """Return what the decoder makes of the code of `x`."""
+        return self.decoder(self.encoder(x))
+
+    def loss(self, x, y):
+        """Return the mean error of the reconstruction, of noisy samples if asked."""
+        seen = x + self.noise * torch.randn_like(x) if self.noise else x
+        return element_errors(x, self.reconstruct(seen), self.error).mean()
+
+    def map(self, x):
+        """Return the error of every element, summed over channels."""
+        return over_channels(element_errors(x, self.reconstruct(x), self.error))
+
+
+@with_training_parameters
+class AutoEncoder(IncrementalMixin, TorchDetector):
+    r"""Samples that a network with a narrow middle cannot rebuild.
+
+    An encoder :math:`e` maps a sample to a short code and a decoder :math:`d` maps it
+    back; both are trained on normal samples to minimise the mean error of the
+    reconstruction [1]_. The anomaly is the sum of the map, the error of every element,
+
+    .. math:: a(x) = \sum_i \ell\big(x_i, d(e(x + \epsilon))_i\big),
+
+    with the squared or absolute difference as :math:`\ell`, or one minus the
+    structural similarity of the surroundings of a pixel [3]_. Training with noise
+    :math:`\epsilon` makes it a denoising autoencoder [2]_; scores are computed without
+    noise. Errors of colour images are summed over the channels.
+
+    Read more in the :ref:`User Guide <reconstruction>`.
+
+    Parameters
+    ----------
+    latent_size : int, default=8
+        Length of the code.
+    loss : {"mse", "l1", "ssim"}, default="mse"
+        The error :math:`\ell`; "ssim" is for images with values in 0..1.
+    noise : float, default=0.0
+        Standard deviation of the Gaussian noise that is added in training.
+    max_epochs : int, default=50
+        Passes over the training data.
+    batch_size : int, default=128
+        Samples of a training step; also bounds the memory of scoring.
+    lr : float, default=0.001
+        Learning rate.
+    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
+        The optimizer, or a class with torch's signature.
+    weight_decay : float, default=0.0
+        Weight decay of the optimizer.
+    patience : int or None, default=None
+        Epochs without a better loss on held-out samples after which training stops and
+        the best weights are taken. None holds nothing out.
+    validation_fraction : float, default=0.1
+        Share of the samples that `patience` holds out.
+    architecture : {"auto", "mlp", "conv"} or class, default="auto"
+        "auto" takes linear layers for rows and convolutions for images. A class of
+        modules is called with the shapes (without the axis of samples) that it has to
+        lead from and to, once for each network of the method.
+    hidden_sizes : tuple of int or None, default=None
+        Units or channels of the layers between, from the sample's side; None is
+        (64, 32) for linear layers and (32, 64, 128) for convolutions.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of images that come as rows.
+    amp : {"bf16", "fp16"} or None, default=None
+        Lower precision of the training, for devices that have it.
+    compile : bool, default=False
+        Whether torch compiles the networks.
+    device : str, default="auto"
+        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
+        for arrays the GPU when the work is worth the trip.
+    callbacks : list of skorch callbacks or None, default=None
+        Are copied into every training; see also `set_callbacks` for scikit-learn's.
+    warm_start : bool, default=False
+        Whether another `fit` goes on from the weights of the last one.
+    on_interrupt : {"raise", "keep"}, default="raise"
+        After an interrupt (Ctrl-C), "keep" keeps what was learned so far; "raise"
+        leaves the detector as it was.
+    checkpoint : str, path or None, default=None
+        Folder where every epoch is saved; a `fit` that was killed goes on from there.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+    random_state : int, RandomState instance or None, default=None
+        Draws weights, batches and noise. Pass an int for reproducible results.
+
+    Attributes
+    ----------
+    net_ : torch.nn.Module
+        The trained network, with its `encoder` and `decoder`.
+    history_ : list of dict
+        Epoch, phase, seconds, "train_loss" and, with `patience`, "valid_loss".
+    image_shape_ : tuple of int or None
+        (height, width, channels) of images.
+    n_samples_seen_ : int
+        Training samples.
+    device_ : str
+        The device of the fit.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of features, or of the elements of an image.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    skad.subspace.PCAReconstruction : The linear case, in closed form.
+
+    Notes
+    -----
+    Features should be on one scale (StandardScaler). Training is in float32, scoring in
+    the dtype of `X`. With linear layers and ``loss="mse"`` the reconstruction spans the
+    subspace of the leading principal components [4]_.
+
+    References
+    ----------
+    .. [1] M. Sakurada and T. Yairi, "Anomaly detection using autoencoders with
+       nonlinear dimensionality reduction", MLSDA, 2014.
+    .. [2] P. Vincent et al., "Extracting and composing robust features with denoising
+       autoencoders", ICML, 2008.
+    .. [3] P. Bergmann et al., "Improving unsupervised defect segmentation by applying
+       structural similarity to autoencoders", VISAPP, 2019, equation (5).
+    .. [4] P. Baldi and K. Hornik, "Neural networks and principal component analysis:
+       learning from examples without local minima", Neural Networks, 1989.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.reconstruction import AutoEncoder
+    >>> X = np.random.default_rng(0).normal(size=(200, 1)) * np.ones(6)
+    >>> detector = AutoEncoder(latent_size=1, random_state=0).fit(X)
+    >>> detector.predict([[1.0] * 6, [1.0] * 5 + [-1.0]])
+    array([ 1, -1])
+    >>> int(detector.transform([[1.0] * 5 + [-2.0]]).argmax())
+    5
+    """
+
+    _map_sums_to_score = True
+    _parameter_constraints = {
+        **TorchDetector._parameter_constraints,
+        "latent_size": [Interval(Integral, 1, None, closed="left")],
+        "loss": [StrOptions({"mse", "l1", "ssim"})],
+        "noise": [Interval(Real, 0, None, closed="left")],
+    }
+
+    latent_size: int = 8
+    loss: str = "mse"
+    noise: float = 0.0
+
+    def _check_parameters(self, X):
+        super()._check_parameters(X)
+        if self.loss == "ssim" and self.image_shape_ is None:
+            raise ValueError("loss='ssim' is for images: pass image_shape.")
+
+    def _network(self, shape):
+        return AutoEncoderNetwork(
+            shape,
+            self.latent_size,
+            self.architecture,
+            self.hidden_sizes,
+            self.loss,
+            self.noise,
+        )
