@@ -566,7 +566,7 @@ class TorchDetector(BaseDetector):
     def _in_blocks(self, function, X, **options):
         """Score with a network in the dtype of `X`."""
         network = self.net_
-        dtype = X.dtype if is_torch(X) else torch.from_numpy(X[:0]).dtype
+        dtype = X.dtype if is_torch(X) else getattr(torch, str(X.dtype))
         device = torch.device(self._scoring_device(X))
         weight = next(network.parameters(), torch.zeros((), dtype=dtype))
         if (weight.dtype, weight.device.type) != (dtype, device.type):
