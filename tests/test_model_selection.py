@@ -511,3 +511,27 @@ def test_scorers_say_what_they_cannot_score(two_blobs):
     assert repr(ExcessMass(n_points=5)).startswith(
         "ExcessMass(min_mass=0.9, n_points=5"
     )
+
+
+def test_searches_take_tensors_and_route_metadata(two_blobs):
+    import sklearn
+
+    torch = pytest.importorskip("torch")
+    y = np.repeat([1, -1], [370, 30])
+    X = two_blobs * np.where(y == 1, 1, 3)[:, None]
+    search = GridSearchCV(
+        Mahalanobis(),
+        {"tol": [1e-12, 1e-6]},
+        scoring={"labels": "roc_auc", "none": excess_mass},
+        refit="none",
+        cv=NoveltyKFold(3),
+    )
+    tensors = clone(search).fit(torch.tensor(X), torch.tensor(y))
+    with sklearn.config_context(enable_metadata_routing=True):
+        routed = clone(search).fit(X, y)
+    for other in (tensors, routed):
+        for name in ("labels", "none"):
+            np.testing.assert_allclose(
+                other.cv_results_[f"mean_test_{name}"],
+                clone(search).fit(X, y).cv_results_[f"mean_test_{name}"],
+            )
