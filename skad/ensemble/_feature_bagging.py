@@ -102,7 +102,7 @@ class FeatureBagging(BaseDetector):
         What is fitted on each subset: any detector, or a pipeline that ends in one. It
         is cloned. None is ``LOF()``, the paper's choice.
     n_estimators : int, default=10
-        Number of members `T`. The paper uses 50.
+        Number of members `T`.
     combination : {"average", "cumulative", "maximum"}, default="average"
         "average" is above. "cumulative" is the paper's cumulative sum, `T` times the
         average, so that it ranks the same. "maximum" is the largest anomaly of a
@@ -153,7 +153,7 @@ class FeatureBagging(BaseDetector):
     ----------
     .. [1] A. Lazarevic and V. Kumar, "Feature bagging for outlier detection", ACM
        SIGKDD International Conference on Knowledge Discovery and Data Mining, 2005,
-       figures 1 and 4.
+       section 3.
 
     Examples
     --------

@@ -28,7 +28,7 @@ class ECOD(BaseDetector):
     ----------
     aggregation : {"feature", "sample"}, default="feature"
         Where the maximum is taken. "feature" takes the longer tail of each feature, as
-        above and as the authors' code does. "sample" is the paper's equation (8): with
+        above and as the authors' code does. "sample" is the paper's formula: with
         :math:`S_j` the left tail where feature `j` is skewed to the left and the right
         one elsewhere, it takes the largest of :math:`-\sum_j \log L_j`,
         :math:`-\sum_j \log R_j` and :math:`-\sum_j \log S_j`, and the map is its terms.
