@@ -22,6 +22,7 @@ DETECTORS = [
     HBOS(),
     HBOS("auto"),
     HBOS(binning="dynamic"),
+    HBOS(tol=0.0),
 ]
 every = pytest.mark.parametrize("detector", DETECTORS, ids=repr)
 
