@@ -151,7 +151,11 @@ SEARCHED = [
 @pytest.mark.parametrize("detector", SEARCHED, ids=identify)
 def test_each_candidate_of_a_search_takes_effect(detector, table):
     detector = seeded(detector)
-    settings = VARIANTS[type(detector).__name__]
+    settings = [
+        setting
+        for setting in VARIANTS[type(detector).__name__]
+        if "precomputed" not in setting.values()  # a box is not made of kernels
+    ]
     grid = [{name: [value] for name, value in row.items()} for row in settings]
     folds = KFold(2)
     search = GridSearchCV(
@@ -459,7 +463,7 @@ def check_task_tree(record):
 
 
 def leftovers(estimator):
-    return {name for name in vars(estimator) if "callback" in name}
+    return {name for name in vars(estimator) if name[0] == "_" and "callback" in name}
 
 
 @needs_callbacks
