@@ -131,8 +131,8 @@ def call_faults(path, tree):
 def constructor_faults(path, tree):
     for node in ast.walk(tree):
         constructs = isinstance(node, ast.FunctionDef) and node.name == "__init__"
-        if constructs and (node.args.kwarg or node.args.vararg):
-            yield f"{path} has a constructor with * or ** arguments"
+        if constructs and node.args.kwarg:
+            yield f"{path} has a constructor with ** arguments"
 
 
 FAULTS = [
