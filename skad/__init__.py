@@ -17,7 +17,7 @@ _FAMILIES = (
     "reconstruction",
     "subspace",
 )
-_TOOLS = ("inspection", "model_selection")
+_TOOLS = ("datasets", "inspection", "model_selection")
 
 
 def all_detectors():

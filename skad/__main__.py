@@ -61,7 +61,10 @@ def _detect(options):
 def _demo(options):
     from skad._commands import demo
 
-    _, page = demo(options.out, lambda text, end="\n": print(text, end=end, flush=True))
+    def say(text, end="\n"):
+        print(text, end=end, flush=True)
+
+    _, page = demo(options.out, say, networks=options.networks)
     print(f"\nwrote {page}")
 
 
@@ -159,11 +162,16 @@ def _parser():
 
     demo = commands.add_parser(
         "demo",
-        help="run every detector on real data and write a report",
-        description="Run every detector on two data sets that scikit-learn ships, "
+        help="run the detectors on real data and write a report",
+        description="Run the detectors on two data sets that scikit-learn ships, "
         "print how well and how fast each is, and write index.html.",
     )
     demo.add_argument("--out", default="skad-report", metavar="FOLDER")
+    demo.add_argument(
+        "--networks",
+        action="store_true",
+        help="run the detectors that train networks too, some for minutes",
+    )
     demo.set_defaults(run=_demo)
 
     names = commands.add_parser("list", help="list the detectors")

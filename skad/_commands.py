@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 import skad
 from skad import datasets
+from skad.base import BaseDetector
 from skad.inspection import examine, write_report, write_scores
 
 # The detector that the demonstration's report shows in detail.
@@ -95,7 +96,7 @@ def detect(
     return findings, write_report(out, [findings], title=title)
 
 
-def demo(out="skad-report", say=print):
+def demo(out="skad-report", say=print, *, networks=False):
     """Run every detector on two sets that scikit-learn ships, and write a report.
 
     Parameters
@@ -104,6 +105,8 @@ def demo(out="skad-report", say=print):
         Folder for `index.html`.
     say : callable, default=print
         Takes the lines of the table, one by one.
+    networks : bool, default=False
+        Whether detectors that train networks run too, some for minutes.
 
     Returns
     -------
@@ -127,6 +130,8 @@ def demo(out="skad-report", say=print):
         say(line("detector", "ROC AUC", "av.prec.", "fit, s", "score, s"))
         for name, kind in skad.all_detectors():
             model = kind()
+            if trains_network(model) and not networks:
+                continue
             if "random_state" in model.get_params():
                 model.set_params(random_state=0)
             found = examine(
@@ -176,9 +181,9 @@ def build_detector(name, settings=(), contamination=None):
     >>> build_detector("Mahalanobis", [("covariance", "oas")], contamination=0.05)
     Mahalanobis(contamination=0.05, covariance='oas')
     """
-    detectors = dict(skad.all_detectors())
-    if name not in detectors:
-        lower = {known.lower(): known for known in detectors}
+    kind = find_detector(name)
+    if kind is None:
+        lower = {known.lower(): known for known, _ in skad.all_detectors()}
         near = get_close_matches(name.lower(), lower, n=3, cutoff=0.5)
         hint = (
             f"; the nearest are {', '.join(lower[key] for key in near)}" if near else ""
@@ -186,7 +191,7 @@ def build_detector(name, settings=(), contamination=None):
         raise ValueError(
             f"no detector is called {name!r}{hint} (`python -m skad list` shows all)"
         )
-    model = detectors[name]()
+    model = kind()
     if contamination is not None:
         settings = [*settings, ("contamination", str(contamination))]
     # a held detector comes before its own parameters
@@ -200,10 +205,23 @@ def build_detector(name, settings=(), contamination=None):
             )
         value = parse_value(text)
         holds_detector = known[key] is None or isinstance(known[key], BaseEstimator)
-        if holds_detector and isinstance(value, str) and value in detectors:
-            value = detectors[value]()
+        if holds_detector and isinstance(value, str):
+            held = find_detector(value)
+            value = value if held is None else held()
         model.set_params(**{key: value})
     return model
+
+
+def find_detector(name):
+    """Return the class of that name, or None; the others' modules stay unloaded."""
+    kind = getattr(skad, name, None)
+    is_detector = isinstance(kind, type) and issubclass(kind, BaseDetector)
+    return kind if is_detector else None
+
+
+def trains_network(detector):
+    """Tell whether a detector learns in epochs, which takes seconds to minutes."""
+    return "max_epochs" in detector.get_params(deep=False)
 
 
 def parse_value(text):

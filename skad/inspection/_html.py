@@ -29,6 +29,7 @@ thead th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
 tbody th { font-weight: 500; }
 td.number, th.number { text-align: right; }
 td.number { white-space: nowrap; }
+td.list { min-width: 11rem; }
 img.plot { display: block; width: 100%; max-width: 42rem; height: auto; }
 .cards { display: grid; gap: 0.8rem;
   grid-template-columns: repeat(auto-fill, minmax(min(21rem, 100%), 1fr)); }
@@ -66,16 +67,17 @@ def page(title, body):
     )
 
 
-def table(header, rows, caption=None, numeric=()):
+def table(header, rows, caption=None, numeric=(), lists=()):
     """Return a table; cells are text, the first of a row is its heading."""
-    classes = ["number" if k in numeric else "" for k in range(len(header))]
+    kinds = {**dict.fromkeys(numeric, "number"), **dict.fromkeys(lists, "list")}
+    classes = [kinds.get(k, "") for k in range(len(header))]
     attribute = [f' class="{name}"' if name else "" for name in classes]
     cells = [
         f'<th scope="col"{attribute[k]}>{escape(name)}</th>'
         for k, name in enumerate(header)
     ]
     lines = [f'<p class="soft">{escape(caption)}</p>'] if caption else []
-    lines.append('<div class="wide"><table>')
+    lines.append('<div class="wide" tabindex="0"><table>')
     lines += ["<thead><tr>", *cells, "</tr></thead><tbody>"]
     for row in rows:
         line = []
@@ -94,7 +96,9 @@ def facts(rows):
         for name, value in rows
     ]
     return (
-        '<div class="wide"><table><tbody>' + "\n".join(lines) + "</tbody></table></div>"
+        '<div class="wide" tabindex="0"><table><tbody>'
+        + "\n".join(lines)
+        + "</tbody></table></div>"
     )
 
 

@@ -155,7 +155,9 @@ def _most_anomalous(finding):
         top = ", ".join(names[column] for column in finding.top_features[row])
         rows.append([*cells, top])
     caption = "Rows count from 0; the score is lower the more anomalous a row is."
-    return _html.table(header, rows, caption, numeric=(0, 1, 2))
+    return _html.table(
+        header, rows, caption, numeric=(0, 1, 2), lists=(len(header) - 1,)
+    )
 
 
 def _where(finding):
@@ -235,7 +237,9 @@ def _gallery(finding, others):
         lines.append(_gallery_line(other.name, other.compared, maps))
     body = "\n".join(lines)
     return (
-        f'<div class="wide"><table class="gallery"><tbody>{body}</tbody></table></div>'
+        '<p class="soft">The same test rows for every detector, whatever their scores.'
+        f'</p><div class="wide" tabindex="0"><table class="gallery"><tbody>{body}'
+        "</tbody></table></div>"
     )
 
 
