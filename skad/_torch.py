@@ -252,7 +252,9 @@ class Training:
     def run(self, network, saved=None):
         """Train `network` through its phases, from a saved state where there is one."""
         detector, skip = self.detector, 0
-        phases = list(network.phases)
+        phases = network.phases
+        if self.history and saved is None:
+            phases = network.warm_phases or phases
         if saved is not None:
             network.load_state_dict(saved["network"])
             self.history, self.n_epochs = saved["history"], saved["n_epochs"]

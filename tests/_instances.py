@@ -10,6 +10,8 @@ import skad
 
 # Constructor arguments that make a class cheap or possible to build, by class name.
 CHEAP = {
+    "DeepSAD": {"max_epochs": 10, "pretrain_epochs": 5, "hidden_sizes": (16,)},
+    "DeepSVDD": {"max_epochs": 10, "pretrain_epochs": 5, "hidden_sizes": (16,)},
     "AutoEncoder": {"max_epochs": 10, "hidden_sizes": (16,), "latent_size": 2},
     "FeatureBagging": {"n_estimators": 3},
 }
@@ -20,6 +22,7 @@ VARIANTS = {
         {"detector": skad.Mahalanobis(), "combination": "cumulative"},
         {"detector": skad.ECOD(), "combination": "maximum", "n_jobs": 2},
     ],
+    "DeepSVDD": [{"objective": "soft-boundary", "n_warm_up_epochs": 2}],
     "COPOD": [{"aggregation": "sample"}],
     "ECOD": [{"aggregation": "sample"}],
     "HBOS": [{"n_bins": "auto"}, {"binning": "dynamic"}],
@@ -58,7 +61,6 @@ VARIANTS = {
         {"kernel": "linear"},
         {"kernel": "poly", "degree": 2, "coef0": 1.0},
         {"kernel": "sigmoid", "gamma": 1e-4},
-        {"kernel": "precomputed"},
         {"kernel": laplacian_kernel},
         {"solver": "nystroem", "n_basis": 20, "random_state": 0},
         {"solver": "fourier", "n_basis": 30, "random_state": 0},

@@ -15,6 +15,8 @@ class Network(nn.Module):
 
     # Phases of the training in order; the loop makes new optimizers for each.
     phases = ("fit",)
+    # Those that a network which is trained already goes through again; None is all.
+    warm_phases = None
 
     def groups(self, phase):
         """Return the parameters of each optimizer: a dict of name to parameters."""

@@ -1,6 +1,13 @@
 """Detectors that draw a boundary around the normal rows."""
 
-from skad.one_class._svdd import SVDD
-from skad.one_class._svm import OneClassSVM
+from skad._lazy import attach
 
-__all__ = ["SVDD", "OneClassSVM"]
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "_deep_sad": ["DeepSAD"],
+        "_deep_svdd": ["DeepSVDD"],
+        "_svdd": ["SVDD"],
+        "_svm": ["OneClassSVM"],
+    },
+)

@@ -1,0 +1,171 @@
+"""Deep semi-supervised anomaly detection."""
+
+from numbers import Integral, Real
+
+import torch
+
+from skad._sklearn import Interval
+from skad._torch import TorchDetector, with_training_parameters
+from skad.nn.hypersphere import HypersphereNetwork
+
+# Keeps the inverse distance of a known anomaly at the centre finite, as the authors do.
+_TINY = 1e-6
+
+
+class DeepSADNetwork(HypersphereNetwork):
+    """Pulls normal and unlabelled samples to the centre, pushes anomalies away."""
+
+    def __init__(self, *arguments, eta):
+        super().__init__(*arguments)
+        self.eta = eta
+
+    def loss(self, x, y):
+        """Return the mean of distances, inverse for anomalies, weighted where known."""
+        distance = self.squared_distance(x)
+        if y is None:
+            return distance.mean()
+        known = self.eta * torch.where(y < 0, 1 / (distance + _TINY), distance)
+        return torch.where(y == 0, distance, known).mean()
+
+
+@with_training_parameters
+class DeepSAD(TorchDetector):
+    r"""Samples that a trained encoder maps away from normal ones, to known anomalies.
+
+    As :class:`DeepSVDD` pulls the codes :math:`\phi(x)` of unlabelled samples to a
+    centre :math:`c`, so does this; samples that are known to be normal
+    (:math:`y = 1`) or anomalous (:math:`y = -1`) count :math:`\eta` times, and the
+    anomalous ones are pushed away by the inverse of their distance:
+
+    .. math:: \min_\phi \; \frac{1}{n + m} \sum_{y_i = 0} \|\phi(x_i) - c\|^2
+        + \frac{\eta}{n + m} \sum_{y_j \ne 0} \big(\|\phi(x_j) - c\|^2\big)^{y_j}.
+
+    The anomaly is :math:`a(x) = \|\phi(x) - c\|^2`. The map is its integrated
+    gradients on the way from the mean training sample: their sum is the anomaly less
+    that of the mean, up to the error of the quadrature.
+
+    Read more in the :ref:`User Guide <one_class>`.
+
+    Parameters
+    ----------
+    eta : float, default=1.0
+        Weight :math:`\eta` of the labelled samples.
+    latent_size : int, default=32
+        Length of the code.
+    pretrain_epochs : int, default=20
+        Epochs of the autoencoder; 0 leaves the encoder at random.
+    max_epochs : int, default=50
+        Passes over the training data.
+    batch_size : int, default=128
+        Samples of a training step; also bounds the memory of scoring.
+    lr : float, default=0.001
+        Learning rate.
+    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
+        The optimizer, or a class with torch's signature.
+    weight_decay : float, default=1e-06
+        Weight decay of the optimizer.
+    patience : int or None, default=None
+        Epochs without a better loss on held-out samples after which training stops and
+        the best weights are taken. None holds nothing out.
+    validation_fraction : float, default=0.1
+        Share of the samples that `patience` holds out.
+    architecture : {"auto", "mlp", "conv"} or class, default="auto"
+        "auto" takes linear layers for rows and convolutions for images. A class of
+        modules is called with the shapes (without the axis of samples) that it has to
+        lead from and to, once for each network of the method.
+    hidden_sizes : tuple of int or None, default=None
+        Units or channels of the layers between, from the sample's side; None is
+        (64, 32) for linear layers and (32, 64, 128) for convolutions.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of images that come as rows.
+    amp : {"bf16", "fp16"} or None, default=None
+        Lower precision of the training, for devices that have it.
+    compile : bool, default=False
+        Whether torch compiles the networks.
+    device : str, default="auto"
+        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
+        for arrays the GPU when the work is worth the trip.
+    callbacks : list of skorch callbacks or None, default=None
+        Are copied into every training; see also `set_callbacks` for scikit-learn's.
+    warm_start : bool, default=False
+        Whether another `fit` goes on from the weights of the last one.
+    on_interrupt : {"raise", "keep"}, default="raise"
+        After an interrupt (Ctrl-C), "keep" keeps what was learned so far; "raise"
+        leaves the detector as it was.
+    checkpoint : str, path or None, default=None
+        Folder where every epoch is saved; a `fit` that was killed goes on from there.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+    random_state : int, RandomState instance or None, default=None
+        Draws weights, batches and noise. Pass an int for reproducible results.
+
+    Attributes
+    ----------
+    net_ : torch.nn.Module
+        The trained network, with its `encoder`, `decoder` and `centre`.
+    history_ : list of dict
+        Epoch, phase, seconds, "train_loss" and, with `patience`, "valid_loss".
+    image_shape_ : tuple of int or None
+        (height, width, channels) of images.
+    device_ : str
+        The device of the fit.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of features, or of the elements of an image.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    DeepSVDD : Without labels.
+    SVDD : The smallest ball in a kernel's feature space, with known anomalies.
+
+    Notes
+    -----
+    Features should be on one scale (StandardScaler). Labels are those of scikit-learn:
+    1 normal, -1 anomalous, and 0 for samples without one; any other counts as
+    unlabelled, with a warning. Without labels the loss is that of DeepSVDD. The centre
+    and the threshold come from all training samples, as in the authors' code.
+
+    References
+    ----------
+    .. [1] L. Ruff et al., "Deep semi-supervised anomaly detection", ICLR, 2020,
+       equation (8).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.one_class import DeepSAD
+    >>> rng = np.random.default_rng(0)
+    >>> X = np.concatenate([rng.normal(size=(200, 4)), rng.normal(2, 1, size=(20, 4))])
+    >>> y = np.repeat([0, -1], [200, 20])
+    >>> detector = DeepSAD(random_state=0).fit(X, y)
+    >>> detector.score_samples([[2.0] * 4, [-1.0] * 4]).argmin()
+    np.int64(0)
+    """
+
+    _uses_labels = True
+    _parameter_constraints = {
+        **TorchDetector._parameter_constraints,
+        "eta": [Interval(Real, 0, None, closed="neither")],
+        "latent_size": [Interval(Integral, 1, None, closed="left")],
+        "pretrain_epochs": [Interval(Integral, 0, None, closed="left")],
+    }
+
+    eta: float = 1.0
+    latent_size: int = 32
+    pretrain_epochs: int = 20
+    weight_decay: float = 1e-6
+
+    def _network(self, shape):
+        return DeepSADNetwork(
+            shape,
+            self.latent_size,
+            self.architecture,
+            self.hidden_sizes,
+            eta=self.eta,
+        )
+
+    def _epochs(self, phase):
+        return self.pretrain_epochs if phase == "pretrain" else self.max_epochs

@@ -1,0 +1,201 @@
+"""Deep support vector data description."""
+
+from numbers import Integral, Real
+
+import torch
+
+from skad._sklearn import Interval, StrOptions
+from skad._torch import TorchDetector, with_training_parameters
+from skad.nn.hypersphere import HypersphereNetwork
+
+
+class DeepSVDDNetwork(HypersphereNetwork):
+    """Distance to the centre, for all samples or beyond a radius."""
+
+    def __init__(self, *arguments, objective, nu, n_warm_up_epochs):
+        super().__init__(*arguments)
+        self.objective, self.nu = objective, nu
+        self.n_warm_up_epochs = n_warm_up_epochs
+        self.register_buffer("radius", torch.zeros(()))
+        self.register_buffer("n_epochs", torch.zeros((), dtype=torch.int64))
+
+    def loss(self, x, y):
+        """Return the one-class or the soft-boundary objective on a batch."""
+        distance = self.squared_distance(x)
+        if self.objective == "one-class":
+            return distance.mean()
+        return self.radius**2 + (distance - self.radius**2).relu().mean() / self.nu
+
+    def end_epoch(self, phase, batches):
+        """Solve for the radius, once the encoder has settled."""
+        if phase == "fit" and self.objective == "soft-boundary":
+            self.n_epochs += 1
+            if self.n_epochs >= self.n_warm_up_epochs:
+                self.finish(batches)
+
+    def finish(self, batches):
+        """Set the radius to the 1 - nu quantile of the training distances."""
+        distance = torch.cat([self.squared_distance(x) for x, _ in batches()])
+        self.radius.copy_(torch.quantile(distance.sqrt().cpu(), 1 - self.nu))
+
+
+@with_training_parameters
+class DeepSVDD(TorchDetector):
+    r"""Samples that a trained encoder does not map close to a common centre.
+
+    An encoder :math:`\phi` without bias terms is pretrained as an autoencoder; the mean
+    code of the training samples becomes the centre :math:`c`, kept away from zero. Then
+    the encoder is trained to pull the codes together, by the one-class objective
+
+    .. math:: \min_\phi \; \frac{1}{n} \sum_i \|\phi(x_i) - c\|^2
+
+    or with a soft boundary of radius :math:`R`,
+
+    .. math:: \min_{R, \phi} \; R^2 + \frac{1}{\nu n} \sum_i
+        \max(0, \|\phi(x_i) - c\|^2 - R^2),
+
+    both with `weight_decay`. The anomaly is :math:`a(x) = \|\phi(x) - c\|^2`. The map
+    is its integrated gradients on the way from the mean training sample: their sum is
+    the anomaly less that of the mean, up to the error of the quadrature.
+
+    Read more in the :ref:`User Guide <one_class>`.
+
+    Parameters
+    ----------
+    objective : {"one-class", "soft-boundary"}, default="one-class"
+        Which of the two is minimised.
+    nu : float, default=0.1
+        Share :math:`\nu` of the training samples outside the soft boundary, in (0, 1).
+    latent_size : int, default=32
+        Length of the code.
+    pretrain_epochs : int, default=20
+        Epochs of the autoencoder; 0 leaves the encoder at random.
+    n_warm_up_epochs : int, default=10
+        Epochs before the soft boundary's radius follows the distances.
+    max_epochs : int, default=50
+        Passes over the training data.
+    batch_size : int, default=128
+        Samples of a training step; also bounds the memory of scoring.
+    lr : float, default=0.001
+        Learning rate.
+    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
+        The optimizer, or a class with torch's signature.
+    weight_decay : float, default=1e-06
+        Weight decay of the optimizer.
+    patience : int or None, default=None
+        Epochs without a better loss on held-out samples after which training stops and
+        the best weights are taken. None holds nothing out.
+    validation_fraction : float, default=0.1
+        Share of the samples that `patience` holds out.
+    architecture : {"auto", "mlp", "conv"} or class, default="auto"
+        "auto" takes linear layers for rows and convolutions for images. A class of
+        modules is called with the shapes (without the axis of samples) that it has to
+        lead from and to, once for each network of the method.
+    hidden_sizes : tuple of int or None, default=None
+        Units or channels of the layers between, from the sample's side; None is
+        (64, 32) for linear layers and (32, 64, 128) for convolutions.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of images that come as rows.
+    amp : {"bf16", "fp16"} or None, default=None
+        Lower precision of the training, for devices that have it.
+    compile : bool, default=False
+        Whether torch compiles the networks.
+    device : str, default="auto"
+        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
+        for arrays the GPU when the work is worth the trip.
+    callbacks : list of skorch callbacks or None, default=None
+        Are copied into every training; see also `set_callbacks` for scikit-learn's.
+    warm_start : bool, default=False
+        Whether another `fit` goes on from the weights of the last one.
+    on_interrupt : {"raise", "keep"}, default="raise"
+        After an interrupt (Ctrl-C), "keep" keeps what was learned so far; "raise"
+        leaves the detector as it was.
+    checkpoint : str, path or None, default=None
+        Folder where every epoch is saved; a `fit` that was killed goes on from there.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+    random_state : int, RandomState instance or None, default=None
+        Draws weights, batches and noise. Pass an int for reproducible results.
+
+    Attributes
+    ----------
+    net_ : torch.nn.Module
+        The trained network, with its `encoder`, `decoder`, `centre` and `radius`.
+    radius_ : float
+        The 1 - nu quantile of the training samples' distances to the centre.
+    history_ : list of dict
+        Epoch, phase, seconds, "train_loss" and, with `patience`, "valid_loss".
+    image_shape_ : tuple of int or None
+        (height, width, channels) of images.
+    device_ : str
+        The device of the fit.
+    offset_ : float
+        ``decision_function = score_samples - offset_``: with the soft boundary minus
+        the squared radius, else the `contamination` quantile.
+    n_features_in_ : int
+        Number of features, or of the elements of an image.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    DeepSAD : Takes known anomalies into account.
+    SVDD : The smallest ball in a kernel's feature space.
+
+    Notes
+    -----
+    Features should be on one scale (StandardScaler). After every epoch the radius is
+    solved for over the whole training data, where the authors' code looks at the last
+    batch alone. Batch normalisation has no learned shift, as it would act as a bias.
+    `history_` has the epochs of both phases, "pretrain" and "fit".
+
+    References
+    ----------
+    .. [1] L. Ruff et al., "Deep one-class classification", ICML, 2018, equations (3)
+       and (4), propositions 1 to 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.one_class import DeepSVDD
+    >>> X = np.random.default_rng(0).normal(size=(200, 4))
+    >>> detector = DeepSVDD(random_state=0).fit(X)
+    >>> detector.predict([[0.0] * 4, [6.0] * 4])
+    array([ 1, -1])
+    """
+
+    _parameter_constraints = {
+        **TorchDetector._parameter_constraints,
+        "objective": [StrOptions({"one-class", "soft-boundary"})],
+        "nu": [Interval(Real, 0, 1, closed="neither")],
+        "latent_size": [Interval(Integral, 1, None, closed="left")],
+        "pretrain_epochs": [Interval(Integral, 0, None, closed="left")],
+        "n_warm_up_epochs": [Interval(Integral, 0, None, closed="left")],
+    }
+
+    objective: str = "one-class"
+    nu: float = 0.1
+    latent_size: int = 32
+    pretrain_epochs: int = 20
+    n_warm_up_epochs: int = 10
+    weight_decay: float = 1e-6
+
+    def _network(self, shape):
+        return DeepSVDDNetwork(
+            shape,
+            self.latent_size,
+            self.architecture,
+            self.hidden_sizes,
+            objective=self.objective,
+            nu=self.nu,
+            n_warm_up_epochs=self.n_warm_up_epochs,
+        )
+
+    def _epochs(self, phase):
+        return self.pretrain_epochs if phase == "pretrain" else self.max_epochs
+
+    def _fit_offset(self, X, anomaly):
+        self.radius_ = float(self.net_.radius)
+        if self.objective == "soft-boundary":
+            return -(self.radius_**2)
+        return super()._fit_offset(X, anomaly)
