@@ -13,6 +13,14 @@ _EPILOG = """examples:
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line, as everything here does."""
+
+    def error(self, message):
+        print(f"skad: error: {message} (see {self.prog} --help)", file=sys.stderr)
+        self.exit(2)
+
+
 def main(arguments=None):
     """Run the command line; return the exit status."""
     options = _parser().parse_args(arguments)
@@ -78,7 +86,7 @@ def _list(options):
 
 
 def _parser():
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m skad",
         description="Detect anomalies in tables and pictures, and say where they are.",
         epilog=_EPILOG,

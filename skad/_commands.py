@@ -70,12 +70,12 @@ def detect(
         The report.
     """
     model = build_detector(detector, settings, contamination)
-    writable_folder(out)
     seen = datasets.read_table(train, label_column=label_column, drop=drop)
     new = datasets.read_table(test, label_column=label_column, drop=drop)
     datasets.check_same_columns(seen, new, Path(train).name, Path(test).name)
     y_train, y_test = _labels(seen, new, test, label_column, anomaly_label)
     image_shape = _checked_shape(image_shape or new.image_shape, new.X.shape[1])
+    writable_folder(out)  # before the long work
     if scale:
         model = make_pipeline(StandardScaler(), model)
     with _progress(model, progress) as track:

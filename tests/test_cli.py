@@ -271,11 +271,18 @@ def test_bad_value(files, tmp_path, capsys, arguments, words):
 
 
 def test_bad_option(files, capsys):
-    for option in (["--set", "n_neighbors"], ["--image-shape", "8"]):
+    for option, words in (
+        (["--set", "n_neighbors"], "'n_neighbors' is not of the form NAME=VALUE"),
+        (["--image-shape", "8"], "'8' is not HEIGHT,WIDTH"),
+        (["--contamination", "much"], "'much'"),
+        (["--unknown"], "--unknown"),
+    ):
         with pytest.raises(SystemExit) as stop:
             detect(*files, *option)
-        assert stop.value.code == 2
-        assert option[1] in capsys.readouterr().err.splitlines()[-1]
+        assert words in complaint(capsys, stop.value.code)
+    with pytest.raises(SystemExit) as stop:
+        main([])
+    assert "command" in complaint(capsys, stop.value.code)
 
 
 def test_missing_file(files, tmp_path, capsys):
@@ -295,6 +302,8 @@ def _folder(tmp_path):
         ("a.csv", "", "a.csv: the file is empty"),
         ("a.csv", "width,height,weight\n", "a.csv: no rows"),
         ("a.csv", "1,2,3\n4,5,6\n", "the first line holds numbers"),
+        ("a.csv", "width,height\n1,2,3\n4,5,6\n", "more values than the first line"),
+        ("a.csv", "width,height\n1,2\n4,5,6\n", "a.csv: cannot be read"),
         (
             "a.csv",
             "width,height,weight\n1,2,3\n4,tall,6\n",
@@ -450,3 +459,10 @@ def test_breast_cancer_rows_are_disjoint():
     train = {row.tobytes() for row in data.X_train}
     assert not train & {row.tobytes() for row in data.X_test}
     assert np.sum(data.y_test == -1) == 212
+
+
+def test_wrong_input_leaves_no_folder(files, tmp_path, capsys):
+    out = tmp_path / "report"
+    complaint(capsys, detect(tmp_path / "none.csv", files[1], "--out", out))
+    complaint(capsys, detect(*files, "--out", out, detector="none"))
+    assert not out.exists()

@@ -5,6 +5,7 @@ from 0, without a CSV file's header.
 """
 
 import math
+import warnings
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -125,8 +126,17 @@ def _read_frame(path):
     else:
         separator = "\t" if path.suffix.lower() == ".tsv" else ","
         try:
-            # index_col=False: a longer first line must not turn a column into row names
-            frame = pd.read_csv(path, sep=separator, index_col=False)
+            with warnings.catch_warnings():
+                # lines longer than the first would lose their ends, or their beginnings
+                # to row names
+                warnings.simplefilter("error", pd.errors.ParserWarning)
+                frame = pd.read_csv(
+                    path, sep=separator, index_col=False, low_memory=False
+                )
+        except pd.errors.ParserWarning as error:
+            raise ValueError(
+                f"{path}: the lines hold more values than the first line names"
+            ) from error
         except UnicodeDecodeError as error:
             raise ValueError(f"{path}: is not text in UTF-8") from error
         if len(frame.columns) and all(_is_number(name) for name in frame.columns):
