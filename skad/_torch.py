@@ -345,7 +345,7 @@ class Training:
             return False
         if self.best is None or loss < self.best[0]:
             state = {k: v.detach().clone() for k, v in network.state_dict().items()}
-            self.best, self.misses = (loss, state), 0
+            self.best, self.misses = (float(loss), state), 0
             return False
         self.misses += 1
         return self.misses >= self.detector.patience

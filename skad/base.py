@@ -58,6 +58,10 @@ class BaseDetector(
     def _fit(self, X, y):
         """Learn normality; may return the training rows' anomaly, of shape (n,)."""
 
+    def _add(self, X, y):
+        """Learn more rows, for `partial_fit`; `_fit` where that adds to what is known."""
+        return self._fit(X, y)
+
     def _anomaly(self, X):
         """Return how anomalous each row of a block is, of shape (b,)."""
         return namespace(X).sum(self._map(X), axis=1)
@@ -352,9 +356,6 @@ class IncrementalMixin:
             The fitted detector.
         """
         return self._learn(X, y, self._add, forget=False)
-
-    def _add(self, X, y):
-        return self._fit(X, y)
 
     def _fit_offset(self, X, anomaly):
         n_before = self.n_samples_seen_ - X.shape[0]

@@ -107,6 +107,8 @@ class DeepSAD(TorchDetector):
         Epoch, phase, seconds, "train_loss" and, with `patience`, "valid_loss".
     image_shape_ : tuple of int or None
         (height, width, channels) of images.
+    n_samples_seen_ : int
+        Training samples.
     device_ : str
         The device of the fit.
     offset_ : float

@@ -127,6 +127,8 @@ class DeepSVDD(TorchDetector):
         Epoch, phase, seconds, "train_loss" and, with `patience`, "valid_loss".
     image_shape_ : tuple of int or None
         (height, width, channels) of images.
+    n_samples_seen_ : int
+        Training samples.
     device_ : str
         The device of the fit.
     offset_ : float
@@ -158,9 +160,9 @@ class DeepSVDD(TorchDetector):
     --------
     >>> import numpy as np
     >>> from skad.one_class import DeepSVDD
-    >>> X = np.random.default_rng(0).normal(size=(200, 4))
+    >>> X = np.random.default_rng(0).normal(3.0, size=(200, 4))
     >>> detector = DeepSVDD(random_state=0).fit(X)
-    >>> detector.predict([[0.0] * 4, [6.0] * 4])
+    >>> detector.predict([[3.0] * 4, [-3.0] * 4])
     array([ 1, -1])
     """
 
