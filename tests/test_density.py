@@ -104,7 +104,13 @@ def test_mahalanobis_on_rank_deficient_data_is_the_pseudo_inverse():
     latent = rng.normal(size=(100, 3))
     X = latent @ rng.normal(size=(3, 7))
     truth = Mahalanobis().fit(latent).score_samples(latent)
-    assert_allclose(Mahalanobis().fit(X).score_samples(X), truth, rtol=1e-6)
+    detector = Mahalanobis().fit(X)
+    assert_allclose(detector.score_samples(X), truth, rtol=1e-6)
+    probe = rng.normal(size=(10, 7))  # leaves the three dimensions
+    standard = (probe - X.mean(axis=0)) / X.std(axis=0)
+    inverse = np.linalg.pinv(np.corrcoef(X.T), rcond=1e-10, hermitian=True)
+    expected = np.einsum("ni,ij,nj->n", standard, inverse, standard)
+    assert_allclose(-detector.score_samples(probe), expected, rtol=1e-6)
 
 
 def test_mahalanobis_ignores_constant_columns(rows):
@@ -211,6 +217,26 @@ def test_gmm_scores_are_scikit_learns(clouds, kind, k, as_array):
     assert isinstance(found, type(as_array(test)))
     assert_allclose(found, peer.score_samples(test), rtol=1e-9)
     assert detector.n_iter_ == peer.n_iter_
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"n_init": 4},
+        {"init_params": "random_from_data"},
+        {"tol": 1e-9, "max_iter": 500},
+        {"reg_covar": 0.5},
+    ],
+    ids=str,
+)
+def test_gmm_parameters_take_effect(clouds, parameters):
+    train, test = clouds
+    train = train + np.random.default_rng(0).normal(size=train.shape) * 3
+    base = GMM(5, random_state=0).fit(train).score_samples(test)
+    found = GMM(5, random_state=0, **parameters).fit(train).score_samples(test)
+    peer = GaussianMixture(5, random_state=np.random.RandomState(0), **parameters)
+    assert_allclose(found, peer.fit(train).score_samples(test), rtol=1e-9)
+    assert np.abs(found - base).max() > 1e-3
 
 
 def test_gmm_is_the_sum_of_densities(clouds):
