@@ -1,0 +1,65 @@
+"""Encoders that are trained to map normal samples close to a fixed centre."""
+
+import torch
+
+from skad.nn.architecture import build
+from skad.nn.network import Network, integrated_gradients, over_channels
+
+# Coordinates of the centre nearer to zero could be reached by zero weights.
+_AWAY_FROM_ZERO = 0.1
+
+
+class HypersphereNetwork(Network):
+    """An encoder without bias terms, pretrained as an autoencoder, and a centre.
+
+    Subclasses write `loss`. The centre is the mean code of the training samples after
+    the pretraining, with coordinates at least 0.1 away from zero.
+    """
+
+    phases = ("pretrain", "fit")
+    warm_phases = ("fit",)
+
+    def __init__(self, shape, latent_size, architecture, hidden_sizes):
+        super().__init__()
+        sizes = shape, (latent_size,)
+        self.encoder = build(architecture, *sizes, hidden_sizes, bias=False)
+        self.decoder = build(architecture, *sizes[::-1], hidden_sizes, bias=False)
+        self.register_buffer("centre", torch.zeros(latent_size))
+        self.register_buffer("baseline", torch.zeros(shape))
+
+    def groups(self, phase):
+        """Return the encoder's parameters, and the decoder's for the pretraining."""
+        parts = [self.encoder, *([self.decoder] if phase == "pretrain" else [])]
+        return {"all": [weight for part in parts for weight in part.parameters()]}
+
+    def updates(self, phase, x, y):
+        """Yield the error of the autoencoder, then the method's loss."""
+        if phase == "pretrain":
+            yield "all", ((self.decoder(self.encoder(x)) - x) ** 2).mean()
+        else:
+            yield "all", self.loss(x, y)
+
+    def begin(self, phase, batches):
+        """Fix the centre before the first epoch of the method's own loss."""
+        if phase == "pretrain" or self.centre.any():
+            return
+        codes = torch.cat([self.encoder(x) for x, _ in batches()])  # (n, latent_size)
+        centre = codes.mean(0)
+        near = centre.abs() < _AWAY_FROM_ZERO
+        away = torch.where(centre < 0, -_AWAY_FROM_ZERO, _AWAY_FROM_ZERO)
+        self.centre.copy_(torch.where(near, away, centre))
+        total = sum(x.sum(0) for x, _ in batches())
+        self.baseline.copy_(total / len(codes))
+
+    def squared_distance(self, x):
+        """Return the squared distance of the codes to the centre, of shape (b,)."""
+        return ((self.encoder(x) - self.centre) ** 2).sum(1)
+
+    def anomaly(self, x):
+        """Return the squared distance to the centre."""
+        return self.squared_distance(x)
+
+    def map(self, x):
+        """Return the integrated gradients of the distance from the mean sample."""
+        baseline = self.baseline.expand_as(x)
+        return over_channels(integrated_gradients(self.anomaly, x, baseline))
