@@ -22,10 +22,10 @@ import joblib
 import numpy as np
 import skorch
 import torch
-from sklearn.utils import check_random_state
 from skorch.callbacks import Callback
 
 from skad._array import is_torch, to_numpy
+from skad._random import generator
 from skad._sklearn import Interval, StrOptions
 from skad._validation import check_images, check_labels
 from skad.base import CONTAMINATION, BaseDetector
@@ -489,7 +489,7 @@ class TorchDetector(BaseDetector):
         labels = None
         if self._uses_labels and y is not None:
             labels = torch.as_tensor(check_labels(y, X.shape[0]))
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        seed = int(generator(self.random_state).randint(2**31 - 1))
         with reproducible(self.device_):
             self._run(X, y, labels, seed, n_epochs)
 

@@ -59,7 +59,7 @@ class BaseDetector(
         """Learn normality; may return the training rows' anomaly, of shape (n,)."""
 
     def _add(self, X, y):
-        """Learn more rows, for `partial_fit`; `_fit` where that adds to what is known."""
+        """Learn more rows, for `partial_fit`: `_fit`, where that adds to the known."""
         return self._fit(X, y)
 
     def _anomaly(self, X):

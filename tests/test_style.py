@@ -19,6 +19,8 @@ TOOLS = ("calibration", "inspection", "model_selection")
 
 # What a part may import lies lower. Parts of one height do not import one another.
 HEIGHTS = {
+    "_lazy": -1,
+    "_random": -1,
     "nn": 0,
     "metrics": 0,
     "datasets": 0,

@@ -2,7 +2,9 @@
 
 import numpy as np
 from sklearn import datasets
-from sklearn.utils import Bunch, check_random_state
+from sklearn.utils import Bunch
+
+from skad._random import generator
 
 
 def load_breast_cancer(*, random_state=0):
@@ -30,7 +32,7 @@ def load_breast_cancer(*, random_state=0):
     ((178, 30), (391, 30))
     """
     data = datasets.load_breast_cancer()
-    random_state = check_random_state(random_state)
+    random_state = generator(random_state)
     train, test = _halves(np.flatnonzero(data.target == 1), random_state)
     test = np.sort(np.concatenate([test, np.flatnonzero(data.target == 0)]))
     return Bunch(
@@ -73,7 +75,7 @@ def load_digits(*, normal_digit=0, anomalies_per_digit=10, random_state=0):
     ((91, 64), (8, 8))
     """
     data = datasets.load_digits()
-    random_state = check_random_state(random_state)
+    random_state = generator(random_state)
     train, test = _halves(np.flatnonzero(data.target == normal_digit), random_state)
     for digit in np.setdiff1d(np.arange(10), [normal_digit]):
         rows = random_state.permutation(np.flatnonzero(data.target == digit))

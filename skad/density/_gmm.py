@@ -6,9 +6,9 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn import config_context
 from sklearn.mixture import GaussianMixture
-from sklearn.utils.validation import check_random_state
 
 from skad._array import like, namespace, to_double, to_numpy
+from skad._random import generator
 from skad._sklearn import Interval, StrOptions
 from skad.base import CONTAMINATION, BaseDetector
 
@@ -186,7 +186,7 @@ class GMM(BaseDetector):
             max_iter=self.max_iter,
             n_init=self.n_init,
             init_params=self.init_params,
-            random_state=check_random_state(self.random_state),
+            random_state=generator(self.random_state),
         )
         with config_context(array_api_dispatch=False):  # which knows no k-means
             mixture.fit(to_double(to_numpy(X)))

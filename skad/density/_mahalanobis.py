@@ -6,10 +6,11 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.covariance import MinCovDet, ledoit_wolf
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, check_random_state
+from sklearn.utils.validation import check_is_fitted
 
 from skad._array import like, namespace, to_double, to_numpy
 from skad._moments import deviations, mean_row, merge_moments, moments
+from skad._random import generator
 from skad._sklearn import Interval, StrOptions
 from skad.base import CONTAMINATION, BaseDetector, IncrementalMixin
 
@@ -252,7 +253,7 @@ class Mahalanobis(IncrementalMixin, BaseDetector):
             if self.covariance == "mcd":
                 estimate = MinCovDet(
                     support_fraction=self.support_fraction,
-                    random_state=check_random_state(self.random_state),
+                    random_state=generator(self.random_state),
                 ).fit(rows)
                 self.location_, covariance = estimate.location_, estimate.covariance_
             else:

@@ -8,10 +8,10 @@ import numpy as np
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.utils.parallel import Parallel, delayed
-from sklearn.utils.validation import check_random_state
 from threadpoolctl import threadpool_limits
 
 from skad._array import is_torch, like, namespace
+from skad._random import generator
 from skad._sklearn import HasMethods, Interval, StrOptions
 from skad.base import CONTAMINATION, BaseDetector
 
@@ -207,10 +207,7 @@ class FeatureBagging(BaseDetector):
             from skad.neighbors import LOF
 
             detector = LOF()
-        random = self.random_state
-        if random is None:  # NumPy's global generator is not ours to advance
-            random = np.random.RandomState()
-        random = check_random_state(random)
+        random = generator(self.random_state)
         subsets, members = [], []
         for _ in range(self.n_estimators):
             subsets.append(draw_features(X.shape[1], random))

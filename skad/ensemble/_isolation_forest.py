@@ -8,6 +8,7 @@ import numpy as np
 import sklearn.ensemble
 
 from skad._array import blocks, device_of, is_torch, like, namespace, to_numpy
+from skad._random import generator
 from skad._sklearn import Interval, RealNotInt, StrOptions
 from skad.base import CONTAMINATION, BaseDetector
 
@@ -286,8 +287,7 @@ class IsolationForest(BaseDetector):
         )
         # as scikit-learn, which starts anew from an int each time that it draws
         state = self.random_state
-        if state is None:  # NumPy's global generator is not ours to advance
-            state = np.random.RandomState()
+        state = generator(state) if state is None else state
         # one step unless somebody watches: each costs a look at all trees so far
         n_steps = 10 if hasattr(self, "_skl_callbacks") else 1
         stops = np.linspace(0, self.n_estimators, n_steps + 1).astype(int)

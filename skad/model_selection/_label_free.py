@@ -5,9 +5,9 @@ from abc import ABCMeta, abstractmethod
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.utils import check_random_state
 
 from skad._array import is_torch, like, to_numpy
+from skad._random import generator
 from skad.model_selection._curves import excess_mass_area, mass_volume_area
 
 # From so many of the drawn points a volume is worth comparing (a third of it is noise).
@@ -99,7 +99,7 @@ class _VolumeScorer(metaclass=ABCMeta):
         score : float
             Higher is better.
         """
-        random_state = check_random_state(self.random_state)
+        random_state = generator(self.random_state)
         if not hasattr(X, "shape"):
             X = np.asarray(X)
         if self.max_features is None or self.max_features >= X.shape[1]:

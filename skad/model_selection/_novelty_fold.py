@@ -5,9 +5,10 @@ from numbers import Integral
 
 import numpy as np
 from sklearn.model_selection import BaseCrossValidator
-from sklearn.utils import check_random_state, column_or_1d, indexable
+from sklearn.utils import column_or_1d, indexable
 
 from skad._array import to_numpy
+from skad._random import generator
 
 
 def check_labels(y):
@@ -128,7 +129,7 @@ class NoveltyKFold(BaseCrossValidator):
         )
         self._check_counts(len(normal), len(anomalies))
         if self.shuffle:
-            random_state = check_random_state(self.random_state)
+            random_state = generator(self.random_state)
             normal = random_state.permutation(normal)
             anomalies = random_state.permutation(anomalies)
         folds = np.array_split(normal, self.n_splits)

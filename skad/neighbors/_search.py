@@ -12,7 +12,6 @@ import pickle
 import numpy as np
 from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
-from sklearn.utils import check_random_state
 
 from skad._array import (
     blocks,
@@ -23,6 +22,7 @@ from skad._array import (
     on_host,
     to_numpy,
 )
+from skad._random import generator
 
 METRICS = ("euclidean", "sqeuclidean", "manhattan", "cosine", "minkowski")
 
@@ -255,7 +255,7 @@ class NeighborSearch:
             metric="euclidean" if flat else self.metric,
             metric_kwds={"p": self.p} if self.metric == "minkowski" else None,
             n_neighbors=max(30, n_neighbors + 1),
-            random_state=check_random_state(random_state),
+            random_state=generator(random_state),
             n_jobs=self.n_jobs,
         )
         graph.prepare()

@@ -3,10 +3,10 @@
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.utils.validation import check_random_state
 
 from skad._array import like, namespace, to_double
 from skad._moments import mean_row
+from skad._random import generator
 from skad._sklearn import Interval, RealNotInt, StrOptions
 from skad.base import CONTAMINATION, BaseDetector
 
@@ -203,7 +203,7 @@ class KernelPCAReconstruction(BaseDetector):
             self.gamma_ = 1 / d if self.gamma == "auto" else float(self.gamma)
         drawn = np.arange(n)
         if n > self.max_samples:
-            random = check_random_state(self.random_state)
+            random = generator(self.random_state)
             drawn = np.sort(random.choice(n, self.max_samples, replace=False))
         self.rows_ = X[like(drawn, X, dtype="keep")]  # a copy
         rows = to_double(self.rows_)
