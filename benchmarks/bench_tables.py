@@ -25,7 +25,7 @@ import skad
 SAME_METHOD = [
     ("OneClassSVM", {}, "OCSVM"),
     ("Mahalanobis", {"covariance": "mcd", "random_state": 0}, "MCD"),
-    ("GMM", {"random_state": 0}, "GMM"),
+    ("GMM", {"n_components": 4, "random_state": 0}, "GMM"),  # the peer's setting
     ("PCAReconstruction", {}, "PCA"),
     ("KNN", {}, "KNN"),
     ("LOF", {}, "LOF"),
