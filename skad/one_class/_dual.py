@@ -21,7 +21,12 @@ _WORKING_SET = 1024
 # Pairs settle which variables are at a bound, cheaper than Newton steps would;
 # Newton's method then ends what pairs alone approach slowly.
 _PAIRS = 256
-_RIDGE = 1e-10
+_NEWTON = 8
+_SWEEPS = 10
+
+# Rounds without a smaller violation after which rounding must be what is left.
+_PATIENCE = 20
+_RIDGES = (1e-10, 1e-7, 1e-4, 1e-1)
 
 # From this many rows on, the solution of every fourth row says where to start.
 _DIRECT_ROWS = 1500
@@ -64,12 +69,13 @@ def fill(beta, order, low, high, total):
 def pair_steps(matrix, gradient, beta, low, high, tol):
     """Move pairs of variables, in place, until the violation is `tol` or many moved."""
     diagonal = np.diagonal(matrix)
+    flat = 1e-12 * np.abs(diagonal).max()
     for _ in range(_PAIRS):
         i = np.argmin(np.where(beta < high, gradient, np.inf))
         gain = np.where(beta > low, gradient - gradient[i], -np.inf)
         if not gain.max() > tol:
             break
-        curvature = np.maximum(diagonal + (diagonal[i] - 2 * matrix[i]), 1e-12)
+        curvature = np.maximum(diagonal + (diagonal[i] - 2 * matrix[i]), flat)
         j = np.argmax(np.where(gain > 0, gain * (gain / curvature), -np.inf))
         step = min(gain[j] / curvature[j], high[i] - beta[i], beta[j] - low[j])
         # land on the bound itself, or rounding leaves the variable free
@@ -78,17 +84,33 @@ def pair_steps(matrix, gradient, beta, low, high, tol):
         gradient += step * (matrix[i] - matrix[j])
 
 
+def factorise(matrix):
+    """Return the Cholesky factor of a matrix with the smallest ridge that allows one.
+
+    A step with a ridge goes down too, if less far, even where the matrix is indefinite.
+    """
+    size = np.abs(np.diagonal(matrix)).max()
+    for ridge in _RIDGES:
+        try:
+            shifted = matrix.copy()
+            shifted[np.diag_indices_from(shifted)] += ridge * size
+            return cho_factor(shifted, lower=True, overwrite_a=True, check_finite=False)
+        except np.linalg.LinAlgError:
+            continue
+    return None
+
+
 def newton_step(matrix, gradient, beta, low, high):
-    """Move the free variables, in place, towards their optimum until one is bounded."""
+    """Move the free variables, in place, towards their optimum until one is bounded.
+
+    Return whether one was, so that another step is due.
+    """
     free = np.flatnonzero((beta > low) & (beta < high))
-    part = matrix[np.ix_(free, free)]
     if len(free) < 2:
-        return
-    part[np.diag_indices_from(part)] += _RIDGE * np.abs(np.diagonal(part)).max()
-    try:
-        factor = cho_factor(part, lower=True, overwrite_a=True, check_finite=False)
-    except np.linalg.LinAlgError:  # an indefinite kernel is left to the pairs
-        return
+        return False
+    factor = factorise(matrix[np.ix_(free, free)])
+    if factor is None:
+        return False
     sides = np.stack([gradient[free], np.ones(len(free))], axis=1)
     toward, along = cho_solve(factor, sides, check_finite=False).T
     move = along * (toward.sum() / along.sum()) - toward
@@ -99,16 +121,19 @@ def newton_step(matrix, gradient, beta, low, high):
     moved = np.where(room <= step, bound, beta[free] + step * move)
     gradient += matrix[:, free] @ (moved - beta[free])
     beta[free] = moved
+    return step < 1
 
 
-def solve_small(matrix, gradient, beta, low, high, tol, max_sweeps=100):
+def solve_small(matrix, gradient, beta, low, high, tol):
     """Return the solution of a working set; `gradient` is the one at `beta`."""
     gradient, beta = gradient.copy(), beta.copy()
-    for _ in range(max_sweeps):
+    for _ in range(_SWEEPS):
         pair_steps(matrix, gradient, beta, low, high, tol)
         if violation(gradient, beta, low, high)[0] <= tol:
             break
-        newton_step(matrix, gradient, beta, low, high)
+        for _ in range(_NEWTON):
+            if not newton_step(matrix, gradient, beta, low, high):
+                break
     return beta
 
 
@@ -132,9 +157,11 @@ def working_set(gradient, beta, low, high, smallest, largest):
 
 def decompose(gram, beta, gradient, low, high, tol):
     """Improve `beta` and its `gradient` in place; yield the violation of each round."""
+    best, n_idle = np.inf, 0
     while True:
         gap, smallest, largest = violation(gradient, beta, low, high)
-        if gap <= tol:
+        best, n_idle = (gap, 0) if gap < 0.99 * best else (best, n_idle + 1)
+        if gap <= tol or n_idle > _PATIENCE:
             return
         rows = working_set(gradient, beta, low, high, smallest, largest)
         aim = max(tol / 8, gap / 100)
@@ -185,8 +212,8 @@ def check_finite(values):
     """Refuse kernel values that overflowed."""
     if not np.isfinite(values).all():
         raise ValueError(
-            "The kernel overflowed: its values are not finite. Scale the features "
-            "(StandardScaler) or lower gamma, degree or coef0."
+            "Input X contains values too large for this kernel: it overflows. Scale "
+            "the features (StandardScaler) or lower gamma, degree or coef0."
         )
 
 

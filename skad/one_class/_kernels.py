@@ -72,8 +72,9 @@ class Kernel(NamedTuple):
         if self.name == "poly":
             base = product + 0
             product[...] = 1
-            for _ in range(self.degree):
-                product *= base
+            with np.errstate(over="ignore"):  # refused later, with words
+                for _ in range(self.degree):
+                    product *= base
         elif self.name == "sigmoid":
             return product.tanh_() if is_torch(product) else np.tanh(product, product)
         return product

@@ -6,7 +6,7 @@ Every function takes a block of rows (b, d) and returns an array of the same sha
 import numpy as np
 from scipy import special
 
-from skad._array import is_torch, like, namespace, to_double
+from skad._array import is_torch, like, namespace, to_double, to_numpy
 
 # Elements of the temporaries (b, m) of a block: a few megabytes.
 _ELEMENTS = 2**18
@@ -183,10 +183,11 @@ def slope(kernel, product):
 
 def ablation(anomaly, X, reference):
     """Return what the anomaly loses when one feature at a time is the reference's."""
-    xp = namespace(X)
+    X = to_numpy(X)
     whole = anomaly(X)
-    columns = []
+    losses = np.empty(X.shape)
     for i in range(X.shape[1]):
-        changed = xp.where(xp.arange(X.shape[1]) == i, like(reference, X), X)
-        columns.append(whole - anomaly(changed))
-    return xp.stack(columns, axis=1)
+        changed = X.copy()
+        changed[:, i] = reference[i]
+        losses[:, i] = whole - anomaly(changed)
+    return losses

@@ -76,7 +76,7 @@ class SVDD(BaseDetector):
     anomaly_cost : float, default=1.0
         :math:`C_- / C`: the cost of a known anomaly inside the sphere, in units of
         that of a normal row outside.
-    tol : float, default=1e-3
+    tol : float, default=1e-4
         Largest violation of the optimality conditions, relative to the median of
         :math:`k(x, x)`.
     max_rounds : int, default=1000
@@ -176,7 +176,7 @@ class SVDD(BaseDetector):
         coef0=0.0,
         nu=0.1,
         anomaly_cost=1.0,
-        tol=1e-3,
+        tol=1e-4,
         max_rounds=1000,
         device="auto",
     ):

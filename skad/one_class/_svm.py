@@ -80,7 +80,7 @@ class OneClassSVM(BaseDetector):
     nu : float, default=0.5
         :math:`\nu` in (0, 1]: at most this share of the training rows is outside and at
         least this share are support vectors.
-    tol : float, default=1e-3
+    tol : float, default=1e-4
         Largest violation of the optimality conditions, relative to the median of
         :math:`k(x, x)`.
     solver : {"exact", "nystroem", "fourier"}, default="exact"
@@ -201,7 +201,7 @@ class OneClassSVM(BaseDetector):
         degree=3,
         coef0=0.0,
         nu=0.5,
-        tol=1e-3,
+        tol=1e-4,
         solver="exact",
         n_basis=256,
         max_rounds=1000,
@@ -294,7 +294,8 @@ class OneClassSVM(BaseDetector):
         kernel = self._kernel()
         columns = kernel_columns(kernel, X, self.landmarks_)  # (n, m)
         square = to_numpy(kernel_columns(kernel, *[to_double(self.landmarks_)] * 2))
-        metric = pseudo_inverse(square, max(1e-10, 100 * np.finfo(columns.dtype).eps))
+        precision = float(namespace(X).finfo(X.dtype).eps)
+        metric = pseudo_inverse(square, max(1e-10, 100 * precision))
         gram = LinearGram(columns, metric)
         weights = self._solve(gram, n)
         support = np.flatnonzero(weights)
