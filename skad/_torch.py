@@ -289,10 +289,11 @@ class Training:
                 ),
             },
         )
+        optimizer = _OPTIMIZERS.get(detector.optimizer, detector.optimizer)
         loop = Loop(
             module=network,
             criterion=torch.nn.Identity,
-            optimizer=_OPTIMIZERS.get(detector.optimizer, detector.optimizer),
+            optimizer=optimizer,
             lr=detector.lr,
             max_epochs=n_epochs,
             train_split=None,
@@ -305,7 +306,9 @@ class Training:
             device=self.device,
         )
         fp16 = detector.amp == "fp16"
-        options = {**detector._optimizer_options, "weight_decay": detector.weight_decay}
+        known = signature(optimizer).parameters  # SGD has no betas
+        options = {k: v for k, v in detector._optimizer_options.items() if k in known}
+        options["weight_decay"] = detector.weight_decay
         loop.held = {
             "phase": phase,
             "valid": self.valid,
