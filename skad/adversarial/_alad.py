@@ -1,0 +1,256 @@
+"""ALAD: a bidirectional GAN with discriminators that close both cycles."""
+
+from numbers import Integral
+
+import torch
+from torch.nn import functional
+
+from skad._sklearn import Interval, StrOptions
+from skad._torch import TorchDetector, with_training_parameters
+from skad.base import IncrementalMixin
+from skad.nn.adversarial import (
+    Discriminator,
+    SpectralNorm,
+    discriminator_loss,
+    frozen,
+    generator_loss,
+    paired,
+    paired_shape,
+)
+from skad.nn.architecture import build
+from skad.nn.network import Network, over_channels
+
+
+class ALADNetwork(Network):
+    """Generator, encoder and three discriminators."""
+
+    def __init__(
+        self, shape, latent_size, architecture, hidden_sizes, score, spectral_norm
+    ):
+        super().__init__()
+        tamed = SpectralNorm if spectral_norm else lambda module: module
+        # the one layer of the authors' networks for rows; its features keep apart what
+        # deeper ones mix
+        rows = len(shape) == 1 and architecture in ("auto", "mlp")
+        own = architecture, () if rows else hidden_sizes
+        self.generator = build(architecture, (latent_size,), shape, hidden_sizes)
+        self.encoder = tamed(build(architecture, shape, (latent_size,), hidden_sizes))
+        self.discriminator_xz = tamed(Discriminator(shape, *own, latent_size, 128))
+        self.discriminator_xx = tamed(
+            Discriminator(paired_shape(shape), *own, n_features=128)
+        )
+        self.discriminator_zz = tamed(
+            Discriminator((2 * latent_size,), "mlp", (), n_features=32)
+        )
+        self.latent_size, self.score = latent_size, score
+
+    def groups(self, phase):
+        return {
+            "discriminator_xz": self.discriminator_xz.parameters(),
+            "discriminator_xx": self.discriminator_xx.parameters(),
+            "discriminator_zz": self.discriminator_zz.parameters(),
+            "generator": [*self.generator.parameters(), *self.encoder.parameters()],
+        }
+
+    def judge_xz(self, x, z):
+        """Return the logits of pairs of sample and code."""
+        return self.discriminator_xz(x, z)[0]
+
+    def judge_xx(self, x, other):
+        """Return the logits of pairs of a sample and itself or its reconstruction."""
+        return self.discriminator_xx(paired(x, other))[0]
+
+    def judge_zz(self, z, other):
+        """Return the logits of pairs of a code and itself or its reconstruction."""
+        return self.discriminator_zz(paired(z, other))[0]
+
+    def updates(self, phase, x, y):
+        z = torch.randn(len(x), self.latent_size, device=x.device)
+        with torch.no_grad():
+            code, made = self.encoder(x), self.generator(z)
+            rebuilt, recoded = self.generator(code), self.encoder(made)
+        real, fake = self.judge_xz(x, code), self.judge_xz(made, z)
+        yield "discriminator_xz", discriminator_loss(real, fake)
+        real, fake = self.judge_xx(x, x), self.judge_xx(x, rebuilt)
+        yield "discriminator_xx", discriminator_loss(real, fake)
+        real, fake = self.judge_zz(z, z), self.judge_zz(z, recoded)
+        yield "discriminator_zz", discriminator_loss(real, fake)
+        judges = self.discriminator_xz, self.discriminator_xx, self.discriminator_zz
+        with frozen(*judges):
+            code, made = self.encoder(x), self.generator(z)
+            loss = (
+                generator_loss(self.judge_xz(made, z))
+                + generator_loss(-self.judge_xz(x, code))
+                + generator_loss(self.judge_xx(x, self.generator(code)))
+                + generator_loss(self.judge_zz(z, self.encoder(made)))
+            )
+        yield "generator", loss
+
+    def reconstruct(self, x):
+        """Return what the generator makes of the code of `x`."""
+        return self.generator(self.encoder(x))
+
+    def anomaly(self, x):
+        rebuilt = self.reconstruct(x)
+        if self.score == "l1":
+            return (x - rebuilt).abs().flatten(1).sum(1)
+        if self.score == "l2":
+            return (x - rebuilt).flatten(1).norm(dim=1)
+        logit, features = self.discriminator_xx(paired(x, rebuilt))
+        if self.score == "logits":
+            return functional.softplus(-logit)
+        perfect = self.discriminator_xx(paired(x, x))[1]
+        return (perfect - features).abs().sum(1)
+
+    def map(self, x):
+        return over_channels((x - self.reconstruct(x)).abs())
+
+
+@with_training_parameters
+class ALAD(IncrementalMixin, TorchDetector):
+    r"""Samples whose reconstruction a discriminator sees to be another.
+
+    A generator :math:`G` maps codes to samples and an encoder :math:`E` samples to
+    codes. Three discriminators are trained against the two (section IV of [1]_):
+    :math:`D_{xz}` tells :math:`(x, E(x))` from :math:`(G(z), z)`, :math:`D_{xx}` tells
+    :math:`(x, x)` from :math:`(x, G(E(x)))` and :math:`D_{zz}` tells :math:`(z, z)`
+    from :math:`(z, E(G(z)))`. The anomaly is the distance of the features
+    :math:`f_{xx}`, the layer below the output of :math:`D_{xx}`,
+
+    .. math:: a(x) = \|f_{xx}(x, x) - f_{xx}(x, G(E(x)))\|_1.
+
+    The map is the residual :math:`|x - G(E(x))|` of every element, summed over the
+    channels of colour images; with ``score="l1"`` its sum is the score.
+
+    Read more in the :ref:`User Guide <adversarial>`.
+
+    Parameters
+    ----------
+    latent_size : int, default=8
+        Length of the code.
+    score : {"features", "logits", "l1", "l2"}, default="features"
+        The anomaly: the distance of the features, :math:`-\log D_{xx}(x, G(E(x)))`,
+        :math:`\|x - G(E(x))\|_1` or :math:`\|x - G(E(x))\|_2`, all in the
+        paper.
+    spectral_norm : bool, default=True
+        Whether the weights of the discriminators and of the encoder are divided by
+        their largest singular value [2]_.
+    max_epochs : int, default=50
+        Passes over the training data.
+    batch_size : int, default=128
+        Samples of a training step; also bounds the memory of scoring.
+    lr : float, default=1e-3
+        Learning rate.
+    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
+        The optimizer, or a class with torch's signature.
+    weight_decay : float, default=0.0
+        Weight decay of the optimizer.
+    patience : int or None, default=None
+        Epochs without a better loss on held-out samples after which training stops and
+        the best weights are taken. None holds nothing out.
+    validation_fraction : float, default=0.1
+        Share of the samples that `patience` holds out.
+    architecture : {"auto", "mlp", "conv"} or class, default="auto"
+        "auto" takes linear layers for rows and convolutions for images. A class of
+        modules is called with the shapes (without the axis of samples) that it has to
+        lead from and to, once for each network of the method.
+    hidden_sizes : tuple of int or None, default=None
+        Units or channels of the layers between, from the sample's side; None is
+        (64, 32) for linear layers and (32, 64, 128) for convolutions.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of images that come as rows.
+    amp : {"bf16", "fp16"} or None, default=None
+        Lower precision of the training, for devices that have it.
+    compile : bool, default=False
+        Whether torch compiles the networks.
+    device : str, default="auto"
+        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
+        for arrays the GPU when the work is worth the trip.
+    callbacks : list of skorch callbacks or None, default=None
+        Are copied into every training; see also `set_callbacks` for scikit-learn's.
+    warm_start : bool, default=False
+        Whether another `fit` goes on from the weights of the last one.
+    on_interrupt : {"raise", "keep"}, default="raise"
+        After an interrupt (Ctrl-C), "keep" keeps what was learned so far; "raise"
+        leaves the detector as it was.
+    checkpoint : str, path or None, default=None
+        Folder where every epoch is saved; a `fit` that was killed goes on from there.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+    random_state : int, RandomState instance or None, default=None
+        Draws weights, batches and noise. Pass an int for reproducible results.
+
+    Attributes
+    ----------
+    net_ : torch.nn.Module
+        The trained network, with its `generator`, `encoder`, `discriminator_xz`,
+        `discriminator_xx` and `discriminator_zz`.
+    history_ : list of dict
+        Epoch, phase, seconds, "train_loss" and, with `patience`, "valid_loss".
+    image_shape_ : tuple of int or None
+        (height, width, channels) of images.
+    n_samples_seen_ : int
+        Training samples.
+    device_ : str
+        The device of the fit.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of features, or of the elements of an image.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    EGBAD : The same without the two discriminators of cycles.
+
+    Notes
+    -----
+    Features should be on one scale (StandardScaler). Training is in float32, scoring in
+    the dtype of `X`. As in the authors' code, the generator and the encoder minimise
+    losses that do not saturate: minus the logarithm of what each discriminator says
+    with the labels exchanged. The authors score with a running mean of the weights;
+    here the last weights do. Discriminators have neither batch normalization nor
+    dropout.
+
+    References
+    ----------
+    .. [1] H. Zenati, M. Romain, C. S. Foo, B. Lecouat and V. R. Chandrasekhar,
+       "Adversarially learned anomaly detection", ICDM, 2018, section IV.
+    .. [2] T. Miyato, T. Kataoka, M. Koyama and Y. Yoshida, "Spectral normalization for
+       generative adversarial networks", ICLR, 2018.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.adversarial import ALAD
+    >>> X = np.random.default_rng(0).normal(size=(200, 1)) * np.ones(6)
+    >>> detector = ALAD(latent_size=1, random_state=0).fit(X)
+    >>> detector.predict([[1.0] * 6, [1.0] * 5 + [-1.0]])
+    array([ 1, -1])
+    >>> int(detector.transform([[1.0] * 5 + [-2.0]]).argmax())
+    5
+    """
+
+    _parameter_constraints = {
+        **TorchDetector._parameter_constraints,
+        "latent_size": [Interval(Integral, 1, None, closed="left")],
+        "score": [StrOptions({"features", "logits", "l1", "l2"})],
+        "spectral_norm": ["boolean"],
+    }
+    _optimizer_options = {"betas": (0.5, 0.999)}
+
+    latent_size: int = 8
+    score: str = "features"
+    spectral_norm: bool = True
+    lr: float = 1e-3
+
+    def _network(self, shape):
+        return ALADNetwork(
+            shape,
+            self.latent_size,
+            self.architecture,
+            self.hidden_sizes,
+            self.score,
+            self.spectral_norm,
+        )
