@@ -1,0 +1,260 @@
+"""AnoGAN: what a generator of normal samples cannot make is anomalous."""
+
+import math
+from numbers import Integral, Real
+
+import torch
+
+from skad._sklearn import Interval
+from skad._torch import TorchDetector, with_training_parameters
+from skad.nn.adversarial import (
+    Discriminator,
+    discriminator_loss,
+    frozen,
+    generator_loss,
+)
+from skad.nn.architecture import build
+from skad.nn.network import Network, over_channels
+
+# Training samples that are searched for to set the threshold; more are thinned out.
+_THRESHOLD_ROWS = 1024
+
+
+class AnoGANNetwork(Network):
+    """Generator and discriminator; scores come after a search for the code."""
+
+    def __init__(
+        self,
+        shape,
+        latent_size,
+        architecture,
+        hidden_sizes,
+        discrimination_weight,
+        n_search_steps,
+        search_lr,
+    ):
+        super().__init__()
+        self.generator = build(architecture, (latent_size,), shape, hidden_sizes)
+        self.discriminator = Discriminator(shape, architecture, hidden_sizes)
+        self.latent_size, self.weight = latent_size, discrimination_weight
+        self.n_search_steps, self.search_lr = n_search_steps, search_lr
+        self.register_buffer("start", torch.zeros(latent_size))
+
+    def draw(self, n):
+        """Return `n` codes from the uniform prior on the cube (-1, 1)^k."""
+        return 2 * torch.rand(n, self.latent_size, device=self.start.device) - 1
+
+    def groups(self, phase):
+        return {
+            "discriminator": self.discriminator.parameters(),
+            "generator": self.generator.parameters(),
+        }
+
+    def updates(self, phase, x, y):
+        with torch.no_grad():
+            made = self.generator(self.draw(len(x)))
+        real, fake = self.discriminator(x)[0], self.discriminator(made)[0]
+        yield "discriminator", discriminator_loss(real, fake)
+        with frozen(self.discriminator):
+            fake = self.discriminator(self.generator(self.draw(len(x))))[0]
+        yield "generator", generator_loss(fake)
+
+    def finish(self, batches):
+        self.start = self.draw(1)[0]
+
+    def search_loss(self, x, features, code):
+        """Return how far each generated sample is, of shape (b,)."""
+        made = self.generator(code)
+        residual = (x - made).abs().flatten(1).sum(1)
+        discrimination = (features - self.discriminator(made)[1]).abs().sum(1)
+        return (1 - self.weight) * residual + self.weight * discrimination
+
+    def search(self, x):
+        """Return the code of every sample, by Adam's steps from one start.
+
+        Every sample has its own steps: nothing is averaged over the batch.
+        """
+        features = self.discriminator(x)[1].detach()
+        code = self.start.expand(len(x), -1)
+        mean, square = torch.zeros_like(code), torch.zeros_like(code)
+        for step in range(1, self.n_search_steps + 1):
+            with torch.enable_grad():
+                code = code.detach().requires_grad_(True)
+                loss = self.search_loss(x, features, code).sum()
+                (gradient,) = torch.autograd.grad(loss, code)
+            mean = 0.9 * mean + 0.1 * gradient
+            square = 0.999 * square + 0.001 * gradient**2
+            size = (square / (1 - 0.999**step)).sqrt() + 1e-8
+            # the steps shrink to nothing, so that the search ends at a minimum
+            share = math.cos(0.5 * math.pi * (step - 1) / self.n_search_steps) ** 2
+            lr = share * self.search_lr / (1 - 0.9**step)
+            code = code.detach() - lr * mean / size
+        return code
+
+    def anomaly(self, x):
+        features = self.discriminator(x)[1]
+        return self.search_loss(x, features, self.search(x))
+
+    def map(self, x):
+        return over_channels((x - self.generator(self.search(x))).abs())
+
+
+@with_training_parameters
+class AnoGAN(TorchDetector):
+    r"""Samples that a generator of normal ones cannot make.
+
+    A generator :math:`G` and a discriminator :math:`D` are trained against each other
+    on normal samples (equation (1) of [1]_). The code :math:`z` of a sample :math:`x`
+    is searched for by gradient descent on the loss that is also the anomaly (equations
+    (2), (4), (5) and (6)),
+
+    .. math::
+        a(x) = (1 - \lambda) \sum_i |x_i - G(z)_i|
+               + \lambda \sum_j |f_j(x) - f_j(G(z))|,
+
+    the residual and the distance of the features :math:`f`, the layer below the output
+    of the discriminator. The map is the residual :math:`|x - G(z)|` of every element,
+    summed over the channels of colour images: with the weight :math:`1 - \lambda` it is
+    the first part of the score.
+
+    Read more in the :ref:`User Guide <adversarial>`.
+
+    Parameters
+    ----------
+    latent_size : int, default=8
+        Length of the code :math:`z`.
+    discrimination_weight : float, default=0.1
+        The weight :math:`\lambda` of the features, in 0..1.
+    n_search_steps : int, default=500
+        Steps of the search for a code.
+    search_lr : float, default=0.05
+        Size of its first steps; they shrink to zero as a cosine does.
+    max_epochs : int, default=50
+        Passes over the training data.
+    batch_size : int, default=128
+        Samples of a training step; also bounds the memory of scoring.
+    lr : float, default=1e-3
+        Learning rate.
+    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
+        The optimizer, or a class with torch's signature.
+    weight_decay : float, default=0.0
+        Weight decay of the optimizer.
+    patience : int or None, default=None
+        Epochs without a better loss on held-out samples after which training stops and
+        the best weights are taken. None holds nothing out.
+    validation_fraction : float, default=0.1
+        Share of the samples that `patience` holds out.
+    architecture : {"auto", "mlp", "conv"} or class, default="auto"
+        "auto" takes linear layers for rows and convolutions for images. A class of
+        modules is called with the shapes (without the axis of samples) that it has to
+        lead from and to, once for each network of the method.
+    hidden_sizes : tuple of int or None, default=None
+        Units or channels of the layers between, from the sample's side; None is
+        (64, 32) for linear layers and (32, 64, 128) for convolutions.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of images that come as rows.
+    amp : {"bf16", "fp16"} or None, default=None
+        Lower precision of the training, for devices that have it.
+    compile : bool, default=False
+        Whether torch compiles the networks.
+    device : str, default="auto"
+        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
+        for arrays the GPU when the work is worth the trip.
+    callbacks : list of skorch callbacks or None, default=None
+        Are copied into every training; see also `set_callbacks` for scikit-learn's.
+    warm_start : bool, default=False
+        Whether another `fit` goes on from the weights of the last one.
+    on_interrupt : {"raise", "keep"}, default="raise"
+        After an interrupt (Ctrl-C), "keep" keeps what was learned so far; "raise"
+        leaves the detector as it was.
+    checkpoint : str, path or None, default=None
+        Folder where every epoch is saved; a `fit` that was killed goes on from there.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+    random_state : int, RandomState instance or None, default=None
+        Draws weights, batches and noise. Pass an int for reproducible results.
+
+    Attributes
+    ----------
+    net_ : torch.nn.Module
+        The trained network, with its `generator` and `discriminator`.
+    history_ : list of dict
+        Epoch, phase, seconds, "train_loss" and, with `patience`, "valid_loss".
+    image_shape_ : tuple of int or None
+        (height, width, channels) of images.
+    n_samples_seen_ : int
+        Training samples.
+    device_ : str
+        The device of the fit.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of features, or of the elements of an image.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    FAnoGAN : An encoder takes the place of the search.
+    EGBAD : An encoder is trained together with the generator.
+
+    Notes
+    -----
+    Features should be on one scale (StandardScaler). Training is in float32, scoring in
+    the dtype of `X`. A score costs `n_search_steps` passes through both networks and
+    back, hundreds of times the cost of other networks' scores, so the threshold is the
+    quantile of at most 1,024 training samples, evenly spread over all.
+
+    The paper leaves the optimizer of the search open: it is Adam, from one start for
+    all samples that is drawn from the prior in `fit`, so that scores are deterministic
+    and do not depend on the batch. The prior is the paper's, uniform on the cube from
+    -1 to 1. Discriminators have no batch normalization, and the generator's output is
+    linear, so that features of any range can be made.
+
+    References
+    ----------
+    .. [1] T. Schlegl, P. Seeböck, S. M. Waldstein, U. Schmidt-Erfurth and G. Langs,
+       "Unsupervised anomaly detection with generative adversarial networks to guide
+       marker discovery", IPMI, 2017, equations (1) to (6).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.adversarial import AnoGAN
+    >>> X = np.random.default_rng(0).normal(size=(200, 1)) * np.ones(6)
+    >>> detector = AnoGAN(latent_size=1, n_search_steps=50, random_state=0).fit(X)
+    >>> detector.predict([[1.0] * 6, [1.0] * 5 + [-1.0]])
+    array([ 1, -1])
+    >>> int(detector.transform([[1.0] * 5 + [-2.0]]).argmax())
+    5
+    """
+
+    _parameter_constraints = {
+        **TorchDetector._parameter_constraints,
+        "latent_size": [Interval(Integral, 1, None, closed="left")],
+        "discrimination_weight": [Interval(Real, 0, 1, closed="both")],
+        "n_search_steps": [Interval(Integral, 1, None, closed="left")],
+        "search_lr": [Interval(Real, 0, None, closed="neither")],
+    }
+    _optimizer_options = {"betas": (0.5, 0.999)}
+
+    latent_size: int = 8
+    discrimination_weight: float = 0.1
+    n_search_steps: int = 500
+    search_lr: float = 0.05
+    lr: float = 1e-3
+
+    def _network(self, shape):
+        return AnoGANNetwork(
+            shape,
+            self.latent_size,
+            self.architecture,
+            self.hidden_sizes,
+            self.discrimination_weight,
+            self.n_search_steps,
+            self.search_lr,
+        )
+
+    def _fit_offset(self, X, anomaly):
+        thinned = X[:: -(-len(X) // _THRESHOLD_ROWS)]
+        return super()._fit_offset(thinned, anomaly)
