@@ -1,0 +1,214 @@
+"""EGBAD: a bidirectional GAN, whose encoder learns while the generator does."""
+
+from numbers import Integral, Real
+
+import torch
+from torch.nn import functional
+
+from skad._sklearn import Interval, StrOptions
+from skad._torch import TorchDetector, with_training_parameters
+from skad.base import IncrementalMixin
+from skad.nn.adversarial import (
+    Discriminator,
+    discriminator_loss,
+    frozen,
+    generator_loss,
+)
+from skad.nn.architecture import build
+from skad.nn.network import Network, over_channels
+
+
+class EGBADNetwork(Network):
+    """Generator, encoder and a discriminator of pairs of sample and code."""
+
+    def __init__(
+        self, shape, latent_size, architecture, hidden_sizes, alpha, discrimination
+    ):
+        super().__init__()
+        self.generator = build(architecture, (latent_size,), shape, hidden_sizes)
+        self.encoder = build(architecture, shape, (latent_size,), hidden_sizes)
+        self.discriminator = Discriminator(
+            shape, architecture, hidden_sizes, latent_size
+        )
+        self.latent_size, self.alpha = latent_size, alpha
+        self.discrimination = discrimination
+
+    def groups(self, phase):
+        return {
+            "discriminator": self.discriminator.parameters(),
+            "generator": [*self.generator.parameters(), *self.encoder.parameters()],
+        }
+
+    def updates(self, phase, x, y):
+        z = torch.randn(len(x), self.latent_size, device=x.device)
+        with torch.no_grad():
+            code, made = self.encoder(x), self.generator(z)
+        real, fake = self.discriminator(x, code)[0], self.discriminator(made, z)[0]
+        yield "discriminator", discriminator_loss(real, fake)
+        with frozen(self.discriminator):
+            real = self.discriminator(x, self.encoder(x))[0]
+            fake = self.discriminator(self.generator(z), z)[0]
+        yield "generator", generator_loss(fake) + generator_loss(-real)
+
+    def anomaly(self, x):
+        code = self.encoder(x)
+        rebuilt = self.generator(code)
+        residual = (x - rebuilt).abs().flatten(1).sum(1)
+        logit, features = self.discriminator(x, code)
+        if self.discrimination == "features":
+            other = self.discriminator(rebuilt, code)[1]
+            discrimination = (features - other).abs().sum(1)
+        else:
+            discrimination = functional.softplus(-logit)
+        return self.alpha * residual + (1 - self.alpha) * discrimination
+
+    def map(self, x):
+        return over_channels((x - self.generator(self.encoder(x))).abs())
+
+
+@with_training_parameters
+class EGBAD(IncrementalMixin, TorchDetector):
+    r"""Samples that a bidirectional GAN does not rebuild.
+
+    A generator :math:`G` maps codes to samples and an encoder :math:`E` samples to
+    codes; a discriminator :math:`D` learns to tell the pairs :math:`(x, E(x))` from the
+    pairs :math:`(G(z), z)`, and the other two learn to make that impossible, which they
+    do when each inverts the other [2]_. The anomaly is (section 3 of [1]_)
+
+    .. math:: a(x) = \alpha \|x - G(E(x))\|_1 + (1 - \alpha) L_D(x),
+
+    where :math:`L_D` is the cross entropy :math:`-\log D(x, E(x))` or the distance of
+    the features :math:`\|f(x, E(x)) - f(G(E(x)), E(x))\|_1`, the layer below the output
+    of the discriminator. The map is the residual :math:`|x - G(E(x))|` of every
+    element, summed over the channels of colour images: with the weight :math:`\alpha`
+    it is the first part of the score.
+
+    Read more in the :ref:`User Guide <adversarial>`.
+
+    Parameters
+    ----------
+    latent_size : int, default=8
+        Length of the code.
+    alpha : float, default=0.9
+        The weight :math:`\alpha` of the residual, in 0..1.
+    discrimination : {"features", "cross_entropy"}, default="features"
+        The part :math:`L_D` of the score.
+    max_epochs : int, default=50
+        Passes over the training data.
+    batch_size : int, default=128
+        Samples of a training step; also bounds the memory of scoring.
+    lr : float, default=0.0002
+        Learning rate.
+    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
+        The optimizer, or a class with torch's signature.
+    weight_decay : float, default=0.0
+        Weight decay of the optimizer.
+    patience : int or None, default=None
+        Epochs without a better loss on held-out samples after which training stops and
+        the best weights are taken. None holds nothing out.
+    validation_fraction : float, default=0.1
+        Share of the samples that `patience` holds out.
+    architecture : {"auto", "mlp", "conv"} or class, default="auto"
+        "auto" takes linear layers for rows and convolutions for images. A class of
+        modules is called with the shapes (without the axis of samples) that it has to
+        lead from and to, once for each network of the method.
+    hidden_sizes : tuple of int or None, default=None
+        Units or channels of the layers between, from the sample's side; None is
+        (64, 32) for linear layers and (32, 64, 128) for convolutions.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of images that come as rows.
+    amp : {"bf16", "fp16"} or None, default=None
+        Lower precision of the training, for devices that have it.
+    compile : bool, default=False
+        Whether torch compiles the networks.
+    device : str, default="auto"
+        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
+        for arrays the GPU when the work is worth the trip.
+    callbacks : list of skorch callbacks or None, default=None
+        Are copied into every training; see also `set_callbacks` for scikit-learn's.
+    warm_start : bool, default=False
+        Whether another `fit` goes on from the weights of the last one.
+    on_interrupt : {"raise", "keep"}, default="raise"
+        After an interrupt (Ctrl-C), "keep" keeps what was learned so far; "raise"
+        leaves the detector as it was.
+    checkpoint : str, path or None, default=None
+        Folder where every epoch is saved; a `fit` that was killed goes on from there.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+    random_state : int, RandomState instance or None, default=None
+        Draws weights, batches and noise. Pass an int for reproducible results.
+
+    Attributes
+    ----------
+    net_ : torch.nn.Module
+        The trained network, with its `generator`, `encoder` and `discriminator`.
+    history_ : list of dict
+        Epoch, phase, seconds, "train_loss" and, with `patience`, "valid_loss".
+    image_shape_ : tuple of int or None
+        (height, width, channels) of images.
+    n_samples_seen_ : int
+        Training samples.
+    device_ : str
+        The device of the fit.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of features, or of the elements of an image.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    ALAD : Adds discriminators that make the encoder and the generator invert each
+        other.
+    FAnoGAN : Trains the encoder after the generator.
+
+    Notes
+    -----
+    Features should be on one scale (StandardScaler). Training is in float32, scoring in
+    the dtype of `X`. As in the authors' code, the generator and the encoder minimise
+    :math:`-\log D(G(z), z) - \log(1 - D(x, E(x)))`, which does not saturate. Nothing in
+    the loss compares a sample with its reconstruction, so reconstructions of small
+    training sets are coarse.
+
+    References
+    ----------
+    .. [1] H. Zenati, C. S. Foo, B. Lecouat, G. Manek and V. R. Chandrasekhar,
+       "Efficient GAN-based anomaly detection", arXiv 1802.06222, 2018, section 3.
+    .. [2] J. Donahue, P. Krähenbühl and T. Darrell, "Adversarial feature learning",
+       ICLR, 2017, equations (2) and (3).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.adversarial import EGBAD
+    >>> X = np.random.default_rng(0).normal(size=(200, 1)) * np.ones(6)
+    >>> detector = EGBAD(latent_size=1, random_state=0).fit(X)
+    >>> detector.predict([[1.0] * 6, [1.0] * 5 + [-1.0]])
+    array([ 1, -1])
+    >>> int(detector.transform([[1.0] * 5 + [-2.0]]).argmax())
+    5
+    """
+
+    _parameter_constraints = {
+        **TorchDetector._parameter_constraints,
+        "latent_size": [Interval(Integral, 1, None, closed="left")],
+        "alpha": [Interval(Real, 0, 1, closed="both")],
+        "discrimination": [StrOptions({"features", "cross_entropy"})],
+    }
+    _optimizer_options = {"betas": (0.5, 0.999)}
+
+    latent_size: int = 8
+    alpha: float = 0.9
+    discrimination: str = "features"
+    lr: float = 2e-4
+
+    def _network(self, shape):
+        return EGBADNetwork(
+            shape,
+            self.latent_size,
+            self.architecture,
+            self.hidden_sizes,
+            self.alpha,
+            self.discrimination,
+        )
