@@ -1,0 +1,251 @@
+"""f-AnoGAN: a Wasserstein generator of normal samples, and an encoder for it."""
+
+from numbers import Integral, Real
+
+import torch
+
+from skad._sklearn import Interval
+from skad._torch import TorchDetector, with_training_parameters
+from skad.base import IncrementalMixin
+from skad.nn.adversarial import Discriminator, frozen, gradient_penalty
+from skad.nn.architecture import build
+from skad.nn.network import Network, over_channels
+
+
+class FAnoGANNetwork(Network):
+    """Generator, critic and encoder, trained in two phases."""
+
+    phases = ("generator", "encoder")
+
+    def __init__(
+        self,
+        shape,
+        latent_size,
+        architecture,
+        hidden_sizes,
+        kappa,
+        n_critic,
+        penalty_weight,
+    ):
+        super().__init__()
+        self.generator = build(architecture, (latent_size,), shape, hidden_sizes)
+        self.critic = Discriminator(shape, architecture, hidden_sizes)
+        self.encoder = build(architecture, shape, (latent_size,), hidden_sizes)
+        self.latent_size, self.kappa = latent_size, kappa
+        self.n_critic, self.penalty_weight = n_critic, penalty_weight
+
+    def groups(self, phase):
+        if phase == "encoder":
+            return {"encoder": self.encoder.parameters()}
+        return {
+            "critic": self.critic.parameters(),
+            "generator": self.generator.parameters(),
+        }
+
+    def updates(self, phase, x, y):
+        if phase == "encoder":
+            # what the first phase learned stays, its running statistics too
+            self.generator.eval()
+            with frozen(self.generator, self.critic):
+                loss = self.distance(x).mean()
+            yield "encoder", loss
+            return
+        for _ in range(self.n_critic):
+            with torch.no_grad():
+                made = self.generator(self.draw(x))
+            yield "critic", self.critic_loss(x, made)
+        with frozen(self.critic):
+            loss = -self.critic(self.generator(self.draw(x)))[0].mean()
+        yield "generator", loss
+
+    def draw(self, x):
+        """Return as many codes as `x` has samples, from the normal prior."""
+        return torch.randn(len(x), self.latent_size, device=x.device)
+
+    def critic_loss(self, real, fake):
+        """Return the critic's loss with the gradient penalty."""
+        # compiled modules have no second derivatives, so the penalty goes around that
+        penalty = gradient_penalty(lambda x: self.critic.forward(x)[0], real, fake)
+        distance = self.critic(real)[0].mean() - self.critic(fake)[0].mean()
+        return self.penalty_weight * penalty - distance
+
+    def reconstruct(self, x):
+        """Return what the generator makes of the code of `x`."""
+        return self.generator(self.encoder(x))
+
+    def distance(self, x):
+        """Return the mean squared errors of samples and features, of shape (b,)."""
+        rebuilt = self.reconstruct(x)
+        residual = ((x - rebuilt) ** 2).flatten(1).mean(1)
+        features = (self.critic(x)[1] - self.critic(rebuilt)[1]) ** 2
+        return residual + self.kappa * features.mean(1)
+
+    def anomaly(self, x):
+        return self.distance(x)
+
+    def map(self, x):
+        return over_channels((x - self.reconstruct(x)).abs())
+
+
+@with_training_parameters
+class FAnoGAN(IncrementalMixin, TorchDetector):
+    r"""Samples that a generator does not rebuild from an encoder's code.
+
+    A generator :math:`G` and a critic are trained on normal samples as a Wasserstein
+    GAN with gradient penalty [2]_. Then an encoder :math:`E` is trained to map samples
+    to codes while both stay as they are; its loss is also the anomaly (the encoder
+    izi_f of [1]_),
+
+    .. math::
+        a(x) = \frac{1}{d} \|x - G(E(x))\|^2
+               + \frac{\kappa}{k} \|f(x) - f(G(E(x)))\|^2,
+
+    with :math:`d` elements of a sample and the :math:`k` features :math:`f` below the
+    output of the critic. The map is the residual :math:`|x - G(E(x))|` of every
+    element, as in the paper, summed over the channels of colour images; the mean of its
+    squares is the first part of the score.
+
+    Read more in the :ref:`User Guide <adversarial>`.
+
+    Parameters
+    ----------
+    latent_size : int, default=8
+        Length of the code.
+    kappa : float, default=1.0
+        The weight :math:`\kappa` of the features.
+    n_critic : int, default=5
+        Steps of the critic for each step of the generator.
+    penalty_weight : float, default=10.0
+        Weight of the gradient penalty.
+    encoder_epochs : int or None, default=None
+        Epochs of the encoder's training; None takes `max_epochs` again.
+    max_epochs : int, default=50
+        Passes over the training data.
+    batch_size : int, default=128
+        Samples of a training step; also bounds the memory of scoring.
+    lr : float, default=1e-3
+        Learning rate.
+    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
+        The optimizer, or a class with torch's signature.
+    weight_decay : float, default=0.0
+        Weight decay of the optimizer.
+    patience : int or None, default=None
+        Epochs without a better loss on held-out samples after which training stops and
+        the best weights are taken. None holds nothing out.
+    validation_fraction : float, default=0.1
+        Share of the samples that `patience` holds out.
+    architecture : {"auto", "mlp", "conv"} or class, default="auto"
+        "auto" takes linear layers for rows and convolutions for images. A class of
+        modules is called with the shapes (without the axis of samples) that it has to
+        lead from and to, once for each network of the method.
+    hidden_sizes : tuple of int or None, default=None
+        Units or channels of the layers between, from the sample's side; None is
+        (64, 32) for linear layers and (32, 64, 128) for convolutions.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of images that come as rows.
+    amp : {"bf16", "fp16"} or None, default=None
+        Lower precision of the training, for devices that have it.
+    compile : bool, default=False
+        Whether torch compiles the networks.
+    device : str, default="auto"
+        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
+        for arrays the GPU when the work is worth the trip.
+    callbacks : list of skorch callbacks or None, default=None
+        Are copied into every training; see also `set_callbacks` for scikit-learn's.
+    warm_start : bool, default=False
+        Whether another `fit` goes on from the weights of the last one.
+    on_interrupt : {"raise", "keep"}, default="raise"
+        After an interrupt (Ctrl-C), "keep" keeps what was learned so far; "raise"
+        leaves the detector as it was.
+    checkpoint : str, path or None, default=None
+        Folder where every epoch is saved; a `fit` that was killed goes on from there.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+    random_state : int, RandomState instance or None, default=None
+        Draws weights, batches and noise. Pass an int for reproducible results.
+
+    Attributes
+    ----------
+    net_ : torch.nn.Module
+        The trained network, with its `generator`, `critic` and `encoder`.
+    history_ : list of dict
+        Epoch, phase, seconds, "train_loss" and, with `patience`, "valid_loss".
+    image_shape_ : tuple of int or None
+        (height, width, channels) of images.
+    n_samples_seen_ : int
+        Training samples.
+    device_ : str
+        The device of the fit.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of features, or of the elements of an image.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    AnoGAN : Searches for the code of each sample.
+    EGBAD : An encoder is trained together with the generator.
+
+    Notes
+    -----
+    Features should be on one scale (StandardScaler). Training is in float32, scoring in
+    the dtype of `X`. Each batch serves `n_critic` steps of the critic, with new codes
+    in each, and one of the generator. The authors train the encoder with RMSprop; here
+    one `optimizer` with one `lr` does both phases, Adam with the momenta 0 and 0.9 of
+    [2]_ by default. The critic has no batch normalization: its penalty is of single
+    samples.
+
+    References
+    ----------
+    .. [1] T. Schlegl, P. Seeböck, S. M. Waldstein, G. Langs and U. Schmidt-Erfurth,
+       "f-AnoGAN: fast unsupervised anomaly detection with generative adversarial
+       networks", Medical Image Analysis, 2019, sections 2.2 and 2.3.
+    .. [2] I. Gulrajani, F. Ahmed, M. Arjovsky, V. Dumoulin and A. Courville, "Improved
+       training of Wasserstein GANs", NeurIPS, 2017, equation (3) and algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.adversarial import FAnoGAN
+    >>> X = np.random.default_rng(0).normal(size=(200, 1)) * np.ones(6)
+    >>> detector = FAnoGAN(latent_size=1, random_state=0).fit(X)
+    >>> detector.predict([[1.0] * 6, [1.0] * 5 + [-1.0]])
+    array([ 1, -1])
+    >>> int(detector.transform([[1.0] * 5 + [-2.0]]).argmax())
+    5
+    """
+
+    _parameter_constraints = {
+        **TorchDetector._parameter_constraints,
+        "latent_size": [Interval(Integral, 1, None, closed="left")],
+        "kappa": [Interval(Real, 0, None, closed="left")],
+        "n_critic": [Interval(Integral, 1, None, closed="left")],
+        "penalty_weight": [Interval(Real, 0, None, closed="left")],
+        "encoder_epochs": [Interval(Integral, 1, None, closed="left"), None],
+    }
+    _optimizer_options = {"betas": (0.0, 0.9)}
+
+    latent_size: int = 8
+    kappa: float = 1.0
+    n_critic: int = 5
+    penalty_weight: float = 10.0
+    encoder_epochs: object = None
+    lr: float = 1e-3
+
+    def _epochs(self, phase):
+        if phase == "encoder" and self.encoder_epochs is not None:
+            return self.encoder_epochs
+        return self.max_epochs
+
+    def _network(self, shape):
+        return FAnoGANNetwork(
+            shape,
+            self.latent_size,
+            self.architecture,
+            self.hidden_sizes,
+            self.kappa,
+            self.n_critic,
+            self.penalty_weight,
+        )
