@@ -10,6 +10,20 @@ import skad
 
 # Constructor arguments that make a class cheap or possible to build, by class name.
 CHEAP = {
+    "ALAD": {"max_epochs": 10, "hidden_sizes": (16,), "latent_size": 2},
+    "AnoGAN": {
+        "max_epochs": 10,
+        "hidden_sizes": (16,),
+        "latent_size": 2,
+        "n_search_steps": 20,
+    },
+    "EGBAD": {"max_epochs": 10, "hidden_sizes": (16,), "latent_size": 2},
+    "FAnoGAN": {
+        "max_epochs": 5,
+        "n_critic": 2,
+        "hidden_sizes": (16,),
+        "latent_size": 2,
+    },
     "DeepSAD": {"max_epochs": 10, "pretrain_epochs": 5, "hidden_sizes": (16,)},
     "DeepSVDD": {"max_epochs": 10, "pretrain_epochs": 5, "hidden_sizes": (16,)},
     "AutoEncoder": {"max_epochs": 10, "hidden_sizes": (16,), "latent_size": 2},
@@ -23,7 +37,9 @@ VARIANTS = {
         {"detector": skad.ECOD(), "combination": "maximum", "n_jobs": 2},
     ],
     "DeepSVDD": [{"objective": "soft-boundary", "n_warm_up_epochs": 2}],
+    "ALAD": [{"score": "l2", "spectral_norm": False}],
     "COPOD": [{"aggregation": "sample"}],
+    "EGBAD": [{"discrimination": "cross_entropy"}],
     "ECOD": [{"aggregation": "sample"}],
     "HBOS": [{"n_bins": "auto"}, {"binning": "dynamic"}],
     "GMM": [
