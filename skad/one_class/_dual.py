@@ -183,7 +183,7 @@ def start(gram, linear, low, high, total, tol):
     if n < _DIRECT_ROWS:
         return fill(np.zeros(n), np.arange(n), low, high, total)
     rows = np.arange(0, n, 4)
-    part = gram.take(rows)
+    part = gram.thin(4)
     bounds = low[rows], high[rows]
     # the sum of a quarter, for a linear term and a threshold a quarter as large
     share = len(rows) / n
@@ -203,7 +203,7 @@ def start(gram, linear, low, high, total, tol):
 
 def kernel_scale(gram, n):
     """Return the typical size of the kernel: its diagonal's median over some rows."""
-    sizes = np.abs(gram.take(np.arange(0, n, -(-n // 500))).diagonal())
+    sizes = np.abs(gram.thin(-(-n // 500)).diagonal())
     check_finite(sizes)
     return float(np.median(sizes) or sizes.max() or 1.0)
 
@@ -223,7 +223,7 @@ def minimise(gram, linear, low, high, total, tol, steps=None, max_rounds=1000):
     Parameters
     ----------
     gram : object
-        The kernel matrix: `block(rows)`, `product(rows, weights)` and `take(rows)`.
+        The kernel matrix: `block(rows)`, `product(rows, weights)` and `thin(step)`.
     linear, low, high : ndarray of shape (n,)
         The linear term and the bounds, ``low <= 0 <= high``.
     total : float

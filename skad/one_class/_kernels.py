@@ -147,9 +147,9 @@ class VectorGram:
         self.kernel, self.X = kernel, X
         self.precision = float(namespace(X).finfo(X.dtype).eps)
 
-    def take(self, rows):
-        """Return the kernel matrix of some rows."""
-        return VectorGram(self.kernel, self.X[like(rows, self.X, dtype="keep")])
+    def thin(self, step):
+        """Return the matrix of every `step`-th row."""
+        return VectorGram(self.kernel, self.X[::step])
 
     def block(self, rows):
         """Return the square matrix (q, q) of some rows, in float64."""
@@ -174,9 +174,9 @@ class LinearGram:
         self.X, self.metric = X, metric
         self.precision = float(namespace(X).finfo(X.dtype).eps)
 
-    def take(self, rows):
-        """Return the matrix of some rows."""
-        return LinearGram(self.X[like(rows, self.X, dtype="keep")], self.metric)
+    def thin(self, step):
+        """Return the matrix of every `step`-th row."""
+        return LinearGram(self.X[::step], self.metric)
 
     def block(self, rows):
         """Return the square matrix (q, q) of some rows, in float64."""
@@ -192,7 +192,10 @@ class LinearGram:
     def product(self, rows, weights):
         """Return the columns of some rows times `weights`: shape (n,), float64."""
         direction = like(self.combine(rows, weights), self.X)
-        return to_numpy(to_double(self.X @ direction))
+        # in blocks, because the product of a strided matrix copies it first
+        size = *self.X.shape, device_of(self.X)
+        parts = [to_double(self.X[rows] @ direction) for rows in blocks(*size)]
+        return to_numpy(namespace(self.X).concat(parts))
 
     def diagonal(self):
         """Return the diagonal (n,), in float64."""
@@ -213,14 +216,14 @@ class MatrixGram:
         self.matrix = matrix
         self.precision = float(namespace(matrix).finfo(matrix.dtype).eps)
 
-    def take(self, rows):
-        """Return the matrix of some rows."""
-        rows = like(rows, self.matrix, dtype="keep")
-        return MatrixGram(self.matrix[rows][:, rows])
+    def thin(self, step):
+        """Return the matrix of every `step`-th row."""
+        return MatrixGram(self.matrix[::step, ::step])
 
     def block(self, rows):
         """Return the square matrix (q, q) of some rows, in float64."""
-        return to_numpy(to_double(self.take(rows).matrix))
+        rows = like(rows, self.matrix, dtype="keep")
+        return to_numpy(to_double(self.matrix[rows][:, rows]))
 
     def product(self, rows, weights):
         """Return the columns of some rows times `weights`: shape (n,), float64."""
@@ -244,9 +247,9 @@ class FunctionGram:
         self.function, self.X = function, to_numpy(X)
         self.precision = float(np.finfo(self.X.dtype).eps)
 
-    def take(self, rows):
-        """Return the matrix of some rows."""
-        return FunctionGram(self.function, self.X[rows])
+    def thin(self, step):
+        """Return the matrix of every `step`-th row."""
+        return FunctionGram(self.function, self.X[::step])
 
     def block(self, rows):
         """Return the square matrix (q, q) of some rows, in float64."""

@@ -6,7 +6,15 @@ Every function takes a block of rows (b, d) and returns an array of the same sha
 import numpy as np
 from scipy import special
 
-from skad._array import is_torch, like, namespace, to_double, to_numpy
+from skad._array import (
+    blocks,
+    device_of,
+    is_torch,
+    like,
+    namespace,
+    to_double,
+    to_numpy,
+)
 
 # Elements of the temporaries (b, m) of a block: a few megabytes.
 _ELEMENTS = 2**18
@@ -130,6 +138,18 @@ def waves(X, frequencies, weights):
         return to_double(xp.cos(phases) @ weights[0] + xp.sin(phases) @ weights[1])
 
     return in_pieces(piece, X, frequencies.shape[0])
+
+
+def wave_columns(X, frequencies):
+    """Return the cosines and sines of all rows' phases, of shape (n, 2 m)."""
+    xp = namespace(X)
+    n, m = X.shape[0], frequencies.shape[0]
+    shape = n, 2 * m
+    columns = X.new_empty(shape) if is_torch(X) else np.empty(shape, X.dtype)
+    for rows in blocks(n, m, device_of(X)):
+        phases = X[rows] @ frequencies.T  # (b, m)
+        columns[rows, :m], columns[rows, m:] = xp.cos(phases), xp.sin(phases)
+    return columns
 
 
 def wave_relevance(X, frequencies, weights):

@@ -24,6 +24,7 @@ from skad.one_class._relevance import (
     gradient,
     outlier_relevance,
     path_relevance,
+    wave_columns,
     wave_relevance,
     waves,
 )
@@ -310,9 +311,9 @@ class OneClassSVM(BaseDetector):
         frequencies = rng.normal(size=(self.n_basis, d)) * (2 * self.gamma_) ** 0.5
         self.frequencies_ = like(frequencies, X)
         scale = self.n_basis**-0.5
-        xp = namespace(X)
-        phases = (X - like(self._centre_, X)) @ self.frequencies_.T
-        gram = LinearGram(xp.concat([xp.cos(phases), xp.sin(phases)], axis=1) * scale)
+        columns = wave_columns(X - like(self._centre_, X), self.frequencies_)
+        columns *= scale
+        gram = LinearGram(columns)
         weights = self._solve(gram, n)
         support = np.flatnonzero(weights)
         normal = gram.combine(support, weights[support])
