@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from sklearn.metrics import roc_auc_score
 
 from tests._instances import NO_TENSORS, identify, instances
 from tests.test_contract import PUBLIC, fitted, seeded
@@ -25,25 +26,33 @@ def test_cuda_tensors_stay_on_the_gpu(detector, blobs):
     train, normal, _ = blobs
     plain = fitted(detector, blobs)
     on_gpu = seeded(detector).fit(torch.from_numpy(train).cuda())
+    # a network trained on a GPU draws other numbers there, so it is another network
+    fits = (plain,) if hasattr(plain, "net_") else (plain, on_gpu)
     for method in PUBLIC:
         expected = getattr(plain, method)(normal)
-        for fit_on in (plain, on_gpu):
+        for fit_on in fits:
             found = getattr(fit_on, method)(torch.from_numpy(normal).cuda())
             assert found.is_cuda
             scale = np.abs(expected).max()
             assert_allclose(found.cpu(), expected, rtol=1e-4, atol=1e-5 * scale)
         assert isinstance(getattr(on_gpu, method)(normal), np.ndarray)
+        assert getattr(on_gpu, method)(torch.from_numpy(normal).cuda()).is_cuda
 
 
 @every_setting
 def test_device_cuda_takes_arrays(detector, blobs):
     if "device" not in detector.get_params():
         pytest.skip("computes where its input lives")
-    train, normal, _ = blobs
+    train, normal, anomalies = blobs
     on_gpu = seeded(detector).set_params(device="cuda").fit(train)
     assert on_gpu.device_ == "cuda"
     scores = on_gpu.score_samples(normal)
     assert isinstance(scores, np.ndarray)
+    if hasattr(on_gpu, "net_"):
+        rows = np.concatenate([normal, anomalies])
+        labels = np.repeat([1, -1], [len(normal), len(anomalies)])
+        assert roc_auc_score(labels, on_gpu.score_samples(rows)) > 0.8
+        return
     expected = fitted(detector, blobs).score_samples(normal)
     assert_allclose(scores, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
