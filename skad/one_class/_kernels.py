@@ -185,17 +185,16 @@ class LinearGram:
 
     def combine(self, rows, weights):
         """Return `M X^T` of some rows times `weights`: shape (d,), float64."""
-        X = to_double(self.X[like(rows, self.X, dtype="keep")])
-        total = to_numpy(X.T @ like(weights, X))
+        total = np.zeros(self.X.shape[1])
+        for part in blocks(len(rows), self.X.shape[1], device_of(self.X)):
+            X = to_double(self.X[like(rows[part], self.X, dtype="keep")])
+            total += to_numpy(X.T @ like(weights[part], X))
         return total if self.metric is None else self.metric @ total
 
     def product(self, rows, weights):
         """Return the columns of some rows times `weights`: shape (n,), float64."""
         direction = like(self.combine(rows, weights), self.X)
-        # in blocks, because the product of a strided matrix copies it first
-        size = *self.X.shape, device_of(self.X)
-        parts = [to_double(self.X[rows] @ direction) for rows in blocks(*size)]
-        return to_numpy(namespace(self.X).concat(parts))
+        return to_numpy(to_double(self.X @ direction))
 
     def diagonal(self):
         """Return the diagonal (n,), in float64."""
