@@ -38,6 +38,15 @@ class MLP(nn.Module):
         """Map (b, *input_shape) to (b, *output_shape)."""
         return self.layers(x.flatten(1)).reshape(len(x), *self.output_shape)
 
+    def activations(self, x):
+        """Yield what the hidden layers and the last one return, flat: (b, size)."""
+        x = x.flatten(1)
+        for layer in self.layers[:-1]:
+            x = layer(x)
+            if not isinstance(layer, nn.Linear):
+                yield x
+        yield self.layers[-1](x)
+
 
 class Conv(nn.Module):
     """Strided convolutions down to a vector, up from a vector, or down and up again.
@@ -82,6 +91,18 @@ class Conv(nn.Module):
     def forward(self, x):
         """Map (b, *input_shape) to (b, *output_shape)."""
         return self.parts(x)
+
+    def activations(self, x):
+        """Yield what the halving layers and the last one return, flat: (b, size)."""
+        for part in self.parts:
+            if not isinstance(part, _Down):
+                x = part(x)
+                continue
+            for layer in part.layers:
+                x = layer(x)
+                if isinstance(layer, nn.LeakyReLU):
+                    yield x.flatten(1)
+        yield x.flatten(1)
 
 
 class _Down(nn.Module):
