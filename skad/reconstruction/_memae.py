@@ -1,0 +1,197 @@
+"""MemAE: an autoencoder that may rebuild only from a memory of normal codes."""
+
+from numbers import Integral, Real
+
+from skad._sklearn import Interval
+from skad._torch import TorchDetector, with_training_parameters
+from skad.base import IncrementalMixin
+from skad.nn.architecture import build
+from skad.nn.memory import Memory, entropy
+from skad.nn.network import Network, over_channels
+
+
+class MemAENetwork(Network):
+    """An encoder that asks a memory, and a decoder of what the memory answers."""
+
+    def __init__(
+        self,
+        shape,
+        latent_size,
+        architecture,
+        hidden_sizes,
+        n_items,
+        shrink_threshold,
+        entropy_weight,
+    ):
+        super().__init__()
+        self.encoder = build(architecture, shape, (latent_size,), hidden_sizes)
+        self.memory = Memory(n_items, latent_size, shrink_threshold)
+        self.decoder = build(architecture, (latent_size,), shape, hidden_sizes)
+        self.entropy_weight = entropy_weight
+
+    def reconstruct(self, x):
+        """Return what the decoder makes of the memory's answer to the code of `x`."""
+        return self.decoder(self.memory(self.encoder(x)))
+
+    def loss(self, x, y):
+        """Return the squared error and the weighted entropy, of a mean sample."""
+        weights = self.memory.address(self.encoder(x))  # (b, n_items)
+        rebuilt = self.decoder(weights @ self.memory.items)
+        errors = ((x - rebuilt) ** 2).flatten(1).sum(1)
+        return (errors + self.entropy_weight * entropy(weights)).mean()
+
+    def map(self, x):
+        """Return the squared error of every element, summed over channels."""
+        return over_channels((x - self.reconstruct(x)) ** 2)
+
+
+@with_training_parameters
+class MemAE(IncrementalMixin, TorchDetector):
+    r"""Samples that cannot be rebuilt from remembered normal ones.
+
+    An autoencoder may generalise so well that it rebuilds anomalies. Here the code
+    :math:`z = e(x)` only asks a memory of :math:`N` learned items :math:`m_i` [1]_: the
+    weights are a softmax of cosines,
+
+    .. math:: w_i = \frac{\exp(\cos(z, m_i))}{\sum_j \exp(\cos(z, m_j))},
+        \qquad \hat w_i \propto w_i \, [w_i > \lambda],
+
+    of which those above :math:`\lambda` are kept and made to sum to one, and the
+    decoder :math:`d` gets :math:`\hat z = \sum_i \hat w_i m_i` (equations 3 to 7).
+    Training minimises the mean of :math:`\|x - d(\hat z)\|^2 - \alpha \sum_i \hat w_i
+    \log \hat w_i` (equations 8 to 10); the anomaly is
+
+    .. math:: a(x) = \|x - d(\hat z)\|^2,
+
+    and the map its terms, which sum to it.
+
+    Read more in the :ref:`User Guide <reconstruction>`.
+
+    Parameters
+    ----------
+    latent_size : int, default=16
+        Length of the code and of the items.
+    n_items : int, default=100
+        Items :math:`N` of the memory; the paper's 100 for MNIST, 500 for CIFAR-10.
+    shrink_threshold : float or None, default=None
+        :math:`\lambda`, below one; None is :math:`1 / N`. The paper advises values
+        between :math:`1 / N` and :math:`3 / N`.
+    entropy_weight : float, default=0.0002
+        :math:`\alpha`.
+    max_epochs : int, default=50
+        Passes over the training data.
+    batch_size : int, default=32
+        Samples of a training step; also bounds the memory of scoring.
+    lr : float, default=0.001
+        Learning rate.
+    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
+        The optimizer, or a class with torch's signature.
+    weight_decay : float, default=0.0
+        Weight decay of the optimizer.
+    patience : int or None, default=None
+        Epochs without a better loss on held-out samples after which training stops and
+        the best weights are taken. None holds nothing out.
+    validation_fraction : float, default=0.1
+        Share of the samples that `patience` holds out.
+    architecture : {"auto", "mlp", "conv"} or class, default="auto"
+        "auto" takes linear layers for rows and convolutions for images. A class of
+        modules is called with the shapes (without the axis of samples) that it has to
+        lead from and to, once for each network of the method.
+    hidden_sizes : tuple of int or None, default=None
+        Units or channels of the layers between, from the sample's side; None is
+        (64, 32) for linear layers and (32, 64, 128) for convolutions.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of images that come as rows.
+    amp : {"bf16", "fp16"} or None, default=None
+        Lower precision of the training, for devices that have it.
+    compile : bool, default=False
+        Whether torch compiles the networks.
+    device : str, default="auto"
+        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
+        for arrays the GPU when the work is worth the trip.
+    callbacks : list of skorch callbacks or None, default=None
+        Are copied into every training; see also `set_callbacks` for scikit-learn's.
+    warm_start : bool, default=False
+        Whether another `fit` goes on from the weights of the last one.
+    on_interrupt : {"raise", "keep"}, default="raise"
+        After an interrupt (Ctrl-C), "keep" keeps what was learned so far; "raise"
+        leaves the detector as it was.
+    checkpoint : str, path or None, default=None
+        Folder where every epoch is saved; a `fit` that was killed goes on from there.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+    random_state : int, RandomState instance or None, default=None
+        Draws weights, batches and noise. Pass an int for reproducible results.
+
+    Attributes
+    ----------
+    net_ : torch.nn.Module
+        The trained network, with its `encoder`, `memory` and `decoder`.
+    history_ : list of dict
+        Epoch, phase, seconds, "train_loss" and, with `patience`, "valid_loss".
+    image_shape_ : tuple of int or None
+        (height, width, channels) of images.
+    n_samples_seen_ : int
+        Training samples.
+    device_ : str
+        The device of the fit.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of features, or of the elements of an image.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    AutoEncoder : The decoder gets the code itself.
+
+    Notes
+    -----
+    A sample asks the memory once, with its whole code. A sample for which no weight is
+    above :math:`\lambda` keeps all its weights. Features should be on one scale
+    (StandardScaler). Training is in float32, scoring in the dtype of `X`.
+
+    References
+    ----------
+    .. [1] D. Gong et al., "Memorizing normality to detect anomaly: memory-augmented
+       deep autoencoder for unsupervised anomaly detection", ICCV, 2019.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.reconstruction import MemAE
+    >>> X = np.random.default_rng(0).normal(size=(200, 1)) * np.ones(6)
+    >>> detector = MemAE(random_state=0).fit(X)
+    >>> detector.predict([[1.0] * 6, [1.0] * 5 + [-1.0]])
+    array([ 1, -1])
+    >>> int(detector.transform([[1.0] * 5 + [-2.0]]).argmax())
+    5
+    """
+
+    _map_sums_to_score = True
+    _parameter_constraints = {
+        **TorchDetector._parameter_constraints,
+        "latent_size": [Interval(Integral, 1, None, closed="left")],
+        "n_items": [Interval(Integral, 1, None, closed="left")],
+        "shrink_threshold": [Interval(Real, 0, 1, closed="left"), None],
+        "entropy_weight": [Interval(Real, 0, None, closed="left")],
+    }
+
+    latent_size: int = 16
+    n_items: int = 100
+    shrink_threshold: object = None
+    entropy_weight: float = 0.0002
+    batch_size: int = 32
+
+    def _network(self, shape):
+        threshold = self.shrink_threshold
+        return MemAENetwork(
+            shape,
+            self.latent_size,
+            self.architecture,
+            self.hidden_sizes,
+            self.n_items,
+            1 / self.n_items if threshold is None else threshold,
+            self.entropy_weight,
+        )
