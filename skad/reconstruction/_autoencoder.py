@@ -54,7 +54,7 @@ class AutoEncoder(IncrementalMixin, TorchDetector):
 
     Parameters
     ----------
-    latent_size : int, default=8
+    latent_size : int, default=16
         Length of the code.
     loss : {"mse", "l1", "ssim"}, default="mse"
         The error :math:`\ell`; "ssim" is for images with values in 0..1.
@@ -62,7 +62,7 @@ class AutoEncoder(IncrementalMixin, TorchDetector):
         Standard deviation of the Gaussian noise that is added in training.
     max_epochs : int, default=50
         Passes over the training data.
-    batch_size : int, default=128
+    batch_size : int, default=32
         Samples of a training step; also bounds the memory of scoring.
     lr : float, default=0.001
         Learning rate.
@@ -165,9 +165,10 @@ class AutoEncoder(IncrementalMixin, TorchDetector):
         "noise": [Interval(Real, 0, None, closed="left")],
     }
 
-    latent_size: int = 8
+    latent_size: int = 16
     loss: str = "mse"
     noise: float = 0.0
+    batch_size: int = 32
 
     def _check_parameters(self, X):
         super()._check_parameters(X)

@@ -1,0 +1,314 @@
+"""Variational autoencoder: what a trained generative model finds improbable."""
+
+from math import log, pi
+from numbers import Integral, Real
+
+import torch
+from torch import nn
+
+from skad._sklearn import Interval, StrOptions
+from skad._torch import TorchDetector, with_training_parameters
+from skad.base import IncrementalMixin
+from skad.nn.architecture import build
+from skad.nn.network import Network, integrated_gradients, over_channels
+
+# Logarithms of variances stay within these bounds.
+_LOG_VARIANCE = 20.0
+
+
+def divergence(mean, log_variance):
+    """Return the Kullback-Leibler divergence from the standard normal, (b,)."""
+    return (mean**2 + log_variance.exp() - 1 - log_variance).sum(1) / 2
+
+
+class VAENetwork(Network):
+    """Encoder and decoder that return means and variances."""
+
+    def __init__(
+        self,
+        shape,
+        latent_size,
+        architecture,
+        hidden_sizes,
+        measure,
+        variance,
+        min_deviation,
+        n_draws,
+    ):
+        super().__init__()
+        self.measure, self.variance, self.floor = measure, variance, min_deviation**2
+        code, out = (2 * latent_size,), shape
+        if variance == "element":
+            out = (2 * shape[0], *shape[1:])
+        else:
+            self.log_variance = nn.Parameter(torch.zeros(()))
+        self.encoder = build(architecture, shape, code, hidden_sizes)
+        self.decoder = build(architecture, (latent_size,), out, hidden_sizes)
+        self.register_buffer("draws", torch.zeros(n_draws, latent_size))
+
+    def encode(self, x):
+        """Return the mean and the log variance of the code, (b, latent_size) each."""
+        mean, log_variance = self.encoder(x).chunk(2, dim=1)
+        return mean, log_variance.clamp(-_LOG_VARIANCE, _LOG_VARIANCE)
+
+    def decode(self, z):
+        """Return the mean of the sample and its variance, given the code."""
+        mean = self.decoder(z)
+        raw = None
+        if self.variance == "element":
+            mean, raw = mean.chunk(2, dim=1)
+        else:
+            raw = self.log_variance.expand_as(mean)
+        return mean, self.floor + raw.clamp(-_LOG_VARIANCE, _LOG_VARIANCE).exp()
+
+    def surprise(self, x, z):
+        """Return minus the log density of every element, in the shape of `x`."""
+        mean, variance = self.decode(z)
+        return ((x - mean) ** 2 / variance + variance.log() + log(2 * pi)) / 2
+
+    def loss(self, x, y):
+        """Return minus the evidence lower bound of a mean sample, by one draw."""
+        mean, log_variance = self.encode(x)
+        z = mean + (log_variance / 2).exp() * torch.randn_like(mean)
+        surprise = self.surprise(x, z).flatten(1).sum(1)
+        return (surprise + divergence(mean, log_variance)).mean()
+
+    def finish(self, batches):
+        """Draw the noise of all scores."""
+        self.draws.normal_()
+
+    def terms(self, x):
+        """Return surprises and log p(z) - log q(z|x), L draws of each first."""
+        mean, log_variance = self.encode(x)
+        deviation = (log_variance / 2).exp()
+        surprises, ratios = [], []
+        for noise in self.draws:
+            z = mean + deviation * noise
+            surprises.append(self.surprise(x, z))
+            ratios.append((noise**2 + log_variance - z**2).sum(1) / 2)
+        return torch.stack(surprises), torch.stack(ratios)
+
+    def anomaly(self, x):
+        """Return minus the bound, or the part of it, that `measure` names."""
+        if self.measure == "kl":
+            return divergence(*self.encode(x))
+        surprises, ratios = self.terms(x)
+        surprises = surprises.flatten(2).sum(2)  # (L, b)
+        if self.measure == "reconstruction_probability":
+            return surprises.mean(0)
+        if self.measure == "elbo":
+            return surprises.mean(0) + divergence(*self.encode(x))
+        logs = {
+            "iwae": ratios - surprises,
+            "iwae_reconstruction": -surprises,
+            "iwae_kl": ratios,
+        }[self.measure]
+        return log(len(logs)) - logs.logsumexp(0)
+
+    def map(self, x):
+        """Return the surprise of every element, or gradients of terms of the code."""
+        if self.measure in ("kl", "iwae_kl"):
+            rebuilt = self.decode(self.encode(x)[0])[0]
+            return over_channels(integrated_gradients(self.anomaly, x, rebuilt))
+        surprises, ratios = self.terms(x)
+        logs = torch.zeros_like(ratios)  # of the weights of the draws
+        if self.measure.startswith("iwae"):
+            logs = -surprises.flatten(2).sum(2)
+            logs = logs + ratios if self.measure == "iwae" else logs
+        weights = logs.softmax(0).reshape(*logs.shape, *[1] * (x.ndim - 1))
+        return over_channels((weights * surprises).sum(0))
+
+
+@with_training_parameters
+class VAE(IncrementalMixin, TorchDetector):
+    r"""Samples that a variational autoencoder finds improbable.
+
+    Normal samples come from codes :math:`z \sim N(0, I)` by a decoder that returns the
+    mean and the variance of a Gaussian, :math:`p(x | z) = N(\mu_x(z), \sigma_x^2(z))`;
+    an encoder returns those of the code, :math:`q(z | x) = N(\mu_z(x), \sigma_z^2(x))`.
+    Training minimises :math:`-E_q \log p(x | z) + KL(q(z | x) \| p(z))`, minus the
+    evidence lower bound. The anomaly is minus the reconstruction probability [1]_,
+
+    .. math:: a(x) = - \frac{1}{L} \sum_{l=1}^{L} \log p(x | z_l), \qquad
+        z_l = \mu_z(x) + \sigma_z(x) \epsilon_l,
+
+    with normal draws :math:`\epsilon_l` that are fixed in `fit`, so that a score is
+    always the same. The map is the mean surprise of every element, whose sum is the
+    anomaly. Others of the scores that have been proposed [3]_ are, with :math:`r_l =
+    p(z_l) / q(z_l | x)`,
+
+    - "elbo": :math:`a(x) + KL(q(z | x) \| p(z))`,
+    - "kl": :math:`KL(q(z | x) \| p(z))`,
+    - "iwae": :math:`-\log \frac{1}{L} \sum_l p(x | z_l) \, r_l`, the importance
+      weighted bound [2]_,
+    - "iwae_reconstruction" and "iwae_kl": :math:`-\log \frac{1}{L} \sum_l p(x | z_l)`
+      and :math:`-\log \frac{1}{L} \sum_l r_l`.
+
+    For "elbo" the map is the same, without the term of the code; for "iwae" and
+    "iwae_reconstruction" it is the surprise of every element in the mean over the draws
+    with the weights of their sum; for "kl" and "iwae_kl" it is the integrated gradients
+    of the score on the way from the reconstruction.
+
+    Read more in the :ref:`User Guide <reconstruction>`.
+
+    Parameters
+    ----------
+    latent_size : int, default=16
+        Length of the code.
+    measure : {"reconstruction_probability", "elbo", "kl", "iwae", \
+            "iwae_reconstruction", "iwae_kl"}, default="reconstruction_probability"
+        The anomaly, as above.
+    variance : {"element", "shared"}, default="element"
+        Whether the decoder returns a variance for every element, as in [1]_, or one
+        variance is learned for all.
+    min_deviation : float, default=0.2
+        Its square is added to the variances of the decoder, so that elements that
+        hardly vary in training do not outweigh all others.
+    n_draws : int, default=10
+        Number of draws :math:`L` of a score.
+    max_epochs : int, default=50
+        Passes over the training data.
+    batch_size : int, default=32
+        Samples of a training step; also bounds the memory of scoring.
+    lr : float, default=0.001
+        Learning rate.
+    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
+        The optimizer, or a class with torch's signature.
+    weight_decay : float, default=0.0
+        Weight decay of the optimizer.
+    patience : int or None, default=None
+        Epochs without a better loss on held-out samples after which training stops and
+        the best weights are taken. None holds nothing out.
+    validation_fraction : float, default=0.1
+        Share of the samples that `patience` holds out.
+    architecture : {"auto", "mlp", "conv"} or class, default="auto"
+        "auto" takes linear layers for rows and convolutions for images. A class of
+        modules is called with the shapes (without the axis of samples) that it has to
+        lead from and to, once for each network of the method.
+    hidden_sizes : tuple of int or None, default=None
+        Units or channels of the layers between, from the sample's side; None is
+        (64, 32) for linear layers and (32, 64, 128) for convolutions.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of images that come as rows.
+    amp : {"bf16", "fp16"} or None, default=None
+        Lower precision of the training, for devices that have it.
+    compile : bool, default=False
+        Whether torch compiles the networks.
+    device : str, default="auto"
+        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
+        for arrays the GPU when the work is worth the trip.
+    callbacks : list of skorch callbacks or None, default=None
+        Are copied into every training; see also `set_callbacks` for scikit-learn's.
+    warm_start : bool, default=False
+        Whether another `fit` goes on from the weights of the last one.
+    on_interrupt : {"raise", "keep"}, default="raise"
+        After an interrupt (Ctrl-C), "keep" keeps what was learned so far; "raise"
+        leaves the detector as it was.
+    checkpoint : str, path or None, default=None
+        Folder where every epoch is saved; a `fit` that was killed goes on from there.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+    random_state : int, RandomState instance or None, default=None
+        Draws weights, batches and noise. Pass an int for reproducible results.
+
+    Attributes
+    ----------
+    net_ : torch.nn.Module
+        The trained network, with its `encoder` and `decoder`, which return means and
+        logarithms of variances, and `draws`.
+    history_ : list of dict
+        Epoch, phase, seconds, "train_loss" and, with `patience`, "valid_loss".
+    image_shape_ : tuple of int or None
+        (height, width, channels) of images.
+    n_samples_seen_ : int
+        Training samples.
+    device_ : str
+        The device of the fit.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of features, or of the elements of an image.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    AutoEncoder : Errors without a model of their size.
+    skad.subspace.PCAReconstruction : The linear case.
+
+    Notes
+    -----
+    With linear networks and ``variance="shared"`` the model is probabilistic principal
+    component analysis, and its bound is tight [4]_. Training takes one draw a sample.
+    Features should be on one scale (StandardScaler). Training is in float32, scoring in
+    the dtype of `X`.
+
+    References
+    ----------
+    .. [1] J. An and S. Cho, "Variational autoencoder based anomaly detection using
+       reconstruction probability", SNU Data Mining Center, 2015, algorithm 4.
+    .. [2] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance weighted autoencoders",
+       ICLR, 2016, equation (8).
+    .. [3] Y. Lu and P. Xu, "Anomaly detection for skin disease images using variational
+       autoencoder", arXiv:1807.01349, 2018.
+    .. [4] J. Lucas, G. Tucker, R. Grosse and M. Norouzi, "Don't blame the ELBO! A
+       linear VAE perspective on posterior collapse", NeurIPS, 2019.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.reconstruction import VAE
+    >>> X = np.random.default_rng(0).normal(size=(200, 1)) * np.ones(6)
+    >>> detector = VAE(latent_size=1, random_state=0).fit(X)
+    >>> detector.predict([[1.0] * 6, [1.0] * 5 + [-1.0]])
+    array([ 1, -1])
+    >>> int(detector.transform([[1.0] * 5 + [-2.0]]).argmax())
+    5
+    """
+
+    _parameter_constraints = {
+        **TorchDetector._parameter_constraints,
+        "latent_size": [Interval(Integral, 1, None, closed="left")],
+        "measure": [
+            StrOptions(
+                {
+                    "reconstruction_probability",
+                    "elbo",
+                    "kl",
+                    "iwae",
+                    "iwae_reconstruction",
+                    "iwae_kl",
+                }
+            )
+        ],
+        "variance": [StrOptions({"element", "shared"})],
+        "min_deviation": [Interval(Real, 0, None, closed="left")],
+        "n_draws": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    latent_size: int = 16
+    measure: str = "reconstruction_probability"
+    variance: str = "element"
+    min_deviation: float = 0.2
+    n_draws: int = 10
+
+    @property
+    def _map_sums_to_score(self):
+        return self.measure == "reconstruction_probability"
+
+    def _row_elements(self):
+        return self.n_draws * super()._row_elements()
+
+    batch_size: int = 32
+
+    def _network(self, shape):
+        return VAENetwork(
+            shape,
+            self.latent_size,
+            self.architecture,
+            self.hidden_sizes,
+            self.measure,
+            self.variance,
+            self.min_deviation,
+            self.n_draws,
+        )
