@@ -1,7 +1,13 @@
 """Detectors that estimate the density of normal rows."""
 
-from skad.density._gmm import GMM
-from skad.density._kde import KDE
-from skad.density._mahalanobis import Mahalanobis
+from skad._lazy import attach
 
-__all__ = ["GMM", "KDE", "Mahalanobis"]
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "_dagmm": ["DAGMM"],
+        "_gmm": ["GMM"],
+        "_kde": ["KDE"],
+        "_mahalanobis": ["Mahalanobis"],
+    },
+)
