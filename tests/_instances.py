@@ -10,7 +10,7 @@ import skad
 
 # Constructor arguments that make a class cheap or possible to build, by class name.
 CHEAP = {
-    "ALAD": {"max_epochs": 10, "hidden_sizes": (16,), "latent_size": 2},
+    "ALAD": {"max_epochs": 5, "hidden_sizes": (16,), "latent_size": 2},
     "AnoGAN": {
         "max_epochs": 10,
         "hidden_sizes": (16,),
@@ -27,6 +27,10 @@ CHEAP = {
     "DeepSAD": {"max_epochs": 10, "pretrain_epochs": 5, "hidden_sizes": (16,)},
     "DeepSVDD": {"max_epochs": 10, "pretrain_epochs": 5, "hidden_sizes": (16,)},
     "AutoEncoder": {"max_epochs": 10, "hidden_sizes": (16,), "latent_size": 2},
+    "DAGMM": {"max_epochs": 10, "hidden_sizes": (16,)},
+    "MemAE": {"max_epochs": 10, "hidden_sizes": (16,), "n_items": 20},
+    "RaPP": {"max_epochs": 10, "hidden_sizes": (16,), "latent_size": 2},
+    "VAE": {"max_epochs": 10, "hidden_sizes": (16,), "latent_size": 2, "n_draws": 3},
     "FeatureBagging": {"n_estimators": 3},
 }
 
@@ -37,7 +41,7 @@ VARIANTS = {
         {"detector": skad.ECOD(), "combination": "maximum", "n_jobs": 2},
     ],
     "DeepSVDD": [{"objective": "soft-boundary", "n_warm_up_epochs": 2}],
-    "ALAD": [{"score": "l2", "spectral_norm": False}],
+    "ALAD": [{"measure": "l2", "spectral_norm": False}],
     "COPOD": [{"aggregation": "sample"}],
     "EGBAD": [{"discrimination": "cross_entropy"}],
     "ECOD": [{"aggregation": "sample"}],
@@ -78,6 +82,8 @@ VARIANTS = {
         {"solver": "nystroem", "n_basis": 20, "random_state": 0},
         {"solver": "fourier", "n_basis": 30, "random_state": 0},
     ],
+    "RaPP": [{"measure": "sap"}],
+    "VAE": [{"measure": "iwae", "variance": "shared"}],
     "PCAReconstruction": [
         {"measure": "reconstruction"},
         {"measure": "hotelling", "n_components": 0.95},
