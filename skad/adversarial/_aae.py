@@ -1,0 +1,216 @@
+"""Adversarial autoencoder: codes that are made to follow a Gaussian."""
+
+import math
+from numbers import Integral
+
+import torch
+
+from skad._sklearn import Interval, StrOptions
+from skad._torch import TorchDetector, with_training_parameters
+from skad.base import IncrementalMixin
+from skad.nn.adversarial import (
+    Discriminator,
+    discriminator_loss,
+    frozen,
+    generator_loss,
+)
+from skad.nn.architecture import build
+from skad.nn.network import Network, over_channels
+
+
+class AAENetwork(Network):
+    """Encoder, decoder, and a discriminator of codes."""
+
+    def __init__(
+        self, shape, latent_size, feature_size, measure, architecture, hidden_sizes
+    ):
+        super().__init__()
+        self.encoder = build(architecture, shape, (latent_size,), hidden_sizes)
+        self.decoder = build(architecture, (latent_size,), shape, hidden_sizes)
+        self.discriminator = Discriminator(
+            (latent_size,), "mlp", (feature_size,), n_features=feature_size
+        )
+        self.measure = measure
+
+    def groups(self, phase):
+        """Return the weights of the autoencoder, discriminator and encoder."""
+        rebuild = [*self.encoder.parameters(), *self.decoder.parameters()]
+        return {
+            "reconstruction": rebuild,
+            "discriminator": self.discriminator.parameters(),
+            "generator": self.encoder.parameters(),
+        }
+
+    def updates(self, phase, x, y):
+        """Yield the reconstruction's error, then both sides of the game on codes."""
+        code = self.encoder(x)
+        yield "reconstruction", ((x - self.decoder(code)) ** 2).mean()
+        prior = torch.randn_like(code)
+        code = self.encoder(x)
+        real, made = self.discriminator(prior)[0], self.discriminator(code.detach())[0]
+        yield "discriminator", discriminator_loss(real, made)
+        with frozen(self.discriminator):
+            loss = generator_loss(self.discriminator(code)[0])
+        yield "generator", loss
+
+    def anomaly(self, x):
+        """Return the squared error, or the code's negative log-likelihood."""
+        if self.measure == "reconstruction":
+            return super().anomaly(x)
+        code = self.encoder(x)
+        return (code**2).sum(1) / 2 + code.shape[1] * math.log(2 * math.pi) / 2
+
+    def map(self, x):
+        """Return the squared error of every element."""
+        return over_channels((x - self.decoder(self.encoder(x))) ** 2)
+
+
+@with_training_parameters
+class AAE(IncrementalMixin, TorchDetector):
+    r"""Samples with an unlikely code, or a bad reconstruction from it.
+
+    An encoder :math:`e` and a decoder :math:`d` learn to rebuild normal samples, and a
+    discriminator of codes learns to tell the codes of samples from draws of the prior
+    :math:`N(0, I)`, which the encoder learns to prevent [1]_: each batch steps on the
+    error of the reconstruction, on the discriminator, and on the encoder. Normal
+    samples so fill the prior, and the anomaly is one of the two measures of [2]_,
+
+    .. math:: a(x) = \sum_i (x_i - d(e(x))_i)^2 \quad\text{or}\quad
+        a(x) = -\log N(e(x); 0, I),
+
+    the second being the rejection by the prior's density of [3]_. The map is the
+    squared error of every element, summed over channels: its sum is the first score,
+    and it is not part of the second.
+
+    Read more in the :ref:`User Guide <adversarial>`.
+
+    Parameters
+    ----------
+    latent_size : int, default=8
+        Length of the code.
+    feature_size : int, default=64
+        Units of the discriminator's two hidden layers, linear for any `architecture`.
+    measure : {"reconstruction", "likelihood"}, default="reconstruction"
+        The squared error, or the negative log-likelihood of the code.
+    max_epochs : int, default=50
+        Passes over the training data.
+    batch_size : int, default=32
+        Samples of a training step; also bounds the memory of scoring.
+    lr : float, default=0.001
+        Learning rate.
+    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
+        The optimizer, or a class with torch's signature.
+    weight_decay : float, default=0.0
+        Weight decay of the optimizer.
+    patience : int or None, default=None
+        Epochs without a better loss on held-out samples after which training stops and
+        the best weights are taken. None holds nothing out.
+    validation_fraction : float, default=0.1
+        Share of the samples that `patience` holds out.
+    architecture : {"auto", "mlp", "conv"} or class, default="auto"
+        "auto" takes linear layers for rows and convolutions for images. A class of
+        modules is called with the shapes (without the axis of samples) that it has to
+        lead from and to, once for each network of the method.
+    hidden_sizes : tuple of int or None, default=None
+        Units or channels of the layers between, from the sample's side; None is
+        (64, 32) for linear layers and (32, 64, 128) for convolutions.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of images that come as rows.
+    amp : {"bf16", "fp16"} or None, default=None
+        Lower precision of the training, for devices that have it.
+    compile : bool, default=False
+        Whether torch compiles the networks.
+    device : str, default="auto"
+        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
+        for arrays the GPU when the work is worth the trip.
+    callbacks : list of skorch callbacks or None, default=None
+        Are copied into every training; see also `set_callbacks` for scikit-learn's.
+    warm_start : bool, default=False
+        Whether another `fit` goes on from the weights of the last one.
+    on_interrupt : {"raise", "keep"}, default="raise"
+        After an interrupt (Ctrl-C), "keep" keeps what was learned so far; "raise"
+        leaves the detector as it was.
+    checkpoint : str, path or None, default=None
+        Folder where every epoch is saved; a `fit` that was killed goes on from there.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+    random_state : int, RandomState instance or None, default=None
+        Draws weights, batches and noise. Pass an int for reproducible results.
+
+    Attributes
+    ----------
+    net_ : torch.nn.Module
+        The trained network, with its `encoder`, `decoder` and `discriminator`.
+    history_ : list of dict
+        Epoch, phase, seconds, "train_loss" (the sum), "reconstruction_loss",
+        "discriminator_loss", "generator_loss" and, with `patience`, "valid_loss".
+    image_shape_ : tuple of int or None
+        (height, width, channels) of images.
+    n_samples_seen_ : int
+        Training samples.
+    device_ : str
+        The device of the fit.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of features, or of the elements of an image.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    skad.reconstruction.AutoEncoder : Codes without a prior.
+
+    Notes
+    -----
+    The encoder is deterministic, the first of the three kinds in [1]_. Without labels;
+    the supervised prior and the rejection class of [3]_ and the likelihood and
+    refinement steps of [2]_ are not part of it. Features should be on one scale
+    (StandardScaler). Training is in float32, scoring in the dtype of `X`.
+
+    References
+    ----------
+    .. [1] A. Makhzani, J. Shlens, N. Jaitly, I. Goodfellow and B. Frey, "Adversarial
+       autoencoders", 2015, section 2. arXiv:1511.05644.
+    .. [2] L. Beggel, M. Pfeiffer and B. Bischl, "Robust anomaly detection in images
+       using adversarial autoencoders", ECML PKDD, 2019. arXiv:1901.06355.
+    .. [3] V. Leveau and A. Joly, "Adversarial autoencoders for novelty detection",
+       2017. openreview.net/forum?id=SyuncaEKx.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.adversarial import AAE
+    >>> X = np.random.default_rng(0).normal(size=(200, 1)) * np.ones(6)
+    >>> detector = AAE(latent_size=1, random_state=0).fit(X)
+    >>> detector.predict([[1.0] * 6, [1.0] * 5 + [-8.0]])
+    array([ 1, -1])
+    >>> int(detector.transform([[1.0] * 5 + [-8.0]]).argmax())
+    5
+    """
+
+    _optimizer_options = {"betas": (0.5, 0.999)}
+    _parameter_constraints = {
+        **TorchDetector._parameter_constraints,
+        "latent_size": [Interval(Integral, 1, None, closed="left")],
+        "feature_size": [Interval(Integral, 1, None, closed="left")],
+        "measure": [StrOptions({"reconstruction", "likelihood"})],
+    }
+
+    latent_size: int = 8
+    feature_size: int = 64
+    measure: str = "reconstruction"
+
+    @property
+    def _map_sums_to_score(self):
+        return self.measure == "reconstruction"
+
+    def _network(self, shape):
+        return AAENetwork(
+            shape,
+            self.latent_size,
+            self.feature_size,
+            self.measure,
+            self.architecture,
+            self.hidden_sizes,
+        )

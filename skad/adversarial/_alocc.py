@@ -1,0 +1,231 @@
+"""Adversarially learned one-class classifier: a refiner and a discriminator."""
+
+from numbers import Integral, Real
+
+import torch
+from torch import nn
+
+from skad._sklearn import Interval, StrOptions
+from skad._torch import TorchDetector, with_training_parameters
+from skad.base import IncrementalMixin
+from skad.nn.adversarial import (
+    Discriminator,
+    discriminator_loss,
+    frozen,
+    generator_loss,
+)
+from skad.nn.architecture import build
+from skad.nn.network import Network, over_channels
+
+
+class ALOCCNetwork(Network):
+    """A refiner of noisy samples and a discriminator."""
+
+    def __init__(
+        self,
+        shape,
+        latent_size,
+        feature_size,
+        noise,
+        weight,
+        measure,
+        architecture,
+        hidden_sizes,
+    ):
+        super().__init__()
+        self.refiner = nn.Sequential(
+            build(architecture, shape, (latent_size,), hidden_sizes),
+            build(architecture, (latent_size,), shape, hidden_sizes),
+        )
+        self.discriminator = Discriminator(
+            shape, architecture, hidden_sizes, n_features=feature_size
+        )
+        self.noise, self.weight, self.measure = noise, weight, measure
+
+    def groups(self, phase):
+        """Return the weights of the discriminator and those of the refiner."""
+        return {
+            "discriminator": self.discriminator.parameters(),
+            "refiner": self.refiner.parameters(),
+        }
+
+    def updates(self, phase, x, y):
+        """Yield both sides of equation (2), the refiner's with the error of (3)."""
+        noisy = x + self.noise * torch.randn_like(x)
+        fake = self.discriminator(self.refiner(noisy).detach())[0]
+        real = self.discriminator(x)[0]
+        yield "discriminator", discriminator_loss(real, fake)
+        refined = self.refiner(noisy)
+        with frozen(self.discriminator):
+            fooled = generator_loss(self.discriminator(refined)[0])
+        error = ((x - refined) ** 2).flatten(1).sum(1).mean()
+        yield "refiner", fooled + self.weight * error
+
+    def anomaly(self, x):
+        """Return the log-odds against a real sample."""
+        seen = self.refiner(x) if self.measure == "refined" else x
+        return -self.discriminator(seen)[0]
+
+    def map(self, x):
+        """Return the absolute error of the refined samples."""
+        return over_channels((x - self.refiner(x)).abs())
+
+
+@with_training_parameters
+class ALOCC(IncrementalMixin, TorchDetector):
+    r"""Samples that a discriminator rejects after they were refined.
+
+    A refiner :math:`R` removes noise from normal samples,
+    :math:`\tilde x = x + \epsilon` with :math:`\epsilon \sim N(0, \sigma^2 I)`, and a
+    discriminator :math:`D` learns to tell its work from clean samples [1]_,
+
+    .. math:: \min_R \max_D \; E\log D(x) + E\log(1 - D(R(\tilde x)))
+        + \lambda E\|x - R(\tilde x)\|^2,
+
+    equations (2) to (4). A refiner that knows normal samples alone distorts the others,
+    which the discriminator sees better than in the samples themselves. The anomaly is
+
+    .. math:: a(x) = \log\frac{1 - D(R(x))}{D(R(x))},
+
+    which ranks as :math:`-D(R(x))` does and has no ties where that is rounded to 0
+    or 1. The map is :math:`|x - R(x)|` at every element, summed over channels: what the
+    refiner changed, which is not part of the score.
+
+    Read more in the :ref:`User Guide <adversarial>`.
+
+    Parameters
+    ----------
+    latent_size : int, default=32
+        Length of the code in the middle of the refiner.
+    feature_size : int, default=64
+        Units before the discriminator's last layer.
+    noise : float, default=0.2
+        Standard deviation :math:`\sigma` of the noise in training.
+    reconstruction_weight : float, default=0.4
+        The weight :math:`\lambda` of the refiner's error.
+    measure : {"refined", "direct"}, default="refined"
+        What the discriminator judges: "refined" is :math:`D(R(x))`, "direct" is
+        :math:`D(x)`.
+    max_epochs : int, default=50
+        Passes over the training data.
+    batch_size : int, default=32
+        Samples of a training step; also bounds the memory of scoring.
+    lr : float, default=0.001
+        Learning rate.
+    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
+        The optimizer, or a class with torch's signature.
+    weight_decay : float, default=0.0
+        Weight decay of the optimizer.
+    patience : int or None, default=None
+        Epochs without a better loss on held-out samples after which training stops and
+        the best weights are taken. None holds nothing out.
+    validation_fraction : float, default=0.1
+        Share of the samples that `patience` holds out.
+    architecture : {"auto", "mlp", "conv"} or class, default="auto"
+        "auto" takes linear layers for rows and convolutions for images. A class of
+        modules is called with the shapes (without the axis of samples) that it has to
+        lead from and to, once for each network of the method.
+    hidden_sizes : tuple of int or None, default=None
+        Units or channels of the layers between, from the sample's side; None is
+        (64, 32) for linear layers and (32, 64, 128) for convolutions.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of images that come as rows.
+    amp : {"bf16", "fp16"} or None, default=None
+        Lower precision of the training, for devices that have it.
+    compile : bool, default=False
+        Whether torch compiles the networks.
+    device : str, default="auto"
+        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
+        for arrays the GPU when the work is worth the trip.
+    callbacks : list of skorch callbacks or None, default=None
+        Are copied into every training; see also `set_callbacks` for scikit-learn's.
+    warm_start : bool, default=False
+        Whether another `fit` goes on from the weights of the last one.
+    on_interrupt : {"raise", "keep"}, default="raise"
+        After an interrupt (Ctrl-C), "keep" keeps what was learned so far; "raise"
+        leaves the detector as it was.
+    checkpoint : str, path or None, default=None
+        Folder where every epoch is saved; a `fit` that was killed goes on from there.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+    random_state : int, RandomState instance or None, default=None
+        Draws weights, batches and noise. Pass an int for reproducible results.
+
+    Attributes
+    ----------
+    net_ : torch.nn.Module
+        The trained network, with its `refiner` and `discriminator`.
+    history_ : list of dict
+        Epoch, phase, seconds, "train_loss" (the sum), "discriminator_loss",
+        "refiner_loss" and, with `patience`, "valid_loss".
+    image_shape_ : tuple of int or None
+        (height, width, channels) of images.
+    n_samples_seen_ : int
+        Training samples.
+    device_ : str
+        The device of the fit.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of features, or of the elements of an image.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    ADAE : The discriminator is an autoencoder, and its error the score.
+
+    Notes
+    -----
+    The refiner minimises :math:`-\log D(R(\tilde x))`, as in the authors' code, instead
+    of :math:`\log(1 - D(R(\tilde x)))`, which has no gradient while the discriminator
+    wins. The paper stops when the refiner's error is small enough, at a value that it
+    does not state; here `max_epochs` ends the training. The quality depends on when
+    that is: a discriminator that cannot tell any more says nothing. It has no batch
+    normalization. Features should be
+    on one scale (StandardScaler). Training is in float32, scoring in the dtype of `X`.
+
+    References
+    ----------
+    .. [1] M. Sabokrou, M. Khalooei, M. Fathy and E. Adeli, "Adversarially learned
+       one-class classifier for novelty detection", CVPR, 2018. arXiv:1802.09088.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.adversarial import ALOCC
+    >>> X = np.random.default_rng(0).normal(size=(200, 1)) * np.ones(6)
+    >>> detector = ALOCC(latent_size=1, random_state=0).fit(X)
+    >>> detector.predict([[1.0] * 6, [1.0] * 5 + [-8.0]])
+    array([ 1, -1])
+    >>> int(detector.transform([[1.0] * 5 + [-8.0]]).argmax())
+    5
+    """
+
+    _optimizer_options = {"betas": (0.5, 0.999)}
+    _parameter_constraints = {
+        **TorchDetector._parameter_constraints,
+        "latent_size": [Interval(Integral, 1, None, closed="left")],
+        "feature_size": [Interval(Integral, 1, None, closed="left")],
+        "noise": [Interval(Real, 0, None, closed="left")],
+        "reconstruction_weight": [Interval(Real, 0, None, closed="left")],
+        "measure": [StrOptions({"refined", "direct"})],
+    }
+
+    latent_size: int = 32
+    feature_size: int = 64
+    noise: float = 0.2
+    reconstruction_weight: float = 0.4
+    measure: str = "refined"
+
+    def _network(self, shape):
+        return ALOCCNetwork(
+            shape,
+            self.latent_size,
+            self.feature_size,
+            self.noise,
+            self.reconstruction_weight,
+            self.measure,
+            self.architecture,
+            self.hidden_sizes,
+        )

@@ -1,0 +1,223 @@
+"""Skip-GANomaly: what a generator with skips cannot rebuild is anomalous."""
+
+from numbers import Integral, Real
+
+from skad._sklearn import Interval
+from skad._torch import TorchDetector, with_training_parameters
+from skad.base import IncrementalMixin
+from skad.nn.adversarial import (
+    Discriminator,
+    discriminator_loss,
+    frozen,
+    generator_loss,
+)
+from skad.nn.network import Network, over_channels
+from skad.nn.unet import build_with_skips
+
+
+class SkipGANomalyNetwork(Network):
+    """A generator with skips and a discriminator whose features are compared."""
+
+    def __init__(self, shape, feature_size, weights, share, architecture, hidden_sizes):
+        super().__init__()
+        self.generator = build_with_skips(architecture, shape, hidden_sizes)
+        self.discriminator = Discriminator(
+            shape, architecture, hidden_sizes, n_features=feature_size
+        )
+        self.weights, self.share = weights, share
+
+    def groups(self, phase):
+        """Return the weights of the generator and those of the discriminator."""
+        return {
+            "generator": self.generator.parameters(),
+            "discriminator": self.discriminator.parameters(),
+        }
+
+    def updates(self, phase, x, y):
+        """Yield equation (4), then the cross-entropy of the discriminator."""
+        made = self.generator(x)
+        with frozen(self.discriminator):
+            features = self.discriminator(x)[1]
+            judged, made_features = self.discriminator(made)
+        latent = ((features - made_features) ** 2).mean()
+        parts = generator_loss(judged), (x - made).abs().mean(), latent
+        yield (
+            "generator",
+            sum(w * part for w, part in zip(self.weights, parts, strict=True)),
+        )
+        real, fake = self.discriminator(x)[0], self.discriminator(made.detach())[0]
+        yield "discriminator", discriminator_loss(real, fake)
+
+    def anomaly(self, x):
+        """Return the weighted errors of the elements and of the features."""
+        made = self.generator(x)
+        gap = self.discriminator(x)[1] - self.discriminator(made)[1]
+        error = (x - made).abs().flatten(1).mean(1)
+        return self.share * error + (1 - self.share) * (gap**2).mean(1)
+
+    def map(self, x):
+        """Return the absolute error of the reconstruction."""
+        return over_channels((x - self.generator(x)).abs())
+
+
+@with_training_parameters
+class SkipGANomaly(IncrementalMixin, TorchDetector):
+    r"""Samples that differ from what a generator with skips makes of them.
+
+    A U-shaped generator :math:`G`, whose encoder hands every layer's output across to
+    the decoder, rebuilds normal samples, :math:`\hat x = G(x)`, against a discriminator
+    :math:`D` with features :math:`f` that learns to tell :math:`x` from
+    :math:`\hat x`. The generator minimises ([1]_, equations (1) to (4))
+
+    .. math:: -\lambda_{adv}\log D(\hat x) + \lambda_{con}\|x - \hat x\|_1
+        + \lambda_{lat}\|f(x) - f(\hat x)\|_2.
+
+    The anomaly weighs the two errors (equation (5)),
+
+    .. math:: a(x) = \lambda\|x - \hat x\|_1 + (1 - \lambda)\|f(x) - f(\hat x)\|_2.
+
+    The map is :math:`|x - \hat x|` at every element, summed over channels; its mean
+    over the elements times :math:`\lambda` is the first part of the score.
+
+    Read more in the :ref:`User Guide <adversarial>`.
+
+    Parameters
+    ----------
+    feature_size : int, default=64
+        Length of the discriminator's feature vector :math:`f`.
+    adversarial_weight : float, default=1.0
+        The weight :math:`\lambda_{adv}` of the discriminator's opinion.
+    context_weight : float, default=40.0
+        The weight :math:`\lambda_{con}` of the reconstruction's error.
+    latent_weight : float, default=1.0
+        The weight :math:`\lambda_{lat}` of the features' distance.
+    score_weight : float, default=0.9
+        The weight :math:`\lambda` of the reconstruction's error in the score, in
+        [0, 1].
+    max_epochs : int, default=50
+        Passes over the training data.
+    batch_size : int, default=32
+        Samples of a training step; also bounds the memory of scoring.
+    lr : float, default=0.0005
+        Learning rate.
+    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
+        The optimizer, or a class with torch's signature.
+    weight_decay : float, default=0.0
+        Weight decay of the optimizer.
+    patience : int or None, default=None
+        Epochs without a better loss on held-out samples after which training stops and
+        the best weights are taken. None holds nothing out.
+    validation_fraction : float, default=0.1
+        Share of the samples that `patience` holds out.
+    architecture : {"auto", "mlp", "conv"} or class, default="auto"
+        "auto" takes linear layers for rows and convolutions for images. A class of
+        modules is called with the shapes (without the axis of samples) that it has to
+        lead from and to, once for each network of the method.
+    hidden_sizes : tuple of int or None, default=None
+        Units or channels of the layers between, from the sample's side; None is
+        (64, 32) for linear layers and (32, 64, 128) for convolutions.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of images that come as rows.
+    amp : {"bf16", "fp16"} or None, default=None
+        Lower precision of the training, for devices that have it.
+    compile : bool, default=False
+        Whether torch compiles the networks.
+    device : str, default="auto"
+        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
+        for arrays the GPU when the work is worth the trip.
+    callbacks : list of skorch callbacks or None, default=None
+        Are copied into every training; see also `set_callbacks` for scikit-learn's.
+    warm_start : bool, default=False
+        Whether another `fit` goes on from the weights of the last one.
+    on_interrupt : {"raise", "keep"}, default="raise"
+        After an interrupt (Ctrl-C), "keep" keeps what was learned so far; "raise"
+        leaves the detector as it was.
+    checkpoint : str, path or None, default=None
+        Folder where every epoch is saved; a `fit` that was killed goes on from there.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+    random_state : int, RandomState instance or None, default=None
+        Draws weights, batches and noise. Pass an int for reproducible results.
+
+    Attributes
+    ----------
+    net_ : torch.nn.Module
+        The trained network, with its `generator` and `discriminator`.
+    history_ : list of dict
+        Epoch, phase, seconds, "train_loss" (the sum), "generator_loss",
+        "discriminator_loss" and, with `patience`, "valid_loss".
+    image_shape_ : tuple of int or None
+        (height, width, channels) of images.
+    n_samples_seen_ : int
+        Training samples.
+    device_ : str
+        The device of the fit.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of features, or of the elements of an image.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    GANomaly : A generator without skips; the distance of two codes.
+
+    Notes
+    -----
+    Norms are means over their elements and the second ones are squared, in the loss and
+    in the score, as in the authors' code, which the weights belong to. Features are
+    those before the discriminator's last layer. The paper scales the scores to 0..1 by
+    the smallest and largest of the scored batch; here a score does not depend on the
+    samples scored with it, and the ranking is the same. For rows the generator is made
+    of linear layers with the same skips. With `architecture` a class, the generator has
+    the skips that the class has. The discriminator has no batch normalization. Skips
+    let a generator copy what it has never seen: the method looks for wrong textures and
+    parts in large images rather than for another kind of object. Features should be on
+    one scale (StandardScaler). Training is in float32, scoring in the dtype of `X`.
+
+    References
+    ----------
+    .. [1] S. Akcay, A. Atapour-Abarghouei and T. P. Breckon, "Skip-GANomaly: skip
+       connected and adversarially trained encoder-decoder anomaly detection", IJCNN,
+       2019. arXiv:1901.08954.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.adversarial import SkipGANomaly
+    >>> X = np.random.default_rng(0).normal(size=(200, 1)) * np.ones(6)
+    >>> detector = SkipGANomaly(hidden_sizes=(8, 1), random_state=0).fit(X)
+    >>> detector.predict([[1.0] * 6, [1.0] * 5 + [-8.0]])
+    array([ 1, -1])
+    >>> int(detector.transform([[1.0] * 5 + [-8.0]]).argmax())
+    5
+    """
+
+    _optimizer_options = {"betas": (0.5, 0.999)}
+    _parameter_constraints = {
+        **TorchDetector._parameter_constraints,
+        "feature_size": [Interval(Integral, 1, None, closed="left")],
+        "adversarial_weight": [Interval(Real, 0, None, closed="left")],
+        "context_weight": [Interval(Real, 0, None, closed="left")],
+        "latent_weight": [Interval(Real, 0, None, closed="left")],
+        "score_weight": [Interval(Real, 0, 1, closed="both")],
+    }
+
+    feature_size: int = 64
+    adversarial_weight: float = 1.0
+    context_weight: float = 40.0
+    latent_weight: float = 1.0
+    score_weight: float = 0.9
+    lr: float = 5e-4
+
+    def _network(self, shape):
+        weights = self.adversarial_weight, self.context_weight, self.latent_weight
+        return SkipGANomalyNetwork(
+            shape,
+            self.feature_size,
+            weights,
+            self.score_weight,
+            self.architecture,
+            self.hidden_sizes,
+        )
