@@ -312,9 +312,9 @@ def tensor(X):
 
 
 @pytest.mark.parametrize("X", [rows(), images()], ids=["rows", "images"])
-@pytest.mark.parametrize("score", ["features", "logits", "l1", "l2"])
-def test_alad_score_by_hand(X, score):
-    detector, net = fitted(ALAD(**SMALL, score=score), X)
+@pytest.mark.parametrize("measure", ["features", "logits", "l1", "l2"])
+def test_alad_score_by_hand(X, measure):
+    detector, net = fitted(ALAD(**SMALL, measure=measure), X)
     x = tensor(X)
     rebuilt = net.generator(net.encoder(x))
     residual = (x - rebuilt).flatten(1)
@@ -324,7 +324,7 @@ def test_alad_score_by_hand(X, score):
         "logits": -log_sigmoid(logit)[:, None],
         "l1": residual.abs(),
         "l2": (residual**2).sum(1, keepdim=True).sqrt(),
-    }[score].sum(1)
+    }[measure].sum(1)
     assert_allclose(-detector.score_samples(X), expected, rtol=1e-9)
     maps = detector.transform(X)
     assert_allclose(maps.reshape(len(X), -1), residual.abs(), atol=1e-12)

@@ -25,7 +25,7 @@ class ALADNetwork(Network):
     """Generator, encoder and three discriminators."""
 
     def __init__(
-        self, shape, latent_size, architecture, hidden_sizes, score, spectral_norm
+        self, shape, latent_size, architecture, hidden_sizes, measure, spectral_norm
     ):
         super().__init__()
         tamed = SpectralNorm if spectral_norm else lambda module: module
@@ -42,7 +42,7 @@ class ALADNetwork(Network):
         self.discriminator_zz = tamed(
             Discriminator((2 * latent_size,), "mlp", (), n_features=32)
         )
-        self.latent_size, self.score = latent_size, score
+        self.latent_size, self.measure = latent_size, measure
 
     def groups(self, phase):
         return {
@@ -92,12 +92,12 @@ class ALADNetwork(Network):
 
     def anomaly(self, x):
         rebuilt = self.reconstruct(x)
-        if self.score == "l1":
+        if self.measure == "l1":
             return (x - rebuilt).abs().flatten(1).sum(1)
-        if self.score == "l2":
+        if self.measure == "l2":
             return (x - rebuilt).flatten(1).norm(dim=1)
         logit, features = self.discriminator_xx(paired(x, rebuilt))
-        if self.score == "logits":
+        if self.measure == "logits":
             return functional.softplus(-logit)
         perfect = self.discriminator_xx(paired(x, x))[1]
         return (perfect - features).abs().sum(1)
@@ -120,7 +120,7 @@ class ALAD(IncrementalMixin, TorchDetector):
     .. math:: a(x) = \|f_{xx}(x, x) - f_{xx}(x, G(E(x)))\|_1.
 
     The map is the residual :math:`|x - G(E(x))|` of every element, summed over the
-    channels of colour images; with ``score="l1"`` its sum is the score.
+    channels of colour images; with ``measure="l1"`` its sum is the score.
 
     Read more in the :ref:`User Guide <adversarial>`.
 
@@ -128,7 +128,7 @@ class ALAD(IncrementalMixin, TorchDetector):
     ----------
     latent_size : int, default=8
         Length of the code.
-    score : {"features", "logits", "l1", "l2"}, default="features"
+    measure : {"features", "logits", "l1", "l2"}, default="features"
         The anomaly: the distance of the features, :math:`-\log D_{xx}(x, G(E(x)))`,
         :math:`\|x - G(E(x))\|_1` or :math:`\|x - G(E(x))\|_2`, all in the
         paper.
@@ -137,9 +137,9 @@ class ALAD(IncrementalMixin, TorchDetector):
         their largest singular value [2]_.
     max_epochs : int, default=50
         Passes over the training data.
-    batch_size : int, default=128
+    batch_size : int, default=64
         Samples of a training step; also bounds the memory of scoring.
-    lr : float, default=1e-3
+    lr : float, default=0.001
         Learning rate.
     optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
         The optimizer, or a class with torch's signature.
@@ -235,15 +235,15 @@ class ALAD(IncrementalMixin, TorchDetector):
     _parameter_constraints = {
         **TorchDetector._parameter_constraints,
         "latent_size": [Interval(Integral, 1, None, closed="left")],
-        "score": [StrOptions({"features", "logits", "l1", "l2"})],
+        "measure": [StrOptions({"features", "logits", "l1", "l2"})],
         "spectral_norm": ["boolean"],
     }
     _optimizer_options = {"betas": (0.5, 0.999)}
 
     latent_size: int = 8
-    score: str = "features"
+    measure: str = "features"
     spectral_norm: bool = True
-    lr: float = 1e-3
+    batch_size: int = 64
 
     def _network(self, shape):
         return ALADNetwork(
@@ -251,6 +251,6 @@ class ALAD(IncrementalMixin, TorchDetector):
             self.latent_size,
             self.architecture,
             self.hidden_sizes,
-            self.score,
+            self.measure,
             self.spectral_norm,
         )

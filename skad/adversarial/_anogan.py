@@ -131,9 +131,9 @@ class AnoGAN(TorchDetector):
         Size of its first steps; they shrink to zero as a cosine does.
     max_epochs : int, default=50
         Passes over the training data.
-    batch_size : int, default=128
+    batch_size : int, default=64
         Samples of a training step; also bounds the memory of scoring.
-    lr : float, default=1e-3
+    lr : float, default=0.001
         Learning rate.
     optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
         The optimizer, or a class with torch's signature.
@@ -242,7 +242,7 @@ class AnoGAN(TorchDetector):
     discrimination_weight: float = 0.1
     n_search_steps: int = 500
     search_lr: float = 0.05
-    lr: float = 1e-3
+    batch_size: int = 64
 
     def _network(self, shape):
         return AnoGANNetwork(

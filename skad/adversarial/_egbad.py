@@ -95,9 +95,9 @@ class EGBAD(IncrementalMixin, TorchDetector):
         The part :math:`L_D` of the score.
     max_epochs : int, default=50
         Passes over the training data.
-    batch_size : int, default=128
+    batch_size : int, default=64
         Samples of a training step; also bounds the memory of scoring.
-    lr : float, default=0.0002
+    lr : float, default=0.001
         Learning rate.
     optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
         The optimizer, or a class with torch's signature.
@@ -183,7 +183,7 @@ class EGBAD(IncrementalMixin, TorchDetector):
     >>> import numpy as np
     >>> from skad.adversarial import EGBAD
     >>> X = np.random.default_rng(0).normal(size=(200, 1)) * np.ones(6)
-    >>> detector = EGBAD(latent_size=1, random_state=0).fit(X)
+    >>> detector = EGBAD(latent_size=1, max_epochs=200, random_state=0).fit(X)
     >>> detector.predict([[1.0] * 6, [1.0] * 5 + [-1.0]])
     array([ 1, -1])
     >>> int(detector.transform([[1.0] * 5 + [-2.0]]).argmax())
@@ -201,7 +201,7 @@ class EGBAD(IncrementalMixin, TorchDetector):
     latent_size: int = 8
     alpha: float = 0.9
     discrimination: str = "features"
-    lr: float = 2e-4
+    batch_size: int = 64
 
     def _network(self, shape):
         return EGBADNetwork(

@@ -121,9 +121,9 @@ class FAnoGAN(IncrementalMixin, TorchDetector):
         Epochs of the encoder's training; None takes `max_epochs` again.
     max_epochs : int, default=50
         Passes over the training data.
-    batch_size : int, default=128
+    batch_size : int, default=64
         Samples of a training step; also bounds the memory of scoring.
-    lr : float, default=1e-3
+    lr : float, default=0.001
         Learning rate.
     optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
         The optimizer, or a class with torch's signature.
@@ -232,7 +232,7 @@ class FAnoGAN(IncrementalMixin, TorchDetector):
     n_critic: int = 5
     penalty_weight: float = 10.0
     encoder_epochs: object = None
-    lr: float = 1e-3
+    batch_size: int = 64
 
     def _epochs(self, phase):
         if phase == "encoder" and self.encoder_epochs is not None:
