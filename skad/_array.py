@@ -4,6 +4,8 @@ NumPy is the default and needs no torch; torch is imported only for tensors that
 user passes or for a device that the user asks for.
 """
 
+import os
+import shutil
 import sys
 
 import numpy as np
@@ -94,7 +96,7 @@ def resolve_device(device, X, work):
     if device == "auto":
         if is_torch(X):
             return str(X.device)
-        if work < _GPU_WORK:
+        if work < _GPU_WORK or not _may_have_gpu():
             return "cpu"
         import torch
 
@@ -111,6 +113,16 @@ def resolve_device(device, X, work):
             "Pass 'auto', 'cpu' or a device that torch sees."
         ) from error
     return device
+
+
+def _may_have_gpu():
+    """Tell whether to ask torch for a GPU: to import it costs seconds and 200 MB."""
+    drivers = "/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg"
+    return (
+        "torch" in sys.modules
+        or shutil.which("nvidia-smi") is not None
+        or any(os.path.exists(path) for path in drivers)
+    )
 
 
 def blocks(n_rows, row_elements=1, device="cpu"):
