@@ -97,7 +97,7 @@ class EGBAD(IncrementalMixin, TorchDetector):
         Passes over the training data.
     batch_size : int, default=64
         Samples of a training step; also bounds the memory of scoring.
-    lr : float, default=0.001
+    lr : float, default=0.0002
         Learning rate.
     optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
         The optimizer, or a class with torch's signature.
@@ -202,6 +202,7 @@ class EGBAD(IncrementalMixin, TorchDetector):
     alpha: float = 0.9
     discrimination: str = "features"
     batch_size: int = 64
+    lr: float = 2e-4
 
     def _network(self, shape):
         return EGBADNetwork(
