@@ -129,14 +129,25 @@ def speed(options):
         )
         objectives = dual_objective(ours, rows), dual_objective(peer, rows)
         table.rows[-1][-1] = "objective ours {:.8g} peer {:.8g}".format(*objectives)
-    exact = skad.OneClassSVM(nu=0.1)
-    fast = skad.OneClassSVM(nu=0.1, solver="nystroem", random_state=0)
-    versus(
-        "OneClassSVM nystroem against exact, fit and score 10,000",
-        lambda: fast.fit(X).score_samples(Q),
-        lambda: exact.fit(X).score_samples(Q),
-        50,
-    )
+    for nu in (0.5, 0.1):
+        fast = skad.OneClassSVM(nu=nu, solver="nystroem", random_state=0)
+        for peer in (Libsvm(nu=nu), skad.OneClassSVM(nu=nu)):
+            whose = "libsvm" if isinstance(peer, Libsvm) else "our own exact solver"
+            versus(
+                f"OneClassSVM nystroem fit and score 10,000, nu {nu}, against {whose}",
+                lambda fast=fast: fast.fit(X).score_samples(Q),
+                lambda peer=peer: peer.fit(X).score_samples(Q),
+                50,
+            )
+    for gamma in (0.2, 1.0):  # "scale" is 0.05: narrow kernels, many free vectors
+        rows = X[:5_000]
+        ours, peer = (each(nu=0.1, gamma=gamma) for each in (skad.OneClassSVM, Libsvm))
+        versus(
+            f"OneClassSVM fit 5,000, gamma {gamma}",
+            lambda ours=ours, rows=rows: ours.fit(rows),
+            lambda peer=peer, rows=rows: peer.fit(rows),
+            1,
+        )
     X = rng.normal(size=(50_000, 20))
     versus(
         "KNN fit with training scores 50,000",
