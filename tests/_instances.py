@@ -10,6 +10,17 @@ import skad
 
 # Constructor arguments that make a class cheap or possible to build, by class name.
 CHEAP = {
+    "AAE": {"max_epochs": 10, "hidden_sizes": (16,), "latent_size": 2},
+    "ADAE": {"max_epochs": 10, "hidden_sizes": (16,), "latent_size": 2},
+    # the discriminator's opinion has no sign outside of what it was trained on
+    "ALOCC": {
+        "max_epochs": 10,
+        "hidden_sizes": (16,),
+        "latent_size": 2,
+        "measure": "reconstruction",
+    },
+    "GANomaly": {"max_epochs": 10, "hidden_sizes": (16,)},
+    "SkipGANomaly": {"max_epochs": 10, "hidden_sizes": (16, 1)},
     "ALAD": {"max_epochs": 5, "hidden_sizes": (16,), "latent_size": 2},
     "AnoGAN": {
         "max_epochs": 10,
@@ -36,6 +47,7 @@ CHEAP = {
 
 # Further settings of a class, by class name.
 VARIANTS = {
+    "AAE": [{"measure": "likelihood"}],
     "FeatureBagging": [
         {"detector": skad.Mahalanobis(), "combination": "cumulative"},
         {"detector": skad.ECOD(), "combination": "maximum", "n_jobs": 2},

@@ -100,17 +100,22 @@ def test_adae_score_and_map_by_hand(fit, rows):
     assert_allclose(detector.transform(rows), (rows - made) ** 2, rtol=1e-9)
 
 
-@pytest.mark.parametrize("measure", ["refined", "direct"])
+@pytest.mark.parametrize("measure", ["refined", "direct", "reconstruction"])
 def test_alocc_score_and_map_by_hand(fit, rows, measure):
     detector = fit(ALOCC, rows, measure=measure)
     refined = rows
     for part in detector.net_.refiner:
         refined = dense(refined, part)
     seen = refined if measure == "refined" else rows
+    errors = (rows - refined) ** 2
+    assert_allclose(detector.transform(rows), errors, rtol=1e-9)
+    if measure == "reconstruction":
+        assert_allclose(-detector.score_samples(rows), errors.sum(axis=1), rtol=1e-9)
+        return
+    assert not detector._map_sums_to_score
     probability = 1 / (1 + np.exp(-judged(seen, detector.net_.discriminator)[0]))
     expected = np.log((1 - probability) / probability)
     assert_allclose(-detector.score_samples(rows), expected, rtol=1e-8, atol=1e-12)
-    assert_allclose(detector.transform(rows), abs(rows - refined), rtol=1e-9)
 
 
 def test_ganomaly_score_and_map_by_hand(fit, rows):
@@ -157,7 +162,7 @@ def test_maps_of_pictures_are_the_residual_over_channels(fit, pictures, method):
     with torch.no_grad():
         residual = (x - rebuilt(method, detector.net_.double(), x)).abs()
     detector.net_.float()
-    if method in (AAE, ADAE):
+    if method in (AAE, ADAE, ALOCC):
         residual = residual**2
     maps = detector.transform(pictures)
     assert maps.shape == (40, 7, 10)

@@ -62,13 +62,15 @@ class ALOCCNetwork(Network):
         yield "refiner", fooled + self.weight * error
 
     def anomaly(self, x):
-        """Return the log-odds against a real sample."""
+        """Return the log-odds against a real sample, or the refiner's error."""
+        if self.measure == "reconstruction":
+            return super().anomaly(x)
         seen = self.refiner(x) if self.measure == "refined" else x
         return -self.discriminator(seen)[0]
 
     def map(self, x):
-        """Return the absolute error of the refined samples."""
-        return over_channels((x - self.refiner(x)).abs())
+        """Return the squared error of the refined samples."""
+        return over_channels((x - self.refiner(x)) ** 2)
 
 
 @with_training_parameters
@@ -88,8 +90,9 @@ class ALOCC(IncrementalMixin, TorchDetector):
     .. math:: a(x) = \log\frac{1 - D(R(x))}{D(R(x))},
 
     which ranks as :math:`-D(R(x))` does and has no ties where that is rounded to 0
-    or 1. The map is :math:`|x - R(x)|` at every element, summed over channels: what the
-    refiner changed, which is not part of the score.
+    or 1. The map is :math:`(x - R(x))^2` at every element, summed over channels: what
+    the refiner changed. It sums to the score for ``measure="reconstruction"`` and is
+    not part of it otherwise.
 
     Read more in the :ref:`User Guide <adversarial>`.
 
@@ -103,9 +106,10 @@ class ALOCC(IncrementalMixin, TorchDetector):
         Standard deviation :math:`\sigma` of the noise in training.
     reconstruction_weight : float, default=0.4
         The weight :math:`\lambda` of the refiner's error.
-    measure : {"refined", "direct"}, default="refined"
-        What the discriminator judges: "refined" is :math:`D(R(x))`, "direct" is
-        :math:`D(x)`.
+    measure : {"refined", "direct", "reconstruction"}, default="refined"
+        What counts: "refined" is the discriminator's opinion of :math:`R(x)`, "direct"
+        that of :math:`x`, "reconstruction" is the refiner's error
+        :math:`\|x - R(x)\|^2`, which the paper trains and does not score with.
     max_epochs : int, default=50
         Passes over the training data.
     batch_size : int, default=32
@@ -181,8 +185,11 @@ class ALOCC(IncrementalMixin, TorchDetector):
     of :math:`\log(1 - D(R(\tilde x)))`, which has no gradient while the discriminator
     wins. The paper stops when the refiner's error is small enough, at a value that it
     does not state; here `max_epochs` ends the training. The quality depends on when
-    that is: a discriminator that cannot tell any more says nothing. It has no batch
-    normalization. Features should be
+    that is: a discriminator that cannot tell any more says nothing, and one is never
+    trained on samples other than the normal ones and their refined copies. What lies
+    further out than both can look more real to it than normal samples do, which is the
+    rule for tables without bounds: take ``measure="reconstruction"`` there. The
+    discriminator has no batch normalization. Features should be
     on one scale (StandardScaler). Training is in float32, scoring in the dtype of `X`.
 
     References
@@ -195,7 +202,7 @@ class ALOCC(IncrementalMixin, TorchDetector):
     >>> import numpy as np
     >>> from skad.adversarial import ALOCC
     >>> X = np.random.default_rng(0).normal(size=(200, 1)) * np.ones(6)
-    >>> detector = ALOCC(latent_size=1, random_state=0).fit(X)
+    >>> detector = ALOCC(latent_size=1, measure="reconstruction", random_state=0).fit(X)
     >>> detector.predict([[1.0] * 6, [1.0] * 5 + [-8.0]])
     array([ 1, -1])
     >>> int(detector.transform([[1.0] * 5 + [-8.0]]).argmax())
@@ -209,7 +216,7 @@ class ALOCC(IncrementalMixin, TorchDetector):
         "feature_size": [Interval(Integral, 1, None, closed="left")],
         "noise": [Interval(Real, 0, None, closed="left")],
         "reconstruction_weight": [Interval(Real, 0, None, closed="left")],
-        "measure": [StrOptions({"refined", "direct"})],
+        "measure": [StrOptions({"refined", "direct", "reconstruction"})],
     }
 
     latent_size: int = 32
@@ -217,6 +224,10 @@ class ALOCC(IncrementalMixin, TorchDetector):
     noise: float = 0.2
     reconstruction_weight: float = 0.4
     measure: str = "refined"
+
+    @property
+    def _map_sums_to_score(self):
+        return self.measure == "reconstruction"
 
     def _network(self, shape):
         return ALOCCNetwork(

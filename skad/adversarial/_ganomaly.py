@@ -189,7 +189,7 @@ class GANomaly(IncrementalMixin, TorchDetector):
     >>> import numpy as np
     >>> from skad.adversarial import GANomaly
     >>> X = np.random.default_rng(0).normal(size=(200, 1)) * np.ones(6)
-    >>> detector = GANomaly(latent_size=2, random_state=0).fit(X)
+    >>> detector = GANomaly(batch_size=16, random_state=0).fit(X)
     >>> detector.predict([[1.0] * 6, [1.0] * 5 + [-8.0]])
     array([ 1, -1])
     >>> int(detector.transform([[1.0] * 5 + [-8.0]]).argmax())
