@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 from sklearn.utils.validation import column_or_1d
 
-from skad._array import is_torch, namespace
+from skad._array import is_torch, namespace, to_numpy
 from skad._sklearn import validate_data
 
 
@@ -66,7 +66,7 @@ def check_labels(y, n_samples):
 
     Any other label counts as unlabelled, with a warning.
     """
-    y = column_or_1d(y)
+    y = column_or_1d(to_numpy(y) if is_torch(y) else y)
     if y.shape[0] != n_samples:
         raise ValueError(f"y has {y.shape[0]} labels for {n_samples} samples.")
     labels = np.where(y == -1, -1, np.where(y == 1, 1, 0))

@@ -434,10 +434,12 @@ def test_svdd_puts_known_anomalies_outside():
     assert_allclose(taught.transform(fresh).sum(axis=1), change, atol=1e-8)
 
 
-def test_svdd_labels_other_than_minus_one_are_normal():
+def test_svdd_labels_other_than_minus_one_count_as_unlabelled():
     X = cloud(50)
     plain = SVDD().fit(X).score_samples(X)
-    assert_array_equal(SVDD().fit(X, np.arange(50) % 3).score_samples(X), plain)
+    assert_array_equal(SVDD().fit(X, np.arange(50) % 2).score_samples(X), plain)
+    with pytest.warns(UserWarning, match="labels other than"):
+        SVDD().fit(X, np.arange(50) % 3)
 
 
 def test_svdd_linear_map_is_additive():
@@ -463,8 +465,8 @@ def test_svdd_precomputed_and_callable_are_the_kernel_they_compute():
     [
         ({"nu": 0.0}, None, "nu"),
         ({"anomaly_cost": 0.0}, None, "anomaly_cost"),
-        ({}, np.full(20, -1), "other than -1"),
-        ({}, np.ones(19), "20 are needed"),
+        ({}, np.full(20, -1), "labels in y are -1"),
+        ({}, np.ones(19), "19 labels for 20 samples"),
         ({"kernel": "precomputed"}, None, "square kernel matrix"),
     ],
 )

@@ -3,11 +3,11 @@
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.utils.validation import column_or_1d
 
 from skad._array import like, namespace, to_double, to_numpy
 from skad._moments import mean_row
 from skad._sklearn import Interval, StrOptions
+from skad._validation import check_labels
 from skad.base import BaseDetector
 from skad.one_class._dual import kernel_scale, minimise, threshold
 from skad.one_class._kernels import (
@@ -117,8 +117,8 @@ class SVDD(BaseDetector):
 
     Notes
     -----
-    In `y`, -1 marks a known anomaly; every other label counts as a normal row, so that
-    1 and 0 (unlabelled) need not be told apart. At least one row must be normal.
+    In `y`, -1 marks a known anomaly; 1 (normal) and 0 (unlabelled) count alike, and any
+    other label counts as unlabelled, with a warning. At least one row must not be -1.
 
     Without known anomalies and with the rbf kernel, :math:`\alpha` is that of
     `OneClassSVM` divided by :math:`\nu n`, and the score is its score times :math:`2 /
@@ -209,11 +209,11 @@ class SVDD(BaseDetector):
         n = X.shape[0]
         known = np.zeros(n, dtype=bool)
         if y is not None:
-            known = column_or_1d(to_numpy(y)) == -1
-        if len(known) != n or known.all():
+            known = check_labels(y, n) == -1
+        if known.all():
             raise ValueError(
-                f"y has {len(known)} labels, {known.sum()} of them -1 (a known "
-                f"anomaly); {n} are needed and at least one other than -1."
+                f"All {n} labels in y are -1, known anomalies; at least one row has to "
+                "be normal or unlabelled."
             )
         self.gamma_, self._centre_ = scale_gamma(self.gamma, X), mean_row(X)
         kernel = self._kernel()
