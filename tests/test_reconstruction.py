@@ -473,10 +473,10 @@ def test_features_of_dagmm():
         z, rebuilt = (part.numpy() for part in net.features(x))
         code = net.encoder(x).numpy()
     norms = np.linalg.norm(X, axis=1)
-    assert_allclose(z[:, :1], code)
-    assert_allclose(z[:, 1], np.linalg.norm(X - rebuilt, axis=1) / norms)
+    assert_allclose(z[:, :2], code)
+    assert_allclose(z[:, 2], np.linalg.norm(X - rebuilt, axis=1) / norms)
     cosine = (X * rebuilt).sum(axis=1) / norms / np.linalg.norm(rebuilt, axis=1)
-    assert_allclose(z[:, 2], cosine)
+    assert_allclose(z[:, 3], cosine)
 
 
 def test_objective_of_dagmm():
