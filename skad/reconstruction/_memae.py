@@ -69,7 +69,7 @@ class MemAE(IncrementalMixin, TorchDetector):
 
     Parameters
     ----------
-    latent_size : int, default=16
+    latent_size : int, default=64
         Length of the code and of the items.
     n_items : int, default=100
         Items :math:`N` of the memory; the paper's 100 for MNIST, 500 for CIFAR-10.
@@ -178,7 +178,7 @@ class MemAE(IncrementalMixin, TorchDetector):
         "entropy_weight": [Interval(Real, 0, None, closed="left")],
     }
 
-    latent_size: int = 16
+    latent_size: int = 64
     n_items: int = 100
     shrink_threshold: object = None
     entropy_weight: float = 0.0002

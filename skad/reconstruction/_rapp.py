@@ -109,7 +109,7 @@ class RaPPNetwork(Network):
         directions, variances = leading_directions(rows, mean, len(self.weights))
         whole = sum(((block.to(double) - mean) ** 2).sum() for block in rows())
         kept = variances > _NO_DEVIATION**2 * variances[0]
-        n_rest = min(n_samples - 1, len(mean)) - len(variances)
+        n_rest = len(mean) - len(variances)
         rest = (whole / n_samples - variances.sum()) / max(n_rest, 1)
         self.mean.copy_(mean)
         self.directions.copy_(directions)
