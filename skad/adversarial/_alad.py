@@ -137,7 +137,7 @@ class ALAD(IncrementalMixin, TorchDetector):
         their largest singular value [2]_.
     max_epochs : int, default=50
         Passes over the training data.
-    batch_size : int, default=64
+    batch_size : int, default=32
         Samples of a training step; also bounds the memory of scoring.
     lr : float, default=0.001
         Learning rate.
@@ -243,7 +243,7 @@ class ALAD(IncrementalMixin, TorchDetector):
     latent_size: int = 8
     measure: str = "features"
     spectral_norm: bool = True
-    batch_size: int = 64
+    batch_size: int = 32
 
     def _network(self, shape):
         return ALADNetwork(

@@ -121,7 +121,7 @@ class AnoGAN(TorchDetector):
 
     Parameters
     ----------
-    latent_size : int, default=8
+    latent_size : int, default=16
         Length of the code :math:`z`.
     discrimination_weight : float, default=0.1
         The weight :math:`\lambda` of the features, in 0..1.
@@ -238,7 +238,7 @@ class AnoGAN(TorchDetector):
     }
     _optimizer_options = {"betas": (0.5, 0.999)}
 
-    latent_size: int = 8
+    latent_size: int = 16
     discrimination_weight: float = 0.1
     n_search_steps: int = 500
     search_lr: float = 0.05
