@@ -101,8 +101,11 @@ class DAGMMNetwork(Network):
     def loss(self, x, y):
         """Return the objective, equation (7), with the mixture of the batch."""
         z, rebuilt = self.features(x)
-        weights, means, covariances = mixture(z, self.estimator(z))
-        energies = energy(z, weights, means, precision_factors(covariances))
+        memberships = self.estimator(z)
+        with torch.autocast(x.device.type, enabled=False):  # no inverse of half floats
+            z = z.float()
+            weights, means, covariances = mixture(z, memberships.float())
+            energies = energy(z, weights, means, precision_factors(covariances))
         variances = covariances.diagonal(dim1=1, dim2=2)
         return (
             ((x - rebuilt) ** 2).flatten(1).sum(1).mean()

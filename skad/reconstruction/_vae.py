@@ -80,13 +80,12 @@ class VAENetwork(Network):
     def terms(self, x):
         """Return surprises and log p(z) - log q(z|x), L draws of each first."""
         mean, log_variance = self.encode(x)
-        deviation = (log_variance / 2).exp()
-        surprises, ratios = [], []
-        for noise in self.draws:
-            z = mean + deviation * noise
-            surprises.append(self.surprise(x, z))
-            ratios.append((noise**2 + log_variance - z**2).sum(1) / 2)
-        return torch.stack(surprises), torch.stack(ratios)
+        noise = self.draws[:, None]  # (L, 1, latent_size)
+        z = mean + (log_variance / 2).exp() * noise  # (L, b, latent_size)
+        ratios = (noise**2 + log_variance - z**2).sum(2) / 2
+        many = x.expand(len(z), *x.shape)  # (L, b, ...)
+        surprises = self.surprise(many.flatten(0, 1), z.flatten(0, 1))
+        return surprises.reshape(many.shape), ratios
 
     def anomaly(self, x):
         """Return minus the bound, or the part of it, that `measure` names."""
