@@ -55,6 +55,7 @@ def test_linear_autoencoder_spans_the_principal_components():
         max_epochs=150,
         batch_size=100,
         lr=0.01,
+        weight_decay=0.0,
         random_state=0,
     ).fit(X)
     decoder = network(detector).decoder.layers[-1].weight.numpy()  # (d, k)
@@ -121,7 +122,11 @@ def test_denoising_learns_to_remove_noise():
     errors = {}
     for noise in (0.0, 0.7):
         detector = AutoEncoder(
-            latent_size=12, hidden_sizes=(), noise=noise, random_state=0
+            latent_size=12,
+            hidden_sizes=(),
+            noise=noise,
+            weight_decay=0.0,
+            random_state=0,
         ).fit(X)
         with torch.no_grad():
             rebuilt = network(detector).reconstruct(torch.tensor(noisy)).numpy()
