@@ -66,9 +66,9 @@ class AutoEncoder(IncrementalMixin, TorchDetector):
         Samples of a training step; also bounds the memory of scoring.
     lr : float, default=0.001
         Learning rate.
-    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
+    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adamw"
         The optimizer, or a class with torch's signature.
-    weight_decay : float, default=0.0
+    weight_decay : float, default=1.0
         Weight decay of the optimizer.
     patience : int or None, default=None
         Epochs without a better loss on held-out samples after which training stops and
@@ -130,8 +130,11 @@ class AutoEncoder(IncrementalMixin, TorchDetector):
 
     Notes
     -----
-    Features should be on one scale (StandardScaler). Training is in float32, scoring in
-    the dtype of `X`. With linear layers and ``loss="mse"`` the reconstruction spans the
+    Features should be on one scale (StandardScaler). With the defaults of `lr` and
+    `weight_decay` a step takes 0.001 of each weight away, so that a few anomalies in
+    the training data are not learned by heart, nor is the identity where the code is
+    longer than the sample. Training is in float32, scoring in the dtype of `X`. With
+    linear layers, ``loss="mse"`` and ``weight_decay=0`` the reconstruction spans the
     subspace of the leading principal components [4]_.
 
     References
@@ -169,6 +172,8 @@ class AutoEncoder(IncrementalMixin, TorchDetector):
     loss: str = "mse"
     noise: float = 0.0
     batch_size: int = 32
+    optimizer: object = "adamw"
+    weight_decay: float = 1.0
 
     def _check_parameters(self, X):
         super()._check_parameters(X)
