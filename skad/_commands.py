@@ -301,19 +301,22 @@ def _progress(model, wanted):
         return
     try:
         import rich
-        from rich.console import Console
         from rich.progress import track
     except ImportError:
         yield None
         return
-    rich.reconfigure(stderr=True)  # scikit-learn's bars use rich's global console
     with contextlib.suppress(ImportError):  # callbacks came with scikit-learn 1.9
         from sklearn.callback import ProgressBar
 
         model.set_callbacks(ProgressBar())
-    console = Console(stderr=True)
+    # scikit-learn's bars are drawn on rich's global console: borrow it for a while
+    console = rich.get_console()
+    before, console.stderr = console.stderr, True
 
     def tracked(blocks, description, total):
         return track(blocks, description, total, console=console, transient=True)
 
-    yield tracked
+    try:
+        yield tracked
+    finally:
+        console.stderr = before
