@@ -4,7 +4,7 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from skad._array import device_of, like, namespace
+from skad._array import blocks, device_of, like, n_blocks, namespace
 from skad._sklearn import Interval, StrOptions
 from skad.base import CONTAMINATION, BaseDetector
 from skad.neighbors._search import METRICS, NeighborSearch, contributions, smallest
@@ -194,6 +194,20 @@ class KNN(BaseDetector):
                 self.random_state,
                 self.n_neighbors,
             )
+            if self._search_.graph is not None:
+                return self._anomaly_in_graph(X)
+        return None
+
+    def _anomaly_in_graph(self, X):
+        """Return the training rows' anomaly from the graph that was built of them."""
+        size = X.shape[0], self._row_elements(), device_of(X)
+        query, parts = self._search_.in_graph(self.n_neighbors + 1), []
+        for rows in self._steps(blocks(*size), "score", n_blocks(*size)):
+            parts.append(self._pooled(drop_self(*query(rows))[0]))
+        return namespace(X).concat(parts)
+
+    def _pooled(self, distance):
+        return distance @ like(rank_weights(self.method, self.n_neighbors), distance)
 
     def _row_elements(self):
         return 4 * (self.n_neighbors + 9) * self.n_features_in_
@@ -213,8 +227,7 @@ class KNN(BaseDetector):
         return drop_self(*self._search_.query(X, k + 1))
 
     def _anomaly(self, X):
-        distance, _ = self._neighbors(X)
-        return distance @ like(rank_weights(self.method, self.n_neighbors), distance)
+        return self._pooled(self._neighbors(X)[0])
 
     def _map(self, X):
         xp = namespace(X)

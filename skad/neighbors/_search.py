@@ -29,7 +29,7 @@ METRICS = ("euclidean", "sqeuclidean", "manhattan", "cosine", "minkowski")
 # Candidates beyond k, kept to prove that the first k are the nearest.
 _SPARE = 8
 # How far beyond the k-th distance the graph is searched (pynndescent's epsilon).
-_EPSILON = 0.3
+_EPSILON = 0.45
 # Columns whose minimum is looked at together.
 _GROUP = 32
 # Training rows of one coarse block: on the CPU 32 queries by these stay in the cache,
@@ -134,6 +134,22 @@ class NeighborSearch:
         else:
             found = self._query_distances(queries, k)
         return self._refine(queries, like(found, queries, dtype="keep"), k)
+
+    def in_graph(self, k):
+        """Return a function that does what `query` does for a slice of the bank.
+
+        Only for "pynndescent", whose graph of the training rows is more accurate than
+        its search, and there already.
+        """
+        graph = self.graph.neighbor_graph[0]
+
+        def query(rows):
+            queries = self.bank[rows]
+            return self._refine(
+                queries, like(graph[rows, :k], queries, dtype="keep"), k
+            )
+
+        return query
 
     def difference(self, queries, indices):
         """Return queries minus their neighbours, of shape (b, k, d)."""
