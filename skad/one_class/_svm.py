@@ -3,10 +3,10 @@
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.utils import check_random_state
 
 from skad._array import like, namespace, to_double, to_numpy
 from skad._moments import mean_row
+from skad._random import generator
 from skad._sklearn import Interval, StrOptions
 from skad.base import BaseDetector
 from skad.one_class._dual import kernel_scale, minimise, threshold
@@ -289,7 +289,7 @@ class OneClassSVM(BaseDetector):
             self.coef_ = self._basis_.T
 
     def _fit_landmarks(self, X):
-        n, rng = X.shape[0], check_random_state(self.random_state)
+        n, rng = X.shape[0], generator(self.random_state)
         rows = np.sort(rng.permutation(n)[: self.n_basis])
         self.landmarks_ = X[like(rows, X, dtype="keep")]
         kernel = self._kernel()
@@ -307,7 +307,7 @@ class OneClassSVM(BaseDetector):
 
     def _fit_waves(self, X):
         n, d = X.shape
-        rng = check_random_state(self.random_state)
+        rng = generator(self.random_state)
         frequencies = rng.normal(size=(self.n_basis, d)) * (2 * self.gamma_) ** 0.5
         self.frequencies_ = like(frequencies, X)
         scale = self.n_basis**-0.5
