@@ -12,13 +12,16 @@ _FAMILIES = (
     "adversarial",
     "density",
     "ensemble",
+    "image",
     "marginal",
     "neighbors",
     "one_class",
+    "ood",
     "reconstruction",
+    "series",
     "subspace",
 )
-_TOOLS = ("datasets", "inspection", "model_selection")
+_TOOLS = ("datasets", "embedding", "inspection", "metrics", "model_selection")
 
 
 def all_detectors():
