@@ -54,8 +54,11 @@ def like(array, reference, dtype=None):
 
 
 def on_device(array, device):
-    """Return `array` as it is for `device="cpu"`, else as a tensor on `device`."""
-    if is_torch(array):
+    """Return `array` as it is for `device="cpu"`, else as a tensor on `device`.
+
+    What has a method `to` (tensors, pictures that are read block by block) is asked.
+    """
+    if hasattr(array, "to"):
         return array.to(device)
     if str(device) == "cpu":
         return array

@@ -1,11 +1,12 @@
 """Input checks: scikit-learn's for whatever it takes, the same rules for tensors."""
 
+import os
 import warnings
 
 import numpy as np
 from sklearn.utils.validation import column_or_1d
 
-from skad._array import is_torch, namespace, to_numpy
+from skad._array import blocks, is_torch, namespace, on_device, to_numpy
 from skad._sklearn import validate_data
 
 
@@ -61,6 +62,89 @@ def check_images(estimator, X, *, reset):
     return X
 
 
+class Pictures:
+    """Pictures in host memory or in files, read as floats in 0..1 when asked for.
+
+    Parameters
+    ----------
+    source : ndarray or PictureFiles of shape (n, h, w, c)
+        The pictures: float, or whole numbers whose largest value stands for 1.
+    device : str, default="cpu"
+        "cpu" gives NumPy arrays, any other device tensors on it.
+    """
+
+    ndim = 4
+
+    def __init__(self, source, device="cpu"):
+        self.source, self.device = source, device
+        self.shape = tuple(source.shape)
+        whole = np.dtype(source.dtype).kind in "bui"
+        self.dtype = np.dtype(np.float32) if whole else np.dtype(source.dtype)
+        self.largest = np.iinfo(source.dtype).max if source.dtype.kind == "u" else 1
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        """Return the pictures of a slice or of indices, (b, h, w, c)."""
+        part = np.asarray(self.source[rows])
+        if part.dtype != self.dtype:
+            part = part.astype(self.dtype) / self.dtype.type(self.largest)
+        return on_device(part, self.device)
+
+    def to(self, device):
+        """Return the same pictures, read to another device."""
+        return Pictures(self.source, str(device))
+
+
+def check_pictures(estimator, X, *, reset):
+    """Return pictures of shape (n, h, w, c), floats in 0..1; sets `image_shape_`.
+
+    Takes arrays and tensors (n, h, w) or (n, h, w, c), `PictureFiles`, paths, and rows
+    (n, d) with the estimator's `image_shape`; rows without it are pictures (1, d, 1).
+    The result is a tensor for a tensor, else `Pictures`, which reads a block when it
+    is sliced. One picture is enough to fit.
+    """
+    from skad._pictures import PictureFiles
+
+    given = estimator.image_shape
+    given = None if given is None else tuple((*given, 1)[:3])
+    if _are_paths(X):
+        X = PictureFiles(list(X))
+    elif isinstance(X, list | tuple) and np.ndim(X[0] if X else 0) in (2, 3):
+        X = _stack_pictures(X)
+    files = isinstance(X, PictureFiles)
+    if str(getattr(X, "dtype", "")).endswith("uint8") and given and X.ndim == 2:
+        _check_size(X.shape[1], given)
+        X = X.reshape(X.shape[0], *given)
+    if not files and getattr(X, "ndim", 2) not in (3, 4):
+        X = check_table(estimator, X, reset=reset, min_samples=1)
+        shape = given or (1, X.shape[1], 1)
+        _check_size(X.shape[1], shape)
+        X = X.reshape(X.shape[0], *shape)
+    else:
+        shape = tuple(int(size) for size in (*X.shape[1:], 1)[:3])
+        if given not in (None, shape):
+            raise ValueError(f"X has images of shape {shape}, image_shape is {given}.")
+        if 0 in X.shape:
+            raise ValueError(f"X has shape {tuple(X.shape)}: no picture or no pixel.")
+        if not files:
+            X = _check_picture_array(X.reshape(X.shape[0], *shape))
+        elements = np.broadcast_to(np.float32(0), (X.shape[0], int(np.prod(shape))))
+        if not reset and elements.shape[1] != estimator.n_features_in_:
+            raise ValueError(
+                f"X has images of shape {shape}, expected {estimator.image_shape_}."
+            )
+        validate_data(estimator, elements, reset=reset, skip_check_array=True)
+    if reset:
+        estimator.image_shape_ = shape
+    elif shape != tuple(estimator.image_shape_):
+        raise ValueError(
+            f"X has images of shape {shape}, expected {estimator.image_shape_}."
+        )
+    return X if is_torch(X) else Pictures(X)
+
+
 def check_labels(y, n_samples):
     """Return labels 1 normal, -1 known anomaly, 0 unlabelled, of shape (n,).
 
@@ -77,6 +161,59 @@ def check_labels(y, n_samples):
             stacklevel=6,
         )
     return labels
+
+
+def _are_paths(X):
+    """Tell whether `X` is a sequence of paths."""
+    if is_torch(X) or getattr(X, "ndim", 1) != 1 or not hasattr(X, "__len__"):
+        return False
+    return len(X) > 0 and all(isinstance(path, str | os.PathLike) for path in X)
+
+
+def _check_size(n_features, shape):
+    if np.prod(shape) != n_features:
+        raise ValueError(
+            f"image_shape={shape} has {np.prod(shape)} elements, X has {n_features} "
+            "features."
+        )
+
+
+def _stack_pictures(X):
+    for i, picture in enumerate(X):
+        if np.shape(picture) != np.shape(X[0]):
+            raise ValueError(
+                f"X[{i}] has shape {np.shape(picture)}, X[0] has {np.shape(X[0])}: "
+                "pictures must have one size (PictureFiles resizes files with size=)."
+            )
+    if is_torch(X[0]):
+        return namespace(X[0]).stack(list(X))
+    return np.stack([np.asarray(picture) for picture in X])
+
+
+def _check_picture_array(X):
+    """Return an array as it is, a tensor as floats in 0..1, or raise."""
+    kind = str(X.dtype).removeprefix("torch.")
+    if kind not in ("bool", "uint8", "uint16", "float16", "float32", "float64"):
+        raise ValueError(
+            f"X has pictures of dtype {kind}; accepted are uint8 in 0..255, uint16 in "
+            "0..65535, bool, and floats in 0..1."
+        )
+    if kind.startswith("float") and 0 not in X.shape:
+        for rows in blocks(X.shape[0], int(np.prod(X.shape[1:]))):
+            xp = namespace(X)
+            if not bool(xp.all(xp.isfinite(X[rows]))):
+                nan = bool(xp.any(xp.isnan(X[rows])))
+                raise ValueError(
+                    f"Input X contains {'NaN' if nan else 'infinity'}: picture between "
+                    f"{rows.start} and {rows.stop - 1}."
+                )
+            _check_magnitude(X[rows])
+    if is_torch(X):
+        X = X.detach()
+        if kind in ("uint8", "uint16", "bool"):
+            return X.float() / {"uint8": 255, "uint16": 65535, "bool": 1}[kind]
+        return X.float() if kind == "float16" else X
+    return X.astype(np.float32) if kind == "float16" else X
 
 
 def _check_tensor(X, min_samples):

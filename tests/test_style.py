@@ -27,6 +27,7 @@ HEIGHTS = {
     "datasets": 0,
     "_sklearn": 1,
     "_array": 2,
+    "_pictures": 2,
     "_validation": 3,
     "base": 4,
     # 5: any other private module, shared by families
