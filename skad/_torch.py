@@ -12,9 +12,8 @@ import os
 import pathlib
 import warnings
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 from functools import partial
-from inspect import get_annotations, signature
+from inspect import signature
 from itertools import pairwise
 from numbers import Integral, Real
 
@@ -25,6 +24,7 @@ import torch
 from skorch.callbacks import Callback
 
 from skad._array import is_torch, to_numpy
+from skad._parameters import with_parameters
 from skad._random import generator
 from skad._sklearn import Interval, StrOptions
 from skad._validation import check_images, check_labels
@@ -372,20 +372,7 @@ class Training:
         os.replace(partial_file, self.checkpoint)
 
 
-def with_training_parameters(cls):
-    """Make annotated defaults the constructor's keywords, own ones first."""
-    own = list(get_annotations(cls))
-    cls = dataclass(kw_only=True, eq=False, repr=False)(cls)
-    known = signature(cls.__init__).parameters
-    order = ["self", *own, *(name for name in known if name not in own)]
-    order = list(dict.fromkeys(order))
-    cls.__init__.__signature__ = signature(cls.__init__).replace(
-        parameters=[known[name] for name in order]
-    )
-    return cls
-
-
-@with_training_parameters
+@with_parameters
 class TorchDetector(BaseDetector):
     """Base of detectors that train a network.
 

@@ -21,6 +21,7 @@ LIFTED = ("image", "ood", "series")
 # What a part may import lies lower. Parts of one height do not import one another.
 HEIGHTS = {
     "_lazy": -1,
+    "_parameters": -1,
     "_random": -1,
     "nn": 0,
     "metrics": 0,

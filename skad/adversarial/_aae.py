@@ -5,8 +5,9 @@ from numbers import Integral
 
 import torch
 
+from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._torch import TorchDetector, with_training_parameters
+from skad._torch import TorchDetector
 from skad.base import IncrementalMixin
 from skad.nn.adversarial import (
     Discriminator,
@@ -65,7 +66,7 @@ class AAENetwork(Network):
         return over_channels((x - self.decoder(self.encoder(x))) ** 2)
 
 
-@with_training_parameters
+@with_parameters
 class AAE(IncrementalMixin, TorchDetector):
     r"""Samples with an unlikely code, or a bad reconstruction from it.
 

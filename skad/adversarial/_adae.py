@@ -5,8 +5,9 @@ from numbers import Integral
 import torch
 from torch import nn
 
+from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._torch import TorchDetector, with_training_parameters
+from skad._torch import TorchDetector
 from skad.base import IncrementalMixin
 from skad.nn.adversarial import frozen
 from skad.nn.architecture import build
@@ -67,7 +68,7 @@ class ADAENetwork(Network):
         return over_channels((x - self.discriminator(self.generator(x))) ** 2)
 
 
-@with_training_parameters
+@with_parameters
 class ADAE(IncrementalMixin, TorchDetector):
     r"""Samples that two opposed autoencoders, one after the other, cannot rebuild.
 

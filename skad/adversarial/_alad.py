@@ -5,8 +5,9 @@ from numbers import Integral
 import torch
 from torch.nn import functional
 
+from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._torch import TorchDetector, with_training_parameters
+from skad._torch import TorchDetector
 from skad.base import IncrementalMixin
 from skad.nn.adversarial import (
     Discriminator,
@@ -106,7 +107,7 @@ class ALADNetwork(Network):
         return over_channels((x - self.reconstruct(x)).abs())
 
 
-@with_training_parameters
+@with_parameters
 class ALAD(IncrementalMixin, TorchDetector):
     r"""Samples whose reconstruction a discriminator sees to be another.
 

@@ -5,8 +5,9 @@ from numbers import Integral, Real
 import torch
 from torch import nn
 
+from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._torch import TorchDetector, with_training_parameters
+from skad._torch import TorchDetector
 from skad.base import IncrementalMixin
 from skad.nn.adversarial import (
     Discriminator,
@@ -73,7 +74,7 @@ class ALOCCNetwork(Network):
         return over_channels((x - self.refiner(x)) ** 2)
 
 
-@with_training_parameters
+@with_parameters
 class ALOCC(IncrementalMixin, TorchDetector):
     r"""Samples that a discriminator rejects after they were refined.
 

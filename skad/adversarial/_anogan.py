@@ -5,8 +5,9 @@ from numbers import Integral, Real
 
 import torch
 
+from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._torch import TorchDetector, with_training_parameters
+from skad._torch import TorchDetector
 from skad.nn.adversarial import (
     Discriminator,
     discriminator_loss,
@@ -99,7 +100,7 @@ class AnoGANNetwork(Network):
         return over_channels((x - self.generator(self.search(x))).abs())
 
 
-@with_training_parameters
+@with_parameters
 class AnoGAN(TorchDetector):
     r"""Samples that a generator of normal ones cannot make.
 

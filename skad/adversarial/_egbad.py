@@ -5,8 +5,9 @@ from numbers import Integral, Real
 import torch
 from torch.nn import functional
 
+from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._torch import TorchDetector, with_training_parameters
+from skad._torch import TorchDetector
 from skad.base import IncrementalMixin
 from skad.nn.adversarial import (
     Discriminator,
@@ -66,7 +67,7 @@ class EGBADNetwork(Network):
         return over_channels((x - self.generator(self.encoder(x))).abs())
 
 
-@with_training_parameters
+@with_parameters
 class EGBAD(IncrementalMixin, TorchDetector):
     r"""Samples that a bidirectional GAN does not rebuild.
 

@@ -4,8 +4,9 @@ from numbers import Integral, Real
 
 import torch
 
+from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._torch import TorchDetector, with_training_parameters
+from skad._torch import TorchDetector
 from skad.base import IncrementalMixin
 from skad.nn.adversarial import Discriminator, frozen, gradient_penalty
 from skad.nn.architecture import build
@@ -87,7 +88,7 @@ class FAnoGANNetwork(Network):
         return over_channels((x - self.reconstruct(x)).abs())
 
 
-@with_training_parameters
+@with_parameters
 class FAnoGAN(IncrementalMixin, TorchDetector):
     r"""Samples that a generator does not rebuild from an encoder's code.
 

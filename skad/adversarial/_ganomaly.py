@@ -2,8 +2,9 @@
 
 from numbers import Integral, Real
 
+from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._torch import TorchDetector, with_training_parameters
+from skad._torch import TorchDetector
 from skad.base import IncrementalMixin
 from skad.nn.adversarial import Discriminator, discriminator_loss, frozen
 from skad.nn.architecture import build
@@ -62,7 +63,7 @@ class GANomalyNetwork(Network):
         return over_channels((x - self.decoder(self.encoder(x))).abs())
 
 
-@with_training_parameters
+@with_parameters
 class GANomaly(IncrementalMixin, TorchDetector):
     r"""Samples whose code changes when they are rebuilt and encoded again.
 

@@ -2,8 +2,9 @@
 
 from numbers import Integral, Real
 
+from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._torch import TorchDetector, with_training_parameters
+from skad._torch import TorchDetector
 from skad.base import IncrementalMixin
 from skad.nn.adversarial import (
     Discriminator,
@@ -60,7 +61,7 @@ class SkipGANomalyNetwork(Network):
         return over_channels((x - self.generator(x)).abs())
 
 
-@with_training_parameters
+@with_parameters
 class SkipGANomaly(IncrementalMixin, TorchDetector):
     r"""Samples that differ from what a generator with skips makes of them.
 

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._torch import TorchDetector, with_training_parameters
+from skad._torch import TorchDetector
 from skad.nn.architecture import build
 from skad.nn.network import Network, over_channels
 
@@ -135,7 +136,7 @@ class DAGMMNetwork(Network):
         return over_channels((x - self.features(x)[1]) ** 2)
 
 
-@with_training_parameters
+@with_parameters
 class DAGMM(TorchDetector):
     r"""Samples whose code and reconstruction error have low density together.
 

@@ -4,8 +4,9 @@ from numbers import Integral, Real
 
 import torch
 
+from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._torch import TorchDetector, with_training_parameters
+from skad._torch import TorchDetector
 from skad.nn.hypersphere import HypersphereNetwork
 
 # Keeps the inverse distance of a known anomaly at the centre finite, as the authors do.
@@ -28,7 +29,7 @@ class DeepSADNetwork(HypersphereNetwork):
         return torch.where(y == 0, distance, known).mean()
 
 
-@with_training_parameters
+@with_parameters
 class DeepSAD(TorchDetector):
     r"""Samples that a trained encoder maps away from normal ones, to known anomalies.
 

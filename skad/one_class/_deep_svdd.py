@@ -4,8 +4,9 @@ from numbers import Integral, Real
 
 import torch
 
+from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._torch import TorchDetector, with_training_parameters
+from skad._torch import TorchDetector
 from skad.nn.hypersphere import HypersphereNetwork
 
 
@@ -39,7 +40,7 @@ class DeepSVDDNetwork(HypersphereNetwork):
         self.radius.copy_(torch.quantile(distance.sqrt().cpu(), 1 - self.nu))
 
 
-@with_training_parameters
+@with_parameters
 class DeepSVDD(TorchDetector):
     r"""Samples that a trained encoder does not map close to a common centre.
 

@@ -4,8 +4,9 @@ from numbers import Integral, Real
 
 import torch
 
+from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._torch import TorchDetector, with_training_parameters
+from skad._torch import TorchDetector
 from skad.base import IncrementalMixin
 from skad.nn.architecture import build
 from skad.nn.losses import element_errors
@@ -35,7 +36,7 @@ class AutoEncoderNetwork(Network):
         return over_channels(element_errors(x, self.reconstruct(x), self.error))
 
 
-@with_training_parameters
+@with_parameters
 class AutoEncoder(IncrementalMixin, TorchDetector):
     r"""Samples that a network with a narrow middle cannot rebuild.
 

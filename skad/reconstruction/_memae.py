@@ -2,8 +2,9 @@
 
 from numbers import Integral, Real
 
+from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._torch import TorchDetector, with_training_parameters
+from skad._torch import TorchDetector
 from skad.base import IncrementalMixin
 from skad.nn.architecture import build
 from skad.nn.memory import Memory, entropy
@@ -45,7 +46,7 @@ class MemAENetwork(Network):
         return over_channels((x - self.reconstruct(x)) ** 2)
 
 
-@with_training_parameters
+@with_parameters
 class MemAE(IncrementalMixin, TorchDetector):
     r"""Samples that cannot be rebuilt from remembered normal ones.
 

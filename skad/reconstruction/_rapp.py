@@ -4,8 +4,9 @@ from numbers import Integral
 
 import torch
 
+from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._torch import TorchDetector, with_training_parameters
+from skad._torch import TorchDetector
 from skad.nn.architecture import build
 from skad.nn.network import Network, integrated_gradients, over_channels
 
@@ -134,7 +135,7 @@ class RaPPNetwork(Network):
         return over_channels(parts)
 
 
-@with_training_parameters
+@with_parameters
 class RaPP(TorchDetector):
     r"""Samples whose hidden activations their reconstruction does not share.
 

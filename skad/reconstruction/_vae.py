@@ -6,8 +6,9 @@ from numbers import Integral, Real
 import torch
 from torch import nn
 
+from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._torch import TorchDetector, with_training_parameters
+from skad._torch import TorchDetector
 from skad.base import IncrementalMixin
 from skad.nn.architecture import build
 from skad.nn.network import Network, integrated_gradients, over_channels
@@ -118,7 +119,7 @@ class VAENetwork(Network):
         return over_channels((weights * surprises).sum(0))
 
 
-@with_training_parameters
+@with_parameters
 class VAE(IncrementalMixin, TorchDetector):
     r"""Samples that a variational autoencoder finds improbable.
 
