@@ -130,17 +130,22 @@ def _may_have_gpu():
 
 def blocks(n_rows, row_elements=1, device="cpu"):
     """Yield slices over `n_rows` whose temporaries stay bounded on `device`."""
-    step = _block_rows(row_elements, device)
+    return slices(n_rows, block_rows(row_elements, device))
+
+
+def slices(n_rows, step):
+    """Yield slices of `step` rows, the last one shorter, over `n_rows`."""
     for start in range(0, n_rows, step):
         yield slice(start, min(start + step, n_rows))
 
 
 def n_blocks(n_rows, row_elements=1, device="cpu"):
     """Return how many slices `blocks` yields."""
-    return -(-n_rows // _block_rows(row_elements, device))
+    return -(-n_rows // block_rows(row_elements, device))
 
 
-def _block_rows(row_elements, device):
+def block_rows(row_elements, device="cpu"):
+    """Return how many rows of `row_elements` temporaries are computed together."""
     elements = _BLOCK_ELEMENTS if str(device) == "cpu" else _GPU_BLOCK_ELEMENTS
     return max(1, elements // max(1, row_elements))
 

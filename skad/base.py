@@ -19,15 +19,15 @@ from sklearn.base import (
 from sklearn.utils.validation import check_is_fitted
 
 from skad._array import (
-    blocks,
+    block_rows,
     device_of,
     is_torch,
     like,
-    n_blocks,
     namespace,
     on_device,
     on_host,
     resolve_device,
+    slices,
     to_numpy,
 )
 from skad._sklearn import CallbackSupportMixin, Interval, _fit_context
@@ -80,6 +80,10 @@ class BaseDetector(
     def _row_elements(self):
         """Return how many temporary elements one row needs while it is scored."""
         return self.n_features_in_
+
+    def _block_rows(self, device):
+        """Return how many rows are scored together on `device`."""
+        return block_rows(self._row_elements(), device)
 
     def _fit_work(self, X):
         """Return the multiplications that `fit` needs, for `device="auto"`."""
@@ -236,12 +240,12 @@ class BaseDetector(
             on_mps = is_torch(X) and X.device.type == "mps"
             dtype = xp.float32 if on_mps else xp.float64
         device = self._scoring_device(X)
-        size = X.shape[0], self._row_elements(), device
-        slices = blocks(*size)
+        step = self._block_rows(device)
+        parts = slices(X.shape[0], step)
         if progress is not None:
-            slices = self._steps(slices, progress, n_blocks(*size))
+            parts = self._steps(parts, progress, -(-X.shape[0] // step))
         result = None
-        for rows in slices:
+        for rows in parts:
             part = xp.astype(
                 like(function(on_device(X[rows], device)), X, dtype="keep"), dtype
             )
