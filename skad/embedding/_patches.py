@@ -1,0 +1,292 @@
+"""From pictures to the features of their patches."""
+
+import copy
+import os
+from collections.abc import Mapping
+from contextlib import nullcontext
+from numbers import Integral
+
+import numpy as np
+import torch
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+from skad._array import is_torch, resolve_device, to_numpy
+from skad._sklearn import Interval, StrOptions, _fit_context
+from skad._validation import check_pictures
+from skad.embedding._backbones import resolve
+
+_AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def join_maps(maps, neighborhood=1, interpolation="bilinear"):
+    """Return the patch features (b, gh, gw, d) of maps (b, c_l, h_l, w_l).
+
+    Every map is averaged over `neighborhood` x `neighborhood` places (zeros beyond the
+    border count, as in PatchCore), brought to the grid of the first and set beside the
+    others.
+    """
+    joined = []
+    for each in maps:
+        if neighborhood > 1:
+            each = F.avg_pool2d(each, neighborhood, 1, neighborhood // 2)
+        if each.shape[-2:] != maps[0].shape[-2:]:
+            each = F.interpolate(each, maps[0].shape[-2:], mode=interpolation)
+        joined.append(each)
+    return torch.cat(joined, 1).permute(0, 2, 3, 1)
+
+
+def _are_rows(X):
+    """Tell whether pictures come as rows of a table."""
+    if isinstance(X, list | tuple):
+        return np.ndim(X[0]) == 1
+    shape = X.shape if hasattr(X, "shape") else np.asarray(X).shape
+    return len(shape) == 2
+
+
+class Copies:
+    """Copies of a network for each dtype and device it is asked for.
+
+    They are no part of the state: a pickle or a deep copy starts without them.
+    """
+
+    def __init__(self, module, channels_last=False, compiled=False):
+        self.module = module
+        self.channels_last, self.compiled = channels_last, compiled
+        self._made = {}
+
+    def on(self, dtype, device):
+        """Return the network in `dtype` on `device`."""
+        key = dtype, str(device)
+        if key not in self._made:
+            module = self.module
+            state = [*module.parameters(), *module.buffers()]
+            state = [value for value in state if value.is_floating_point()]
+            as_it_is = all((v.dtype, str(v.device)) == key for v in state)
+            if not as_it_is or self.channels_last or self.compiled:
+                module = copy.deepcopy(module).to(dtype=dtype, device=device)
+            if self.channels_last:
+                module = module.to(memory_format=torch.channels_last)
+            if self.compiled:
+                module.compile()
+            self._made[key] = module
+        return self._made[key]
+
+    def __getstate__(self):
+        return {**vars(self), "_made": {}}
+
+
+class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Features of the patches of pictures, from the layers of a network."""
+
+    _parameter_constraints = {
+        "backbone": [str, os.PathLike, nn.Module, type],
+        "layers": [tuple, list, None],
+        "weights": [str, os.PathLike, Mapping, None],
+        "image_size": [Interval(Integral, 1, None, closed="left"), tuple, list, None],
+        "normalization": [StrOptions({"auto"}), tuple, list, None],
+        "neighborhood": [Interval(Integral, 1, None, closed="left")],
+        "interpolation": [StrOptions({"bilinear", "nearest"})],
+        "image_shape": [tuple, list, None],
+        "amp": [StrOptions(set(_AMP)), None],
+        "channels_last": ["boolean"],
+        "compile": ["boolean"],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "device": [str],
+    }
+
+    def __init__(
+        self,
+        backbone="gabor",
+        layers=None,
+        *,
+        weights=None,
+        image_size=None,
+        normalization="auto",
+        neighborhood=3,
+        interpolation="bilinear",
+        image_shape=None,
+        amp=None,
+        channels_last=False,
+        compile=False,  # noqa: A002 (torch's word)
+        batch_size=8,
+        device="auto",
+    ):
+        self.backbone = backbone
+        self.layers = layers
+        self.weights = weights
+        self.image_size = image_size
+        self.normalization = normalization
+        self.neighborhood = neighborhood
+        self.interpolation = interpolation
+        self.image_shape = image_shape
+        self.amp = amp
+        self.channels_last = channels_last
+        self.compile = compile
+        self.batch_size = batch_size
+        self.device = device
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Make the backbone ready for pictures like these.
+
+        Parameters
+        ----------
+        X : array, tensor, sequence of paths or PictureFiles
+            Pictures, of which only the shape matters.
+        y : object
+            Ignored.
+
+        Returns
+        -------
+        self : object
+            The fitted transformer.
+        """
+        pictures = check_pictures(self, X, reset=True)
+        self._prepare(pictures.shape[-1])
+        work = 1e4 * np.prod(pictures.shape, dtype=float)
+        of = X if is_torch(X) else pictures
+        self.device_ = resolve_device(self.device, of, work)
+        probe = torch.zeros((1, *self.image_shape_), dtype=torch.float32)
+        shape = self.embed(probe).shape
+        # of one row, where pictures came as rows, else of a place
+        self._n_features_out = int(np.prod(shape) if _are_rows(X) else shape[-1])
+        return self
+
+    def transform(self, X):
+        """Return the features of the patches of pictures.
+
+        Parameters
+        ----------
+        X : array, tensor, sequence of paths or PictureFiles
+            Pictures.
+
+        Returns
+        -------
+        features : ndarray or tensor of shape (n_images, gh, gw, n_features)
+            One vector for each place of the grid; rows of shape (n_images,
+            gh * gw * n_features) where pictures came as rows.
+        """
+        check_is_fitted(self)
+        pictures = check_pictures(self, X, reset=False)
+        result = None
+        for start in range(0, pictures.shape[0], self.batch_size):
+            rows = slice(start, min(start + self.batch_size, pictures.shape[0]))
+            block = pictures[rows]
+            x = block if is_torch(block) else np.require(block, requirements="W")
+            x = torch.as_tensor(x).to(self._device_for(block))
+            part = self.embed(x)
+            part = part.to(block.device) if is_torch(block) else to_numpy(part)
+            if result is None:
+                shape = (pictures.shape[0], *part.shape[1:])
+                make = part.new_empty if is_torch(part) else np.empty
+                result = make(shape, dtype=part.dtype)
+            result[rows] = part
+        return result.reshape(result.shape[0], -1) if _are_rows(X) else result
+
+    def _device_for(self, block):
+        as_given = is_torch(block) and self.device == "auto"
+        return block.device if as_given else self.device_
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    # ------------------------------------------------------------------ for detectors
+
+    def _prepare(self, n_channels):
+        """Resolve the backbone for pictures with `n_channels`."""
+        if self.neighborhood % 2 == 0:
+            raise ValueError(f"neighborhood={self.neighborhood} must be odd.")
+        found = resolve(self.backbone, self.layers, self.weights)
+        if found.n_channels not in (None, n_channels) and n_channels != 1:
+            raise ValueError(
+                f"backbone={self.backbone!r} takes pictures with {found.n_channels} "
+                f"channels, X has {n_channels}."
+            )
+        self.backbone_, self.layers_ = found.module, found.layers
+        self._repeat_ = (
+            1 if found.n_channels is None else found.n_channels // n_channels
+        )
+        self.mean_, self.std_ = found.mean, found.std
+        if self.normalization != "auto":
+            self.mean_, self.std_ = self.normalization or (None, None)
+        self._copies_ = Copies(self.backbone_, self.channels_last, self.compile)
+        return self
+
+    def feature_maps(self, x):
+        """Return the maps of the layers, a list of tensors (b, c_l, h_l, w_l).
+
+        Parameters
+        ----------
+        x : tensor of shape (b, h, w, c)
+            Pictures, floats in 0..1, on any device; the network computes there, in the
+            dtype of `x`.
+
+        Returns
+        -------
+        maps : list of tensor
+            In the order of `layers_` and the dtype of `x`.
+        """
+        with torch.no_grad():
+            dtype = torch.float32 if self.amp else x.dtype
+            pictures = self.network_input(x).to(dtype)
+            module = self._copies_.on(dtype, x.device)
+            if self.channels_last:
+                pictures = pictures.contiguous(memory_format=torch.channels_last)
+            if self.amp:
+                with torch.autocast(x.device.type, _AMP[self.amp]):
+                    maps = module(pictures)
+            else:
+                maps = module(pictures)
+        return [each.to(x.dtype) for each in maps]
+
+    def network_input(self, x):
+        """Return pictures as the network takes them: resized and normalised.
+
+        Parameters
+        ----------
+        x : tensor of shape (b, h, w, c)
+            Pictures, floats in 0..1.
+
+        Returns
+        -------
+        x : tensor of shape (b, c, h, w)
+            With the height and width of `image_size`.
+        """
+        x = x.permute(0, 3, 1, 2)
+        if self.image_size is not None:
+            size = self.image_size
+            size = (size, size) if isinstance(size, Integral) else tuple(size)
+            if x.shape[-2:] != size:
+                x = F.interpolate(x, size, mode="bilinear", antialias=True)
+        if self._repeat_ > 1:
+            x = x.expand(-1, self._repeat_, -1, -1)
+        if self.mean_ is not None:
+            mean, std = (
+                x.new_tensor(v).view(-1, 1, 1) for v in (self.mean_, self.std_)
+            )
+            x = (x - mean) / std
+        return x
+
+    def embed(self, x):
+        """Return the features of patches.
+
+        Parameters
+        ----------
+        x : tensor of shape (b, h, w, c)
+            Pictures, floats in 0..1.
+
+        Returns
+        -------
+        features : tensor of shape (b, gh, gw, n_features)
+            The maps of all layers at the places of the first.
+        """
+        return join_maps(self.feature_maps(x), self.neighborhood, self.interpolation)

@@ -1,0 +1,87 @@
+"""Files of weights: read, compared with what a network expects, and put in."""
+
+import os
+import pathlib
+
+import numpy as np
+import torch
+
+from skad._array import is_torch, to_numpy
+
+_SHOWN = 5
+
+
+def read_arrays(path):
+    """Return the arrays of a .npz, .safetensors or .pth file: a dict of name to array.
+
+    Pickles (.pth, .pt, .bin) are read with ``weights_only=True``; a checkpoint that
+    keeps its arrays under "state_dict" is looked into.
+    """
+    path = pathlib.Path(os.fspath(path)).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file of weights at {str(path)!r}.")
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    if path.suffix == ".safetensors":
+        try:
+            from safetensors.torch import load_file
+        except ImportError as error:
+            raise ImportError(
+                f"To read {path.name!r}, install safetensors, or pass a .pth or .npz "
+                "file."
+            ) from error
+        return as_arrays(load_file(path))
+    if path.suffix not in (".pth", ".pt", ".bin"):
+        raise ValueError(
+            f"weights={str(path)!r} must end in .pth, .pt, .bin, .safetensors or .npz."
+        )
+    return as_arrays(torch.load(path, map_location="cpu", weights_only=True))
+
+
+def as_arrays(state):
+    """Return a state dict as a dict of name to NumPy array."""
+    state = state.get("state_dict", state)
+    return {
+        name.removeprefix("module."): to_numpy(
+            value.float() if is_torch(value) and value.is_floating_point() else value
+        )
+        for name, value in state.items()
+    }
+
+
+def load_arrays(module, arrays, source, ignore=lambda name: False):
+    """Put `arrays` into `module`, in place, or raise one error about all that differs.
+
+    `ignore` tells which further names of the file are no fault.
+    """
+    expected = {
+        name: tuple(value.shape)
+        for name, value in module.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    given = {name: value for name, value in arrays.items() if name in expected}
+    faults = {
+        "missing": [name for name in expected if name not in arrays],
+        "unexpected": [
+            name for name in arrays if name not in expected and not ignore(name)
+        ],
+        "of another shape": [
+            f"{name} {value.shape} instead of {expected[name]}"
+            for name, value in given.items()
+            if tuple(value.shape) != expected[name]
+        ],
+    }
+    if any(faults.values()):
+        raise ValueError(
+            f"weights={source} do not fit the backbone: "
+            + "; ".join(
+                f"{len(names)} arrays {fault}: {', '.join(names[:_SHOWN])}"
+                + (", ..." if len(names) > _SHOWN else "")
+                for fault, names in faults.items()
+                if names
+            )
+            + "."
+        )
+    state = {name: torch.tensor(value) for name, value in given.items()}
+    module.load_state_dict(state, strict=False, assign=True)
