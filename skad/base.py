@@ -233,17 +233,20 @@ class BaseDetector(
             delattr(self, name)
         vars(self).update(state)
 
-    def _in_blocks(self, function, X, dtype=None, progress=None):
-        """Apply `function` to blocks of rows; the result lives where `X` lives."""
+    def _in_blocks(self, function, X, dtype=None, progress=None, parts=None):
+        """Apply `function` to blocks of rows; the result lives where `X` lives.
+
+        `parts` are the blocks where a method has its own, slices or indices.
+        """
         xp = namespace(X)
         if dtype is None:
             on_mps = is_torch(X) and X.device.type == "mps"
             dtype = xp.float32 if on_mps else xp.float64
         device = self._scoring_device(X)
-        step = self._block_rows(device)
-        parts = slices(X.shape[0], step)
+        if parts is None:
+            parts = list(slices(X.shape[0], self._block_rows(device)))
         if progress is not None:
-            parts = self._steps(parts, progress, -(-X.shape[0] // step))
+            parts = self._steps(parts, progress, len(parts))
         result = None
         for rows in parts:
             part = xp.astype(
