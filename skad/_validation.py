@@ -103,13 +103,16 @@ def check_pictures(estimator, X, *, reset):
     Takes arrays and tensors (n, h, w) or (n, h, w, c), `PictureFiles`, paths, and rows
     (n, d) with the estimator's `image_shape`; rows without it are pictures (1, d, 1).
     The result is a tensor for a tensor, else `Pictures`, which reads a block when it
-    is sliced. One picture is enough to fit.
+    is sliced. One picture is enough to fit. `_are_rows_` tells whether the fit was given
+    rows without a shape, whose maps are rows as well.
     """
     from skad._pictures import PictureFiles
 
     given = estimator.image_shape
     given = None if given is None else tuple((*given, 1)[:3])
-    if _are_paths(X):
+    if isinstance(X, Pictures):
+        X = X.source
+    elif _are_paths(X):
         X = PictureFiles(list(X))
     elif isinstance(X, list | tuple) and np.ndim(X[0] if X else 0) in (2, 3):
         X = _stack_pictures(X)
@@ -117,7 +120,8 @@ def check_pictures(estimator, X, *, reset):
     if str(getattr(X, "dtype", "")).endswith("uint8") and given and X.ndim == 2:
         _check_size(X.shape[1], given)
         X = X.reshape(X.shape[0], *given)
-    if not files and getattr(X, "ndim", 2) not in (3, 4):
+    are_rows = not files and getattr(X, "ndim", 2) not in (3, 4)
+    if are_rows:
         X = check_table(estimator, X, reset=reset, min_samples=1)
         shape = given or (1, X.shape[1], 1)
         _check_size(X.shape[1], shape)
@@ -138,6 +142,7 @@ def check_pictures(estimator, X, *, reset):
         validate_data(estimator, elements, reset=reset, skip_check_array=True)
     if reset:
         estimator.image_shape_ = shape
+        estimator._are_rows_ = are_rows and given is None
     elif shape != tuple(estimator.image_shape_):
         raise ValueError(
             f"X has images of shape {shape}, expected {estimator.image_shape_}."

@@ -6,11 +6,11 @@ from numbers import Integral
 import joblib
 import numpy as np
 from sklearn import config_context
-from sklearn.base import clone
 from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
 from skad._array import is_torch, like, namespace
+from skad._members import anomaly_of, map_of, seeded_clone
 from skad._random import generator
 from skad._sklearn import HasMethods, Interval, StrOptions
 from skad.base import CONTAMINATION, BaseDetector
@@ -28,31 +28,6 @@ def draw_features(n_features, random):
     most = max(1, n_features - 1)
     size = random.randint(max(1, n_features // 2), most + 1)
     return np.sort(random.permutation(n_features)[:size])
-
-
-def seeded_clone(detector, random):
-    """Return an unfitted copy with every `random_state`, nested ones too, drawn."""
-    detector = clone(detector)
-    names = [
-        name
-        for name in sorted(detector.get_params())
-        if name.split("__")[-1] == "random_state"
-    ]
-    return detector.set_params(**{name: random.randint(2**31 - 1) for name in names})
-
-
-def anomaly_of(member, X):
-    """Return the anomaly (n,) of rows that need no second validation."""
-    if isinstance(member, BaseDetector):
-        return member._in_blocks(member._anomaly, X)
-    return -member.score_samples(X)
-
-
-def map_of(member, X):
-    """Return the map (n, d) of rows that need no second validation."""
-    if isinstance(member, BaseDetector):
-        return member._in_blocks(member._map, X, dtype=X.dtype)
-    return member.transform(X)
 
 
 def fit_member(member, X, y, n_threads, context, caller):

@@ -6,5 +6,8 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "_folder": ["PictureFiles", "load_folder"],
+        "_padim": ["PaDiM"],
+        "_patch_detector": ["PatchDetector"],
+        "_patchcore": ["PatchCore"],
     },
 )

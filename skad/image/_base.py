@@ -1,0 +1,163 @@
+"""What detectors on pictures share: the check of pictures, features, maps, pooling.
+
+A method learns from the features of patches in `_fit` and states `_patches`, the
+anomaly of each patch. The map is that anomaly, interpolated to the picture's own pixels
+and smoothed; the score is the largest value of the map unless a method says otherwise.
+"""
+
+from numbers import Integral, Real
+from os import PathLike
+
+import numpy as np
+import torch
+from sklearn import get_config
+
+from skad._array import is_torch, slices
+from skad._parameters import with_parameters
+from skad._sklearn import Interval, StrOptions
+from skad._validation import check_pictures
+from skad.base import CONTAMINATION, BaseDetector
+from skad.embedding import PatchEmbedding
+from skad.image._upsampling import upsample
+
+
+def as_tensor(pictures):
+    """Return an array as a tensor of its own memory, which may be read-only."""
+    return pictures if is_torch(pictures) else torch.tensor(pictures)
+
+
+@with_parameters
+class ImageDetector(BaseDetector):
+    """Base of detectors on pictures (n, h, w[, c]), on files, or on rows of pixels.
+
+    `_fit(X, y)` gets a tensor or `Pictures` of shape (n, h, w, c).
+    """
+
+    smoothing: float = 4.0
+    image_shape: object = None
+    batch_size: int = 8
+    device: str = "auto"
+    contamination: float = 0.1
+
+    _parameter_constraints = {
+        "smoothing": [Interval(Real, 0, None, closed="left")],
+        "image_shape": [tuple, list, None],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "device": [str],
+        "contamination": CONTAMINATION,
+    }
+
+    def _patches(self, x):
+        """Return the anomaly (b, gh, gw) of the patches of a tensor (b, h, w, c)."""
+        raise NotImplementedError
+
+    def _pool(self, patches):
+        """Return the anomaly (b,) of pictures from that of their patches."""
+        return self._upsampled(patches).flatten(1).amax(1)
+
+    def _upsampled(self, patches):
+        return upsample(patches, self.image_shape_[:2], self.smoothing)
+
+    def _validate(self, X, *, reset):
+        return check_pictures(self, X, reset=reset)
+
+    def _block_rows(self, device):
+        return self.batch_size
+
+    def _fit_work(self, X):
+        return 1e4 * np.prod(X.shape)
+
+    def _anomaly(self, X):
+        with torch.no_grad():
+            return self._pool(self._patches(as_tensor(X)))
+
+    def _map(self, X):
+        with torch.no_grad():
+            maps = self._upsampled(self._patches(as_tensor(X)))
+        return maps.flatten(1) if self._are_rows_ else maps
+
+
+class TrainingPatches:
+    """The patch features of the training pictures, batch by batch, as often as asked.
+
+    They are kept when they fit in scikit-learn's `working_memory` (1 GiB unless
+    `sklearn.set_config` says otherwise), else computed again for each pass.
+    """
+
+    def __init__(self, detector, X, embed):
+        self.detector, self.X, self.embed = detector, X, embed
+        self.n_pictures = X.shape[0]
+        with torch.no_grad():
+            one = embed(as_tensor(X[:1]))
+        self.grid, self.n_features = tuple(one.shape[1:3]), one.shape[3]
+        self.dtype, self.device = one.dtype, one.device
+        n_bytes = one.nbytes * self.n_pictures
+        self.kept = [] if n_bytes <= get_config()["working_memory"] * 2**20 else None
+
+    def __iter__(self):
+        """Yield features of shape (b, gh, gw, d)."""
+        if self.kept:
+            yield from self.kept
+            return
+        size = self.detector.batch_size
+        n_steps = -(-self.n_pictures // size)
+        parts = slices(self.n_pictures, size)
+        for rows in self.detector._steps(parts, "embed", n_steps):
+            with torch.no_grad():
+                features = self.embed(as_tensor(self.X[rows]))
+            if self.kept is not None:
+                self.kept.append(features)
+            yield features
+
+    def all(self):
+        """Return the features of all pictures, (n, gh, gw, d)."""
+        shape = (self.n_pictures, *self.grid, self.n_features)
+        whole = torch.empty(shape, dtype=self.dtype, device=self.device)
+        start = 0
+        for features in self:
+            whole[start : start + len(features)] = features
+            start += len(features)
+        self.kept = None  # one copy is enough
+        return whole
+
+
+@with_parameters
+class BackboneDetector(ImageDetector):
+    """Base of detectors that name a backbone and its layers themselves."""
+
+    backbone: object = "gabor"
+    layers: object = None
+    weights: object = None
+    image_size: object = None
+    amp: object = None
+
+    # What a method's paper taps in a ResNet when `layers` is None.
+    _resnet_layers = ("layer1", "layer2", "layer3")
+    # How deeper layers come to the grid of the first one.
+    _interpolation = "bilinear"
+    _parameter_constraints = {
+        **ImageDetector._parameter_constraints,
+        "backbone": [str, torch.nn.Module, callable],
+        "layers": [tuple, list, None],
+        "weights": [str, PathLike, None],
+        "image_size": [Integral, tuple, list, None],
+        "amp": [StrOptions({"bf16", "fp16"}), None],
+    }
+
+    def _fit_embedding(self, X):
+        """Set `embedding_` for pictures `X`."""
+        layers = self.layers
+        if layers is None and "resnet" in str(self.backbone).split("/")[0]:
+            layers = self._resnet_layers
+        self.embedding_ = PatchEmbedding(
+            self.backbone,
+            layers,
+            weights=self.weights,
+            image_size=self.image_size,
+            neighborhood=getattr(self, "neighborhood", 1),
+            interpolation=self._interpolation,
+            image_shape=self.image_shape,
+            amp=self.amp,
+            batch_size=self.batch_size,
+            device=self.device_,
+        ).fit(X)

@@ -1,0 +1,241 @@
+"""PaDiM: one Gaussian of patch features for each place of the picture."""
+
+from numbers import Integral, Real
+
+import torch
+
+from skad._array import blocks
+from skad._parameters import with_parameters
+from skad._random import generator
+from skad._sklearn import Interval
+from skad.image._base import BackboneDetector, TrainingPatches
+
+
+def low_rank_factors(deviations, regularization):
+    r"""Return A and D of :math:`\Sigma = A^T A + \epsilon I` with few rows in A.
+
+    With :math:`D = (\epsilon I + A A^T)^{-1} A`, the code :math:`y = D x` and the rest
+    :math:`r = x - A^T y`, Woodbury's identity is :math:`\Sigma^{-1} x = r / \epsilon`
+    and :math:`x^T \Sigma^{-1} x = |r|^2 / \epsilon + |y|^2`: a sum of squares, without
+    the difference of large numbers of the usual form.
+
+    Parameters
+    ----------
+    deviations : tensor of shape (p, n, d)
+        Rows minus their mean at each of p places; is overwritten.
+    regularization : float
+        :math:`\epsilon`.
+    """
+    n = deviations.shape[1]
+    A = deviations.div_(max(n - 1, 1) ** 0.5)
+    D = torch.empty_like(A)
+    for places in blocks(len(A), 2 * A[0].numel()):
+        a = A[places].double()
+        gram = a @ a.mT
+        gram.diagonal(dim1=1, dim2=2).add_(regularization)
+        D[places] = torch.cholesky_solve(a, torch.linalg.cholesky(gram)).to(D.dtype)
+    return A, D
+
+
+def whitening(scatter, n_samples, regularization):
+    r"""Turn scatter matrices (p, d, d) in place into W, :math:`W \Sigma W^T = I`."""
+    for places in blocks(len(scatter), 2 * scatter[0].numel()):
+        covariance = scatter[places].double() / max(n_samples - 1, 1)
+        covariance.diagonal(dim1=1, dim2=2).add_(regularization)
+        root = torch.linalg.cholesky(covariance)
+        identity = torch.eye(root.shape[-1], dtype=root.dtype, device=root.device)
+        scatter[places] = torch.linalg.solve_triangular(
+            root, identity.expand_as(root), upper=False
+        ).to(scatter.dtype)
+    return scatter
+
+
+@with_parameters
+class PaDiM(BackboneDetector):
+    r"""Patches that do not fit the Gaussian of their place in the picture.
+
+    A network describes each place :math:`(i, j)` of a picture by the features
+    :math:`x_{ij}` of several layers, of which `n_features` are drawn once at random.
+    Over the normal pictures they have a mean :math:`\mu_{ij}` and a covariance
+    :math:`\Sigma_{ij}` with :math:`\epsilon I` added. The anomaly of a patch is
+
+    .. math:: M(x_{ij}) = \sqrt{(x_{ij} - \mu_{ij})^T \Sigma_{ij}^{-1}
+        (x_{ij} - \mu_{ij})}.
+
+    The map is :math:`M`, interpolated to the pixels of the picture and smoothed, and
+    the score is its maximum. Pictures have to be aligned.
+
+    Read more in the :ref:`User Guide <image>`.
+
+    Parameters
+    ----------
+    n_features : int or None, default=100
+        Features of a place that are drawn from those of all layers; None takes all. The
+        paper draws 100 of the 448 of a ResNet-18 and 550 of the 1,792 of a
+        Wide-ResNet-50-2.
+    regularization : float, default=0.01
+        :math:`\epsilon`.
+    random_state : int, RandomState instance or None, default=None
+        Draws the features. Pass an int for reproducible results.
+    backbone : str or torch.nn.Module, default="gabor"
+        What describes the patches: the built-in bank of filters, which needs no
+        weights; "resnet18", "resnet34", "resnet50", "wide_resnet50_2" with `weights`;
+        "timm/NAME", "torchvision/NAME", "transformers/NAME"; or any module.
+    layers : tuple of str or None, default=None
+        Names of the layers whose output describes a patch; None is the first three of a
+        ResNet, and all of the bank of filters.
+    weights : str, path or None, default=None
+        File with the weights of the backbone (.pth, .safetensors or .npz).
+    image_size : int, tuple of int or None, default=None
+        Size to which pictures are brought before the backbone; None leaves them. Maps
+        have the size of the pictures as they came.
+    amp : {"bf16", "fp16"} or None, default=None
+        Lower precision of the backbone, for devices that have it.
+    smoothing : float, default=4.0
+        Standard deviation of the Gaussian that smooths maps, in pixels.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of pictures that come as rows.
+    batch_size : int, default=8
+        Pictures that are computed together; bounds the memory.
+    device : str, default="auto"
+        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
+        for arrays the GPU when the work is worth the trip.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+
+    Attributes
+    ----------
+    embedding_ : PatchEmbedding
+        What describes the patches.
+    features_ : tensor of shape (n_features,)
+        Indices of the drawn features.
+    location_ : tensor of shape (gh, gw, n_features)
+        :math:`\mu`.
+    image_shape_ : tuple of int
+        (height, width, channels) of pictures.
+    device_ : str
+        The device of the fit.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of elements of a picture.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    PatchCore : Compares with patches of any place.
+    PatchDetector : Any detector on the features of patches.
+
+    Notes
+    -----
+    With n pictures, p places and d features, `fit` costs O(p n d^2 + p d^3) beside the
+    backbone; with fewer pictures than features a place is stored as n rows instead of d
+    (Woodbury's identity), in O(p n^2 d), with the same result. Of one picture the
+    covariance is :math:`\epsilon I`. The covariance divides by n - 1, as the authors'
+    NumPy does. Layers are brought to the grid of the first by repeating values, as the
+    paper does.
+
+    References
+    ----------
+    .. [1] T. Defard, A. Setkov, A. Loesch and R. Audigier, "PaDiM: a patch distribution
+       modeling framework for anomaly detection and localization", ICPR workshops, 2021,
+       equations (1) and (2).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.image import PaDiM
+    >>> rng = np.random.default_rng(0)
+    >>> good = rng.normal(0.5, 0.02, size=(20, 32, 32))
+    >>> bad = good[:1].copy()
+    >>> bad[0, 8:12, 20:24] = 1.0
+    >>> detector = PaDiM(smoothing=1, random_state=0).fit(good)
+    >>> detector.predict(bad)
+    array([-1])
+    >>> row, column = np.unravel_index(detector.transform(bad)[0].argmax(), (32, 32))
+    >>> bool(7 <= row <= 12 and 19 <= column <= 24)
+    True
+    """
+
+    n_features: object = 100
+    regularization: float = 0.01
+    random_state: object = None
+
+    _interpolation = "nearest"
+    _parameter_constraints = {
+        **BackboneDetector._parameter_constraints,
+        "n_features": [Interval(Integral, 1, None, closed="left"), None],
+        "regularization": [Interval(Real, 0, None, closed="neither")],
+        "random_state": ["random_state"],
+    }
+
+    def _fit(self, X, y):
+        self._fit_embedding(X)
+        self.features_ = None
+        training = TrainingPatches(self, X, self._features)
+        d = training.n_features
+        if self.n_features is not None and self.n_features < d:
+            drawn = generator(self.random_state).permutation(d)[: self.n_features]
+            self.features_ = torch.as_tensor(sorted(drawn)).to(training.device)
+            training = TrainingPatches(self, X, self._features)
+        else:
+            self.features_ = torch.arange(d, device=training.device)
+        n, d = training.n_pictures, training.n_features
+        if n <= d:
+            return self._fit_few(training.all())
+        self._fit_many(training)
+        if training.kept is None:
+            return None
+        return torch.cat([self._pool(self._distances(each)) for each in training])
+
+    def _fit_few(self, features):
+        self.location_ = features.mean(0)
+        rows = features.flatten(1, 2).transpose(0, 1)  # (p, n, d)
+        deviations = (rows - rows.mean(1, keepdim=True)).contiguous()
+        self._factors_ = low_rank_factors(deviations, self.regularization)
+        self._whitening_ = None
+        parts = features.split(self.batch_size)
+        return torch.cat([self._pool(self._distances(part)) for part in parts])
+
+    def _fit_many(self, training):
+        p, d = training.grid[0] * training.grid[1], training.n_features
+        start, total, scatter = None, 0, None
+        for features in training:
+            rows = features.flatten(1, 2).transpose(0, 1)  # (p, b, d)
+            if start is None:  # near the mean, so that squares lose no digits
+                start = rows.mean(1, keepdim=True)
+                scatter = rows.new_zeros((p, d, d))
+            rows = rows - start
+            total = total + rows.sum(1, keepdim=True)
+            scatter.baddbmm_(rows.mT, rows)
+        n = training.n_pictures
+        scatter.baddbmm_(total.mT, total, alpha=-1 / n)
+        self.location_ = (start + total / n).reshape(*training.grid, d)
+        self._whitening_ = whitening(scatter, n, self.regularization)
+        self._factors_ = None
+
+    def _features(self, x):
+        """Return the drawn features (b, gh, gw, n_features) of pictures."""
+        features = self.embedding_.embed(x)
+        if self.features_ is None:
+            return features
+        return features[..., self.features_.to(x.device)]
+
+    def _distances(self, features):
+        """Return the Mahalanobis distances (b, gh, gw) of patches."""
+        own = {"dtype": features.dtype, "device": features.device}
+        rows = (features - self.location_.to(**own)).flatten(1, 2).transpose(0, 1)
+        if self._whitening_ is not None:
+            white = rows @ self._whitening_.to(**own).mT
+            squares = white.square().sum(2)
+        else:
+            A, D = (factor.to(**own) for factor in self._factors_)
+            code = rows @ D.mT  # (p, b, n)
+            rest = rows - code @ A
+            squares = rest.square().sum(2) / self.regularization
+            squares += code.square().sum(2)
+        return squares.sqrt().T.reshape(features.shape[:3])
+
+    def _patches(self, x):
+        return self._distances(self._features(x))

@@ -1,0 +1,242 @@
+"""The lift from vectors to pictures: any detector on the features of patches."""
+
+from dataclasses import field
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import clone
+
+from skad._array import to_numpy
+from skad._members import anomaly_of, seeded_clone
+from skad._parameters import with_parameters
+from skad._random import generator
+from skad._sklearn import HasMethods, Interval, StrOptions
+from skad.base import BaseDetector
+from skad.embedding import PatchEmbedding
+from skad.image._base import ImageDetector, TrainingPatches
+
+
+def pool(maps, pooling, quantile):
+    """Return one value (b,) for each map (b, h, w).
+
+    Parameters
+    ----------
+    maps : tensor of shape (b, h, w)
+        How anomalous places are.
+    pooling : {"max", "mean", "top", "quantile"}
+        "top" is the mean of the share ``1 - quantile`` of largest values.
+    quantile : float
+        Of "quantile" and "top".
+    """
+    values = maps.flatten(1)
+    if pooling == "max":
+        return values.amax(1)
+    if pooling == "mean":
+        return values.mean(1)
+    k = max(1, round((1 - quantile) * values.shape[1]))
+    largest = values.topk(k, dim=1).values
+    return largest.mean(1) if pooling == "top" else largest[:, -1]
+
+
+@with_parameters
+class PatchDetector(ImageDetector):
+    r"""Pictures with patches that any detector on vectors finds anomalous.
+
+    An embedding describes each patch of a picture by a vector, and a detector learns
+    the vectors of all patches of the normal pictures. The map is the detector's anomaly
+    of each patch, interpolated to the pixels of the picture and smoothed; the score is
+    the maximum of the map, or another summary of it.
+
+    Read more in the :ref:`User Guide <image>`.
+
+    Parameters
+    ----------
+    embedding : PatchEmbedding or None, default=None
+        What describes patches; is cloned. None is ``PatchEmbedding()``, the built-in
+        bank of filters.
+    detector : detector or None, default=None
+        Any detector on vectors with `score_samples`, of skad or of scikit-learn; is
+        cloned. None is ``Mahalanobis(covariance="ledoit_wolf")``.
+    positions : {"shared", "each", "features"}, default="shared"
+        One detector for all places; one for each place of the grid, for pictures that
+        are aligned; or one for all, with the place as two more features.
+    position_weight : float, default=1.0
+        Standard deviation, in units of that of all features together, that the two
+        features of ``positions="features"`` get.
+    max_patches : int or None, default=20000
+        Patches, drawn at random, that a shared detector learns from; None is all.
+    pooling : {"max", "top", "quantile", "mean"}, default="max"
+        How a map becomes a score: its maximum, the mean of its largest values, a
+        quantile, or the mean.
+    quantile : float, default=0.99
+        Of ``pooling="quantile"``; "top" is the mean of the values above it.
+    random_state : int, RandomState instance or None, default=None
+        Draws the patches, and seeds the detector. Pass an int for reproducible results.
+    smoothing : float, default=4.0
+        Standard deviation of the Gaussian that smooths maps, in pixels.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of pictures that come as rows.
+    batch_size : int, default=8
+        Pictures that are computed together; bounds the memory.
+    device : str, default="auto"
+        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
+        for arrays the GPU when the work is worth the trip. Detectors of skad get
+        tensors where that is not the host.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+
+    Attributes
+    ----------
+    embedding_ : PatchEmbedding
+        The fitted embedding.
+    detectors_ : list of detector
+        The fitted detector, or one for each place, row by row.
+    image_shape_ : tuple of int
+        (height, width, channels) of pictures.
+    device_ : str
+        The device of the fit.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of elements of a picture.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    PaDiM : A Gaussian for each place, for hundreds of features at once.
+    PatchCore : The nearest patch in a thinned out memory.
+
+    Notes
+    -----
+    The detector's own `contamination` is not used. With ``positions="each"`` there are
+    as many detectors as places and each learns from as many vectors as there are
+    pictures.
+
+    References
+    ----------
+    .. [1] T. Defard et al., "PaDiM: a patch distribution modeling framework for anomaly
+       detection and localization", ICPR workshops, 2021 (one model for each place).
+    .. [2] J. Yi and S. Yoon, "Patch SVDD: patch-level SVDD for anomaly detection and
+       segmentation", ACCV, 2020 (one model for all places).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad import IsolationForest
+    >>> from skad.image import PatchDetector
+    >>> rng = np.random.default_rng(0)
+    >>> good = rng.normal(0.5, 0.02, size=(8, 32, 32))
+    >>> bad = good[:1].copy()
+    >>> bad[0, 8:12, 20:24] = 1.0
+    >>> detector = PatchDetector(
+    ...     detector=IsolationForest(), smoothing=1, random_state=0
+    ... )
+    >>> detector.fit(good).predict(bad)
+    array([-1])
+    """
+
+    embedding: object = field(default=None, kw_only=False)
+    detector: object = field(default=None, kw_only=False)
+    positions: str = "shared"
+    position_weight: float = 1.0
+    max_patches: object = 20000
+    pooling: str = "max"
+    quantile: float = 0.99
+    random_state: object = None
+
+    _parameter_constraints = {
+        **ImageDetector._parameter_constraints,
+        "detector": [HasMethods(["fit", "score_samples"]), None],
+        "embedding": [PatchEmbedding, None],
+        "positions": [StrOptions({"shared", "each", "features"})],
+        "position_weight": [Interval(Real, 0, None, closed="left")],
+        "max_patches": [Interval(Integral, 2, None, closed="left"), None],
+        "pooling": [StrOptions({"max", "top", "quantile", "mean"})],
+        "quantile": [Interval(Real, 0, 1, closed="left")],
+        "random_state": ["random_state"],
+    }
+
+    def _fit(self, X, y):
+        embedding = PatchEmbedding() if self.embedding is None else self.embedding
+        self.embedding_ = clone(embedding).set_params(
+            image_shape=self.image_shape, device=self.device_
+        )
+        self.embedding_.fit(X)
+        training = TrainingPatches(self, X, self.embedding_.embed)
+        random, self._unit_ = generator(self.random_state), None
+        if self.positions == "each":
+            features = training.all().flatten(1, 2)  # (n, p, d)
+            places = self._steps(range(features.shape[1]), "fit", features.shape[1])
+            self.detectors_ = [
+                self._fit_member(features[:, place], random) for place in places
+            ]
+            return
+        patches, places = self._drawn(training, random)
+        if self.positions == "features":
+            self._unit_ = self.position_weight * float(patches.std())
+            patches = self._placed(patches, places, training.grid)
+        self.detectors_ = [self._fit_member(patches, random)]
+
+    def _check_parameters(self, X):
+        if self.positions == "each" and X.shape[0] < 2:
+            raise ValueError("positions='each' needs at least two pictures, n_samples=1.")
+
+    def _drawn(self, training, random):
+        """Return features (m, d) of at most `max_patches` patches and their places."""
+        n_places = training.grid[0] * training.grid[1]
+        n_patches = n_places * training.n_pictures
+        chosen = np.arange(n_patches)
+        if self.max_patches is not None and self.max_patches < n_patches:
+            chosen = np.sort(random.permutation(n_patches)[: self.max_patches])
+        parts, start = [], 0
+        for features in training:
+            stop = start + len(features) * n_places
+            first, last = np.searchsorted(chosen, [start, stop])
+            own = torch.as_tensor(chosen[first:last] - start, device=features.device)
+            parts.append(features.flatten(0, 2)[own])
+            start = stop
+        return torch.cat(parts), torch.as_tensor(chosen % n_places)
+
+    def _placed(self, patches, places, grid):
+        """Return patches (m, d) with their row and column as two more features."""
+        height, width = grid
+        unit = {"dtype": patches.dtype, "device": patches.device}
+        place = torch.stack([places // width, places % width], 1).to(**unit)
+        # -1 to 1 where the grid has more than one row or column, scaled to deviation 1
+        ends = torch.tensor([height - 1, width - 1], **unit).clamp(min=1)
+        return torch.cat([patches, (2 * place / ends - 1) * 3**0.5 * self._unit_], 1)
+
+    def _fit_member(self, rows, random):
+        detector = self.detector
+        if detector is None:
+            from skad.density import Mahalanobis
+
+            detector = Mahalanobis(covariance="ledoit_wolf")
+        return seeded_clone(detector, random).fit(self._as_input(rows, detector))
+
+    def _as_input(self, rows, detector):
+        """Return rows as `detector` takes them: NumPy arrays on the host."""
+        on_gpu = rows.device.type != "cpu" and isinstance(detector, BaseDetector)
+        return rows if on_gpu else to_numpy(rows)
+
+    def _anomaly_of(self, rows, member):
+        return torch.as_tensor(anomaly_of(member, self._as_input(rows, member)))
+
+    def _patches(self, x):
+        features = self.embedding_.embed(x)
+        shape, rows = features.shape[:3], features.flatten(0, 2)
+        if self.positions == "each":
+            rows = features.flatten(1, 2).unbind(1)
+            parts = zip(rows, self.detectors_, strict=True)
+            found = torch.stack([self._anomaly_of(*part) for part in parts], 1)
+        else:
+            if self.positions == "features":
+                places = torch.arange(shape[1] * shape[2]).repeat(shape[0])
+                rows = self._placed(rows, places, shape[1:])
+            found = self._anomaly_of(rows, self.detectors_[0])
+        return found.to(features).reshape(shape)
+
+    def _pool(self, patches):
+        return pool(self._upsampled(patches), self.pooling, self.quantile)

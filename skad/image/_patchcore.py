@@ -1,0 +1,261 @@
+"""PatchCore: distance to the nearest patch in a memory of normal ones."""
+
+import math
+from numbers import Integral, Real
+
+import torch
+from sklearn import get_config
+
+from skad._array import slices
+from skad._parameters import with_parameters
+from skad._random import generator
+from skad._sklearn import Interval
+from skad.image._base import BackboneDetector, TrainingPatches, as_tensor
+from skad.image._coreset import greedy_k_center, project
+
+# Elements of a block of distances between patches and the bank.
+_DISTANCES = 2**22
+
+
+def nearest(queries, bank, squares):
+    """Return distances (q,) to the nearest rows of `bank` (m, d), and their indices.
+
+    Candidates come from the product of matrices; their distances are computed once
+    more from the differences, so that a patch of the bank is at distance zero.
+    """
+    indices = torch.empty(len(queries), dtype=torch.long, device=queries.device)
+    for rows in slices(len(queries), max(1, _DISTANCES // len(bank))):
+        distances = torch.addmm(squares, queries[rows], bank.T, alpha=-2)
+        indices[rows] = distances.argmin(1)
+    return (queries - bank[indices]).square().sum(1).sqrt(), indices
+
+
+@with_parameters
+class PatchCore(BackboneDetector):
+    r"""Patches unlike every patch of the normal pictures.
+
+    A network describes each patch of a picture by features of its middle layers, each
+    averaged over its surroundings. A memory bank :math:`\mathcal{M}` keeps the
+    features of normal patches, thinned out to a core-set that covers all of them. With
+    :math:`s^* = \max_p \min_{m \in \mathcal{M}} \lVert p - m \rVert` over the patches
+    of a picture, reached at the patch :math:`p^*` with neighbour :math:`m^*`, the
+    anomaly is
+
+    .. math:: a = \left(1 - \frac{\exp \lVert p^* - m^* \rVert}
+        {\sum_{m \in N_b(m^*)} \exp \lVert p^* - m \rVert}\right) s^*,
+
+    where :math:`N_b(m^*)` are the `n_neighbors` patches of the bank nearest to
+    :math:`m^*`: a patch counts more where the bank is sparse. The map is the distance
+    of each patch to the bank, interpolated to the pixels of the picture and smoothed;
+    without the factor and the smoothing its maximum is the score.
+
+    Read more in the :ref:`User Guide <image>`.
+
+    Parameters
+    ----------
+    coreset_ratio : float, default=0.1
+        Share of the normal patches that the bank keeps.
+    bank_size : int or None, default=None
+        Number of patches that the bank keeps, instead of a share.
+    n_neighbors : int or None, default=9
+        :math:`b`; None scores :math:`s^*` itself.
+    projection_eps : float or None, default=0.9
+        The core-set is chosen on random projections that keep distances up to this
+        share; None chooses on the features themselves.
+    neighborhood : int, default=3
+        Places, in both directions, over which features are averaged; odd.
+    random_state : int, RandomState instance or None, default=None
+        Draws the projection and the first patch of the core-set. Pass an int for
+        reproducible results.
+    backbone : str or torch.nn.Module, default="gabor"
+        What describes the patches: the built-in bank of filters, which needs no
+        weights; "resnet18", "resnet34", "resnet50", "wide_resnet50_2" with `weights`;
+        "timm/NAME", "torchvision/NAME", "transformers/NAME"; or any module.
+    layers : tuple of str or None, default=None
+        Names of the layers whose output describes a patch; None is the second and third
+        of a ResNet, and all of the bank of filters.
+    weights : str, path or None, default=None
+        File with the weights of the backbone (.pth, .safetensors or .npz).
+    image_size : int, tuple of int or None, default=None
+        Size to which pictures are brought before the backbone; None leaves them. Maps
+        have the size of the pictures as they came.
+    amp : {"bf16", "fp16"} or None, default=None
+        Lower precision of the backbone, for devices that have it.
+    smoothing : float, default=4.0
+        Standard deviation of the Gaussian that smooths maps, in pixels.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of pictures that come as rows.
+    batch_size : int, default=8
+        Pictures that are computed together; bounds the memory.
+    device : str, default="auto"
+        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
+        for arrays the GPU when the work is worth the trip.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+
+    Attributes
+    ----------
+    embedding_ : PatchEmbedding
+        What describes the patches.
+    bank_ : tensor of shape (n_patches, n_patch_features)
+        The memory bank.
+    image_shape_ : tuple of int
+        (height, width, channels) of pictures.
+    device_ : str
+        The device of the fit.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of elements of a picture.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    PaDiM : A Gaussian for each place of aligned pictures.
+    PatchDetector : Any detector on the features of patches.
+
+    Notes
+    -----
+    The core-set is the greedy k-center set, the one that adding the farthest patch one
+    by one chooses, found a few hundred at a time. While the features of all training
+    patches fit in scikit-learn's ``working_memory`` (1 GiB unless `sklearn.set_config`
+    says otherwise) they are thinned out together; beyond that, batches of pictures are
+    thinned out to `coreset_ratio` each as they come and all that is left to the size
+    of the bank, a core-set of core-sets. Scoring a picture costs O(p m d) beside the
+    backbone, for p patches, m in the bank and d features. Features are averaged as in
+    anomalib, with zeros beyond the border; the authors' code also averages groups of
+    channels. The normal pictures' own patches are in the bank, so that their scores,
+    from which `contamination` takes the threshold, are lower than those of new normal
+    pictures; where a threshold matters, calibrate it on pictures that were held out.
+
+    References
+    ----------
+    .. [1] K. Roth, L. Pemula, J. Zepeda, B. Schölkopf, T. Brox and P. Gehler, "Towards
+       total recall in industrial anomaly detection", CVPR, 2022, equations (4) to (7)
+       and algorithm 1.
+    .. [2] O. Sener and S. Savarese, "Active learning for convolutional neural networks:
+       a core-set approach", ICLR, 2018, algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.image import PatchCore
+    >>> rng = np.random.default_rng(0)
+    >>> good = rng.normal(0.5, 0.02, size=(8, 32, 32))
+    >>> bad = good[:1].copy()
+    >>> bad[0, 8:12, 20:24] = 1.0
+    >>> detector = PatchCore(smoothing=1, random_state=0).fit(good)
+    >>> detector.predict(bad)
+    array([-1])
+    >>> row, column = np.unravel_index(detector.transform(bad)[0].argmax(), (32, 32))
+    >>> bool(7 <= row <= 12 and 19 <= column <= 24)
+    True
+    """
+
+    coreset_ratio: float = 0.1
+    bank_size: object = None
+    n_neighbors: object = 9
+    projection_eps: object = 0.9
+    neighborhood: int = 3
+    random_state: object = None
+
+    _resnet_layers = ("layer2", "layer3")
+    _parameter_constraints = {
+        **BackboneDetector._parameter_constraints,
+        "coreset_ratio": [Interval(Real, 0, 1, closed="right")],
+        "bank_size": [Interval(Integral, 1, None, closed="left"), None],
+        "n_neighbors": [Interval(Integral, 2, None, closed="left"), None],
+        "projection_eps": [Interval(Real, 0, 1, closed="neither"), None],
+        "neighborhood": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+    }
+
+    def _fit(self, X, y):
+        self._fit_embedding(X)
+        training = TrainingPatches(self, X, self.embedding_.embed)
+        n_patches = training.n_pictures * math.prod(training.grid)
+        size = self.bank_size or max(1, round(self.coreset_ratio * n_patches))
+        random = generator(self.random_state)
+        if training.kept is None:
+            self._set_bank(self._thin(self._merge(training, random), size, random))
+            return None
+        features = training.all()
+        patches = features.flatten(0, 2)
+        self._set_bank(self._thin(patches, min(size, n_patches), random))
+        parts = features.split(self.batch_size)
+        return torch.cat([self._weighted(part, self._search(part)) for part in parts])
+
+    def _thin(self, patches, size, random):
+        """Return the core-set of `size` among patches (n, d)."""
+        seed, start = random.randint(2**31 - 1), random.randint(len(patches))
+        points = patches
+        if self.projection_eps is not None:
+            points = project(patches, seed, self.projection_eps)
+        size = min(size, len(patches))
+        picks = []
+        rounds = greedy_k_center(points, size, start)
+        for chosen in self._steps(rounds, "core-set", None):
+            picks.append(chosen)
+        return patches[torch.cat(picks)]
+
+    def _merge(self, training, random):
+        """Return what is left of all patches when each batch is thinned out."""
+        left, batch, most = [], [], get_config()["working_memory"] * 2**18
+        n_bytes = 0
+        for features in training:
+            batch.append(features.flatten(0, 2))
+            n_bytes += features.nbytes
+            if n_bytes > most:
+                left.append(self._share(torch.cat(batch), random))
+                batch, n_bytes = [], 0
+        if batch:
+            left.append(self._share(torch.cat(batch), random))
+        return torch.cat(left)
+
+    def _share(self, patches, random):
+        size = max(1, round(self.coreset_ratio * len(patches)))
+        if self.bank_size is not None:
+            size = self.bank_size
+        return self._thin(patches, size, random)
+
+    def _set_bank(self, bank):
+        self.bank_ = bank.contiguous()
+        self._squares_ = bank.square().sum(1)
+
+    def _search(self, features):
+        """Return distances (b, gh, gw) to the bank and indices of the neighbours."""
+        own = {"dtype": features.dtype, "device": features.device}
+        bank, squares = self.bank_.to(**own), self._squares_.to(**own)
+        distances, indices = nearest(features.flatten(0, 2), bank, squares)
+        return distances.reshape(features.shape[:3]), indices.reshape(
+            features.shape[:3]
+        )
+
+    def _weighted(self, features, found):
+        """Return the anomaly (b,) of pictures: equations (6) and (7)."""
+        distances, indices = (each.flatten(1) for each in found)
+        largest, place = distances.max(1)
+        if self.n_neighbors is None:
+            return largest
+        own = {"dtype": features.dtype, "device": features.device}
+        bank, squares = self.bank_.to(**own), self._squares_.to(**own)
+        rows = torch.arange(len(features), device=features.device)
+        patch = features.flatten(1, 2)[rows, place]  # (b, d)
+        neighbour = indices[rows, place]
+        around = squares - 2 * bank[neighbour] @ bank.T
+        around[rows, neighbour] = -math.inf  # the neighbour itself is the first
+        k = min(self.n_neighbors, len(bank))
+        near = bank[around.topk(k, dim=1, largest=False).indices]  # (b, k, d)
+        to_near = (patch[:, None] - near).square().sum(2).sqrt()
+        if k == 1:
+            return largest
+        return (1 - torch.softmax(to_near, 1)[:, 0]) * largest
+
+    def _anomaly(self, X):
+        with torch.no_grad():
+            features = self.embedding_.embed(as_tensor(X))
+            return self._weighted(features, self._search(features))
+
+    def _patches(self, x):
+        return self._search(self.embedding_.embed(x))[0]
