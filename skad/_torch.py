@@ -14,7 +14,7 @@ import warnings
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from inspect import signature
-from itertools import pairwise
+from itertools import pairwise, repeat
 from numbers import Integral, Real
 
 import joblib
@@ -40,6 +40,8 @@ _AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 # Training data up to this size are moved to the device at once, larger ones by batch.
 _RESIDENT_BYTES = 2**32
+# Elements of samples that are gathered together for batches to come.
+_GATHERED_ELEMENTS = 2**18
 # Elements of samples that are scored together where batch_size asks for fewer.
 _SCORED_ELEMENTS = 2**19
 # Features beyond this overflow float32 within a few layers.
@@ -89,11 +91,22 @@ class Batches:
         return bounds
 
     def __iter__(self):
-        order = torch.randperm(len(self.x)).to(self.x.device) if self.shuffle else None
-        for start, stop in pairwise(self._bounds()):
-            rows = slice(start, stop) if order is None else order[start:stop]
-            x = self.x[rows].to(self.device)
-            yield x, None if self.y is None else self.y[rows].to(self.device)
+        x, y = self.x, self.y
+        if self.shuffle:
+            order = torch.randperm(len(x)).to(x.device)
+        # rows are gathered for several batches at once: a call costs more than a row
+        elements = self.batch_size * max(1, x[0].numel())
+        together = max(1, _GATHERED_ELEMENTS // elements)
+        bounds = self._bounds()
+        for first in range(0, len(bounds) - 1, together):
+            edges = bounds[first : first + together + 1]
+            rows = slice(edges[0], edges[-1])
+            if self.shuffle:
+                rows = order[rows]
+            sizes = [stop - start for start, stop in pairwise(edges)]
+            parts = x[rows].to(self.device).split(sizes)
+            labels = repeat(None) if y is None else y[rows].to(self.device).split(sizes)
+            yield from zip(parts, labels, strict=False)
 
 
 class Loop(skorch.NeuralNet):
@@ -114,31 +127,35 @@ class Loop(skorch.NeuralNet):
     def initialize_optimizer(self):
         """Make one optimizer for each of the network's groups of parameters."""
         groups = self.module_.groups(self.held["phase"])
+        self.weights = {name: list(weights) for name, weights in groups.items()}
         self.updaters = {
-            name: self.optimizer(list(parameters), lr=self.lr, **self.held["options"])
-            for name, parameters in groups.items()
+            name: self.optimizer(weights, lr=self.lr, **self.held["options"])
+            for name, weights in self.weights.items()
         }
+        self.named_weights = list(self.module_.named_parameters())
         self.optimizer_ = next(iter(self.updaters.values()))
         return self
 
     def train_step(self, batch, **parameters):
         """Let each of the network's updates take its step."""
-        self.module_.train()
+        if not self.module_.training:  # the call costs as much as a layer
+            self.module_.train()
         x, y = batch
         scaler = self.held["scaler"]
         updates = iter(self.module_.updates(self.held["phase"], x, y))
-        total = torch.zeros((), device=x.device)
+        losses, total = {}, 0.0
         while True:
             with self._autocast(x):
                 group, loss = next(updates, (None, None))
             if group is None:
                 break
             updater = self.updaters[group]
-            updater.zero_grad()
+            for weight in self.weights[group]:
+                weight.grad = None
             (loss if scaler is None else scaler.scale(loss)).backward()
             self.notify(
                 "on_grad_computed",
-                named_parameters=list(self.module_.named_parameters()),
+                named_parameters=self.named_weights,
                 batch=batch,
                 training=True,
             )
@@ -147,13 +164,16 @@ class Loop(skorch.NeuralNet):
             else:
                 scaler.step(updater)
                 scaler.update()
-            self.history.record_batch(f"{group}_loss", loss.item())
-            total = total + loss.detach()
+            losses[group] = loss.detach()
+            total = total + losses[group]
         if not math.isfinite(total):
             raise ValueError(
                 f"The loss became {float(total)} in epoch {len(self.history)} with "
                 f"lr={self.lr}: lower lr, or scale the features if they are too large."
             )
+        if len(self.updaters) > 1:  # else it is the training loss
+            for group, loss in losses.items():
+                self.history.record_batch(f"{group}_loss", loss.item())
         return {"loss": total, "y_pred": None}
 
     def validation_step(self, batch, **parameters):
@@ -309,6 +329,8 @@ class Training:
         known = signature(optimizer).parameters  # SGD has no betas
         options = {k: v for k, v in detector._optimizer_options.items() if k in known}
         options["weight_decay"] = detector.weight_decay
+        if isinstance(detector.optimizer, str) and "fused" in known:
+            options["fused"] = True  # one call for all weights
         loop.held = {
             "phase": phase,
             "valid": self.valid,
@@ -337,7 +359,7 @@ class Training:
                 entry[name] = float(value)
         groups = {name for batch in row["batches"] for name in batch}
         for name in sorted(groups - set(entry)):
-            if name.endswith("_loss") and name != "all_loss":
+            if name.endswith("_loss"):
                 values = [batch[name] for batch in row["batches"] if name in batch]
                 entry[name] = float(np.mean(values))
         self.history.append(entry)
