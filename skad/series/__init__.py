@@ -4,5 +4,7 @@ from skad._lazy import attach
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    {},
+    {
+        "_window": ["WindowDetector"],
+    },
 )

@@ -1,0 +1,210 @@
+"""Windows of a series as views, and the way back from windows to time steps.
+
+A series `x` has the shape (t, c). Its windows come in pieces, views of shape (n, l, c)
+whose starts are evenly apart, so that nothing is copied before a block is scored.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from skad._array import is_torch, like, namespace, to_numpy
+from skad._moments import deviations
+
+# Steps, and the lags in which a period is looked for.
+_PERIOD_STEPS = 20_000
+_SHORTEST_LAG, _LONGEST_LAG = 3, 400
+# Periods that are believed, and what stands for the others (the protocol of TSB-AD).
+_SHORTEST_PERIOD, _LONGEST_PERIOD = 6, 303
+_NO_PERIOD = 125
+
+
+def dominant_period(X):
+    """Return the number of steps after which a series resembles itself most.
+
+    It is the lag of the highest local maximum of the autocorrelation, averaged over the
+    channels that vary, of the first 20,000 steps: the rule of TSB-AD [1]_, so that its
+    figures can be compared with. Lags from 6 to 303 count; where the highest maximum
+    lies at another lag, or none is found, the answer is 125.
+
+    Parameters
+    ----------
+    X : array-like or tensor of shape (n_timesteps,) or (n_timesteps, n_channels)
+        The series.
+
+    Returns
+    -------
+    period : int
+        Time steps.
+
+    References
+    ----------
+    .. [1] Q. Liu and J. Paparrizos, "The elephant in the room: towards a reliable
+       time-series anomaly detection benchmark", NeurIPS Datasets and Benchmarks, 2024.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.embedding import dominant_period
+    >>> dominant_period(np.sin(2 * np.pi * np.arange(500) / 24))
+    24
+    """
+    x = X[:_PERIOD_STEPS] if hasattr(X, "shape") else X
+    x = np.asarray(to_numpy(x) if is_torch(x) else x, dtype=np.float64)[:_PERIOD_STEPS]
+    if not np.isfinite(x).all():
+        raise ValueError("X contains NaN or infinity; a period needs every step.")
+    x = x.reshape(len(x), -1)  # (t, c)
+    # relative to the largest value, whose square may overflow
+    reach = np.abs(x).max(axis=0, initial=0)
+    x = x / np.where(reach > 0, reach, 1)
+    mean = x.mean(axis=0)
+    varies = deviations(x.var(axis=0), mean, roundings=len(x)) > 0
+    if len(x) < _SHORTEST_LAG + 3 or not varies.any():
+        return _NO_PERIOD
+    centred = (x - mean)[:, varies]
+    spectrum = np.fft.rfft(centred, n=2 * len(x), axis=0)
+    products = np.fft.irfft(np.abs(spectrum) ** 2, axis=0)[: _LONGEST_LAG + 1]
+    correlation = (products / products[0]).mean(axis=1)[: len(x)]
+    inner = correlation[_SHORTEST_LAG + 1 : -1]
+    peaks = (inner > correlation[_SHORTEST_LAG:-2]) & (
+        inner > correlation[_SHORTEST_LAG + 2 :]
+    )
+    if not peaks.any():
+        return _NO_PERIOD
+    lag = int(np.where(peaks, inner, -np.inf).argmax()) + _SHORTEST_LAG + 1
+    return lag if _SHORTEST_PERIOD <= lag <= _LONGEST_PERIOD else _NO_PERIOD
+
+
+def sliding(x, size, stride=1):
+    """Return the windows of `x` (t, c) as a view of shape (n, l, c)."""
+    if is_torch(x):
+        return x.unfold(0, size, stride).permute(0, 2, 1)
+    windows = np.lib.stride_tricks.sliding_window_view(x, size, axis=0)  # (n, c, l)
+    return windows[::stride].transpose(0, 2, 1)
+
+
+class Piece(NamedTuple):
+    """Windows (n, l, c), the step at which the first starts, steps between starts."""
+
+    windows: object
+    start: int
+    stride: int
+
+    def starts(self):
+        """Return the step at which each window starts, of shape (n,)."""
+        return self.start + self.stride * np.arange(self.windows.shape[0])
+
+
+def cut(x, size, stride):
+    """Return pieces of windows that cover every step: every `stride`, and the last."""
+    pieces = [Piece(sliding(x, size, stride), 0, stride)]
+    last = x.shape[0] - size
+    if last % stride:
+        pieces.append(Piece(sliding(x[last:], size), last, stride))
+    return pieces
+
+
+def cut_causal(x, size, stride, begin=0):
+    """Return pieces of windows that end at, or less than `stride` before, each step.
+
+    Windows end at the multiples of `stride`, and only what the steps from `begin` on
+    need is returned. Before its first step the series is taken to have been constant.
+    """
+    xp = namespace(x)
+    n, end = x.shape[0], begin // stride * stride
+    pieces = []
+    if end < size - 1:
+        # windows that reach beyond the first step, on a short padded copy
+        before = size - 1 - end
+        stop = min(n, size - 1)
+        padded = xp.concat([xp.broadcast_to(x[:1], (before, x.shape[1])), x[:stop]])
+        pieces.append(Piece(sliding(padded, size, stride), -before, stride))
+        end += stride * pieces[0].windows.shape[0]
+    if end < n:
+        start = end - size + 1
+        pieces.append(Piece(sliding(x[start:], size, stride), start, stride))
+    return pieces
+
+
+def spread_mean(anomaly, pieces, size, n_steps):
+    """Return the mean (t,) of the anomalies (n,) of the windows over each step."""
+    total = namespace(anomaly).zeros_like(anomaly[:1]).repeat(n_steps)
+    for piece, part in zip(pieces, split(anomaly, pieces), strict=True):
+        for step in range(size):
+            total[reach(piece, step)] += part
+    return total / like(coverage(pieces, size, n_steps), anomaly)
+
+
+def coverage(pieces, size, n_steps):
+    """Return how many windows cover each step, of shape (t,)."""
+    change = np.zeros(n_steps + 1)
+    for piece in pieces:
+        change[piece.starts()] += 1
+        change[piece.starts() + size] -= 1
+    return np.cumsum(change)[:-1]
+
+
+def strongest(anomaly, pieces, size, n_steps):
+    """Return which of the windows over a step is the most anomalous, (t,).
+
+    Of equals it is the earliest.
+    """
+    best = np.full(n_steps, -np.inf)
+    winner = np.zeros(n_steps, dtype=np.int64)
+    first = 0
+    for piece, part in zip(pieces, split(to_numpy(anomaly), pieces), strict=True):
+        index = first + np.arange(len(part))
+        for step in reversed(range(size)):
+            rows = reach(piece, step)
+            better = part > best[rows]
+            best[rows] = np.where(better, part, best[rows])
+            winner[rows] = np.where(better, index, winner[rows])
+        first += len(part)
+    return winner
+
+
+def nearest(pieces, size, n_steps):
+    """Return which window has its centre nearest to each step, of shape (t,).
+
+    Of two as near it is the later, which covers the step also where the earlier does
+    not.
+    """
+    starts = np.concatenate([piece.starts() for piece in pieces])
+    wanted = np.clip(np.arange(n_steps) - size // 2, 0, n_steps - size)
+    later = np.searchsorted(starts, wanted)
+    earlier = np.maximum(later - 1, 0)
+    closer = wanted - starts[earlier] < starts[later] - wanted
+    return np.where(closer, earlier, later)
+
+
+def last_ended(stride, begin, n_steps):
+    """Return which window ended last at each step from `begin` on, (t - begin,)."""
+    return np.arange(begin, n_steps) // stride - begin // stride
+
+
+def reach(piece, step):
+    """Return the slice of the series' steps that are the `step`-th of the windows."""
+    first = piece.start + step
+    return slice(
+        first, first + (piece.windows.shape[0] - 1) * piece.stride + 1, piece.stride
+    )
+
+
+def split(anomaly, pieces):
+    """Yield the part of `anomaly` (n, ...) that belongs to each piece."""
+    first = 0
+    for piece in pieces:
+        yield anomaly[first : first + piece.windows.shape[0]]
+        first += piece.windows.shape[0]
+
+
+def standardised(windows):
+    """Return windows (b, l, c) of mean 0 and deviation 1; constant ones become zero."""
+    xp = namespace(windows)
+    mean = xp.mean(windows, axis=1)  # (b, c)
+    centred = windows - mean[:, None]
+    deviation = deviations(
+        xp.mean(centred**2, axis=1), mean, roundings=windows.shape[1]
+    )[:, None]
+    scale = xp.where(deviation > 0, deviation, 1.0)
+    return xp.where(deviation > 0, centred / scale, 0.0)
