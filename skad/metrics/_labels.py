@@ -67,6 +67,21 @@ def labels_and_predictions(y_true, y_pred, pos_label=None):
     return anomalous, predicted
 
 
+def at_least(value, minimum, name):
+    """Raise where a parameter is no integer of at least `minimum`."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool | np.bool):
+        raise TypeError(f"{name}={value!r} must be an int.")
+    if value < minimum:
+        raise ValueError(f"{name}={value!r} must be at least {minimum}.")
+
+
+def one_of(value, choices, name):
+    """Raise where a parameter is none of the choices."""
+    if value not in choices:
+        shown = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"{name}={value!r} must be one of {shown}.")
+
+
 def undefined(reason):
     """Warn that a metric is not defined and return NaN."""
     warnings.warn(f"{reason}; the metric is NaN.", UndefinedMetricWarning, stacklevel=3)
