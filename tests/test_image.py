@@ -1,0 +1,421 @@
+"""Detectors on pictures: features of patches, maps, and the papers' formulas."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import ndimage
+from scipy.spatial.distance import cdist
+from sklearn import config_context
+from torch.nn import functional as F  # noqa: N812
+
+import skad
+from skad.embedding import PatchEmbedding
+from skad.image import PaDiM, PatchCore, PatchDetector
+from skad.image._coreset import greedy_k_center, project
+from skad.image._patchcore import nearest
+from skad.image._upsampling import upsample
+
+
+class Grid(torch.nn.Module):
+    """A backbone whose features are those of squares of 4 x 4 pixels, strided."""
+
+    def __init__(self, n_features=6, seed=0):
+        super().__init__()
+        torch_seed = torch.Generator().manual_seed(seed)
+        self.first = torch.nn.Conv2d(1, n_features, 4, stride=4, bias=False)
+        self.first.weight.data = torch.randn(n_features, 1, 4, 4, generator=torch_seed)
+
+    def forward(self, x):
+        return self.first(x)
+
+
+def backbone():
+    return {"backbone": Grid(), "layers": ("first",)}
+
+
+def embedding():
+    return PatchEmbedding(**backbone(), neighborhood=1)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Ten normal pictures, three new ones and the same three with a bright square."""
+    rng = np.random.default_rng(0)
+    texture = rng.normal(size=(24, 32))
+    normal = texture + 0.3 * rng.normal(size=(13, 24, 32))
+    bad = normal[10:].copy()
+    bad[:, 8:12, 20:24] += 3.0
+    return normal[:10], normal[10:], bad
+
+
+DETECTORS = {
+    "padim": lambda: PaDiM(**backbone(), smoothing=1, random_state=0),
+    "patchcore": lambda: PatchCore(
+        **backbone(), neighborhood=1, smoothing=1, random_state=0
+    ),
+    "shared": lambda: PatchDetector(embedding(), smoothing=1),
+    "each": lambda: PatchDetector(embedding(), positions="each", smoothing=1),
+    "features": lambda: PatchDetector(
+        embedding(), skad.KNN(), positions="features", smoothing=1
+    ),
+}
+every_detector = pytest.mark.parametrize("make", DETECTORS.values(), ids=DETECTORS)
+
+
+# ------------------------------------------------------------------------------- maps
+
+
+@pytest.mark.parametrize("size", [(28, 28), (7, 30), (1, 9), (5, 1)])
+@pytest.mark.parametrize("sigma", [0, 0.7, 4.0])
+def test_upsampling_is_interpolation_and_gaussian_filter(size, sigma):
+    rng = np.random.default_rng(0)
+    patches = rng.normal(size=(2, *size))
+    found = upsample(torch.tensor(patches), (33, 40), sigma).numpy()
+    wide = F.interpolate(torch.tensor(patches)[:, None], (33, 40), mode="bilinear")
+    expected = wide[:, 0].numpy()
+    if sigma:
+        expected = ndimage.gaussian_filter(expected, (0, sigma, sigma))
+    assert_allclose(found, expected, atol=1e-12)
+
+
+def test_a_wide_gaussian_is_mirrored_more_than_once():
+    patches = np.random.default_rng(0).normal(size=(1, 3, 4))
+    found = upsample(torch.tensor(patches), (3, 4), 5.0).numpy()
+    expected = ndimage.gaussian_filter(patches, (0, 5.0, 5.0))
+    assert_allclose(found, expected, atol=1e-12)
+
+
+@every_detector
+def test_the_square_is_found_where_it_is(make, pictures):
+    train, normal, bad = pictures
+    detector = make().fit(train)
+    assert detector.score_samples(bad).max() < detector.score_samples(normal).min()
+    maps = detector.transform(bad)
+    assert maps.shape == bad.shape
+    for each in maps:
+        row, column = np.unravel_index(each.argmax(), each.shape)
+        assert 7 <= row <= 12
+        assert 19 <= column <= 24
+
+
+@every_detector
+def test_a_shift_by_the_stride_moves_the_map(make, pictures):
+    """Away from the border, and for detectors that do not look at the place."""
+    detector = make()
+    if getattr(detector, "positions", "each" if "PaDiM" in repr(detector) else "") in (
+        "each",
+        "features",
+    ):
+        pytest.skip("one model for each place")
+    detector.set_params(smoothing=0).fit(pictures[0])
+    bad = pictures[2]
+    moved = np.roll(bad, (4, 8), axis=(1, 2))
+    maps, moved_maps = detector.transform(bad), detector.transform(moved)
+    assert_allclose(moved_maps[:, 8:-4, 12:-4], maps[:, 4:-8, 4:-12], atol=1e-9)
+
+
+@every_detector
+def test_the_score_is_the_largest_value_of_the_map(make, pictures):
+    detector = make().fit(pictures[0])
+    scores, maps = detector.score_samples(pictures[2]), detector.transform(pictures[2])
+    if isinstance(detector, PatchCore):
+        detector.set_params(n_neighbors=None, smoothing=0)
+        maps = detector._patches(torch.tensor(pictures[2])[..., None]).numpy()
+        scores = detector.score_samples(pictures[2])
+    assert_allclose(-scores, maps.max(axis=(1, 2)))
+
+
+@every_detector
+@pytest.mark.parametrize("kind", ["uint8", "colour", "tensor", "float32", "one"])
+def test_kinds_of_pictures(make, pictures, kind):
+    train = pictures[0]
+    grey = np.clip(128 + 40 * train, 0, 255).astype(np.uint8)
+    if kind == "one":
+        detector = make()
+        if getattr(detector, "positions", "") == "each":
+            with pytest.raises(ValueError, match="at least two pictures"):
+                detector.fit(train[:1])
+            return
+        scores = detector.fit(train[:1]).score_samples(pictures[2])
+        assert np.isfinite(scores).all()
+    elif kind == "colour":
+        detector = make().set_params()
+        name = "backbone" if hasattr(detector, "backbone") else "embedding__backbone"
+        other = "layers" if hasattr(detector, "layers") else "embedding__layers"
+        detector.set_params(**{name: "gabor", other: None})
+        colour = np.stack([grey, grey[:, ::-1], grey], axis=3)
+        assert detector.fit(colour).transform(colour[:2]).shape == (2, 24, 32)
+        with pytest.raises(ValueError, match="expected"):
+            detector.transform(colour[:, :12])
+    elif kind == "uint8":
+        exact = make().fit(grey / np.float32(255)).score_samples(grey / np.float32(255))
+        assert_allclose(make().fit(grey).score_samples(grey), exact, rtol=1e-6)
+        rows = make().set_params(image_shape=(24, 32)).fit(grey.reshape(10, -1))
+        assert_allclose(rows.score_samples(grey), exact, rtol=1e-6)
+        assert rows.transform(grey.reshape(10, -1)).shape == (10, 24, 32)
+    elif kind == "tensor":
+        detector = make().fit(torch.tensor(train))
+        maps = detector.transform(torch.tensor(train))
+        assert torch.is_tensor(maps)
+        assert_allclose(maps.numpy(), make().fit(train).transform(train), rtol=1e-6)
+    else:
+        double = make().fit(train).score_samples(pictures[2])
+        single = make().fit(train.astype(np.float32))
+        scores = single.score_samples(pictures[2].astype(np.float32))
+        assert_allclose(scores, double, rtol=1e-3)
+
+
+@every_detector
+def test_wrong_pictures_are_refused(make, pictures):
+    train = pictures[0]
+    with pytest.raises(ValueError, match="contains NaN: picture between 0 and"):
+        make().fit(np.where(train > 1, np.nan, train))
+    with pytest.raises(ValueError, match="dtype int64; accepted are uint8"):
+        make().fit((100 * train).astype(np.int64))
+    with pytest.raises(ValueError, match="no picture or no pixel"):
+        make().fit(train[:0])
+    with pytest.raises(ValueError, match=r"X\[1\] has shape \(23, 32\)"):
+        make().fit([train[0], train[1][1:]])
+    with pytest.raises(ValueError, match="image_shape"):
+        make().set_params(image_shape=(5, 5)).fit(train)
+
+
+@every_detector
+def test_a_fit_in_bounded_memory_is_the_same_or_covers_the_same(make, pictures):
+    train, normal, bad = pictures
+    whole = make().fit(train)
+    with config_context(working_memory=1e-3):
+        parts = make().fit(train)
+    if isinstance(whole, PatchCore):  # a core-set of core-sets
+        assert parts.score_samples(bad).max() < parts.score_samples(normal).min()
+        assert len(parts.bank_) == len(whole.bank_)
+    else:
+        assert_allclose(parts.score_samples(bad), whole.score_samples(bad))
+        assert_allclose(parts.offset_, whole.offset_)
+
+
+# ------------------------------------------------------------------------------- PaDiM
+
+
+def padim_by_loop(train, test, regularization=0.01):
+    """Return distances (b, gh, gw) as the paper defines them, place by place."""
+    n, height, width, d = train.shape
+    found = np.empty(test.shape[:3])
+    for i in range(height):
+        for j in range(width):
+            mean = train[:, i, j].mean(axis=0)
+            covariance = np.zeros((d, d))
+            if n > 1:
+                covariance = np.cov(train[:, i, j], rowvar=False).reshape(d, d)
+            inverse = np.linalg.inv(covariance + regularization * np.eye(d))
+            for b in range(len(test)):
+                rest = test[b, i, j] - mean
+                found[b, i, j] = np.sqrt(rest @ inverse @ rest)
+    return found
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 6, 7, 10])
+@pytest.mark.parametrize("d", [1, 6])
+def test_padim_is_the_mahalanobis_distance_of_each_place(pictures, n, d):
+    """Fewer pictures than features, as many, and more."""
+    train, _, bad = pictures
+    detector = PaDiM(**backbone(), n_features=d, random_state=0).fit(train[:n])
+    train, bad = torch.tensor(train)[..., None], torch.tensor(bad)[..., None]
+    features = detector._features(train[:n]).numpy()
+    assert features.shape == (n, 6, 8, d)
+    expected = padim_by_loop(features, detector._features(bad).numpy())
+    assert_allclose(detector._patches(bad).numpy(), expected, rtol=1e-9)
+    assert_allclose(detector.location_.numpy(), features.mean(axis=0), atol=1e-12)
+
+
+def test_padim_in_float32_keeps_its_digits(pictures):
+    """Both forms of the covariance, on features far from zero."""
+    rng = np.random.default_rng(0)
+    for n in (5, 40):
+        train = 30 + rng.normal(size=(n, 24, 32)) * np.linspace(0.05, 3, 32)
+        detector = PaDiM(**backbone()).fit(train)
+        single = PaDiM(**backbone()).fit(train.astype(np.float32))
+        found = single.transform(pictures[2].astype(np.float32))
+        assert_allclose(found, detector.transform(pictures[2]), rtol=2e-3)
+
+
+def test_padim_draws_features_once(pictures):
+    train = pictures[0]
+    first = PaDiM(**backbone(), n_features=3, random_state=0).fit(train)
+    again = PaDiM(**backbone(), n_features=3, random_state=0).fit(train)
+    other = PaDiM(**backbone(), n_features=3, random_state=4).fit(train)
+    assert_array_equal(first.features_, again.features_)
+    assert first.features_.tolist() != other.features_.tolist()
+    assert len(set(first.features_.tolist())) == 3
+
+
+# --------------------------------------------------------------------------- PatchCore
+
+
+def k_center_by_loop(points, n_picks, start):
+    """Return the greedy choices, one by one."""
+    picks = [start]
+    distances = cdist(points, points)
+    while len(picks) < n_picks:
+        nearest = distances[picks].min(axis=0)
+        nearest[picks] = -1
+        picks.append(int(nearest.argmax()))
+    return picks
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(1, 80),
+    d=st.integers(1, 5),
+    block=st.integers(1, 20),
+    seed=st.integers(0, 10**6),
+)
+def test_the_core_set_is_what_the_naive_loop_selects(n, d, block, seed):
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(n, d))
+    n_picks, start = rng.integers(1, n + 1), int(rng.integers(n))
+    rounds = greedy_k_center(torch.tensor(points), n_picks, start, block)
+    assert torch.cat(list(rounds)).tolist() == k_center_by_loop(points, n_picks, start)
+
+
+def test_the_core_set_covers_clusters_and_repetitions():
+    """One point of each of 30 places that repeat; then nothing is left to choose."""
+    centres = np.random.default_rng(0).normal(size=(30, 4))
+    points = torch.tensor(np.tile(centres, (20, 1)))
+    picks = torch.cat(list(greedy_k_center(points, 100, block=7)))
+    assert len(picks) < 100
+    assert set((picks[:30] % 30).tolist()) == set(range(30))
+
+
+def test_a_projection_keeps_distances():
+    rng = np.random.default_rng(0)
+    points = torch.tensor(rng.normal(size=(200, 2000)))
+    small = project(points, 0)
+    assert small.shape == (200, 130)  # Johnson-Lindenstrauss at 0.9
+    ratio = torch.pdist(small) / torch.pdist(points)
+    assert 0.7 < ratio.min() <= ratio.max() < 1.3
+    assert project(points[:, :50], 0).shape == (200, 50)
+
+
+@pytest.mark.parametrize("n_neighbors", [None, 2, 5, 1000])
+def test_patchcore_scores_are_the_papers_formula(pictures, n_neighbors):
+    train, _, bad = pictures
+    detector = PatchCore(**backbone(), n_neighbors=n_neighbors, random_state=0)
+    detector.fit(train)
+    bank = detector.bank_.numpy()
+    features = detector.embedding_.embed(torch.tensor(bad)[..., None]).numpy()
+    for score, patches in zip(detector.score_samples(bad), features, strict=True):
+        patches = patches.reshape(-1, bank.shape[1])
+        distances = cdist(patches, bank)
+        worst = distances.min(axis=1).argmax()
+        expected = distances[worst].min()
+        if n_neighbors is not None:
+            closest = bank[distances[worst].argmin()]
+            around = np.argsort(cdist(closest[None], bank)[0])[:n_neighbors]
+            far = np.exp(distances[worst, around])
+            expected *= 1 - np.exp(distances[worst].min()) / far.sum()
+        assert_allclose(-score, expected, rtol=1e-9)
+
+
+def test_the_bank_is_part_of_the_training_patches(pictures):
+    detector = PatchCore(**backbone(), bank_size=17, random_state=0).fit(pictures[0])
+    train = torch.tensor(pictures[0])[..., None]
+    patches = detector.embedding_.embed(train).flatten(0, 2).numpy()
+    assert detector.bank_.shape == (17, 6)
+    assert_allclose(cdist(detector.bank_.numpy(), patches).min(axis=1), 0, atol=1e-12)
+    shared = PatchCore(**backbone(), coreset_ratio=0.05, random_state=0)
+    assert len(shared.fit(pictures[0]).bank_) == round(0.05 * 10 * 48)
+
+
+def test_a_patch_of_the_bank_is_at_distance_zero():
+    """Whatever the product of matrices makes of points far from the origin."""
+    rng = np.random.default_rng(0)
+    bank = torch.tensor(1000 + rng.normal(size=(50, 8)), dtype=torch.float32)
+    distances, indices = nearest(bank, bank, bank.square().sum(1))
+    exact = torch.cdist(bank.double(), bank.double())
+    assert (distances < 1).all()
+    assert_allclose(distances, exact[torch.arange(50), indices], atol=1e-5)
+
+
+# ----------------------------------------------------------------------- PatchDetector
+
+
+def test_one_detector_for_each_place_is_padim_with_another_covariance(pictures):
+    detector = PatchDetector(
+        embedding(),
+        skad.Mahalanobis(),
+        positions="each",
+    ).fit(pictures[0])
+    assert len(detector.detectors_) == 48
+    bad = torch.tensor(pictures[2])[..., None]
+    features = detector.embedding_.embed(bad).numpy()
+    train = detector.embedding_.embed(torch.tensor(pictures[0])[..., None]).numpy()
+    inner = skad.Mahalanobis().fit(train[:, 2, 5])
+    expected = -inner.score_samples(features[:, 2, 5])
+    assert_allclose(detector._patches(bad)[:, 2, 5], expected, rtol=1e-7)
+
+
+@pytest.mark.parametrize("pooling", ["max", "top", "quantile", "mean"])
+def test_pooling(pictures, pooling):
+    detector = PatchDetector(
+        PatchEmbedding(**backbone()), pooling=pooling, quantile=0.9, smoothing=0
+    ).fit(pictures[0])
+    values = np.sort(detector.transform(pictures[2]).reshape(3, -1), axis=1)
+    largest = values[:, -round(0.1 * values.shape[1]) :]
+    expected = {
+        "max": values[:, -1],
+        "top": largest.mean(axis=1),
+        "quantile": largest[:, 0],
+        "mean": values.mean(axis=1),
+    }
+    assert_allclose(-detector.score_samples(pictures[2]), expected[pooling])
+
+
+def test_places_as_features_find_what_is_normal_elsewhere():
+    """A bright left half is normal, a bright right half is not."""
+    rng = np.random.default_rng(0)
+    train = 0.05 * rng.normal(size=(12, 16, 16))
+    train[:, :, :8] += 1
+    swapped = train[:, :, ::-1].copy()
+    plain = PatchDetector(embedding(), skad.KNN(), smoothing=0, max_patches=None)
+    placed = PatchDetector(
+        embedding(), skad.KNN(), positions="features", smoothing=0, max_patches=None
+    )
+    ratio = {}
+    for name, detector in {"plain": plain, "placed": placed}.items():
+        detector.fit(train)
+        normal = detector.score_samples(train[:2]).mean()
+        ratio[name] = detector.score_samples(swapped[:2]).mean() / normal
+    assert ratio["placed"] > 3 * ratio["plain"]
+
+
+def test_scikit_learns_detectors_are_lifted_as_well(pictures):
+    from sklearn.ensemble import IsolationForest
+
+    detector = PatchDetector(
+        PatchEmbedding(**backbone()), IsolationForest(n_estimators=10), random_state=0
+    ).fit(pictures[0])
+    assert detector.score_samples(pictures[2]).shape == (3,)
+    assert detector.detectors_[0].random_state is not None
+
+
+@pytest.mark.parametrize(
+    ("detector", "message"),
+    [
+        (PatchDetector(positions="some"), "positions"),
+        (PatchDetector(quantile=1.0), "quantile"),
+        (PatchDetector(detector=object()), "detector"),
+        (PatchCore(coreset_ratio=0.0), "coreset_ratio"),
+        (PatchCore(n_neighbors=1), "n_neighbors"),
+        (PatchCore(neighborhood=2), "neighborhood=2 must be odd"),
+        (PaDiM(regularization=0.0), "regularization"),
+        (PaDiM(backbone="resnet18"), "weights"),
+        (PaDiM(backbone="nothing"), "backbone='nothing' is unknown"),
+    ],
+)
+def test_wrong_parameters(detector, message, pictures):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        detector.fit(pictures[0])
