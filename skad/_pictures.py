@@ -204,6 +204,7 @@ def read_mask(path):
     """
     with _opened(path) as image:
         least = 127 if image.format == "JPEG" else 0
+        image = _upright(image)
         if image.mode in ("LA", "RGBA"):  # what is transparent may still be marked
             image = image.convert(image.mode[:-1])
         values = np.asarray(image)  # of a palette: the numbers of the colours
@@ -267,8 +268,8 @@ def _orientation(image):
     return turn if turn in range(1, 9) else 1
 
 
-def _read(path, shape, dtype):
-    """Return the picture in a file, of the given shape (h, w, c) and dtype."""
+def _upright(image):
+    """Return a decoded picture, turned as its EXIF orientation says."""
     from PIL import Image
 
     turns = Image.Transpose
@@ -276,12 +277,18 @@ def _read(path, shape, dtype):
         *(None, turns.FLIP_LEFT_RIGHT, turns.ROTATE_180, turns.FLIP_TOP_BOTTOM),
         *(turns.TRANSPOSE, turns.ROTATE_270, turns.TRANSVERSE, turns.ROTATE_90),
     ]
+    # Pillow turns a TIFF itself, when it decodes it
+    step = None if image.format == "TIFF" else steps[_orientation(image) - 1]
+    image.load()
+    return image if step is None else image.transpose(step)
+
+
+def _read(path, shape, dtype):
+    """Return the picture in a file, of the given shape (h, w, c) and dtype."""
+    from PIL import Image
+
     with _opened(path) as image:
-        # Pillow turns a TIFF upright itself, when it decodes it
-        step = None if image.format == "TIFF" else steps[_orientation(image) - 1]
-        image = _in_plain_mode(image, gray=shape[2] == 1)
-        if step is not None:
-            image = image.transpose(step)
+        image = _in_plain_mode(_upright(image), gray=shape[2] == 1)
         if image.size != (shape[1], shape[0]):
             image = image.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
         pixels = np.asarray(image)
@@ -294,7 +301,6 @@ def _in_plain_mode(image, gray):
     """Return a decoded picture in mode L, RGB, or F with values in 0..1."""
     from PIL import Image
 
-    image.load()
     if image.mode[0] in _DEEP:
         values = np.asarray(image).astype(np.float32)
         if image.mode[0] == "I":
