@@ -170,7 +170,8 @@ def check_labels(y, n_samples):
 
 def _are_paths(X):
     """Tell whether `X` is a sequence of paths."""
-    if is_torch(X) or getattr(X, "ndim", 1) != 1 or not hasattr(X, "__len__"):
+    one = isinstance(X, str | os.PathLike) or is_torch(X)
+    if one or getattr(X, "ndim", 1) != 1 or not hasattr(X, "__len__"):
         return False
     return len(X) > 0 and all(isinstance(path, str | os.PathLike) for path in X)
 

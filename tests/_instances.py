@@ -39,8 +39,15 @@ CHEAP = {
     "RaPP": {"max_epochs": 10, "hidden_sizes": (16,), "latent_size": 2},
     "VAE": {"max_epochs": 10, "hidden_sizes": (16,), "latent_size": 2, "n_draws": 3},
     "FeatureBagging": {"n_estimators": 3},
+    # rows are pictures of one line, which are narrower than the Gaussian
+    "PaDiM": {"smoothing": 0},
+    "PatchCore": {"smoothing": 0},
+    "PatchDetector": {"smoothing": 0},
     # a window of one step, so that every row stands for itself as the checks expect
     "WindowDetector": {"window_size": 1},
+    "SubsequenceKNN": {"window_size": 1, "n_neighbors": 5},
+    "SubsequenceLOF": {"window_size": 1, "n_neighbors": 20},
+    "KMeansAD": {"window_size": 1, "n_clusters": 5},
 }
 
 # Classes whose `fit` needs class labels as long as their classifier is not fitted. In
@@ -58,6 +65,20 @@ for _name, _classifier in NEEDS_LABELS.items():
 
 # Further settings of a class, by class name.
 VARIANTS = {
+    "WindowDetector": [
+        {"window_size": 3},
+        {
+            "detector": skad.KNN(n_neighbors=3),
+            "window_size": 3,
+            "align": "max",
+            "stride": 2,
+            "batch_size": 7,
+        },
+        {"window_size": 3, "align": "end", "detector": skad.Mahalanobis()},
+    ],
+    "SubsequenceKNN": [{"window_size": 3, "stride": 2, "n_neighbors": 3}],
+    "SubsequenceLOF": [{"window_size": 3, "align": "end"}],
+    "KMeansAD": [{"window_size": 3, "align": "center"}],
     "ALOCC": [{"measure": "reconstruction"}],
     "AAE": [{"measure": "likelihood"}],
     "FeatureBagging": [
@@ -101,6 +122,11 @@ VARIANTS = {
     "MatrixSketch": [
         {"n_components": 1, "measure": "projection", "sketch_size": 3},
     ],
+    "PatchCore": [{"smoothing": 0, "n_neighbors": None, "neighborhood": 1}],
+    "PatchDetector": [
+        {"detector": skad.KNN(), "positions": "features"},
+        {"positions": "each", "pooling": "top"},
+    ],
     "OneClassSVM": [
         {"kernel": laplacian_kernel},
         {"solver": "nystroem", "n_basis": 20, "random_state": 0},
@@ -130,6 +156,12 @@ EXPECTED_FAILURES = {
     for name in NEEDS_LABELS
 }
 
+# The same for any detector of series whose windows have more than one step.
+_NEIGHBOURS = "a time step's score depends on the steps around it"
+OVER_WINDOWS = dict.fromkeys(
+    ["check_methods_subset_invariance", "check_methods_sample_order_invariance"],
+    _NEIGHBOURS,
+)
 
 # Settings whose sign cannot be relied on far from the training data, with the reason.
 NO_SIGN = {
@@ -138,6 +170,11 @@ NO_SIGN = {
 
 # Classes that do not take tensors, with the reason.
 NO_TENSORS = {}
+
+
+def looks_around(detector):
+    """Tell whether a row's score depends on the rows around it."""
+    return getattr(detector, "window_size", 1) != 1
 
 
 def default_instances():

@@ -18,7 +18,15 @@ from sklearn.metrics import roc_auc_score
 
 import skad
 from skad.base import BaseDetector
-from tests._instances import NO_SIGN, NO_TENSORS, default_instances, identify, instances
+from tests._instances import (
+    NO_SIGN,
+    NO_TENSORS,
+    OVER_WINDOWS,
+    default_instances,
+    identify,
+    instances,
+    looks_around,
+)
 
 every_setting = pytest.mark.parametrize("detector", instances(), ids=identify)
 every_class = pytest.mark.parametrize("detector", default_instances(), ids=identify)
@@ -148,6 +156,8 @@ def test_same_seed_same_result(detector, blobs):
 
 @every_setting
 def test_scores_do_not_depend_on_the_batch(detector, blobs):
+    if looks_around(detector):
+        pytest.skip(OVER_WINDOWS["check_methods_subset_invariance"])
     _, normal, anomalies = blobs
     X = np.concatenate([normal[:20], anomalies[:20]])
     detector = fitted(detector, blobs)
@@ -241,7 +251,8 @@ def test_failed_fit_leaves_everything_as_it_was(detector, blobs):
     before, scores = fitted_state(detector), detector.score_samples(normal)
     bad = train.copy()
     bad[7, 3] = np.nan
-    for X in (bad, bad[:, 2:], train[:1], train[:0], "rows", None, train[0]):
+    short = train[:0] if detector.__module__.startswith("skad.image") else train[:1]
+    for X in (bad, bad[:, 2:], short, train[:0], "rows", None, train[0]):
         with pytest.raises((ValueError, TypeError)):
             detector.fit(X)
     with pytest.raises(ValueError, match="contain"):

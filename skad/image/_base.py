@@ -22,8 +22,10 @@ from skad.image._upsampling import upsample
 
 
 def as_tensor(pictures):
-    """Return an array as a tensor of its own memory, which may be read-only."""
-    return pictures if is_torch(pictures) else torch.tensor(pictures)
+    """Return an array, which may be read-only or backwards, as a tensor of its own."""
+    if is_torch(pictures):
+        return pictures
+    return torch.tensor(np.ascontiguousarray(pictures))
 
 
 @with_parameters

@@ -25,23 +25,38 @@ def low_rank_factors(deviations, regularization):
         Rows minus their mean at each of p places; is overwritten.
     regularization : float
         :math:`\epsilon`.
+
+    Returns
+    -------
+    A, D : tensor of shape (p, n, d)
+    epsilon : tensor of shape (p, 1)
+        `regularization`, or more where rounding drowns it.
     """
     n = deviations.shape[1]
     A = deviations.div_(max(n - 1, 1) ** 0.5)
-    D = torch.empty_like(A)
+    D, epsilon = torch.empty_like(A), A.new_empty(len(A), 1)
     for places in blocks(len(A), 2 * A[0].numel()):
         a = A[places].double()
         gram = a @ a.mT
-        gram.diagonal(dim1=1, dim2=2).add_(regularization)
+        epsilon[places] = add_ridge(gram, regularization, A.dtype).to(A.dtype)
         D[places] = torch.cholesky_solve(a, torch.linalg.cholesky(gram)).to(D.dtype)
-    return A, D
+    return A, D, epsilon
+
+
+def add_ridge(matrices, regularization, dtype):
+    """Add to the diagonals of (p, d, d) in place; return what was added, (p, 1)."""
+    diagonal = matrices.diagonal(dim1=1, dim2=2)
+    rounding = torch.finfo(dtype).eps * len(matrices[0]) * diagonal.amax(1, True)
+    ridge = rounding.clamp(min=regularization)
+    diagonal.add_(ridge)
+    return ridge
 
 
 def whitening(scatter, n_samples, regularization):
     r"""Turn scatter matrices (p, d, d) in place into W, :math:`W \Sigma W^T = I`."""
     for places in blocks(len(scatter), 2 * scatter[0].numel()):
         covariance = scatter[places].double() / max(n_samples - 1, 1)
-        covariance.diagonal(dim1=1, dim2=2).add_(regularization)
+        add_ridge(covariance, regularization, scatter.dtype)
         root = torch.linalg.cholesky(covariance)
         identity = torch.eye(root.shape[-1], dtype=root.dtype, device=root.device)
         scatter[places] = torch.linalg.solve_triangular(
@@ -133,7 +148,8 @@ class PaDiM(BackboneDetector):
     backbone; with fewer pictures than features a place is stored as n rows instead of d
     (Woodbury's identity), in O(p n^2 d), with the same result. Of one picture the
     covariance is :math:`\epsilon I`. The covariance divides by n - 1, as the authors'
-    NumPy does. Layers are brought to the grid of the first by repeating values, as the
+    NumPy does. Where features are so large that rounding drowns :math:`\epsilon`, as
+    much is added as rounding needs. Layers are brought to the grid of the first by repeating values, as the
     paper does.
 
     References
@@ -230,10 +246,10 @@ class PaDiM(BackboneDetector):
             white = rows @ self._whitening_.to(**own).mT
             squares = white.square().sum(2)
         else:
-            A, D = (factor.to(**own) for factor in self._factors_)
+            A, D, epsilon = (factor.to(**own) for factor in self._factors_)
             code = rows @ D.mT  # (p, b, n)
             rest = rows - code @ A
-            squares = rest.square().sum(2) / self.regularization
+            squares = rest.square().sum(2) / epsilon
             squares += code.square().sum(2)
         return squares.sqrt().T.reshape(features.shape[:3])
 
