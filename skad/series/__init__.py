@@ -5,6 +5,9 @@ from skad._lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
+        "_kmeans": ["KMeansAD"],
+        "_subsequence_knn": ["SubsequenceKNN"],
+        "_subsequence_lof": ["SubsequenceLOF"],
         "_window": ["WindowDetector"],
     },
 )

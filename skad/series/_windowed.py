@@ -15,6 +15,7 @@ from sklearn import config_context
 from sklearn.base import clone
 
 from skad._array import device_of, like, namespace, slices, to_numpy
+from skad._members import anomaly_of, map_of
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad.base import CONTAMINATION, BaseDetector
@@ -193,29 +194,9 @@ class WindowedDetector(SeriesDetector):
             self._in_blocks(visited, piece.windows)
 
 
-def anomaly_of(detector, vectors):
-    """Return the anomaly (b,) of vectors that need no second validation."""
-    if isinstance(detector, BaseDetector):
-        return detector._in_blocks(detector._anomaly, vectors)
-    return -detector.score_samples(to_numpy(vectors))
-
-
-def map_of(detector, vectors):
-    """Return the map (b, d) of vectors that need no second validation."""
-    if isinstance(detector, BaseDetector):
-        return detector._in_blocks(detector._map, vectors, dtype=vectors.dtype)
-    if not hasattr(detector, "transform"):
-        raise AttributeError(
-            f"{type(detector).__name__} has no anomaly map. Its scores are there; for "
-            "maps, take a detector of skad."
-        )
-    maps = detector.transform(to_numpy(vectors))
-    if maps.shape != vectors.shape:
-        raise ValueError(
-            f"{type(detector).__name__} has a map of {maps.shape[1]} elements for the "
-            f"{vectors.shape[1]} of a window: there is no way back to the time steps."
-        )
-    return maps
+def for_head(vectors, head):
+    """Return vectors as `head` takes them: tensors only where it is one of skad's."""
+    return vectors if isinstance(head, BaseDetector) else to_numpy(vectors)
 
 
 @with_parameters
@@ -280,9 +261,8 @@ class WindowLift(WindowedDetector):
             most = max(2, _FIT_ELEMENTS // n_elements)
         n = min(int(bounds[-1]), most)
         picked = np.arange(n) * bounds[-1] // n  # evenly over all series
-        vectors = namespace(x).empty(
-            (n, n_elements), dtype=x.dtype, device=device_of(x)
-        )
+        xp = namespace(x)
+        vectors = xp.empty((n, n_elements), dtype=x.dtype, device=device_of(x))
         window_labels = None if labels is None else np.empty(n, dtype=np.int64)
         for i, x in enumerate(series):
             windows = sliding(x, size, stride)
@@ -298,25 +278,48 @@ class WindowLift(WindowedDetector):
         return vectors, window_labels
 
     def _fit_head(self, head, vectors, labels):
+        """Return the head, fitted on windows as vectors (n, l * c)."""
         head = clone(head)
         if hasattr(head, "set_output"):
             head.set_output(transform="default")
-        if not isinstance(head, BaseDetector):
-            vectors = to_numpy(vectors)
+        vectors = for_head(vectors, head)
         root = getattr(self, "_callback_fit_ctx", None)
-        # outer parameters are checked by now, the head's are not
-        with config_context(skip_parameter_validation=False):
-            if root is None:
+        if root is None:
+            return self._fitted(head, vectors, labels)
+        context = root.subcontext(task_name="fit detector")
+        with context.propagate_callback_context(head):
+            context.call_on_fit_task_begin(estimator=self, X=vectors, y=labels)
+            self._fitted(head, vectors, labels)
+        context.call_on_fit_task_end(estimator=self, X=vectors, y=labels)
+        return head
+
+    def _fitted(self, head, vectors, labels):
+        try:
+            # outer parameters are checked by now, the head's are not
+            with config_context(skip_parameter_validation=False):
                 return head.fit(vectors, labels)
-            context = root.subcontext(task_name="fit detector")
-            with context.propagate_callback_context(head):
-                context.call_on_fit_task_begin(estimator=self, X=vectors, y=labels)
-                head.fit(vectors, labels)
-            context.call_on_fit_task_end(estimator=self, X=vectors, y=labels)
-            return head
+        except ValueError as error:
+            raise ValueError(
+                f"{type(head).__name__} cannot be fitted on the {len(vectors)} windows "
+                f"of window_size={self.window_size_}: {error}"
+            ) from error
 
     def _window_anomaly(self, windows):
-        return anomaly_of(self.detector_, self._vectors(windows))
+        vectors = for_head(self._vectors(windows), self.detector_)
+        return anomaly_of(self.detector_, vectors)
 
     def _window_map(self, windows):
-        return map_of(self.detector_, self._vectors(windows)).reshape(windows.shape)
+        name = type(self.detector_).__name__
+        if not hasattr(self.detector_, "transform"):
+            raise AttributeError(
+                f"{name} has no anomaly map, only scores; for maps, take a detector of "
+                "skad."
+            )
+        vectors = for_head(self._vectors(windows), self.detector_)
+        maps = map_of(self.detector_, vectors)
+        if maps.shape != vectors.shape:
+            raise ValueError(
+                f"{name} has a map of {maps.shape[1]} elements for the "
+                f"{vectors.shape[1]} of a window: there is no way back to time steps."
+            )
+        return maps.reshape(windows.shape)
