@@ -8,7 +8,14 @@ from sklearn.exceptions import SkipTestWarning
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import check_estimator
 
-from tests._instances import EXPECTED_FAILURES, identify, instances
+from tests._instances import (
+    EXPECTED_FAILURES,
+    OVER_WINDOWS,
+    identify,
+    instances,
+    labelled_instances,
+    looks_around,
+)
 
 # What check_estimator never yields but scikit-learn runs on its own estimators.
 NEVER_YIELDED = [
@@ -27,9 +34,11 @@ NEVER_YIELDED = [
 ]
 
 
-@pytest.mark.parametrize("detector", instances(), ids=identify)
+@pytest.mark.parametrize("detector", instances() + labelled_instances(), ids=identify)
 def test_check_estimator(detector):
-    expected = EXPECTED_FAILURES.get(type(detector).__name__, {})
+    expected = OVER_WINDOWS if looks_around(detector) else {}
+    if detector.__sklearn_tags__().target_tags.required:
+        expected = EXPECTED_FAILURES.get(type(detector).__name__, {})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SkipTestWarning)
         results = check_estimator(
