@@ -1,0 +1,335 @@
+"""The base of every detector around a classifier: labels, features, maps, rejection."""
+
+from functools import partial
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.utils.validation import check_is_fitted, column_or_1d
+
+from skad._array import device_of, is_torch, like, namespace, to_numpy
+from skad._sklearn import HasMethods, StrOptions, _fit_context
+from skad._validation import check_images, check_labels
+from skad.base import CONTAMINATION, BaseDetector
+from skad.embedding._classifier import (
+    ClassifierView,
+    Outputs,
+    class_codes,
+    fitted_classifier,
+    learns_from_labels,
+)
+
+CLASSIFIER = [HasMethods(["fit"]), callable, None]
+ATTRIBUTIONS = {"auto", "ablation", "gradient", "gradient_x_input", "integrated"}
+PARAMETERS = {
+    "classifier": CLASSIFIER,
+    "attribution": [StrOptions(ATTRIBUTIONS)],
+    "image_shape": [tuple, list, None],
+    "contamination": CONTAMINATION,
+}
+
+
+def split_labels(n_samples, y, y_class, y_ood):
+    """Return class labels (n,) or None, and which rows are known outliers (n,).
+
+    Without `y_class`, `y` are the class labels. With it, `y` says what is in and out of
+    the distribution, as it does for other detectors and for scorers.
+    """
+    if y_class is not None and y is not None:
+        if y_ood is not None:
+            raise ValueError(
+                "With y_class, y says which rows are outliers, and so does y_ood: pass "
+                "one of them."
+            )
+        y_ood = y
+    labels = y if y_class is None else y_class
+    outlier = np.zeros(n_samples, dtype=bool)
+    if y_ood is not None:
+        outlier = check_labels(y_ood, n_samples) == -1
+    if labels is not None:
+        labels = to_numpy(labels) if is_torch(labels) else labels
+        labels = column_or_1d(labels, warn=True)
+        if len(labels) != n_samples:
+            raise ValueError(f"y has {len(labels)} labels for {n_samples} samples.")
+    return labels, outlier
+
+
+class ClassifierDetector(BaseDetector):
+    """Base of the detectors around a classifier.
+
+    A method writes `_score` and, where it learns more than the classifier has,
+    `_learn_from`; `_needs` says what the classifier has to offer.
+    """
+
+    # Of "features", "decision", "logits", "probabilities", "head", "gradients".
+    _needs = ("logits",)
+    # What `classifier=None` is: without it the features are the input itself.
+    _default_classifier = LogisticRegression
+    # Whether class labels are needed beyond what the classifier learns from them.
+    _needs_classes = False
+
+    def _learn_from(self, outputs, codes, known):
+        """Learn from the classifier's outputs.
+
+        `codes` (n,) are classes, -1 where there are no labels; `known` are the outputs
+        on known outliers, or None.
+        """
+
+    def _score(self, outputs):
+        """Return how anomalous the rows of a block are, of shape (b,)."""
+        raise NotImplementedError
+
+    def _layers(self):
+        """Return the names of the layers whose features are used."""
+        layer = getattr(self, "layer", "penultimate" if "head" in self._needs else ())
+        return (layer,) if isinstance(layer, str) else tuple(layer)
+
+    def _score_elements(self):
+        """Return temporary elements of a row, beyond what the classifier needs."""
+        return 4 * self._view_.n_outputs + self.n_features_in_
+
+    # ------------------------------------------------------------------------- fitting
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None, *, y_class=None, y_ood=None):
+        """Fit the classifier, unless it is fitted, and learn what is normal for it.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            Training data; images as for other detectors.
+        y : array-like of shape (n_samples,), default=None
+            Class labels of any type. With `y_class` it is instead what it is for other
+            detectors and for scorers: 1 in the distribution, -1 a known outlier.
+        y_class : array-like of shape (n_samples,), default=None
+            Class labels, where `y` is needed for inliers and outliers, as with
+            ``scoring="roc_auc"``. The labels of outliers are not looked at.
+        y_ood : array-like of shape (n_samples,), default=None
+            -1 marks known outliers, where `y` are class labels. They are not learned
+            from, except where a method says what it learns from outliers.
+
+        Returns
+        -------
+        self : object
+            The fitted detector.
+        """
+        learn = partial(self._fit, y_class=y_class, y_ood=y_ood)
+        return self._learn(X, y, learn, forget=True)
+
+    def _fit(self, X, y, y_class=None, y_ood=None):
+        labels, outlier = split_labels(X.shape[0], y, y_class, y_ood)
+        if labels is None and self._requires_labels():
+            raise ValueError(
+                f"This {type(self).__name__} estimator requires y to be passed, but "
+                "the target y is None."
+            )
+        known = None
+        if outlier.any():
+            known, X = _rows(X, outlier), _rows(X, ~outlier)
+            labels = None if labels is None else labels[~outlier]
+            if X.shape[0] < 2:
+                raise ValueError(
+                    f"y marks all but {X.shape[0]} samples as outliers; at least 2 in "
+                    "the distribution are needed."
+                )
+        self._view_, self.classifier_, classes = self._view(X, labels)
+        view = self._view_
+        for what in self._needs:
+            view.require(what, type(self).__name__)
+        for layer in self._layers():
+            view.check_layer(layer)
+        codes = np.full(X.shape[0], -1)
+        if labels is not None:
+            n_outputs = view.n_outputs if view.n_outputs else None
+            classes = view.classes if classes is None else classes
+            classes, codes = class_codes(labels, classes, n_outputs)
+        elif classes is None and view.n_outputs:
+            classes = view.classes
+            classes = np.arange(view.n_outputs) if classes is None else classes
+        self.classes_ = classes
+        if self.attribution == "auto":
+            by_gradient = view.is_module and view.has_gradients
+            self._attribution_ = "integrated" if by_gradient else "ablation"
+        else:
+            self._attribution_ = self.attribution
+            if self.attribution != "ablation":
+                view.require("gradients", f"attribution={self.attribution!r}")
+        outputs = self._outputs(X)
+        self._baseline_ = np.median(to_numpy(outputs.X), axis=0)
+        known = None if known is None else self._outputs(known)
+        self._learn_from(outputs, codes, known)
+        return self._in_blocks(self._anomaly, outputs)
+
+    def _view(self, X, labels):
+        """Return the view of the fitted classifier, itself, and its classes if known.
+
+        The last is for classifiers that learned the classes' indices instead.
+        """
+        if isinstance(X, Outputs):
+            return X.view, X.view.module or X.view.classifier, X.view.classes
+        classifier = self.classifier
+        if classifier is None and self._default_classifier is not None:
+            classifier = self._default_classifier()
+        classifier, classes = fitted_classifier(classifier, X, labels)
+        view = ClassifierView(classifier, X, self.image_shape_)
+        view.classifier = self.classifier
+        return view, view.module or classifier, classes
+
+    def _outputs(self, X):
+        """Return all that the method looks at, computed in blocks."""
+        if not isinstance(X, Outputs):
+            X = Outputs(self._view_.matching(X), X, self._layers())
+        return X.extracted(self._keys())
+
+    def _keys(self):
+        """Return the names of the outputs that the method looks at."""
+        view, keys = self._view_, list(self._layers())
+        if {"logits", "decision", "head"} & set(self._needs):
+            keys.append("decision")
+        if "probabilities" in self._needs:
+            keys.append("decision" if view.has_logits else "probabilities")
+        return keys
+
+    def _requires_labels(self):
+        if self.classifier is None:
+            return self._needs_classes or self._default_classifier is not None
+        return learns_from_labels(self.classifier)
+
+    def _codes(self, outputs, codes):
+        """Return the classes (n,): without labels what is predicted, or one class."""
+        if codes[0] >= 0 or self._view_.n_outputs == 0:
+            return codes.clip(0)
+        key = "decision" if self._view_.has_decision else "probabilities"
+        return to_numpy(outputs.extracted([key]).predicted())
+
+    def _validate(self, X, *, reset):
+        if not isinstance(X, Outputs):
+            return check_images(self, X, reset=reset)
+        check_images(self, X.X, reset=reset)
+        classifier = self.classifier if reset else self._view_.classifier
+        if classifier is not X.view.classifier:
+            raise ValueError(
+                "X was extracted with another classifier than this "
+                f"{type(self).__name__} has."
+            )
+        return X
+
+    # ------------------------------------------------------------------------- scoring
+
+    def _row_elements(self):
+        return self._view_.row_elements + self._score_elements()
+
+    def _scoring_device(self, X):
+        if isinstance(X, Outputs):
+            return "cpu"
+        return device_of(X) if is_torch(X) else self._view_.device
+
+    def _in_blocks(self, function, X, **options):
+        if not isinstance(X, Outputs):
+            view = self._view_.matching(X)
+            return super()._in_blocks(partial(function, view), X, **options)
+        found = super()._in_blocks(partial(function, X.view), X, **options)
+        return like(found, X.X, dtype="keep")
+
+    def _anomaly(self, view, X):
+        if not isinstance(X, Outputs):
+            X = Outputs(view, X, self._layers())
+        return self._score(X)
+
+    def predict_with_rejection(self, X, reject=-1):
+        """Return the class that the classifier predicts, or `reject` for outliers.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            The samples.
+        reject : object, default=-1
+            What stands for no class: rows with a negative decision function get it.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            Class labels and `reject`; of dtype object where one dtype cannot hold both.
+        """
+        check_is_fitted(self)
+        if self._view_.n_outputs == 0:
+            raise ValueError(
+                f"This {type(self).__name__} has no classifier, so it predicts no "
+                "class: pass one."
+            )
+        if reject in self.classes_.tolist():
+            raise ValueError(f"reject={reject!r} is one of the classes.")
+        X = self._validate(X, reset=False)
+        view = self._view_
+        key = "decision" if view.has_decision else "probabilities"
+        outputs = X
+        if not isinstance(X, Outputs):
+            outputs = Outputs(view.matching(X), X, self._layers())
+        outputs = outputs.extracted([*self._keys(), key])
+        labels = self.classes_[to_numpy(outputs.predicted())]
+        number = labels.dtype.kind in "iuf" and isinstance(reject, int | float)
+        labels = labels.astype(object if not number else labels.dtype)
+        anomaly = to_numpy(self._in_blocks(self._anomaly, outputs))
+        outside = -anomaly - self.offset_ < 0
+        if number:
+            return np.where(outside, reject, labels)
+        labels[outside] = reject
+        return labels
+
+    # ---------------------------------------------------------------------------- maps
+
+    def _map(self, view, X):
+        if isinstance(X, Outputs):
+            X = X.X
+        baseline = like(self._baseline_, X)
+        if self._attribution_ == "ablation":
+            maps = self._ablation(view, X, baseline)
+        else:
+            maps = self._gradients(view, X, baseline)
+        if self.image_shape_ is None:
+            return maps
+        maps = maps.reshape(len(maps), *self.image_shape_)
+        return namespace(maps).sum(maps, axis=3)  # (b, h, w)
+
+    def _ablation(self, view, X, baseline):
+        """Return what is lost when an element takes the training median's value."""
+        xp = namespace(X)
+        whole = self._anomaly(view, X)
+        maps = xp.zeros_like(X)
+        channels = 1 if self.image_shape_ is None else self.image_shape_[2]
+        for first in range(0, X.shape[1], channels):
+            place = slice(first, first + channels)
+            without = xp.asarray(X, copy=True)
+            without[:, place] = baseline[place]
+            lost = whole - like(self._anomaly(view, without), whole)
+            maps[:, place] = (like(lost, X) / channels)[:, None]
+        return maps
+
+    def _gradients(self, view, X, baseline):
+        import torch
+
+        from skad.nn.network import input_gradients, integrated_gradients
+
+        def score(rows):
+            outputs = Outputs(view, rows, self._layers(), differentiable=True)
+            return self._score(outputs)
+
+        x = X if is_torch(X) else torch.tensor(np.ascontiguousarray(X))
+        baseline = like(baseline, x)
+        if self._attribution_ == "integrated":
+            maps = integrated_gradients(score, x, baseline)
+        else:
+            maps = input_gradients(score, x)
+            if self._attribution_ == "gradient":
+                maps = maps.abs()
+            else:
+                maps = (x - baseline) * maps
+        return like(maps, X)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = self._requires_labels()
+        return tags
+
+
+def _rows(X, mask):
+    return X[mask] if isinstance(X, Outputs) else X[like(mask, X, dtype="keep")]

@@ -1,0 +1,113 @@
+"""Entropy of the predicted class."""
+
+from skad._array import namespace
+from skad.embedding._classifier import log_softmax
+from skad.ood._base import PARAMETERS, ClassifierDetector
+
+
+def entropy(log_probabilities):
+    """Return the entropy of each row of logarithms of probabilities (b, c)."""
+    xp = namespace(log_probabilities)
+    return -xp.sum(xp.exp(log_probabilities) * log_probabilities, axis=1)
+
+
+def entropy_of_logits(logits):
+    """Return the entropy of the softmax of each row of logits (b, c)."""
+    return entropy(log_softmax(logits))
+
+
+class Entropy(ClassifierDetector):
+    r"""Inputs whose class probabilities are spread out.
+
+    With class probabilities :math:`p(x)`, the anomaly is
+
+    .. math:: a(x) = -\sum_c p_c(x) \log p_c(x).
+
+    ``score_samples`` is :math:`-a`. The map attributes the anomaly to the input by
+    `attribution`.
+
+    Read more in the :ref:`User Guide <ood>`.
+
+    Parameters
+    ----------
+    classifier : classifier, torch.nn.Module or None, default=None
+        Whose inputs are judged: a scikit-learn classifier or a skorch net, which is
+        cloned and fitted unless it comes in a ``FrozenEstimator``, or a trained module
+        that returns logits. None is ``LogisticRegression()``.
+    attribution : {"auto", "ablation", "gradient", "gradient_x_input", "integrated"}, \
+            default="auto"
+        How the map is made: from what the anomaly loses when an element takes its
+        training median; from the size of the gradient, or its product with the
+        distance to the median; or from the gradients integrated on the way from the
+        median. "auto" integrates for modules and nets and ablates for all others.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of images that come as rows.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+
+    Attributes
+    ----------
+    classifier_ : classifier, module or None
+        The fitted classifier; of a module the copy that is computed with.
+    classes_ : ndarray of shape (n_classes,) or None
+        Class labels.
+    image_shape_ : tuple of int or None
+        (height, width, channels) of images.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of features, or of the elements of an image.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    GEN : An entropy that looks at small probabilities more closely.
+    MaxSoftmax : Looks at the largest probability alone.
+
+    Notes
+    -----
+    Logarithms of probabilities are computed from logits where there are any, so that no
+    probability is rounded to zero. The cost is the classifier's.
+
+    `fit` without `y` needs a fitted classifier. A linear classifier grows surer the
+    farther a sample is from its boundary, on either side and without end, so that far
+    samples look normal to it; classifiers that level out do not have this fault.
+
+    References
+    ----------
+    .. [1] J. Ren et al., "Likelihood ratios for out-of-distribution detection",
+       NeurIPS, 2019, section 4 (the entropy as a baseline).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.ood import Entropy
+    >>> rng = np.random.default_rng(0)
+    >>> X = np.concatenate([rng.normal(-3, 1, (50, 2)), rng.normal(3, 1, (50, 2))])
+    >>> y = np.repeat(["left", "right"], 50)
+    >>> detector = Entropy().fit(X, y)
+    >>> detector.predict_with_rejection([[-3.0, -3.0], [3.0, 3.0], [3.0, -3.0]])
+    array(['left', 'right', -1], dtype=object)
+    """
+
+    _needs = ("probabilities",)
+    _parameter_constraints = {
+        **PARAMETERS,
+    }
+
+    def __init__(
+        self,
+        classifier=None,
+        *,
+        attribution="auto",
+        image_shape=None,
+        contamination=0.1,
+    ):
+        self.classifier = classifier
+        self.attribution = attribution
+        self.image_shape = image_shape
+        self.contamination = contamination
+
+    def _score(self, outputs):
+        return entropy(outputs.log_probabilities())

@@ -1,0 +1,107 @@
+"""Maximum logit: no class answers strongly outside of the training data."""
+
+from skad._array import namespace
+from skad.ood._base import PARAMETERS, ClassifierDetector
+
+
+def max_logit(logits):
+    """Return minus the largest logit of each row (b, c)."""
+    return -namespace(logits).max(logits, axis=1)
+
+
+class MaxLogit(ClassifierDetector):
+    r"""Inputs that no class answers to strongly.
+
+    With logits :math:`z(x)`, the anomaly is
+
+    .. math:: a(x) = -\max_c z_c(x).
+
+    Unlike a probability it does not fall where several classes answer at once [1]_.
+    ``score_samples`` is :math:`-a`. The map attributes the anomaly to the input by
+    `attribution`.
+
+    Read more in the :ref:`User Guide <ood>`.
+
+    Parameters
+    ----------
+    classifier : classifier, torch.nn.Module or None, default=None
+        Whose inputs are judged: a scikit-learn classifier or a skorch net, which is
+        cloned and fitted unless it comes in a ``FrozenEstimator``, or a trained module
+        that returns logits. None is ``LogisticRegression()``.
+    attribution : {"auto", "ablation", "gradient", "gradient_x_input", "integrated"}, \
+            default="auto"
+        How the map is made: from what the anomaly loses when an element takes its
+        training median; from the size of the gradient, or its product with the
+        distance to the median; or from the gradients integrated on the way from the
+        median. "auto" integrates for modules and nets and ablates for all others.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of images that come as rows.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+
+    Attributes
+    ----------
+    classifier_ : classifier, module or None
+        The fitted classifier; of a module the copy that is computed with.
+    classes_ : ndarray of shape (n_classes,) or None
+        Class labels.
+    image_shape_ : tuple of int or None
+        (height, width, channels) of images.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of features, or of the elements of an image.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    Energy : The smooth maximum of the logits.
+
+    Notes
+    -----
+    Any classifier with one decision value per class will do, also those whose values
+    are no logits, as of a support vector machine. The margin `m` of a binary classifier
+    counts as the logits -m/2 and m/2. The cost is the classifier's.
+
+    `fit` without `y` needs a fitted classifier. A linear classifier grows surer the
+    farther a sample is from its boundary, on either side and without end, so that far
+    samples look normal to it; classifiers that level out do not have this fault.
+
+    References
+    ----------
+    .. [1] D. Hendrycks et al., "Scaling out-of-distribution detection for real-world
+       settings", ICML, 2022, section 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.ood import MaxLogit
+    >>> rng = np.random.default_rng(0)
+    >>> X = np.concatenate([rng.normal(-3, 1, (50, 2)), rng.normal(3, 1, (50, 2))])
+    >>> y = np.repeat(["left", "right"], 50)
+    >>> detector = MaxLogit().fit(X, y)
+    >>> detector.predict_with_rejection([[-3.0, -3.0], [3.0, 3.0], [3.0, -3.0]])
+    array(['left', 'right', -1], dtype=object)
+    """
+
+    _needs = ("decision",)
+    _parameter_constraints = {
+        **PARAMETERS,
+    }
+
+    def __init__(
+        self,
+        classifier=None,
+        *,
+        attribution="auto",
+        image_shape=None,
+        contamination=0.1,
+    ):
+        self.classifier = classifier
+        self.attribution = attribution
+        self.image_shape = image_shape
+        self.contamination = contamination
+
+    def _score(self, outputs):
+        return max_logit(outputs.decision)
