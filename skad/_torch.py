@@ -11,10 +11,11 @@ import math
 import os
 import pathlib
 import warnings
+import weakref
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from inspect import signature
-from itertools import pairwise, repeat
+from itertools import chain, pairwise, repeat
 from numbers import Integral, Real
 
 import joblib
@@ -47,6 +48,9 @@ _SCORED_ELEMENTS = 2**19
 # Features beyond this overflow float32 within a few layers.
 _LARGEST = 1e9
 
+# What `_converted` returned last for networks that are still in use.
+_COPIES = weakref.WeakKeyDictionary()
+
 
 class _Stop(Exception):  # noqa: N818 (no error)
     """Ends a phase of the training early, as patience or a callback asked for."""
@@ -71,6 +75,17 @@ def seed_generators(seed, device):
     if device.type == "cuda":
         with torch.cuda.device(device):
             torch.cuda.manual_seed(seed)
+
+
+def _converted(network, device, dtype):
+    """Return a copy of a network in a dtype on a device, kept until weights change."""
+    tensors = chain(network.parameters(), network.buffers())
+    state = device, dtype, [(one.data_ptr(), one._version) for one in tensors]
+    known, converted = _COPIES.get(network, (None, None))
+    if known != state:
+        converted = copy.deepcopy(network).to(device=device, dtype=dtype)
+        _COPIES[network] = state, converted
+    return converted
 
 
 class Batches:
@@ -475,7 +490,7 @@ class TorchDetector(BaseDetector):
         return x.reshape(len(x), h, w, c).permute(0, 3, 1, 2)
 
     def _check_parameters(self, X):
-        largest = float(abs(X).max())
+        largest = max(float(X.max()), -float(X.min()))
         if largest > _LARGEST:
             raise ValueError(
                 f"X has values up to {largest:.1e}, too large for a network in float32 "
@@ -584,7 +599,7 @@ class TorchDetector(BaseDetector):
         device = torch.device(self._scoring_device(X))
         weight = next(network.parameters(), torch.zeros((), dtype=dtype))
         if (weight.dtype, weight.device.type) != (dtype, device.type):
-            network = copy.deepcopy(network).to(device=device, dtype=dtype)
+            network = _converted(network, device, dtype)
         return super()._in_blocks(partial(function, network), X, **options)
 
     def _anomaly(self, network, X):

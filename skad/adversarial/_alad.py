@@ -15,6 +15,7 @@ from skad.nn.adversarial import (
     discriminator_loss,
     frozen,
     generator_loss,
+    judged_together,
     paired,
     paired_shape,
 )
@@ -53,38 +54,26 @@ class ALADNetwork(Network):
             "generator": [*self.generator.parameters(), *self.encoder.parameters()],
         }
 
-    def judge_xz(self, x, z):
-        """Return the logits of pairs of sample and code."""
-        return self.discriminator_xz(x, z)[0]
-
-    def judge_xx(self, x, other):
-        """Return the logits of pairs of a sample and itself or its reconstruction."""
-        return self.discriminator_xx(paired(x, other))[0]
-
-    def judge_zz(self, z, other):
-        """Return the logits of pairs of a code and itself or its reconstruction."""
-        return self.discriminator_zz(paired(z, other))[0]
-
     def updates(self, phase, x, y):
         z = torch.randn(len(x), self.latent_size, device=x.device)
-        with torch.no_grad():
-            code, made = self.encoder(x), self.generator(z)
-            rebuilt, recoded = self.generator(code), self.encoder(made)
-        real, fake = self.judge_xz(x, code), self.judge_xz(made, z)
-        yield "discriminator_xz", discriminator_loss(real, fake)
-        real, fake = self.judge_xx(x, x), self.judge_xx(x, rebuilt)
-        yield "discriminator_xx", discriminator_loss(real, fake)
-        real, fake = self.judge_zz(z, z), self.judge_zz(z, recoded)
-        yield "discriminator_zz", discriminator_loss(real, fake)
+        # the generator and the encoder learn last, so these hold for all updates
+        code, made = self.encoder(x), self.generator(z)
+        rebuilt, recoded = self.generator(code), self.encoder(made)
+        pairs = {
+            "discriminator_xz": ((x, code), (made, z)),
+            "discriminator_xx": ((paired(x, x),), (paired(x, rebuilt),)),
+            "discriminator_zz": ((paired(z, z),), (paired(z, recoded),)),
+        }
+        for name, (real, fake) in pairs.items():
+            real, fake = ([part.detach() for part in side] for side in (real, fake))
+            logits = judged_together(getattr(self, name), real, fake)
+            yield name, discriminator_loss(*logits)
         judges = self.discriminator_xz, self.discriminator_xx, self.discriminator_zz
         with frozen(*judges):
-            code, made = self.encoder(x), self.generator(z)
-            loss = (
-                generator_loss(self.judge_xz(made, z))
-                + generator_loss(-self.judge_xz(x, code))
-                + generator_loss(self.judge_xx(x, self.generator(code)))
-                + generator_loss(self.judge_zz(z, self.encoder(made)))
-            )
+            real, fake = judged_together(judges[0], *pairs["discriminator_xz"])
+            loss = generator_loss(torch.cat([fake, -real])) * 2
+            for name in ("discriminator_xx", "discriminator_zz"):
+                loss = loss + generator_loss(getattr(self, name)(*pairs[name][1])[0])
         yield "generator", loss
 
     def reconstruct(self, x):

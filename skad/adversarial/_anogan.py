@@ -13,6 +13,7 @@ from skad.nn.adversarial import (
     discriminator_loss,
     frozen,
     generator_loss,
+    judged_together,
 )
 from skad.nn.architecture import build
 from skad.nn.network import Network, over_channels
@@ -54,8 +55,8 @@ class AnoGANNetwork(Network):
     def updates(self, phase, x, y):
         with torch.no_grad():
             made = self.generator(self.draw(len(x)))
-        real, fake = self.discriminator(x)[0], self.discriminator(made)[0]
-        yield "discriminator", discriminator_loss(real, fake)
+        logits = judged_together(self.discriminator, (x,), (made,))
+        yield "discriminator", discriminator_loss(*logits)
         with frozen(self.discriminator):
             fake = self.discriminator(self.generator(self.draw(len(x))))[0]
         yield "generator", generator_loss(fake)

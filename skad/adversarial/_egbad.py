@@ -14,6 +14,7 @@ from skad.nn.adversarial import (
     discriminator_loss,
     frozen,
     generator_loss,
+    judged_together,
 )
 from skad.nn.architecture import build
 from skad.nn.network import Network, over_channels
@@ -42,13 +43,14 @@ class EGBADNetwork(Network):
 
     def updates(self, phase, x, y):
         z = torch.randn(len(x), self.latent_size, device=x.device)
-        with torch.no_grad():
-            code, made = self.encoder(x), self.generator(z)
-        real, fake = self.discriminator(x, code)[0], self.discriminator(made, z)[0]
-        yield "discriminator", discriminator_loss(real, fake)
+        # the generator and the encoder learn last, so these hold for both updates
+        code, made = self.encoder(x), self.generator(z)
+        logits = judged_together(
+            self.discriminator, (x, code.detach()), (made.detach(), z)
+        )
+        yield "discriminator", discriminator_loss(*logits)
         with frozen(self.discriminator):
-            real = self.discriminator(x, self.encoder(x))[0]
-            fake = self.discriminator(self.generator(z), z)[0]
+            real, fake = judged_together(self.discriminator, (x, code), (made, z))
         yield "generator", generator_loss(fake) + generator_loss(-real)
 
     def anomaly(self, x):

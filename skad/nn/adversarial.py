@@ -1,5 +1,6 @@
 """Parts of adversarial training: discriminators, their losses and what tames them."""
 
+import threading
 from contextlib import contextmanager
 
 import torch
@@ -25,6 +26,16 @@ def generator_loss(fake):
     samples count as real takes the loss of minus their logits.
     """
     return functional.softplus(-fake).mean()
+
+
+def judged_together(judge, real, fake):
+    """Return the logits of real and of fake samples, or pairs, from one call.
+
+    `real` and `fake` are tuples of what `judge` takes. A discriminator mixes no
+    samples, so two calls would return the same and cost twice as much.
+    """
+    both = [torch.cat(parts) for parts in zip(real, fake, strict=True)]
+    return judge(*both)[0].split([len(real[0]), len(fake[0])])
 
 
 def gradient_penalty(critic, real, fake):
@@ -122,6 +133,12 @@ def paired_shape(shape):
     return (2 * shape[0], *shape[1:])
 
 
+# Smallest divisor of a weight matrix.
+_TINY = 1e-12
+# Held while the weights of a module are hidden by divided ones.
+_HIDING = threading.RLock()
+
+
 class SpectralNorm(nn.Module):
     """A module whose weight matrices are divided by their largest singular value.
 
@@ -135,32 +152,50 @@ class SpectralNorm(nn.Module):
         super().__init__()
         self.module = module
         self.names = [n for n, weight in module.named_parameters() if weight.ndim > 1]
-        for i, name in enumerate(self.names):
-            weight = module.get_parameter(name).detach().flatten(1)
-            left = functional.normalize(torch.randn(len(weight)), dim=0)
+        # layers are listed as they are, in a tuple that does not register them again
+        self.places = tuple(
+            (module.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2])
+            for name in self.names
+        )
+        for i, (layer, name) in enumerate(self.places):
+            matrix = getattr(layer, name).detach().flatten(1)
+            left = functional.normalize(torch.randn(len(matrix)), dim=0)
             for _ in range(10):
-                left = self._step(weight, left)
+                right = functional.normalize(matrix.T @ left, dim=0)
+                left = functional.normalize(matrix @ right, dim=0)
             self.register_buffer(f"left_{i}", left)
-
-    @staticmethod
-    def _step(weight, left):
-        right = functional.normalize(weight.T @ left, dim=0)
-        return functional.normalize(weight @ right, dim=0)
 
     def normalized(self):
         """Return the divided weights by name."""
         weights = {}
-        for i, name in enumerate(self.names):
-            weight = self.module.get_parameter(name)
-            matrix, left = weight.flatten(1), getattr(self, f"left_{i}")
+        for i, (name, (layer, own)) in enumerate(
+            zip(self.names, self.places, strict=True)
+        ):
+            weight, left = layer._parameters[own], self._buffers[f"left_{i}"]
+            matrix = weight if weight.ndim == 2 else weight.flatten(1)
+            with torch.no_grad():
+                right = matrix.T @ left
+                right /= right.norm().clamp_(min=_TINY)
+            product = (
+                matrix @ right
+            )  # the gradient to `matrix` is as if both were fixed
+            largest = product.norm().clamp(min=_TINY)
             if self.training:
-                with torch.no_grad():
-                    left = self._step(matrix, left).to(left.dtype)
-                setattr(self, f"left_{i}", left)
-            largest = (matrix.T @ left).norm()
-            weights[name] = weight / largest.clamp(min=1e-12)
+                self._buffers[f"left_{i}"] = (product / largest).detach()
+            weights[name] = weight / largest
         return weights
 
     def forward(self, *inputs):
         """Return what the module makes of `inputs` with its weights divided."""
-        return torch.func.functional_call(self.module, self.normalized(), inputs)
+        weights = self.normalized()
+        # an attribute hides the parameter of the same name; others must not see it
+        with _HIDING:
+            try:
+                for (layer, own), weight in zip(
+                    self.places, weights.values(), strict=True
+                ):
+                    vars(layer)[own] = weight
+                return self.module(*inputs)
+            finally:
+                for layer, own in self.places:
+                    vars(layer).pop(own, None)

@@ -36,7 +36,8 @@ class MLP(nn.Module):
 
     def forward(self, x):
         """Map (b, *input_shape) to (b, *output_shape)."""
-        return self.layers(x.flatten(1)).reshape(len(x), *self.output_shape)
+        y = self.layers(x.flatten(1))
+        return y if len(self.output_shape) == 1 else y.unflatten(1, self.output_shape)
 
     def activations(self, x):
         """Yield what the hidden layers and the last one return, flat: (b, size)."""

@@ -3,6 +3,7 @@
 import torch
 
 from skad.nn.architecture import build
+from skad.nn.losses import element_errors, mean_error
 from skad.nn.network import Network, integrated_gradients, over_channels
 
 # Coordinates of the centre nearer to zero could be reached by zero weights.
@@ -35,7 +36,7 @@ class HypersphereNetwork(Network):
     def updates(self, phase, x, y):
         """Yield the error of the autoencoder, then the method's loss."""
         if phase == "pretrain":
-            yield "all", ((self.decoder(self.encoder(x)) - x) ** 2).mean()
+            yield "all", mean_error(x, self.decoder(self.encoder(x)), "mse")
         else:
             yield "all", self.loss(x, y)
 
@@ -53,7 +54,8 @@ class HypersphereNetwork(Network):
 
     def squared_distance(self, x):
         """Return the squared distance of the codes to the centre, of shape (b,)."""
-        return ((self.encoder(x) - self.centre) ** 2).sum(1)
+        codes = self.encoder(x)
+        return element_errors(codes, self.centre.expand_as(codes), "mse").sum(1)
 
     def anomaly(self, x):
         """Return the squared distance to the centre."""

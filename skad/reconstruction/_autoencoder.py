@@ -9,7 +9,7 @@ from skad._sklearn import Interval, StrOptions
 from skad._torch import TorchDetector
 from skad.base import IncrementalMixin
 from skad.nn.architecture import build
-from skad.nn.losses import element_errors
+from skad.nn.losses import element_errors, mean_error
 from skad.nn.network import Network, over_channels
 
 
@@ -29,7 +29,7 @@ class AutoEncoderNetwork(Network):
     def loss(self, x, y):
         """Return the mean error of the reconstruction, of noisy samples if asked."""
         seen = x + self.noise * torch.randn_like(x) if self.noise else x
-        return element_errors(x, self.reconstruct(seen), self.error).mean()
+        return mean_error(x, self.reconstruct(seen), self.error)
 
     def map(self, x):
         """Return the error of every element, summed over channels."""

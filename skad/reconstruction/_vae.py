@@ -5,6 +5,7 @@ from numbers import Integral, Real
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
@@ -54,25 +55,27 @@ class VAENetwork(Network):
 
     def decode(self, z):
         """Return the mean of the sample and its variance, given the code."""
-        mean = self.decoder(z)
-        raw = None
+        mean, raw = self.decoder(z), None
         if self.variance == "element":
             mean, raw = mean.chunk(2, dim=1)
         else:
-            raw = self.log_variance.expand_as(mean)
+            raw = self.log_variance  # a number for all elements
         return mean, self.floor + raw.clamp(-_LOG_VARIANCE, _LOG_VARIANCE).exp()
 
     def surprise(self, x, z):
         """Return minus the log density of every element, in the shape of `x`."""
         mean, variance = self.decode(z)
-        return ((x - mean) ** 2 / variance + variance.log() + log(2 * pi)) / 2
+        squares = functional.mse_loss(x, mean, reduction="none")
+        return torch.addcdiv(
+            0.5 * (variance.log() + log(2 * pi)), squares, variance, value=0.5
+        )
 
     def loss(self, x, y):
         """Return minus the evidence lower bound of a mean sample, by one draw."""
         mean, log_variance = self.encode(x)
-        z = mean + (log_variance / 2).exp() * torch.randn_like(mean)
-        surprise = self.surprise(x, z).flatten(1).sum(1)
-        return (surprise + divergence(mean, log_variance)).mean()
+        z = torch.addcmul(mean, (log_variance / 2).exp(), torch.randn_like(mean))
+        total = self.surprise(x, z).sum() + divergence(mean, log_variance).sum()
+        return total / len(x)
 
     def finish(self, batches):
         """Draw the noise of all scores."""
