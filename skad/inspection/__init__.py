@@ -1,5 +1,6 @@
 """Pictures and reports of what any detector finds, made from outside."""
 
+from skad.inspection._anomaly_map import AnomalyMapDisplay
 from skad.inspection._findings import (
     Findings,
     detection_metrics,
@@ -11,6 +12,7 @@ from skad.inspection._plots import ScoreDistributionDisplay, heat_overlay
 from skad.inspection._report import write_report
 
 __all__ = [
+    "AnomalyMapDisplay",
     "Findings",
     "ScoreDistributionDisplay",
     "detection_metrics",
