@@ -21,7 +21,14 @@ _FAMILIES = (
     "series",
     "subspace",
 )
-_TOOLS = ("datasets", "embedding", "inspection", "metrics", "model_selection")
+_TOOLS = (
+    "calibration",
+    "datasets",
+    "embedding",
+    "inspection",
+    "metrics",
+    "model_selection",
+)
 
 
 def all_detectors():
