@@ -1,21 +1,46 @@
 """Constructor parameters that are stated once and shared by many methods."""
 
-from dataclasses import dataclass
-from inspect import get_annotations, signature
+from inspect import Parameter, Signature, get_annotations
 
 
 def with_parameters(cls):
-    """Make annotated defaults the constructor's keywords, own ones first.
+    """Give a class a constructor that keeps its annotated attributes as parameters.
 
-    The annotations of a base class are inherited, so that what many methods share (the
-    training, the backbone) is stated once.
+    The annotations of base classes are inherited, so that what many methods share (the
+    training, the backbone) is stated once; new ones come first. `_positional` names
+    the parameters that need no keyword, `_without` inherited ones that make no sense
+    here.
     """
-    own = list(get_annotations(cls))
-    cls = dataclass(kw_only=True, eq=False, repr=False)(cls)
-    known = signature(cls.__init__).parameters
-    order = ["self", *own, *(name for name in known if name not in own)]
-    order = list(dict.fromkeys(order))
-    cls.__init__.__signature__ = signature(cls.__init__).replace(
-        parameters=[known[name] for name in order]
+    names = []
+    for base in cls.__mro__[1:]:
+        names += [name for name in get_annotations(base) if name not in names]
+    names = [*(name for name in get_annotations(cls) if name not in names), *names]
+    names = [name for name in names if name not in getattr(cls, "_without", ())]
+    positional = getattr(cls, "_positional", ())
+    made = Signature(
+        [Parameter("self", Parameter.POSITIONAL_OR_KEYWORD)]
+        + [
+            Parameter(
+                name,
+                Parameter.POSITIONAL_OR_KEYWORD
+                if name in positional
+                else Parameter.KEYWORD_ONLY,
+                default=getattr(cls, name),
+            )
+            for name in names
+        ]
     )
+
+    def initialize(self, *args, **kwargs):
+        try:
+            values = made.bind(self, *args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{cls.__name__}: {error}") from None
+        values.apply_defaults()
+        vars(self).update(list(values.arguments.items())[1:])
+
+    initialize.__name__ = "__init__"
+    initialize.__qualname__ = f"{cls.__qualname__}.__init__"
+    initialize.__signature__ = made
+    cls.__init__ = initialize
     return cls

@@ -129,6 +129,7 @@ def call_faults(path, tree):
         # the training loop seeds generators that it has forked
         forked = path == "_torch.py" and name.endswith(".manual_seed")
         forked = forked and name != "torch.manual_seed"
+        forked = forked or name == "torch.Generator().manual_seed"  # one's own
         if (last in forbidden and not forked) or name in (
             "np.random.seed",
             "random.seed",

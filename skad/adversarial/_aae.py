@@ -95,7 +95,7 @@ class AAE(IncrementalMixin, TorchDetector):
         The squared error, or the negative log-likelihood of the code.
     max_epochs : int, default=50
         Passes over the training data.
-    batch_size : int, default=32
+    batch_size : int, default=128
         Samples of a training step; also bounds the memory of scoring.
     lr : float, default=0.001
         Learning rate.

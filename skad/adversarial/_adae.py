@@ -99,7 +99,7 @@ class ADAE(IncrementalMixin, TorchDetector):
         for larger pictures.
     max_epochs : int, default=50
         Passes over the training data.
-    batch_size : int, default=32
+    batch_size : int, default=128
         Samples of a training step; also bounds the memory of scoring.
     lr : float, default=0.001
         Learning rate.

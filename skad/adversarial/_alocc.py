@@ -113,7 +113,7 @@ class ALOCC(IncrementalMixin, TorchDetector):
         :math:`\|x - R(x)\|^2`, which the paper trains and does not score with.
     max_epochs : int, default=50
         Passes over the training data.
-    batch_size : int, default=32
+    batch_size : int, default=128
         Samples of a training step; also bounds the memory of scoring.
     lr : float, default=0.001
         Learning rate.

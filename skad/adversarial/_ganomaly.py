@@ -99,7 +99,7 @@ class GANomaly(IncrementalMixin, TorchDetector):
         The weight :math:`w_{enc}` of the codes' distance.
     max_epochs : int, default=50
         Passes over the training data.
-    batch_size : int, default=32
+    batch_size : int, default=128
         Samples of a training step; also bounds the memory of scoring.
     lr : float, default=0.0005
         Learning rate.

@@ -97,7 +97,7 @@ class SkipGANomaly(IncrementalMixin, TorchDetector):
         [0, 1].
     max_epochs : int, default=50
         Passes over the training data.
-    batch_size : int, default=32
+    batch_size : int, default=128
         Samples of a training step; also bounds the memory of scoring.
     lr : float, default=0.0005
         Learning rate.

@@ -1,6 +1,5 @@
 """The lift from vectors to pictures: any detector on the features of patches."""
 
-from dataclasses import field
 from numbers import Integral, Real
 
 import numpy as np
@@ -137,8 +136,8 @@ class PatchDetector(ImageDetector):
     array([-1])
     """
 
-    embedding: object = field(default=None, kw_only=False)
-    detector: object = field(default=None, kw_only=False)
+    embedding: object = None
+    detector: object = None
     positions: str = "shared"
     position_weight: float = 1.0
     max_patches: object = 20000
@@ -146,6 +145,7 @@ class PatchDetector(ImageDetector):
     quantile: float = 0.99
     random_state: object = None
 
+    _positional = ("embedding", "detector")
     _parameter_constraints = {
         **ImageDetector._parameter_constraints,
         "detector": [HasMethods(["fit", "score_samples"]), None],
