@@ -562,8 +562,9 @@ class TorchDetector(BaseDetector):
         """Return the file, what is in it, and what identifies this fit."""
         aside = {"checkpoint", "callbacks", "device", "on_interrupt", "compile"}
         parameters = {k: v for k, v in self.get_params().items() if k not in aside}
-        data = to_numpy(X), None if labels is None else to_numpy(labels)
-        fingerprint = joblib.hash((type(self).__name__, parameters, data))
+        data = to_numpy(X) if is_torch(X) else X  # pictures in files stay there
+        labels = None if labels is None else to_numpy(labels)
+        fingerprint = joblib.hash((type(self).__name__, parameters, data, labels))
         folder = pathlib.Path(self.checkpoint)
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / f"{type(self).__name__}.pt"

@@ -1,0 +1,130 @@
+"""What detectors on pictures share that train a network on a backbone's features.
+
+The backbone is frozen, so what it says of the training pictures is computed once: the
+one loop trains on feature maps. They are kept where they fit in memory; `Maps` asks the
+backbone again for each batch where they do not.
+"""
+
+import math
+
+import torch
+from sklearn import get_config
+
+from skad._parameters import with_parameters
+from skad._torch import TorchDetector
+from skad.image._base import BackboneDetector, as_tensor
+
+
+class Maps:
+    """Feature maps of pictures, computed when they are asked for.
+
+    To the training loop it looks like the tensor (n, m) of all samples.
+
+    Parameters
+    ----------
+    pictures : tensor or Pictures of shape (n, h, w, c)
+        The pictures.
+    describe : callable
+        From a tensor of pictures (b, h, w, c) to samples (b, m).
+    """
+
+    def __init__(self, pictures, describe):
+        self.pictures, self.describe = pictures, describe
+        first = self[:1]
+        self.device, self.nbytes = first.device, first.nbytes * len(pictures)
+
+    def __len__(self):
+        return len(self.pictures)
+
+    def __getitem__(self, rows):
+        """Return the samples of a slice or of indices, or of one picture."""
+        if isinstance(rows, int):
+            return self[rows : rows + 1][0]
+        if torch.is_tensor(rows):
+            rows = rows.cpu().numpy()
+        with torch.no_grad():
+            return self.describe(as_tensor(self.pictures[rows])).float()
+
+    def float(self):
+        """Return itself: what it makes is float32."""
+        return self
+
+    def to(self, device):
+        """Return itself: the backbone computes where the pictures are read to."""
+        return self
+
+
+def split_maps(samples, shapes):
+    """Return the maps, a list of tensors (b, c, h, w), of samples (b, m).
+
+    Parameters
+    ----------
+    samples : tensor of shape (b, m)
+        Flat maps of all layers, one behind the other.
+    shapes : list of tuple
+        (c, h, w) of each layer.
+    """
+    parts = samples.split([math.prod(shape) for shape in shapes], dim=1)
+    return [part.unflatten(1, shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+@with_parameters
+class TrainedImageDetector(BackboneDetector, TorchDetector):
+    """Base of detectors on pictures that train a network on a frozen backbone.
+
+    A method writes `_network(shapes)`, for layers with maps of those shapes (c, h, w),
+    and where samples are not all the layers' maps, `_describe` (and `_shapes`). The
+    network's `map` returns the anomaly (b, gh, gw) of patches, of any grid; it gets
+    samples as `_describe` returns them (`split_maps` undoes the flattening).
+    """
+
+    _without = ("architecture", "hidden_sizes")
+    _parameter_constraints = {
+        name: constraint
+        for name, constraint in {
+            **TorchDetector._parameter_constraints,
+            **BackboneDetector._parameter_constraints,
+        }.items()
+        if name not in ("architecture", "hidden_sizes")
+    }
+
+    def _describe(self, x):
+        """Return the samples (b, m) of a tensor of pictures (b, h, w, c)."""
+        maps = self.embedding_.feature_maps(x)
+        return torch.cat([each.flatten(1) for each in maps], 1)
+
+    def _shapes(self, x):
+        """Return the shapes (c, h, w) that `_describe` flattens, of one picture `x`."""
+        return [tuple(each.shape[1:]) for each in self.embedding_.feature_maps(x)]
+
+    def _train(self, X, y, n_epochs=None):
+        if not hasattr(self, "embedding_"):
+            self._fit_embedding(X)
+            self._shapes_ = self._shapes(as_tensor(X[:1]))
+        super()._train(X, y, n_epochs)
+
+    def _check_parameters(self, X):
+        if self.patience is not None and X.shape[0] < 3:
+            raise ValueError(f"patience needs 3 pictures at least, X has {X.shape[0]}.")
+
+    def _sample_shape(self):
+        return self._shapes_
+
+    def _samples(self, X):
+        if X.shape[0] <= self.batch_size:
+            return self._describe(as_tensor(X))
+        maps = Maps(X, self._describe)
+        if maps.nbytes > get_config()["working_memory"] * 2**20:
+            return maps
+        size = self.batch_size
+        parts = [maps[start : start + size] for start in range(0, len(maps), size)]
+        return torch.cat(parts)
+
+    def _anomaly(self, network, X):
+        with torch.no_grad():
+            return self._pool(network.map(self._samples(X)))
+
+    def _map(self, network, X):
+        with torch.no_grad():
+            maps = self._upsampled(network.map(self._samples(X)))
+        return maps.flatten(1) if self._are_rows_ else maps
