@@ -10,16 +10,17 @@ from skad._array import blocks, is_torch, namespace, on_device, to_numpy
 from skad._sklearn import validate_data
 
 
-def check_table(estimator, X, *, reset, min_samples=None):
+def check_table(estimator, X, *, reset, min_samples=None, allow_nan=False):
     """Return `X` of shape (n, d) as a float array or tensor, or raise.
 
     float32 and float64 stay as they are, everything else becomes float64. Values so
-    large that their squares would overflow are refused.
+    large that their squares would overflow are refused, and so is NaN unless
+    `allow_nan`.
     """
     if min_samples is None:
         min_samples = 2 if reset else 1
     if is_torch(X):
-        X = _check_tensor(X, min_samples)
+        X = _check_tensor(X, min_samples, allow_nan)
         validate_data(estimator, X, reset=reset, skip_check_array=True)
     else:
         X = validate_data(
@@ -28,8 +29,10 @@ def check_table(estimator, X, *, reset, min_samples=None):
             reset=reset,
             dtype=(np.float64, np.float32),
             ensure_min_samples=min_samples,
+            ensure_all_finite="allow-nan" if allow_nan else True,
         )
-    _check_magnitude(X)
+    xp = namespace(X)
+    _check_magnitude(xp.where(xp.isnan(X), 0.0, X) if allow_nan else X)
     return X
 
 
@@ -111,16 +114,16 @@ def check_pictures(estimator, X, *, reset):
     given = estimator.image_shape
     given = None if given is None else tuple((*given, 1)[:3])
     if isinstance(X, Pictures):
-        X = X.source
+        X = X.source if isinstance(X.source, np.ndarray) else X
     elif _are_paths(X):
         X = PictureFiles(list(X))
     elif isinstance(X, list | tuple) and np.ndim(X[0] if X else 0) in (2, 3):
         X = _stack_pictures(X)
-    files = isinstance(X, PictureFiles)
+    lazy = isinstance(X, PictureFiles | Pictures)
     if str(getattr(X, "dtype", "")).endswith("uint8") and given and X.ndim == 2:
         _check_size(X.shape[1], given)
         X = X.reshape(X.shape[0], *given)
-    are_rows = not files and getattr(X, "ndim", 2) not in (3, 4)
+    are_rows = not lazy and getattr(X, "ndim", 2) not in (3, 4)
     if are_rows:
         X = check_table(estimator, X, reset=reset, min_samples=1)
         shape = given or (1, X.shape[1], 1)
@@ -132,7 +135,7 @@ def check_pictures(estimator, X, *, reset):
             raise ValueError(f"X has images of shape {shape}, image_shape is {given}.")
         if 0 in X.shape:
             raise ValueError(f"X has shape {tuple(X.shape)}: no picture or no pixel.")
-        if not files:
+        if not lazy:
             X = _check_picture_array(X.reshape(X.shape[0], *shape))
         elements = np.broadcast_to(np.float32(0), (X.shape[0], int(np.prod(shape))))
         if not reset and elements.shape[1] != estimator.n_features_in_:
@@ -147,7 +150,7 @@ def check_pictures(estimator, X, *, reset):
         raise ValueError(
             f"X has images of shape {shape}, expected {estimator.image_shape_}."
         )
-    return X if is_torch(X) else Pictures(X)
+    return X if is_torch(X) or isinstance(X, Pictures) else Pictures(X)
 
 
 def check_labels(y, n_samples):
@@ -222,7 +225,7 @@ def _check_picture_array(X):
     return X.astype(np.float32) if kind == "float16" else X
 
 
-def _check_tensor(X, min_samples):
+def _check_tensor(X, min_samples, allow_nan=False):
     import torch
 
     if X.ndim != 2:
@@ -242,8 +245,8 @@ def _check_tensor(X, min_samples):
     X = X.detach()
     if X.dtype not in (torch.float32, torch.float64):
         X = X.to(torch.float32 if X.device.type == "mps" else torch.float64)
-    if not torch.isfinite(X).all():
-        kind = "NaN" if torch.isnan(X).any() else "infinity"
+    if not (torch.isinf(X).logical_not() if allow_nan else torch.isfinite(X)).all():
+        kind = "NaN" if torch.isnan(X).any() and not allow_nan else "infinity"
         raise ValueError(f"Input X contains {kind}.")
     return X
 

@@ -48,6 +48,7 @@ CHEAP = {
     "SubsequenceKNN": {"window_size": 1, "n_neighbors": 5},
     "SubsequenceLOF": {"window_size": 1, "n_neighbors": 20},
     "KMeansAD": {"window_size": 1, "n_clusters": 5},
+    "MatrixProfile": {"window_size": 3},
 }
 
 # Classes whose `fit` needs class labels as long as their classifier is not fitted. In
@@ -79,6 +80,10 @@ VARIANTS = {
     "SubsequenceKNN": [{"window_size": 3, "stride": 2, "n_neighbors": 3}],
     "SubsequenceLOF": [{"window_size": 3, "align": "end"}],
     "KMeansAD": [{"window_size": 3, "align": "center"}],
+    "MatrixProfile": [
+        {"window_size": 4, "channels": "joint", "n_largest": 1, "align": "end"},
+        {"window_size": 3, "n_neighbors": 2, "align": "max", "stride": 2},
+    ],
     "ALOCC": [{"measure": "reconstruction"}],
     "AAE": [{"measure": "likelihood"}],
     "FeatureBagging": [
@@ -166,6 +171,7 @@ OVER_WINDOWS = dict.fromkeys(
 # Settings whose sign cannot be relied on far from the training data, with the reason.
 NO_SIGN = {
     ("ALOCC", "refined"): "its discriminator never sees anything far from normal rows",
+    ("MatrixProfile", None): "it compares shapes, and rows in random order have none",
 }
 
 # Classes that do not take tensors, with the reason.

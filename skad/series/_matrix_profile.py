@@ -1,0 +1,241 @@
+"""Matrix profile: distance of every window to its nearest other window."""
+
+from numbers import Integral
+
+import numpy as np
+
+from skad._array import device_of, like, namespace, slices, to_numpy
+from skad._parameters import with_parameters
+from skad._sklearn import Interval
+from skad.embedding._windows import sliding
+from skad.series._join import tile_side
+from skad.series._profile import ProfileDetector
+
+
+def fingerprints(windows):
+    """Return an integer (b,) for each window (b, l, c): equal ones have equal ints."""
+    xp = namespace(windows)
+    bits = (windows + 0.0).view(xp.int64)  # -0 is 0
+    # odd numbers, so that no bit gets lost; sums wrap around
+    factors = np.random.default_rng(0).integers(-(2**62), 2**62, bits.shape[1:]) * 2 + 1
+    return xp.sum(bits * like(factors, bits), axis=(1, 2))
+
+
+@with_parameters
+class MatrixProfile(ProfileDetector):
+    r"""Time steps in windows whose shape occurs nowhere else.
+
+    A window :math:`w` of `l` steps has as anomaly the distance of its shape to that of
+    the `k`-th nearest training window that does not overlap it too much,
+
+    .. math:: a_w = \lVert \hat w - \hat w^{(k)} \rVert_2
+        = \sqrt{2 l \, (1 - \rho(w, w^{(k)}))},
+
+    where :math:`\hat w` is the window with mean 0 and deviation 1 and :math:`\rho` the
+    correlation: the matrix profile, whose largest values are the discords. A step's
+    anomaly is that of the windows around it: their mean, unless `align` says another
+    way; ``score_samples`` is :math:`-a`. The map is folded in the same way from the
+    parts :math:`(\hat w_{ti} - \hat w^{(k)}_{ti})^2 / a_w` of the distances, but takes
+    only the step's own, times `l`. See :class:`WindowDetector`.
+
+    Read more in the :ref:`User Guide <series>`.
+
+    Parameters
+    ----------
+    n_neighbors : int, default=1
+        Which neighbour `k`. With 2 a pattern that occurs twice is an anomaly, too.
+    channels : {"separate", "joint"}, default="separate"
+        With several channels, :math:`a_w` is the mean of the channels' distances: each
+        to its own nearest window ("separate"), or all to the window whose mean distance
+        is least ("joint", the multidimensional matrix profile).
+    n_largest : int or None, default=None
+        The means are over that many channels with the largest distances, for anomalies
+        that few channels show; None is all.
+    missing : {"refuse", "skip"}, default="refuse"
+        What NaN in `X` does: an error, or windows with missing values are no neighbours
+        and have no part in the anomaly of their steps, which is 0 where all have.
+    device : str, default="auto"
+        Where distances are computed: "cpu", a device of torch such as "cuda", or
+        "auto", a tensor's own device and for arrays the GPU when the work is worth the
+        trip.
+    window_size : int or "auto", default="auto"
+        Steps `l` of a window, at least 3; "auto" is the dominant period of the longest
+        training series, but no more than half of the shortest one.
+    stride : int, default=1
+        Steps between the starts of windows that are scored, at most `window_size`.
+        Training windows are all windows.
+    align : {"mean", "center", "end", "max"}, default="mean"
+        How windows give their anomaly to steps, see :class:`WindowDetector`. "end" is
+        causal.
+    contamination : float, default=0.1
+        Share of training steps with a negative decision function; sets `offset_`.
+
+    Attributes
+    ----------
+    profile_ : ndarray of shape (n_windows,)
+        The anomaly :math:`a_w` of the training windows, of all series one after the
+        other: the matrix profile. 0 for windows with missing values.
+    neighbors_ : ndarray of shape (n_windows, n_channels) or (n_windows, 1)
+        The neighbour :math:`w^{(k)}` of each training window in each channel, or in all
+        with "joint": the matrix profile index. -1 where there is none.
+    window_size_ : int
+        Steps of a window.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    device_ : str
+        The device of the fit.
+    n_features_in_ : int
+        Number of channels seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the channels, where `X` has string names.
+
+    See Also
+    --------
+    LeftMatrixProfile : Compares with earlier windows only, for streams.
+    SubsequenceKNN : Distance to windows themselves, not their shapes.
+
+    Notes
+    -----
+    Training windows at most a quarter of a window apart are no neighbours. A window
+    that is scored and equals a training window is taken for that window: it has the
+    same anomaly as in `fit`, where it was no neighbour of itself. So `fit` and
+    `score_samples` agree on the training series and on any part of it, and score other
+    series by their distance to it.
+
+    The distance between two constant windows is 0 and between a constant and another
+    one the root of `l`, the distances for correlations 1 and 1/2.
+
+    Profiles are exact: products of matrices in single precision tell which windows can
+    be the nearest, and double precision decides, whatever the dtype of `X`. `fit` costs
+    O(n^2 l c) for `n` steps and scoring `m` steps O(n m l c), in memory linear in `n`
+    and `m`; ``n_neighbors > 1`` and "joint" use double precision throughout.
+
+    References
+    ----------
+    .. [1] C.-C. M. Yeh et al., "Matrix profile I: all pairs similarity joins for time
+       series", ICDM, 2016.
+    .. [2] C.-C. M. Yeh, N. Kavantzas, E. Keogh, "Matrix profile VI: meaningful
+       multidimensional motif discovery", ICDM, 2017, section III ("joint").
+    .. [3] S. M. Law, "STUMPY: a powerful and scalable Python library for time series
+       data mining", Journal of Open Source Software, 2019 (constant and missing
+       values).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.series import MatrixProfile
+    >>> t = np.arange(300)
+    >>> X = np.where(t % 30 < 15, t % 30, 0.0)[:, None]
+    >>> X[160:170] = 5.0
+    >>> detector = MatrixProfile(window_size=20, contamination=0.05).fit(X)
+    >>> bool(155 <= detector.score_samples(X).argmin() <= 175)
+    True
+    """
+
+    n_neighbors: int = 1
+
+    _parameter_constraints = {
+        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+        **ProfileDetector._parameter_constraints,
+    }
+
+    def _fit_windows(self, series, labels):
+        size = self.window_size_
+        self._check_windows(series)
+        self._keep_series(series)
+        self._training_index_ = None
+        reference = self._reference(self._series_)
+        self._training_index_ = self._join(
+            reference,
+            reference,
+            self.n_neighbors,
+            exclusion=self._exclusion,
+            progress=lambda starts: self._steps(starts, "join", len(starts)),
+        )
+        anomaly, prints = self._describe(reference)
+        # of windows that are equal, the one with the nearest neighbour is remembered
+        order = np.lexsort((anomaly, prints))
+        first = np.unique(prints[order], return_index=True)[1]
+        self._prints_, self._remembered_ = prints[order[first]], order[first]
+        lengths = [x.shape[0] - size + 1 for x in series]
+        inside = np.concatenate(
+            [
+                start + np.arange(length)
+                for start, length in zip(self._starts_, lengths, strict=True)
+            ]
+        )
+        numbers = np.full(len(anomaly), -1)
+        numbers[inside] = np.arange(len(inside))
+        neighbors = to_numpy(self._training_index_)[inside]
+        self.profile_ = anomaly[inside]
+        self.neighbors_ = np.where(neighbors < 0, -1, numbers[neighbors])
+
+    def _check_windows(self, series):
+        size, exclusion = self.window_size_, -(-self.window_size_ // 4)
+        n_windows = sum(x.shape[0] - size + 1 for x in series)
+        if n_windows - 2 * exclusion - 1 < self.n_neighbors:
+            raise ValueError(
+                f"n_neighbors={self.n_neighbors} with window_size={size} needs "
+                f"{self.n_neighbors + 2 * exclusion + size} time steps, X has "
+                f"{sum(x.shape[0] for x in series)}."
+            )
+
+    def _describe(self, reference):
+        """Return anomalies and fingerprints (w,) of the training windows."""
+        views = sliding(self._series_.T, self.window_size_)
+        xp = namespace(views)
+        anomaly, prints = [], []
+        for rows in slices(views.shape[0], tile_side(views)):
+            index = self._training_index_[rows]
+            anomaly.append(self._parts(reference, reference, index, rows)[1])
+            prints.append(fingerprints(views[rows]))
+        return to_numpy(xp.concat(anomaly)), to_numpy(xp.concat(prints))
+
+    def _neighbors(self, windows, query, reference):
+        """Return the k-th nearest training windows of a block (b, l, c), (b, p)."""
+        xp = namespace(windows)
+        same = self._recall(windows)
+        index = like(self._training_index_, windows, dtype="keep")[
+            xp.where(same < 0, 0, same)
+        ]
+        (fresh,) = xp.nonzero(same < 0)
+        if fresh.shape[0] == same.shape[0]:
+            return self._join(query, reference, self.n_neighbors)
+        if fresh.shape[0]:
+            index[fresh] = self._join(
+                self._queries(windows[fresh]), reference, self.n_neighbors
+            )
+        return index
+
+    def _recall(self, windows):
+        """Return which training window each of a block equals, (b,); -1 for none."""
+        xp = namespace(windows)
+        known = like(self._prints_, windows, dtype="keep")
+        prints = fingerprints(windows)
+        at = xp.clip(xp.searchsorted(known, prints), 0, known.shape[0] - 1)
+        found = like(self._remembered_, windows, dtype="keep")[at]
+        (alike,) = xp.nonzero(known[at] == prints)
+        training = sliding(like(self._series_, windows).T, self.window_size_)
+        # two windows may share a fingerprint by chance
+        equal = training[found[alike]] == windows[alike]
+        alike = alike[xp.all(xp.all(equal, axis=2), axis=1)]
+        same = xp.full(found.shape, -1, dtype=xp.int64, device=device_of(windows))
+        same[alike] = found[alike]
+        return same
+
+    def _window_parts(self, windows):
+        query, reference = self._queries(windows), self._reference(windows)
+        index = self._neighbors(windows, query, reference)
+        return self._parts(query, reference, index)
+
+    def _window_anomaly(self, windows):
+        return self._window_parts(windows)[1]
+
+    def _window_map(self, windows):
+        return self._window_parts(windows)[0]
+
+    def _anomaly_from(self, x, begin):
+        return super()._anomaly_from(self._prepared(x), begin)
+
+    def _map(self, x):
+        return super()._map(self._prepared(x))
