@@ -55,6 +55,9 @@ def test_it_looks_like_an_array(tmp_path, rgb):
     taken = pictures.take([4, 1]).take(slice(1, None))
     assert (taken.paths, taken.shape) == ([paths[1]], (1, 5, 7, 3))
     np.testing.assert_array_equal(taken[:], images[1:2])
+    assert repr(taken) == "<1 picture files of shape (5, 7, 3)>"
+    with pytest.raises(ValueError, match="without a copy"):
+        np.asarray(pictures, copy=False)
     with pytest.raises(IndexError):
         pictures[6]
     with pytest.raises(IndexError):
@@ -169,6 +172,16 @@ def test_transparency_is_dropped(tmp_path, rgb):
     np.testing.assert_array_equal(only(path), rgb)
     path = write(tmp_path / "b.png", Image.fromarray(np.dstack([rgb[..., 0], alpha])))
     np.testing.assert_array_equal(only(path)[..., 0], rgb[..., 0])
+
+
+def test_colours_that_were_multiplied_by_their_opacity(tmp_path, monkeypatch, rgb):
+    path = write(tmp_path / "a.png", np.full((2, 2, 4), 100, np.uint8))
+    opened = Image.open
+    monkeypatch.setattr(
+        Image, "open", lambda *args, **options: opened(*args, **options).convert("RGBa")
+    )
+    # 100 at an opacity of 100 / 255, multiplied and divided again
+    assert np.abs(only(path).astype(int) - 100).max() <= 1
 
 
 @pytest.mark.parametrize("transparency", [None, 3, bytes([9, 0, 128])])
@@ -485,6 +498,13 @@ def test_labels_stay_with_pictures_when_some_are_skipped(mvtec, where):
     assert len(data.X_train) + len(data.X_test) == 8
 
 
+def test_no_training_picture_can_be_read(mvtec):
+    for path in (mvtec / "train" / "good").glob("?.png"):
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match="none of the 3 training files"):
+        load_folder(mvtec, on_error="skip")
+
+
 def test_several_masks_of_one_picture(mvtec):
     for i in (0, 1):
         (mvtec / "ground_truth" / "scratch" / f"{i}_mask.png").unlink()
@@ -583,6 +603,10 @@ def test_folders_that_are_empty_or_missing(tmp_path, rgb):
     write(tmp_path / "bad" / "1.png", rgb)
     (tmp_path / "good").mkdir()
     with pytest.raises(ValueError, match="good: there is no picture in it"):
+        load_folder(tmp_path)
+    write(tmp_path / "good" / "1.png", rgb)
+    (tmp_path / "bad" / "1.png").unlink()
+    with pytest.raises(ValueError, match="bad: there is no picture in it"):
         load_folder(tmp_path)
 
 

@@ -175,11 +175,9 @@ def _layout(path, test_share):
                 defect = "good" if name == "good" else folder.name
                 test += [(file, defect) for file in _all_pictures(folder)]
         return train, test
-    if "good" in folders:
+    if "good" in folders and "bad" in folders:
         good = _all_pictures(folders["good"])
-        bad = [(file, "bad") for file in list_pictures(folders.get("bad", path))]
-        if "bad" not in folders:
-            raise _unknown_layout(path)
+        bad = [(file, "bad") for file in list_pictures(folders["bad"])]
         for folder in _folders(folders["bad"]).values():
             bad += [(file, folder.name) for file in _all_pictures(folder)]
         if not bad:
