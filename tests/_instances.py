@@ -48,6 +48,7 @@ CHEAP = {
     "SubsequenceKNN": {"window_size": 1, "n_neighbors": 5},
     "SubsequenceLOF": {"window_size": 1, "n_neighbors": 20},
     "KMeansAD": {"window_size": 1, "n_clusters": 5},
+    "LeftMatrixProfile": {"window_size": 3},
     "MatrixProfile": {"window_size": 3},
 }
 
@@ -80,6 +81,9 @@ VARIANTS = {
     "SubsequenceKNN": [{"window_size": 3, "stride": 2, "n_neighbors": 3}],
     "SubsequenceLOF": [{"window_size": 3, "align": "end"}],
     "KMeansAD": [{"window_size": 3, "align": "center"}],
+    "LeftMatrixProfile": [
+        {"window_size": 3, "channels": "joint", "align": "max", "stride": 2},
+    ],
     "MatrixProfile": [
         {"window_size": 4, "channels": "joint", "n_largest": 1, "align": "end"},
         {"window_size": 3, "n_neighbors": 2, "align": "max", "stride": 2},
@@ -171,7 +175,13 @@ OVER_WINDOWS = dict.fromkeys(
 # Settings whose sign cannot be relied on far from the training data, with the reason.
 NO_SIGN = {
     ("ALOCC", "refined"): "its discriminator never sees anything far from normal rows",
+    ("LeftMatrixProfile", None): "it compares shapes, and random rows have none",
     ("MatrixProfile", None): "it compares shapes, and rows in random order have none",
+}
+
+# Classes for which no feature can be far out by itself, with the reason.
+NO_FEATURE = {
+    "LeftMatrixProfile": "a constant has been seen after its first steps",
 }
 
 # Classes that do not take tensors, with the reason.

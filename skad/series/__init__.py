@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "_kmeans": ["KMeansAD"],
+        "_left_matrix_profile": ["LeftMatrixProfile"],
         "_matrix_profile": ["MatrixProfile"],
         "_subsequence_knn": ["SubsequenceKNN"],
         "_subsequence_lof": ["SubsequenceLOF"],

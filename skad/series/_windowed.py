@@ -107,21 +107,22 @@ class WindowedDetector(SeriesDetector):
             return cut_causal(x, self.window_size_, self.stride, begin)
         return cut(x, self.window_size_, self.stride)
 
-    def _anomalies(self, pieces):
-        """Return the anomaly (n,) of the windows of all pieces."""
+    def _anomalies(self, x, pieces):
+        """Return the anomaly (n,) of the windows of all pieces of `x`."""
         parts = [
             self._in_blocks(self._window_anomaly, piece.windows) for piece in pieces
         ]
         return namespace(parts[0]).concat(parts)
 
-    def _winners(self, pieces, n_steps, begin=0, anomaly=None):
+    def _winners(self, x, pieces, begin=0, anomaly=None):
         """Return the window that each step takes its score from, of shape (t,)."""
+        n_steps = len(x)
         if self.align == "end":
             return last_ended(self.stride, begin, n_steps)
         if self.align == "center":
             return nearest(pieces, self.window_size_, n_steps)
         if anomaly is None:
-            anomaly = self._anomalies(pieces)
+            anomaly = self._anomalies(x, pieces)
         return strongest(anomaly, pieces, self.window_size_, n_steps)
 
     def _anomaly(self, x):
@@ -129,17 +130,17 @@ class WindowedDetector(SeriesDetector):
 
     def _anomaly_from(self, x, begin):
         pieces = self._cut(x, begin)
-        anomaly = self._anomalies(pieces)
+        anomaly = self._anomalies(x, pieces)
         if self.align == "mean":
             return spread_mean(anomaly, pieces, self.window_size_, len(x))
-        winners = self._winners(pieces, len(x), begin, anomaly)
+        winners = self._winners(x, pieces, begin, anomaly)
         return anomaly[like(winners, anomaly, dtype="keep")]
 
     def _map(self, x):
         pieces = self._cut(x)
         if self.align == "mean":
             return self._mean_map(x, pieces)
-        return self._winners_map(x, pieces, self._winners(pieces, len(x)))
+        return self._winners_map(x, pieces, self._winners(x, pieces))
 
     def _mean_map(self, x, pieces):
         """Return the window's length times the mean of the maps of a step, (t, c)."""
