@@ -39,10 +39,18 @@ class LeftMatrixProfile(ProfileDetector):
 
     Parameters
     ----------
+    window_size : int or "auto", default="auto"
+        Steps `l` of a window, at least 3; "auto" is the dominant period of the longest
+        training series, but no more than half of the shortest one.
+    stride : int, default=1
+        Steps between the starts of windows that are scored, at most `window_size`. They
+        are compared with all earlier windows.
     align : {"end", "mean", "center", "max"}, default="end"
         How windows give their anomaly to steps, see :class:`WindowDetector`. "end" is
         causal: no score depends on later steps, and `score_stream` goes on where it
         stopped.
+    contamination : float, default=0.1
+        Share of training steps with a negative decision function; sets `offset_`.
     channels : {"separate", "joint"}, default="separate"
         With several channels, :math:`a_w` is the mean of the channels' distances: each
         to its own nearest window ("separate"), or all to the window whose mean distance
@@ -56,14 +64,6 @@ class LeftMatrixProfile(ProfileDetector):
         Where distances are computed: "cpu", a device of torch such as "cuda", or
         "auto", a tensor's own device and for arrays the GPU when the work is worth the
         trip.
-    window_size : int or "auto", default="auto"
-        Steps `l` of a window, at least 3; "auto" is the dominant period of the longest
-        training series, but no more than half of the shortest one.
-    stride : int, default=1
-        Steps between the starts of windows that are scored, at most `window_size`. They
-        are compared with all earlier windows.
-    contamination : float, default=0.1
-        Share of training steps with a negative decision function; sets `offset_`.
 
     Attributes
     ----------

@@ -44,6 +44,17 @@ class MatrixProfile(ProfileDetector):
     ----------
     n_neighbors : int, default=1
         Which neighbour `k`. With 2 a pattern that occurs twice is an anomaly, too.
+    window_size : int or "auto", default="auto"
+        Steps `l` of a window, at least 3; "auto" is the dominant period of the longest
+        training series, but no more than half of the shortest one.
+    stride : int, default=1
+        Steps between the starts of windows that are scored, at most `window_size`.
+        Training windows are all windows.
+    align : {"mean", "center", "end", "max"}, default="mean"
+        How windows give their anomaly to steps, see :class:`WindowDetector`. "end" is
+        causal.
+    contamination : float, default=0.1
+        Share of training steps with a negative decision function; sets `offset_`.
     channels : {"separate", "joint"}, default="separate"
         With several channels, :math:`a_w` is the mean of the channels' distances: each
         to its own nearest window ("separate"), or all to the window whose mean distance
@@ -58,17 +69,6 @@ class MatrixProfile(ProfileDetector):
         Where distances are computed: "cpu", a device of torch such as "cuda", or
         "auto", a tensor's own device and for arrays the GPU when the work is worth the
         trip.
-    window_size : int or "auto", default="auto"
-        Steps `l` of a window, at least 3; "auto" is the dominant period of the longest
-        training series, but no more than half of the shortest one.
-    stride : int, default=1
-        Steps between the starts of windows that are scored, at most `window_size`.
-        Training windows are all windows.
-    align : {"mean", "center", "end", "max"}, default="mean"
-        How windows give their anomaly to steps, see :class:`WindowDetector`. "end" is
-        causal.
-    contamination : float, default=0.1
-        Share of training steps with a negative decision function; sets `offset_`.
 
     Attributes
     ----------
