@@ -7,14 +7,16 @@ def with_parameters(cls):
     """Give a class a constructor that keeps its annotated attributes as parameters.
 
     The annotations of base classes are inherited, so that what many methods share (the
-    training, the backbone) is stated once; new ones come first. `_positional` names
+    training, the backbone) is stated once. New ones come first, then those named in
+    `_leading`, then the others from the top of the hierarchy down. `_positional` names
     the parameters that need no keyword, `_without` inherited ones that make no sense
     here.
     """
     names = []
-    for base in cls.__mro__[1:]:
+    for base in reversed(cls.__mro__[1:]):
         names += [name for name in get_annotations(base) if name not in names]
-    names = [*(name for name in get_annotations(cls) if name not in names), *names]
+    new = [name for name in get_annotations(cls) if name not in names]
+    names = list(dict.fromkeys([*new, *getattr(cls, "_leading", ()), *names]))
     names = [name for name in names if name not in getattr(cls, "_without", ())]
     positional = getattr(cls, "_positional", ())
     made = Signature(

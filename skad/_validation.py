@@ -39,12 +39,20 @@ def check_table(estimator, X, *, reset, min_samples=None, allow_nan=False):
 def check_images(estimator, X, *, reset):
     """Return rows (n, d) of tables or of flattened images; sets `image_shape_`.
 
-    Images come as (n, h, w) or (n, h, w, c), or as rows with the estimator's
+    Images come as (n, h, w) or (n, h, w, c), as files, or as rows with the estimator's
     `image_shape`. Values of dtype uint8 are brought from 0..255 to 0..1.
     """
+    from skad._pictures import PictureFiles
+
     shape = estimator.image_shape
     shape = None if shape is None else (*shape, 1)[:3]
     given = shape
+    if _are_paths(X):
+        X = PictureFiles(list(X))
+    if isinstance(X, PictureFiles):
+        X = Pictures(X)
+    if isinstance(X, Pictures):
+        X = X[:]
     if getattr(X, "ndim", 2) in (3, 4):
         given = (*X.shape[1:], 1)[:3]
         X = X.reshape(X.shape[0], -1) if X.shape[0] else X.reshape(0, np.prod(given))
@@ -106,8 +114,8 @@ def check_pictures(estimator, X, *, reset):
     Takes arrays and tensors (n, h, w) or (n, h, w, c), `PictureFiles`, paths, and rows
     (n, d) with the estimator's `image_shape`; rows without it are pictures (1, d, 1).
     The result is a tensor for a tensor, else `Pictures`, which reads a block when it
-    is sliced. One picture is enough to fit. `_are_rows_` tells whether the fit was given
-    rows without a shape, whose maps are rows as well.
+    is sliced. One picture is enough to fit. `_are_rows_` tells whether the fit was
+    given rows without a shape, whose maps are rows as well.
     """
     from skad._pictures import PictureFiles
 

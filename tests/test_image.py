@@ -136,7 +136,7 @@ def test_kinds_of_pictures(make, pictures, kind):
     if kind == "one":
         detector = make()
         if getattr(detector, "positions", "") == "each":
-            with pytest.raises(ValueError, match="at least two pictures"):
+            with pytest.raises(ValueError, match="needs two pictures"):
                 detector.fit(train[:1])
             return
         scores = detector.fit(train[:1]).score_samples(pictures[2])

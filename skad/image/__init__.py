@@ -9,5 +9,6 @@ __getattr__, __dir__, __all__ = attach(
         "_padim": ["PaDiM"],
         "_patch_detector": ["PatchDetector"],
         "_patchcore": ["PatchCore"],
+        "_tiled": ["TiledDetector"],
     },
 )

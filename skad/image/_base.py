@@ -133,6 +133,7 @@ class BackboneDetector(ImageDetector):
     image_size: object = None
     amp: object = None
 
+    _leading = ("backbone", "layers", "weights", "image_size", "amp")
     # What a method's paper taps in a ResNet when `layers` is None.
     _resnet_layers = ("layer1", "layer2", "layer3")
     # How deeper layers come to the grid of the first one.

@@ -149,8 +149,8 @@ class PaDiM(BackboneDetector):
     (Woodbury's identity), in O(p n^2 d), with the same result. Of one picture the
     covariance is :math:`\epsilon I`. The covariance divides by n - 1, as the authors'
     NumPy does. Where features are so large that rounding drowns :math:`\epsilon`, as
-    much is added as rounding needs. Layers are brought to the grid of the first by repeating values, as the
-    paper does.
+    much is added as rounding needs. Layers are brought to the grid of the first by
+    repeating values, as the paper does.
 
     References
     ----------

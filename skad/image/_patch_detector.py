@@ -181,7 +181,7 @@ class PatchDetector(ImageDetector):
 
     def _check_parameters(self, X):
         if self.positions == "each" and X.shape[0] < 2:
-            raise ValueError("positions='each' needs at least two pictures, n_samples=1.")
+            raise ValueError("positions='each' needs two pictures, n_samples=1.")
 
     def _drawn(self, training, random):
         """Return features (m, d) of at most `max_patches` patches and their places."""

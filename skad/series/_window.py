@@ -1,6 +1,5 @@
 """Any detector on vectors, carried to the windows of a series."""
 
-from dataclasses import field
 
 from skad._parameters import with_parameters
 from skad._sklearn import HasMethods
@@ -115,8 +114,9 @@ class WindowDetector(WindowLift):
     120
     """
 
-    detector: object = field(default=None, kw_only=False)
+    detector: object = None
 
+    _positional = ("detector",)
     _parameter_constraints = {
         "detector": [HasMethods(["fit", "score_samples"]), None],
         **WindowLift._parameter_constraints,

@@ -1,0 +1,216 @@
+"""Large pictures, tile by tile."""
+
+from itertools import product
+from numbers import Integral
+
+import numpy as np
+
+from skad._array import is_torch, like, namespace, on_device
+from skad._members import seeded_clone
+from skad._random import generator
+from skad._sklearn import HasMethods, Interval
+from skad._validation import Pictures, check_pictures
+from skad.base import CONTAMINATION, BaseDetector
+from skad.image._patchcore import PatchCore
+
+
+def starts(length, tile, overlap):
+    """Return where tiles begin along an axis; the last one ends where the axis ends."""
+    return [*range(0, length - tile, tile - overlap), length - tile]
+
+
+def ramp(tile, overlap):
+    """Return the weights (tile,) of a tile's places, which fall towards its borders."""
+    places = np.arange(tile)
+    return np.minimum(np.minimum(places, places[::-1]) + 1.0, overlap + 1.0)
+
+
+class Tiles(Pictures):
+    """The tiles of pictures, one after the other, cut when they are asked for.
+
+    Parameters
+    ----------
+    pictures : ndarray, tensor or Pictures of shape (n, h, w, c)
+        The pictures.
+    size : tuple of int
+        (height, width) of a tile.
+    overlap : int
+        Pixels that neighbours share at least.
+    """
+
+    def __init__(self, pictures, size, overlap):
+        self.source = self.pictures = pictures
+        self.size, self.overlap = size, overlap
+        self.corners = list(
+            product(
+                starts(pictures.shape[1], size[0], overlap),
+                starts(pictures.shape[2], size[1], overlap),
+            )
+        )
+        n_tiles = pictures.shape[0] * len(self.corners)
+        self.shape = (n_tiles, *size, pictures.shape[3])
+        self.dtype = np.dtype(str(pictures.dtype).removeprefix("torch."))
+        self._last = None, None
+
+    def __getitem__(self, rows):
+        """Return the tiles of a slice or of indices, (b, h, w, c)."""
+        tiles = [self._cut(i) for i in np.arange(len(self))[rows]]
+        return namespace(tiles[0]).stack(tiles)
+
+    def _cut(self, i):
+        which, corner = divmod(int(i), len(self.corners))
+        if self._last[0] != which:  # tiles of one picture come one after the other
+            self._last = which, self.pictures[which : which + 1][0]
+        top, left = self.corners[corner]
+        height, width = self.size
+        return self._last[1][top : top + height, left : left + width]
+
+    def to(self, device):
+        """Return the same tiles, cut from pictures that are read to another device."""
+        return Tiles(on_device(self.pictures, device), self.size, self.overlap)
+
+
+class TiledDetector(BaseDetector):
+    r"""Large pictures with a tile that a detector on pictures finds anomalous.
+
+    Pictures are cut into tiles that overlap. The detector learns from the tiles of the
+    normal pictures; the anomaly of a picture is that of its most anomalous tile,
+
+    .. math:: a(x) = \max_t a(x_t),
+
+    and the map puts the tiles' maps together, where they overlap as an average whose
+    weights fall towards the borders of a tile. One picture is held at a time.
+
+    Read more in the :ref:`User Guide <image>`.
+
+    Parameters
+    ----------
+    detector : detector or None, default=None
+        Any detector on pictures; is cloned. None is ``PatchCore()``.
+    tile : int or tuple of int, default=256
+        Side, or (height, width), of a tile in pixels; smaller pictures are one tile.
+    overlap : int, default=32
+        Pixels that neighbouring tiles share at least, less than `tile`.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of pictures that come as rows.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the detector. Pass an int for reproducible results.
+
+    Attributes
+    ----------
+    detector_ : detector
+        The detector, fitted on tiles.
+    tile_ : tuple of int
+        (height, width) of a tile.
+    image_shape_ : tuple of int
+        (height, width, channels) of pictures.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of elements of a picture.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    PatchCore : A detector that does not care where in a picture a tile was.
+    skad.embedding.PatchEmbedding : Its `image_size` makes pictures smaller instead.
+
+    Notes
+    -----
+    A tile is described without its surroundings, so that maps differ from those of
+    whole pictures near the borders of tiles: let `overlap` be as wide as what a patch
+    of the detector's backbone sees. A detector with a model for each place, such as
+    PaDiM, learns one tile's layout for all tiles.
+
+    References
+    ----------
+    .. [1] S. Akcay et al., "Anomalib: a deep learning library for anomaly detection",
+       ICIP, 2022 (tiles of large pictures).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.image import PatchCore, TiledDetector
+    >>> rng = np.random.default_rng(0)
+    >>> good = rng.normal(0.5, 0.02, size=(2, 100, 150))
+    >>> bad = good[:1].copy()
+    >>> bad[0, 80:84, 40:44] = 1.0
+    >>> detector = TiledDetector(PatchCore(smoothing=1), tile=64, random_state=0)
+    >>> detector.fit(good).predict(bad)
+    array([-1])
+    >>> detector.transform(bad).shape
+    (1, 100, 150)
+    """
+
+    _parameter_constraints = {
+        "detector": [HasMethods(["fit", "score_samples", "transform"]), None],
+        "tile": [Interval(Integral, 1, None, closed="left"), tuple, list],
+        "overlap": [Interval(Integral, 0, None, closed="left")],
+        "image_shape": [tuple, list, None],
+        "contamination": CONTAMINATION,
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        detector=None,
+        *,
+        tile=256,
+        overlap=32,
+        image_shape=None,
+        contamination=0.1,
+        random_state=None,
+    ):
+        self.detector = detector
+        self.tile = tile
+        self.overlap = overlap
+        self.image_shape = image_shape
+        self.contamination = contamination
+        self.random_state = random_state
+
+    def _validate(self, X, *, reset):
+        return check_pictures(self, X, reset=reset)
+
+    def _sides(self):
+        return (self.tile,) * 2 if isinstance(self.tile, Integral) else self.tile
+
+    def _check_parameters(self, X):
+        sides = self._sides()
+        if len(sides) != 2 or min(sides) <= self.overlap:
+            raise ValueError(
+                f"tile={self.tile} must be one side or (height, width), larger than "
+                f"overlap={self.overlap}."
+            )
+
+    def _block_rows(self, device):
+        return 1
+
+    def _fit(self, X, y):
+        pairs = zip(self._sides(), X.shape[1:3], strict=True)
+        self.tile_ = tuple(int(min(side, length)) for side, length in pairs)
+        detector = PatchCore() if self.detector is None else self.detector
+        detector = seeded_clone(detector, generator(self.random_state))
+        self.detector_ = detector.fit(self._tiles(X))
+
+    def _tiles(self, X):
+        return Tiles(X, self.tile_, min(self.overlap, min(self.tile_) - 1))
+
+    def _anomaly(self, X):
+        scores = self.detector_.score_samples(self._tiles(X))
+        return -scores.reshape(X.shape[0], -1).min(1)
+
+    def _map(self, X):
+        tiles = self._tiles(X)
+        maps = self.detector_.transform(tiles)
+        maps = maps.reshape(-1, len(tiles.corners), *self.tile_)
+        weights = np.multiply.outer(*(ramp(side, tiles.overlap) for side in self.tile_))
+        whole, total = np.zeros(tuple(X.shape[:3])), np.zeros(tuple(X.shape[1:3]))
+        for corner, (top, left) in enumerate(tiles.corners):
+            place = slice(top, top + self.tile_[0]), slice(left, left + self.tile_[1])
+            whole[(slice(None), *place)] += weights * maps[:, corner]
+            total[place] += weights
+        whole = like(whole / total, X) if is_torch(X) else whole / total
+        return whole.reshape(X.shape[0], -1) if self._are_rows_ else whole
