@@ -121,10 +121,11 @@ def check_pictures(estimator, X, *, reset):
 
     given = estimator.image_shape
     given = None if given is None else tuple((*given, 1)[:3])
-    if isinstance(X, Pictures):
-        X = X.source if isinstance(X.source, np.ndarray) else X
-    elif _are_paths(X):
-        X = PictureFiles(list(X))
+    if _are_paths(X):
+        mode = None
+        if not reset:  # one grey file among colour ones is read as the training ones
+            mode = "gray" if estimator.image_shape_[2] == 1 else "rgb"
+        X = PictureFiles(list(X), mode=mode)
     elif isinstance(X, list | tuple) and np.ndim(X[0] if X else 0) in (2, 3):
         X = _stack_pictures(X)
     lazy = isinstance(X, PictureFiles | Pictures)

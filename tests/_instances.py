@@ -7,7 +7,7 @@
 from sklearn.metrics.pairwise import laplacian_kernel
 
 import skad
-from tests._classifiers import bumps
+from tests._classifiers import bumps, linear
 
 # Constructor arguments that make a class cheap or possible to build, by class name.
 CHEAP = {
@@ -39,15 +39,17 @@ CHEAP = {
     "RaPP": {"max_epochs": 10, "hidden_sizes": (16,), "latent_size": 2},
     "VAE": {"max_epochs": 10, "hidden_sizes": (16,), "latent_size": 2, "n_draws": 3},
     "FeatureBagging": {"n_estimators": 3},
+    "KNNOOD": {"n_neighbors": 5},
     # rows are pictures of one line, which are narrower than the Gaussian
     "PaDiM": {"smoothing": 0},
     "PatchCore": {"smoothing": 0},
     "PatchDetector": {"smoothing": 0},
+    "TiledDetector": {"detector": skad.image.PaDiM(smoothing=0), "tile": 256},
     # a window of one step, so that every row stands for itself as the checks expect
     "WindowDetector": {"window_size": 1},
     "SubsequenceKNN": {"window_size": 1, "n_neighbors": 5},
     "SubsequenceLOF": {"window_size": 1, "n_neighbors": 20},
-    "KMeansAD": {"window_size": 1, "n_clusters": 5},
+    "KMeansAD": {"window_size": 1, "n_clusters": 5, "normalize": "none"},
     "LeftMatrixProfile": {"window_size": 3},
     "MatrixProfile": {"window_size": 3},
 }
@@ -55,12 +57,23 @@ CHEAP = {
 # Classes whose `fit` needs class labels as long as their classifier is not fitted. In
 # the common tests, which call fit(X), they have a classifier that labels rows itself.
 NEEDS_LABELS = {
+    "ASH": bumps,
+    "DICE": bumps,
     "Energy": bumps,
     "Entropy": bumps,
     "GEN": bumps,
+    "GradNorm": bumps,
     "KLMatching": bumps,
     "MaxLogit": bumps,
     "MaxSoftmax": bumps,
+    "NNGuide": bumps,
+    "ODIN": linear,  # gradients have to reach the input
+    "OpenMax": bumps,
+    "ReAct": bumps,
+    "RelativeMahalanobis": linear,
+    "SCALE": bumps,
+    "SHE": bumps,
+    "ViM": linear,
 }
 for _name, _classifier in NEEDS_LABELS.items():
     CHEAP[_name] = {"classifier": _classifier(), **CHEAP.get(_name, {})}
@@ -80,7 +93,7 @@ VARIANTS = {
     ],
     "SubsequenceKNN": [{"window_size": 3, "stride": 2, "n_neighbors": 3}],
     "SubsequenceLOF": [{"window_size": 3, "align": "end"}],
-    "KMeansAD": [{"window_size": 3, "align": "center"}],
+    "KMeansAD": [{"window_size": 3, "align": "center", "normalize": "window"}],
     "LeftMatrixProfile": [
         {"window_size": 3, "channels": "joint", "align": "max", "stride": 2},
     ],
@@ -162,7 +175,7 @@ EXPECTED_FAILURES = {
     name: dict.fromkeys(
         ["check_outliers_fit_predict", "check_outliers_train"], _NO_LABELS
     )
-    for name in NEEDS_LABELS
+    for name in [*NEEDS_LABELS, "TemperatureScaling"]
 }
 
 # The same for any detector of series whose windows have more than one step.
@@ -193,9 +206,18 @@ def looks_around(detector):
     return getattr(detector, "window_size", 1) != 1
 
 
+# Classes whose own `fit` needs class labels, whatever the classifier: the tests that
+# call fit(X) alone leave them out.
+OWN_LABELS = {"TemperatureScaling": "labels are what its temperature is fitted to"}
+
+
 def default_instances():
-    """Return one instance of every public detector."""
-    return [detector(**CHEAP.get(name, {})) for name, detector in skad.all_detectors()]
+    """Return one instance of every public detector that fit(X) is enough for."""
+    return [
+        detector(**CHEAP.get(name, {}))
+        for name, detector in skad.all_detectors()
+        if name not in OWN_LABELS
+    ]
 
 
 def instances():
@@ -210,8 +232,8 @@ def instances():
 def labelled_instances():
     """Return those that need labels with the classifier that is their default."""
     found = []
-    for name in NEEDS_LABELS:
-        settings = {k: v for k, v in CHEAP[name].items() if k != "classifier"}
+    for name in [*NEEDS_LABELS, *OWN_LABELS]:
+        settings = {k: v for k, v in CHEAP.get(name, {}).items() if k != "classifier"}
         found.append(getattr(skad, name)(**settings))
     return found
 

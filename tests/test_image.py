@@ -9,11 +9,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 from sklearn import config_context
+from sklearn.base import clone
 from torch.nn import functional as F  # noqa: N812
 
 import skad
 from skad.embedding import PatchEmbedding
-from skad.image import PaDiM, PatchCore, PatchDetector
+from skad.image import PaDiM, PatchCore, PatchDetector, TiledDetector
 from skad.image._coreset import greedy_k_center, project
 from skad.image._patchcore import nearest
 from skad.image._upsampling import upsample
@@ -419,3 +420,71 @@ def test_scikit_learns_detectors_are_lifted_as_well(pictures):
 def test_wrong_parameters(detector, message, pictures):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         detector.fit(pictures[0])
+
+
+# ------------------------------------------------------------------------------- tiles
+
+
+def local_detector():
+    """Return a detector whose patches see 4 x 4 pixels and nothing else."""
+    return PatchCore(**backbone(), neighborhood=1, smoothing=0, random_state=0)
+
+
+def test_tiles_give_the_map_of_the_whole_picture(pictures):
+    """Where tiles lie on the stride of the backbone, away from their own borders."""
+    train, _, bad = pictures
+    tiled = TiledDetector(local_detector(), tile=(16, 16), overlap=8).fit(train)
+    whole = local_detector().set_params(coreset_ratio=1.0).fit(train)
+    tiled.set_params(detector__coreset_ratio=1.0).fit(train)
+    assert_allclose(tiled.score_samples(bad), whole.score_samples(bad), rtol=0.1)
+    difference = np.abs(tiled.transform(bad) - whole.transform(bad))
+    assert np.median(difference) < 1e-9
+    row, column = np.unravel_index(tiled.transform(bad)[0].argmax(), bad[0].shape)
+    assert 7 <= row <= 12
+    assert 19 <= column <= 24
+
+
+def test_the_score_is_that_of_the_worst_tile(pictures):
+    train, _, bad = pictures
+    tiled = TiledDetector(local_detector(), tile=(10, 13), overlap=3).fit(train)
+    tiles = [
+        bad[:, top : top + 10, left : left + 13]
+        for top in (0, 7, 14)
+        for left in (0, 10, 19)
+    ]
+    scores = [tiled.detector_.score_samples(tile) for tile in tiles]
+    assert_allclose(tiled.score_samples(bad), np.min(scores, axis=0))
+
+
+def test_a_picture_of_one_tile_is_not_cut(pictures):
+    tiled = TiledDetector(local_detector(), random_state=0).fit(pictures[0])
+    plain = clone(tiled.detector_).fit(pictures[0])
+    assert tiled.tile_ == (24, 32)
+    assert_allclose(tiled.transform(pictures[2]), plain.transform(pictures[2]))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"tile": 8, "overlap": 8}, "tile=8 must be one side .* larger than overlap=8"),
+        ({"tile": (8, 9, 10)}, "tile"),
+        ({"tile": 0}, "tile"),
+        ({"detector": 3}, "detector"),
+    ],
+)
+def test_wrong_tiles(parameters, message, pictures):
+    with pytest.raises(ValueError, match=message):
+        TiledDetector(**parameters).fit(pictures[0])
+
+
+def test_tiles_are_cut_a_batch_at_a_time():
+    """Of a picture with 48 tiles, and of several, no more than four are in memory."""
+    picture = np.random.default_rng(0).integers(0, 255, (2, 96, 128), dtype=np.uint8)
+    detector = local_detector().set_params(batch_size=4, bank_size=10)
+    tiled = TiledDetector(detector, tile=16, overlap=0).fit(picture)
+    seen = []
+    inner = tiled.detector_
+    embed = inner.embedding_.embed
+    inner.embedding_.embed = lambda x: seen.append(tuple(x.shape)) or embed(x)
+    assert tiled.transform(picture).shape == (2, 96, 128)
+    assert seen == [(4, 16, 16, 1)] * 24

@@ -39,8 +39,7 @@ class Tiles(Pictures):
     """
 
     def __init__(self, pictures, size, overlap):
-        self.source = self.pictures = pictures
-        self.size, self.overlap = size, overlap
+        self.pictures, self.size, self.overlap = pictures, size, overlap
         self.corners = list(
             product(
                 starts(pictures.shape[1], size[0], overlap),
