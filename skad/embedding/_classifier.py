@@ -172,9 +172,9 @@ class ClassifierView:
         Labels of the outputs; None where they have none.
     n_outputs : int
         Number of classes, 0 without a classifier.
-    has_logits, has_decision, has_probabilities : bool
+    has_logits, has_decision, has_probabilities, has_class : bool
         Whether there are true logits; one value per class, of whatever kind;
-        probabilities, from logits or not.
+        probabilities, from logits or not; one of these, so that a class is predicted.
     head : (weight, bias) of shapes (c, f) and (c,), or None
         The last layer: logits = penultimate @ weight.T + bias.
     has_gradients : bool
@@ -221,6 +221,7 @@ class ClassifierView:
         self.n_outputs = tail.n_outputs
         self.has_logits, self.has_decision = tail.has_logits, tail.has_decision
         self.has_probabilities = tail.has_probabilities or tail.has_logits
+        self.has_class = self.has_decision or self.has_probabilities
         self.head = tail.head
         self.has_gradients = tail.has_gradients and self.affine is not None
         self.layers = ("input", *(name for name, _ in self.steps), *tail.layers)
@@ -259,6 +260,7 @@ class ClassifierView:
             "logits": f"{caller} needs true logits, and {self.name} gives {have}.",
             "decision": f"{caller} needs one value per class, and {self.name} gives "
             "none.",
+            "class": f"{caller} needs a predicted class, and {self.name} gives none.",
             "probabilities": f"{caller} needs class probabilities, and {self.name} "
             "gives none.",
             "head": f"{caller} needs the weights of a last linear layer that makes the "

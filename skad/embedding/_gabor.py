@@ -12,25 +12,47 @@ LAYERS = ("scale1", "scale2", "scale3", "scale4")
 _CELL = 8
 _FEWEST_CELLS = 16
 
+# Contrasts, for pictures in 0..1, below which structure counts as noise: where energies
+# are compared with those around them, and where their logarithm is taken.
+_LEAST_SHARE = 0.003
+_LEAST_ENERGY = 0.01
+# Weights of the parts against the shares of energy, found on pictures of defects.
+_ENERGY = 0.3
+_BRIGHTNESS = 2.0
+_COLOUR = 10.0
 
-def gabor_filters(n_orientations, size=7, wavelength=4.0, bandwidth=2.0):
+
+def gabor_filters(n_orientations, size=7, wavelength=4.0, deviation=2.0):
     """Return even and odd filters, of shape (2 n_orientations, 1, size, size).
 
-    A wave under a Gaussian window whose deviation is `bandwidth` pixels. Filters have
-    no mean, so that brightness does not count, and unit sums of squares.
+    Waves under a Gaussian window of `deviation` pixels, the even ones first. Filters
+    have no mean, so that brightness does not count, and unit sums of squares.
     """
     offsets = torch.arange(size, dtype=torch.float64) - size // 2
     y, x = torch.meshgrid(offsets, offsets, indexing="ij")
-    window = torch.exp(-(x**2 + y**2) / (2 * bandwidth**2))
+    window = torch.exp(-(x**2 + y**2) / (2 * deviation**2))
     window = window / window.sum()
     filters = []
-    for i in range(n_orientations):
-        angle = math.pi * i / n_orientations
-        phase = (x * math.cos(angle) + y * math.sin(angle)) * 2 * math.pi / wavelength
-        for wave in (torch.cos(phase), torch.sin(phase)):
-            each = window * (wave - (window * wave).sum())
-            filters.append(each / each.square().sum().sqrt())
+    for wave in (torch.cos, torch.sin):
+        for i in range(n_orientations):
+            angle = math.pi * i / n_orientations
+            along = x * math.cos(angle) + y * math.sin(angle)
+            values = wave(along * 2 * math.pi / wavelength)
+            values = window * (values - (window * values).sum())
+            filters.append(values / values.square().sum().sqrt())
     return torch.stack(filters)[:, None]
+
+
+def squared_energies(x, filters):
+    """Return even squared plus odd squared of each map: (b, c, h, w) to (b, c k, h, w).
+
+    The square of what a filter pair sees does not depend on the phase of the wave.
+    """
+    b, c, h, w = x.shape
+    pad = filters.shape[-1] // 2
+    x = F.pad(x.reshape(b * c, 1, h, w), (pad,) * 4, mode="replicate")
+    even, odd = F.conv2d(x, filters).chunk(2, dim=1)
+    return even.square_().add_(odd.square_()).reshape(b, -1, h, w)
 
 
 def cell_size(length):
@@ -50,32 +72,72 @@ def smooth(x):
     return F.conv2d(x, weights.view(1, 1, 1, 5).expand(c, 1, 1, 5), groups=c)
 
 
-class GaborBank(nn.Module):
-    """Energies of Gabor filters, local mean and local deviation, octave by octave."""
+def quartic_mean(squares, cells):
+    """Return the fourth root of the mean fourth power in each cell, of squared maps.
 
-    def __init__(self, layers=LAYERS, n_orientations=8):
+    Between the mean, in which a thin crack drowns, and the maximum.
+    """
+    # relative to the picture's largest, since fourth powers may overflow
+    largest = squares.amax((1, 2, 3), keepdim=True)
+    unit = torch.where(largest > 0, largest, 1.0)
+    mean = F.avg_pool2d((squares / unit).square_(), cells, cells, ceil_mode=True)
+    return mean.sqrt_().sqrt_().mul_(unit.sqrt())
+
+
+class GaborBank(nn.Module):
+    r"""Energies of oriented filters, absolute and relative, octave by octave.
+
+    A layer is an octave of a pyramid. In each cell :math:`e_k` is the energy of the
+    grey picture in orientation `k` of six, and the features are
+
+    - :math:`e_k / (\epsilon + \bar e)`, the share of the orientation in the energy
+      :math:`\bar e` of the 5 x 5 cells around (divisive normalisation): what does not
+      go with its surroundings, whatever the light,
+    - :math:`\ell_k = \log(1 + e_k / \epsilon')`, and the energies of four orientations
+      on each map :math:`\ell_k`: the local deviation, and the texture of the texture as
+      in a scattering transform,
+    - the local mean, and for colours each channel's difference from it.
+
+    Malik and Perona, "Preattentive texture discrimination with early vision
+    mechanisms", JOSA A, 1990; Heeger, "Normalization of cell responses in cat striate
+    cortex", Visual Neuroscience, 1992; Bruna and Mallat, "Invariant scattering
+    convolution networks", TPAMI, 2013.
+    """
+
+    def __init__(self, layers=LAYERS):
         super().__init__()
         self.layers = tuple(layers)
-        self.register_buffer("filters", gabor_filters(n_orientations))
+        self.register_buffer("filters", gabor_filters(6))
+        self.register_buffer("second_filters", gabor_filters(4))
 
     def forward(self, x):
         """Return the maps of `layers`, each (b, c_l, gh, gw)."""
         cells = [cell_size(length) for length in x.shape[-2:]]
         found, last = {}, max(LAYERS.index(layer) for layer in self.layers)
         for i, name in enumerate(LAYERS[: last + 1]):
+            low = smooth(x)
             if name in self.layers:
-                found[name] = self._octave(x, [max(1, c >> i) for c in cells])
-            x = smooth(x)[..., ::2, ::2]
+                found[name] = self._octave(x, low, [max(1, c >> i) for c in cells])
+            x = low[..., ::2, ::2]
         return [found[name] for name in self.layers]
 
-    def _octave(self, x, cells):
+    def _octave(self, x, low, cells):
+        """Return the features (b, c_l, gh, gw) of one octave."""
         grey = x.mean(1, keepdim=True)
-        pad = self.filters.shape[-1] // 2
-        waves = F.conv2d(F.pad(grey, (pad,) * 4, mode="replicate"), self.filters)
-        even, odd = waves[:, 0::2], waves[:, 1::2]
-        energy = (even**2 + odd**2).sqrt()
-        mean = smooth(x)
-        deviation = (x - mean).abs()
-        return F.avg_pool2d(
-            torch.cat([energy, mean, deviation], 1), cells, cells, ceil_mode=True
+        energies = quartic_mean(squared_energies(grey, self.filters), cells)
+        around = F.avg_pool2d(
+            energies.mean(1, keepdim=True), 5, 1, 2, count_include_pad=False
         )
+        logarithms = (energies / _LEAST_ENERGY).log1p()
+        texture = squared_energies(logarithms, self.second_filters).sqrt_()
+        means = F.avg_pool2d(low, cells, cells, ceil_mode=True)
+        brightness = means.mean(1, keepdim=True)
+        parts = [
+            energies / (_LEAST_SHARE + around),
+            _ENERGY * logarithms,
+            _ENERGY * texture,
+            _BRIGHTNESS * brightness,
+        ]
+        if x.shape[1] > 1:
+            parts.append(_COLOUR * (means - brightness))
+        return torch.cat(parts, 1)

@@ -198,13 +198,18 @@ def split(anomaly, pieces):
         first += piece.windows.shape[0]
 
 
-def standardised(windows):
-    """Return windows (b, l, c) of mean 0 and deviation 1; constant ones become zero."""
+def standardised(windows, together=False):
+    """Return windows (b, l, c) of mean 0 and deviation 1; constant ones become zero.
+
+    Each channel of a window by itself, or all of its channels `together`.
+    """
     xp = namespace(windows)
+    shape = windows.shape
+    if together:
+        windows = windows.reshape(len(windows), -1, 1)
     mean = xp.mean(windows, axis=1)  # (b, c)
     centred = windows - mean[:, None]
-    deviation = deviations(
-        xp.mean(centred**2, axis=1), mean, roundings=windows.shape[1]
-    )[:, None]
+    variance = xp.mean(centred**2, axis=1)
+    deviation = deviations(variance, mean, roundings=windows.shape[1])[:, None]
     scale = xp.where(deviation > 0, deviation, 1.0)
-    return xp.where(deviation > 0, centred / scale, 0.0)
+    return xp.where(deviation > 0, centred / scale, 0.0).reshape(shape)
