@@ -195,9 +195,9 @@ class Loop(skorch.NeuralNet):
         """Return the summed losses of a batch without a step."""
         self.module_.eval()
         x, y = batch
-        with self._autocast(x):
+        with torch.no_grad(), self._autocast(x):
             updates = self.module_.updates(self.held["phase"], x, y)
-            total = sum(loss.detach() for _, loss in updates)
+            total = sum(loss for _, loss in updates)
         return {"loss": total, "y_pred": None}
 
     def _autocast(self, x):
@@ -281,7 +281,9 @@ class Training:
             self.valid = make(x[held], part, shuffle=False)
             x, y = x[kept], None if y is None else y[kept]
         self.train = make(x, y, shuffle=True)
-        self.in_order = partial(make, x, y, shuffle=False)
+        # passes that train nothing take as many samples at once as scores do
+        rows = max(detector.batch_size, detector._block_rows(self.device))
+        self.in_order = partial(make, x, y, batch_size=rows, shuffle=False)
         self.checkpoint = None
 
     def run(self, network, saved=None):
