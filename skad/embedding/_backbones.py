@@ -1,6 +1,7 @@
 """What a name, a file, a class or a module of a backbone stands for."""
 
 import copy
+import json
 import os
 import pathlib
 from collections.abc import Mapping
@@ -14,7 +15,6 @@ from torch import nn
 from skad.embedding import _gabor, _mobilenet, _resnet
 from skad.embedding._weights import as_arrays, load_arrays, read_arrays
 
-LIBRARIES = ("timm", "torchvision", "transformers")
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 # Tokens of a transformer besides those of the patches: classes and registers.
 _MOST_EXTRA_TOKENS = 16
@@ -25,21 +25,20 @@ class Backbone:
     """A network, the layers it is tapped at and what its pictures look like.
 
     `module` maps (b, c, h, w) to the list of the maps of `layers`; `n_channels` is None
-    where any number of channels will do, `mean` and `std` where pictures stay as they
-    are.
+    where any number of channels will do. `norms` are the mean and standard deviation of
+    each channel, both None where pictures stay as they are; None is unknown.
     """
 
     module: nn.Module
     layers: tuple
     n_channels: int | None = None
-    mean: tuple | None = None
-    std: tuple | None = None
+    norms: tuple | None = (None, None)
 
 
 def resolve(backbone, layers, weights):
     """Return the `Backbone`, frozen and in evaluation mode, on the host."""
     layers = layers if layers is None else tuple(layers)
-    if isinstance(backbone, nn.Module) or isinstance(backbone, type):
+    if isinstance(backbone, nn.Module | type):
         found = _given(backbone, layers, weights)
     elif backbone == "gabor":
         if weights is not None:
@@ -49,7 +48,7 @@ def resolve(backbone, layers, weights):
         found = _resnet_named(backbone, layers, weights)
     elif backbone == "mobilenet_v2":
         found = _mobilenet_v2(layers, weights)
-    elif str(backbone).split("/")[0] in LIBRARIES and "/" in str(backbone):
+    elif str(backbone).startswith(("timm/", "torchvision/", "transformers/")):
         found = _from_library(backbone, layers, weights)
     elif pathlib.Path(backbone).suffix and weights is None:
         found = _from_file(backbone, layers)
@@ -84,7 +83,7 @@ def _resnet_named(name, layers, weights):
     else:
         arrays, source = _arrays(weights)
     load_resnet(name, module, arrays, source)
-    return Backbone(module, layers, 3, *_resnet.IMAGENET)
+    return Backbone(module, layers, 3, _resnet.IMAGENET)
 
 
 def load_resnet(name, module, arrays, source):
@@ -118,7 +117,7 @@ def _mobilenet_v2(layers, weights):
         arrays, source = _arrays(weights)
     heads = "51.conv.weight", "51.conv.bias", "52.conv.weight", "52.conv.bias"
     load_arrays(module, arrays, source, lambda n: n in whole or n in heads)
-    return Backbone(module, layers, 3, *HALF)
+    return Backbone(module, layers, 3, HALF)
 
 
 def _from_file(path, layers):
@@ -231,20 +230,22 @@ def _given(backbone, layers, weights):
             raise ValueError(
                 f"backbone={backbone!r} is a class, but not one of modules."
             )
-        # torch's generator, forked, so that the class starts from the same weights
-        from skad._torch import reproducible, seed_generators
-
-        with reproducible("cpu"):
-            seed_generators(0, "cpu")
-            module = backbone()
+        module = _seeded(backbone)
     else:
         module = copy.deepcopy(backbone).cpu()
     if weights is not None and not _is_random(weights):
         load_arrays(module, *_arrays(weights))
-    return _tapped(module, layers)
+    settings = getattr(module, "pretrained_cfg", None) or {}  # timm's name
+    if "mean" in settings and "std" in settings:
+        norms = tuple(settings["mean"]), tuple(settings["std"])
+    elif type(module).__module__.startswith("torchvision.models"):
+        norms = _resnet.IMAGENET
+    else:
+        norms = (None, None)
+    return _tapped(module, layers, norms)
 
 
-def _tapped(module, layers):
+def _tapped(module, layers, norms):
     known = dict(module.named_modules())
     if layers is None:
         layers = ("layer2", "layer3")
@@ -263,14 +264,7 @@ def _tapped(module, layers):
         )
     first = next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
     n_channels = None if first is None else first.in_channels
-    settings = getattr(module, "pretrained_cfg", None) or {}  # timm's name
-    if "mean" in settings and "std" in settings:
-        mean, std = tuple(settings["mean"]), tuple(settings["std"])
-    elif type(module).__module__.startswith("torchvision.models"):
-        mean, std = _resnet.IMAGENET
-    else:
-        mean = std = None
-    return Backbone(Taps(module, layers), tuple(layers), n_channels, mean, std)
+    return Backbone(Taps(module, layers), tuple(layers), n_channels, norms)
 
 
 # ------------------------------------------------------------------------ by a library
@@ -280,16 +274,97 @@ def _from_library(backbone, layers, weights):
     library, _, name = backbone.partition("/")
     try:
         package = import_module(library)
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:
         raise ImportError(
             f"backbone={backbone!r} needs {library}, which cannot be imported "
-            f"({error}). Install it, or pass the module itself, or one of the built-in "
-            f"{', '.join(map(repr, ('gabor', *_resnet.ARCHITECTURES)))}."
+            f"({error}). Install it, or pass the module itself, or a built-in backbone "
+            f"such as {', '.join(map(repr, ('gabor', *_resnet.ARCHITECTURES)))}."
         ) from error
-    return _tapped(_BUILDERS[library](package, name, weights), layers)
+    build = {"timm": _timm, "torchvision": _torchvision, "transformers": _transformers}
+    module, norms = build[library](package, name, weights)
+    return _tapped(module, layers, norms)
 
 
-_BUILDERS = {}
+def _timm(timm, name, weights):
+    """Build by timm's name; the weights are a file, or what timm has cached."""
+    if not timm.is_model(name):
+        raise ValueError(f"backbone='timm/{name}' is no name that timm knows.")
+    options = {"pretrained": False}
+    if weights is None:
+        from huggingface_hub import try_to_load_from_cache
+
+        place = timm.get_pretrained_cfg(name).hf_hub_id
+        names = "model.safetensors", "pytorch_model.bin"
+        found = [try_to_load_from_cache(place, file) for file in names if place]
+        found = [path for path in found if isinstance(path, str)]
+        if not found:
+            raise FileNotFoundError(_no_weights(f"timm/{name}"))
+        options = {"pretrained": True, "pretrained_cfg_overlay": {"file": found[0]}}
+    module = _seeded(partial(timm.create_model, name, **options))
+    if weights is not None and not _is_random(weights):
+        load_arrays(module, *_arrays(weights))
+    settings = module.pretrained_cfg
+    return module, (tuple(settings["mean"]), tuple(settings["std"]))
+
+
+def _torchvision(torchvision, name, weights):
+    """Build by torchvision's name; the weights are a file, or what torch.hub cached."""
+    models = import_module("torchvision.models")
+    if name not in models.list_models():
+        raise ValueError(f"backbone='torchvision/{name}' is no name torchvision knows.")
+    if weights is None:
+        address = models.get_model_weights(name).DEFAULT.url
+        weights = _cached(address.rsplit("/", 1)[-1])
+        if weights is None:
+            raise FileNotFoundError(_no_weights(f"torchvision/{name}"))
+    module = _seeded(partial(models.get_model, name, weights=None))
+    if not _is_random(weights):
+        load_arrays(module, *_arrays(weights))
+    return module, _resnet.IMAGENET
+
+
+def _transformers(transformers, name, weights):
+    """Build from a folder of `save_pretrained`, or from what transformers has cached.
+
+    "random" needs the configuration only.
+    """
+    folder = name if weights is None or _is_random(weights) else os.fspath(weights)
+    try:
+        if _is_random(weights):
+            config = transformers.AutoConfig.from_pretrained(
+                folder, local_files_only=True
+            )
+            module = _seeded(partial(transformers.AutoModel.from_config, config))
+        else:
+            module = transformers.AutoModel.from_pretrained(
+                folder, local_files_only=True
+            )
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(
+            _no_weights(f"transformers/{name}").replace(
+                "path of a .pth, .safetensors or .npz file",
+                "a folder that save_pretrained wrote",
+            )
+        ) from error
+    try:
+        file = transformers.utils.cached_file(
+            folder, "preprocessor_config.json", local_files_only=True
+        )
+    except OSError:
+        return module, None
+    settings = json.loads(pathlib.Path(file).read_text("utf-8"))
+    if "image_mean" not in settings:
+        return module, None
+    return module, (tuple(settings["image_mean"]), tuple(settings["image_std"]))
+
+
+def _seeded(build):
+    """Call `build` with torch's generators forked and seeded: equal random weights."""
+    from skad._torch import reproducible, seed_generators
+
+    with reproducible("cpu"):
+        seed_generators(0, "cpu")
+        return build()
 
 
 # ----------------------------------------------------------------------------- weights

@@ -3,7 +3,6 @@
 import copy
 import os
 from collections.abc import Mapping
-from contextlib import nullcontext
 from numbers import Integral
 
 import numpy as np
@@ -40,14 +39,6 @@ def join_maps(maps, neighborhood=1, interpolation="bilinear"):
             each = F.interpolate(each, maps[0].shape[-2:], mode=interpolation)
         joined.append(each)
     return torch.cat(joined, 1).permute(0, 2, 3, 1)
-
-
-def _are_rows(X):
-    """Tell whether pictures come as rows of a table."""
-    if isinstance(X, list | tuple):
-        return np.ndim(X[0]) == 1
-    shape = X.shape if hasattr(X, "shape") else np.asarray(X).shape
-    return len(shape) == 2
 
 
 class Copies:
@@ -114,7 +105,7 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         image_shape=None,
         amp=None,
         channels_last=False,
-        compile=False,  # noqa: A002 (torch's word)
+        compile=False,
         batch_size=8,
         device="auto",
     ):
@@ -156,7 +147,7 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         probe = torch.zeros((1, *self.image_shape_), dtype=torch.float32)
         shape = self.embed(probe).shape
         # of one row, where pictures came as rows, else of a place
-        self._n_features_out = int(np.prod(shape) if _are_rows(X) else shape[-1])
+        self._n_features_out = int(np.prod(shape) if self._are_rows_ else shape[-1])
         return self
 
     def transform(self, X):
@@ -188,7 +179,7 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 make = part.new_empty if is_torch(part) else np.empty
                 result = make(shape, dtype=part.dtype)
             result[rows] = part
-        return result.reshape(result.shape[0], -1) if _are_rows(X) else result
+        return result.reshape(result.shape[0], -1) if self._are_rows_ else result
 
     def _device_for(self, block):
         as_given = is_torch(block) and self.device == "auto"
@@ -215,11 +206,28 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self._repeat_ = (
             1 if found.n_channels is None else found.n_channels // n_channels
         )
-        self.mean_, self.std_ = found.mean, found.std
-        if self.normalization != "auto":
-            self.mean_, self.std_ = self.normalization or (None, None)
+        self.mean_, self.std_ = self._norms(found.norms, found.n_channels)
         self._copies_ = Copies(self.backbone_, self.channels_last, self.compile)
         return self
+
+    def _norms(self, known, n_channels):
+        """Return the mean and the standard deviation of each channel, or None twice."""
+        if isinstance(self.normalization, str):
+            if known is None:
+                raise ValueError(
+                    f"The normalization of backbone={self.backbone!r} is unknown: pass "
+                    "normalization=(mean, std), or None for pictures in 0..1."
+                )
+            return known
+        if self.normalization is None:
+            return None, None
+        norms = np.asarray(self.normalization, dtype=float)
+        if norms.shape not in ((2,), (2, n_channels or 1)) or not (norms[1] > 0).all():
+            raise ValueError(
+                f"normalization={self.normalization!r} must be (mean, std), numbers or "
+                f"one for each channel, with std above 0."
+            )
+        return tuple(np.atleast_1d(norm).tolist() for norm in norms)
 
     def feature_maps(self, x):
         """Return the maps of the layers, a list of tensors (b, c_l, h_l, w_l).

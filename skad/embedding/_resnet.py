@@ -110,10 +110,10 @@ def _last(layers):
 
 
 def random_arrays(module, seed):
-    """Return He's normal weights for a network without batch norms, as a dict.
+    r"""Return He's normal weights for a network without batch norms, as a dict.
 
     As torchvision initialises a ResNet: the standard deviation is
-    :math:`\\sqrt{2 / (k^2 c)}` for k x k kernels into c channels, biases are zero.
+    :math:`\sqrt{2 / (k^2 c)}` for k x k kernels into c channels, biases are zero.
     """
     random, arrays = generator(seed), {}
     for name, value in module.state_dict().items():
@@ -129,10 +129,10 @@ def random_arrays(module, seed):
 
 
 def fold_batch_norms(arrays):
-    """Return the arrays of a network without batch norms that computes the same.
+    r"""Return the arrays of a network without batch norms that computes the same.
 
-    :math:`\\gamma (w x - \\mu) / \\sqrt{v + \\epsilon} + \\beta` is a convolution with
-    the weight :math:`w \\gamma / \\sqrt{v + \\epsilon}` and a bias.
+    :math:`\gamma (w x - \mu) / \sqrt{v + \epsilon} + \beta` is a convolution with
+    the weight :math:`w \gamma / \sqrt{v + \epsilon}` and a bias.
     """
     folded = dict(arrays)
     for mean_name in [name for name in arrays if name.endswith(".running_mean")]:
