@@ -97,6 +97,8 @@ VARIANTS = {
     "LeftMatrixProfile": [
         {"window_size": 3, "channels": "joint", "align": "max", "stride": 2},
     ],
+    "MIDAS": [{"n_rows": 3, "n_columns": 16, "tick": 0.1}],
+    "MIDASR": [{"decay": 0.0, "n_columns": 100_000}],
     "MatrixProfile": [
         {"window_size": 4, "channels": "joint", "n_largest": 1, "align": "end"},
         {"window_size": 3, "n_neighbors": 2, "align": "max", "stride": 2},
@@ -189,12 +191,18 @@ OVER_WINDOWS = dict.fromkeys(
 NO_SIGN = {
     ("ALOCC", "refined"): "its discriminator never sees anything far from normal rows",
     ("LeftMatrixProfile", None): "it compares shapes, and random rows have none",
+    ("MIDAS", None): "it counts edges, and the rows of a table come once",
+    ("MIDASR", None): "it counts edges, and the rows of a table come once",
     ("MatrixProfile", None): "it compares shapes, and rows in random order have none",
+    ("ODIN", None): "a linear classifier is surer the farther away an input is",
 }
 
 # Classes for which no feature can be far out by itself, with the reason.
 NO_FEATURE = {
+    "ODIN": "a linear classifier is surer the farther away an input is",
     "LeftMatrixProfile": "a constant has been seen after its first steps",
+    "MIDAS": "it counts, and far out is as good a name as any",
+    "MIDASR": "it counts, and far out is as good a name as any",
 }
 
 # Classes that do not take tensors, with the reason.
@@ -203,6 +211,8 @@ NO_TENSORS = {}
 
 def looks_around(detector):
     """Tell whether a row's score depends on the rows around it."""
+    if type(detector).__name__ in ("MIDAS", "MIDASR"):
+        return True  # on the edges before it
     return getattr(detector, "window_size", 1) != 1
 
 

@@ -83,6 +83,11 @@ class ClassifierDetector(BaseDetector):
         layer = getattr(self, "layer", "penultimate" if "head" in self._needs else ())
         return (layer,) if isinstance(layer, str) else tuple(layer)
 
+    def _logits(self, outputs, features):
+        """Return what the last layer makes of other features (b, f)."""
+        weight, bias = outputs.view.head
+        return features @ like(weight, features).T + like(bias, features)
+
     def _score_elements(self):
         """Return temporary elements of a row, beyond what the classifier needs."""
         return 4 * self._view_.n_outputs + self.n_features_in_
@@ -124,7 +129,7 @@ class ClassifierDetector(BaseDetector):
             )
         known = None
         if outlier.any():
-            known, X = _rows(X, outlier), _rows(X, ~outlier)
+            known, X = take_rows(X, outlier), take_rows(X, ~outlier)
             labels = None if labels is None else labels[~outlier]
             if X.shape[0] < 2:
                 raise ValueError(
@@ -185,7 +190,7 @@ class ClassifierDetector(BaseDetector):
         view, keys = self._view_, list(self._layers())
         if {"logits", "decision", "head"} & set(self._needs):
             keys.append("decision")
-        if "probabilities" in self._needs:
+        if {"probabilities", "class"} & set(self._needs):
             keys.append("decision" if view.has_logits else "probabilities")
         return keys
 
@@ -196,7 +201,7 @@ class ClassifierDetector(BaseDetector):
 
     def _codes(self, outputs, codes):
         """Return the classes (n,): without labels what is predicted, or one class."""
-        if codes[0] >= 0 or self._view_.n_outputs == 0:
+        if codes[0] >= 0 or not self._view_.has_class:
             return codes.clip(0)
         key = "decision" if self._view_.has_decision else "probabilities"
         return to_numpy(outputs.extracted([key]).predicted())
@@ -331,5 +336,6 @@ class ClassifierDetector(BaseDetector):
         return tags
 
 
-def _rows(X, mask):
+def take_rows(X, mask):
+    """Return some rows of an array, a tensor, or of outputs."""
     return X[mask] if isinstance(X, Outputs) else X[like(mask, X, dtype="keep")]

@@ -1,0 +1,131 @@
+"""DICE: the energy of a last layer that keeps the weights which matter."""
+
+from numbers import Real
+
+import numpy as np
+
+from skad._array import like, to_numpy
+from skad._moments import mean_row
+from skad._sklearn import Interval
+from skad.ood._base import PARAMETERS, ClassifierDetector
+from skad.ood._energy import energy
+
+
+def sparse_weight(weight, mean_features, sparsity):
+    """Return the weights (c, f), zero but for a share with the largest contribution."""
+    contribution = weight * mean_features
+    if sparsity == 0:
+        return weight
+    return np.where(contribution > np.quantile(contribution, sparsity), weight, 0.0)
+
+
+class DICE(ClassifierDetector):
+    r"""Inputs of high energy under the weights that matter for training data.
+
+    Of the last layer's weights :math:`W` those are kept whose contribution
+    :math:`W_{ci} \, E[f_i]` to a logit, on average over the training data, is above its
+    quantile `sparsity`; the others, which add noise to inputs from elsewhere, are zero:
+    a mask :math:`M` [1]_. The result is the energy
+
+    .. math:: a(x) = -\log \sum_c \exp\big(((W \circ M) f(x) + b)_c\big).
+
+    ``score_samples`` is :math:`-a`. The map attributes the anomaly to the input by
+    `attribution`.
+
+    Read more in the :ref:`User Guide <ood>`.
+
+    Parameters
+    ----------
+    classifier : classifier, torch.nn.Module or None, default=None
+        Whose inputs are judged: a scikit-learn classifier or a skorch net, which is
+        cloned and fitted unless it comes in a ``FrozenEstimator``, or a trained module
+        that returns logits. None is ``LogisticRegression()``.
+    sparsity : float, default=0.9
+        Share of the weights that become zero; 0 keeps all.
+    attribution : {"auto", "ablation", "gradient", "gradient_x_input", "integrated"}, \
+            default="auto"
+        How the map is made: from what the anomaly loses when an element takes its
+        training median; from the size of the gradient, or its product with the
+        distance to the median; or from the gradients integrated on the way from the
+        median. "auto" integrates for modules and nets and ablates for all others.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of images that come as rows.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+
+    Attributes
+    ----------
+    weight_ : ndarray of shape (n_classes, n_last_features)
+        The weights that are kept, the others zero.
+    classifier_ : classifier, module or None
+        The fitted classifier; of a module the copy that is computed with.
+    classes_ : ndarray of shape (n_classes,) or None
+        Class labels.
+    image_shape_ : tuple of int or None
+        (height, width, channels) of images.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of features, or of the elements of an image.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    Energy : With all weights.
+    ReAct : Clips activations.
+
+    Notes
+    -----
+    The classifier needs a last linear layer: that of a module, of ``MLPClassifier``, or
+    the whole of a linear classifier, whose features are its input. The cost is the
+    classifier's. With few features and the default of `sparsity`, which is the paper's
+    for 342 features and more, little is left of the classifier.
+
+    References
+    ----------
+    .. [1] Y. Sun and Y. Li, "DICE: leveraging sparsification for out-of-distribution
+       detection", ECCV, 2022, equations (2) and (3).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.ood import DICE
+    >>> rng = np.random.default_rng(0)
+    >>> X = np.concatenate([rng.normal(-3, 1, (50, 2)), rng.normal(3, 1, (50, 2))])
+    >>> y = np.repeat(["left", "right"], 50)
+    >>> detector = DICE(sparsity=0.5).fit(X, y)
+    >>> detector.predict_with_rejection([[-3.0, -3.0], [3.0, 3.0], [3.0, -3.0]])
+    array(['left', 'right', -1], dtype=object)
+    """
+
+    _needs = ("logits", "head")
+    _parameter_constraints = {
+        **PARAMETERS,
+        "sparsity": [Interval(Real, 0, 1, closed="left")],
+    }
+
+    def __init__(
+        self,
+        classifier=None,
+        *,
+        sparsity=0.9,
+        attribution="auto",
+        image_shape=None,
+        contamination=0.1,
+    ):
+        self.classifier = classifier
+        self.sparsity = sparsity
+        self.attribution = attribution
+        self.image_shape = image_shape
+        self.contamination = contamination
+
+    def _learn_from(self, outputs, codes, known):
+        mean = to_numpy(mean_row(outputs["penultimate"]))
+        weight = to_numpy(outputs.view.head[0])
+        self.weight_ = sparse_weight(weight, mean, self.sparsity)
+
+    def _score(self, outputs):
+        features = outputs["penultimate"]
+        bias = like(outputs.view.head[1], features)
+        return energy(features @ like(self.weight_, features).T + bias)

@@ -1,0 +1,69 @@
+"""Gaussians of classes with one covariance, and the way to the nearest of them."""
+
+import numpy as np
+
+from skad._array import blocks, like, namespace, to_double, to_numpy
+from skad._moments import deviations, mean_row
+from skad.density._mahalanobis import whitening_matrix
+
+
+def class_means(features, codes):
+    """Return the mean (k, f) of the rows (n, f) of each class, in float64."""
+    means = [
+        mean_row(features[like(np.flatnonzero(codes == k), features, dtype="keep")])
+        for k in np.unique(codes)
+    ]
+    return namespace(means[0]).stack(means)
+
+
+class TiedGaussian:
+    """Gaussians around the classes' means with the covariance of the residuals.
+
+    Parameters
+    ----------
+    features : array or tensor of shape (n, f)
+        Rows.
+    codes : ndarray of shape (n,)
+        Their classes.
+    tol : float
+        Eigenvalues of the correlation below `tol` times the largest are left out.
+
+    Attributes
+    ----------
+    means : ndarray of shape (k, f)
+    whitening : ndarray of shape (f, f)
+        `W` with :math:`W^T W` the inverse of the covariance.
+    """
+
+    def __init__(self, features, codes, tol):
+        means = class_means(features, codes)
+        place = np.unique(codes, return_inverse=True)[1]
+        scatter = 0
+        for rows in blocks(*features.shape):
+            own = means[like(place[rows], means, dtype="keep")]
+            centred = to_double(features[rows]) - own  # (b, f)
+            scatter = scatter + centred.T @ centred
+        self.means, covariance = to_numpy(means), to_numpy(scatter) / len(codes)
+        largest = np.abs(self.means).max(axis=0)
+        scale = deviations(np.diagonal(covariance), largest)
+        self.whitening = whitening_matrix(covariance, scale, tol)
+
+    def nearest(self, features):
+        """Return squared distances (b,) and whitened ways (b, f) to the nearest mean.
+
+        Products find the nearest mean; its distance is then the sum of squares, so that
+        nothing cancels.
+        """
+        xp = namespace(features)
+        whitening = like(self.whitening, features).T
+        means = like(self.means, features)
+        away = (features - means[0]) @ whitening  # (b, f)
+        if len(means) > 1:
+            whitened = (means - means[0]) @ whitening  # (k, f)
+            squares = xp.sum(whitened**2, axis=1) - 2 * (away @ whitened.T)
+            away = away - whitened[xp.argmin(squares, axis=1)]
+        return xp.sum(away**2, axis=1), away
+
+    def gradient(self, features):
+        """Return the gradient (b, f) of the squared distance to the nearest mean."""
+        return 2 * self.nearest(features)[1] @ like(self.whitening, features)

@@ -1,0 +1,121 @@
+"""GradNorm: how much the last layer would change to be unsure."""
+
+from numbers import Real
+
+from skad._array import namespace
+from skad._sklearn import Interval
+from skad.embedding._classifier import softmax
+from skad.ood._base import PARAMETERS, ClassifierDetector
+
+
+def grad_norm(logits, features, temperature=1.0):
+    """Return minus the size of the gradient to the last layer's weights, (b,).
+
+    The gradient of the divergence from the uniform distribution is the outer product of
+    (p - 1/c) / T and the features, whose 1-norm is the product of the two 1-norms.
+    """
+    xp = namespace(logits)
+    away = xp.abs(softmax(logits, temperature) - 1 / logits.shape[1])
+    size = xp.sum(xp.abs(features), axis=1)
+    return -xp.sum(away, axis=1) * size / temperature
+
+
+class GradNorm(ClassifierDetector):
+    r"""Inputs for which the gradient towards an unsure prediction is small.
+
+    The divergence of the predicted class probabilities :math:`p(x)` from the uniform
+    ones has a gradient to the last layer's weights, which is large for training data
+    [1]_. With the features :math:`f(x)` that enter this layer and :math:`C` classes,
+    the anomaly is minus its 1-norm,
+
+    .. math:: a(x) = -\frac{1}{T} \sum_c |p_c(x) - 1/C| \, \sum_i |f_i(x)|.
+
+    ``score_samples`` is :math:`-a`. The map attributes the anomaly to the input by
+    `attribution`.
+
+    Read more in the :ref:`User Guide <ood>`.
+
+    Parameters
+    ----------
+    classifier : classifier, torch.nn.Module or None, default=None
+        Whose inputs are judged: a scikit-learn classifier or a skorch net, which is
+        cloned and fitted unless it comes in a ``FrozenEstimator``, or a trained module
+        that returns logits. None is ``LogisticRegression()``.
+    temperature : float, default=1.0
+        Temperature `T` of the softmax, above 0.
+    attribution : {"auto", "ablation", "gradient", "gradient_x_input", "integrated"}, \
+            default="auto"
+        How the map is made: from what the anomaly loses when an element takes its
+        training median; from the size of the gradient, or its product with the
+        distance to the median; or from the gradients integrated on the way from the
+        median. "auto" integrates for modules and nets and ablates for all others.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of images that come as rows.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+
+    Attributes
+    ----------
+    classifier_ : classifier, module or None
+        The fitted classifier; of a module the copy that is computed with.
+    classes_ : ndarray of shape (n_classes,) or None
+        Class labels.
+    image_shape_ : tuple of int or None
+        (height, width, channels) of images.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of features, or of the elements of an image.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    Energy : Looks at the logits alone.
+
+    Notes
+    -----
+    The classifier needs a last linear layer: that of a module, of ``MLPClassifier``, or
+    the whole of a linear classifier, whose features are its input. The gradient is a
+    product of vectors, so that none is computed: the cost is the classifier's.
+
+    References
+    ----------
+    .. [1] R. Huang, A. Geng, Y. Li, "On the importance of gradients for detecting
+       distributional shifts in the wild", NeurIPS, 2021, equation (6) and section 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.ood import GradNorm
+    >>> rng = np.random.default_rng(0)
+    >>> X = np.concatenate([rng.normal(-3, 1, (50, 2)), rng.normal(3, 1, (50, 2))])
+    >>> y = np.repeat(["left", "right"], 50)
+    >>> detector = GradNorm().fit(X, y)
+    >>> detector.predict_with_rejection([[-3.0, -3.0], [3.0, 3.0], [3.0, -3.0]])
+    array(['left', 'right', -1], dtype=object)
+    """
+
+    _needs = ("logits", "head")
+    _parameter_constraints = {
+        **PARAMETERS,
+        "temperature": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    def __init__(
+        self,
+        classifier=None,
+        *,
+        temperature=1.0,
+        attribution="auto",
+        image_shape=None,
+        contamination=0.1,
+    ):
+        self.classifier = classifier
+        self.temperature = temperature
+        self.attribution = attribution
+        self.image_shape = image_shape
+        self.contamination = contamination
+
+    def _score(self, outputs):
+        return grad_norm(outputs.logits, outputs["penultimate"], self.temperature)

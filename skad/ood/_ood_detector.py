@@ -1,0 +1,172 @@
+"""Any detector of anomalies on the features of a classifier."""
+
+from sklearn.base import clone
+
+from skad._array import is_torch, like, to_numpy
+from skad._sklearn import HasMethods
+from skad.base import BaseDetector
+from skad.embedding._classifier import Outputs
+from skad.ood._base import PARAMETERS, ClassifierDetector
+
+
+def anomaly_of(detector, features):
+    """Return the anomaly (b,) of rows that need no second validation."""
+    if isinstance(detector, BaseDetector):
+        return detector._in_blocks(detector._anomaly, features)
+    return like(-detector.score_samples(to_numpy(features)), features, dtype="keep")
+
+
+class OODDetector(ClassifierDetector):
+    r"""Inputs whose features in a classifier are anomalous to another detector.
+
+    A classifier turns inputs :math:`x` into features :math:`f(x)`, and a detector
+    learns what is normal among those of the training data. With the detector's anomaly
+    :math:`b`,
+
+    .. math:: a(x) = b(f(x)).
+
+    ``score_samples`` is :math:`-a`. The map attributes the anomaly to the input by
+    `attribution`. The named detectors around a classifier, such as `MahalanobisOOD`,
+    are this with one detector each, and with what else their papers do.
+
+    Read more in the :ref:`User Guide <ood>`.
+
+    Parameters
+    ----------
+    classifier : classifier, torch.nn.Module or None, default=None
+        Whose inputs are judged: a scikit-learn classifier or a skorch net, which is
+        cloned and fitted unless it comes in a ``FrozenEstimator``, or a trained module.
+        None takes the input itself for features.
+    detector : detector, default=None
+        What is fitted on the features: any detector on vectors, of this package or of
+        scikit-learn. It is cloned; its threshold is not used. None is
+        ``Mahalanobis()``.
+    layer : str, default="penultimate"
+        Where the features are taken: "penultimate", what enters the last linear layer;
+        "decision", the values per class; "input"; a module's name of a layer; the name
+        of a pipeline's step; "hidden_0" and so on of ``MLPClassifier``. Maps and tokens
+        are averaged over place.
+    attribution : {"auto", "ablation", "gradient", "gradient_x_input", "integrated"}, \
+            default="auto"
+        How the map is made: from what the anomaly loses when an element takes its
+        training median; from the size of the gradient, or its product with the
+        distance to the median; or from the gradients integrated on the way from the
+        median. "auto" integrates for modules and nets and ablates for all others.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of images that come as rows.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+
+    Attributes
+    ----------
+    detector_ : detector
+        The fitted detector.
+    classifier_ : classifier, module or None
+        The fitted classifier; of a module the copy that is computed with.
+    classes_ : ndarray of shape (n_classes,) or None
+        Class labels.
+    image_shape_ : tuple of int or None
+        (height, width, channels) of images.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of features, or of the elements of an image.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    MahalanobisOOD : Gaussians of the classes.
+    KNNOOD : Distances to training features of length one.
+
+    Notes
+    -----
+    The classifier learns from class labels, the detector from all features alike. With
+    ``attribution="auto"``, gradients are taken where the detector lets them through, as
+    those do that are written in array operations alone. The cost is the classifier's
+    and the detector's on the features.
+
+    References
+    ----------
+    .. [1] J. Yang et al., "Generalized out-of-distribution detection: a survey",
+       International Journal of Computer Vision, 2024, section 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.neural_network import MLPClassifier
+    >>> from skad.neighbors import KNN
+    >>> from skad.ood import OODDetector
+    >>> rng = np.random.default_rng(0)
+    >>> X = np.concatenate([rng.normal(-3, 1, (50, 2)), rng.normal(3, 1, (50, 2))])
+    >>> y = np.repeat(["left", "right"], 50)
+    >>> classifier = MLPClassifier((16,), max_iter=1000, random_state=0)
+    >>> detector = OODDetector(classifier, KNN(), layer="hidden_0").fit(X, y)
+    >>> detector.predict([[-3.0, -3.0], [3.0, 3.0], [4.0, -4.0]])
+    array([ 1,  1, -1])
+    """
+
+    _needs = ("features",)
+    _default_classifier = None
+    _parameter_constraints = {
+        **PARAMETERS,
+        "detector": [HasMethods(["fit", "score_samples"]), None],
+        "layer": [str],
+    }
+
+    def __init__(
+        self,
+        classifier=None,
+        detector=None,
+        *,
+        layer="penultimate",
+        attribution="auto",
+        image_shape=None,
+        contamination=0.1,
+    ):
+        self.classifier = classifier
+        self.detector = detector
+        self.layer = layer
+        self.attribution = attribution
+        self.image_shape = image_shape
+        self.contamination = contamination
+
+    def _learn_from(self, outputs, codes, known):
+        detector = self.detector
+        if detector is None:
+            from skad.density import Mahalanobis
+
+            detector = Mahalanobis()
+        features = outputs[self.layer]
+        if not isinstance(detector, BaseDetector):
+            features = to_numpy(features)
+        self.detector_ = clone(detector).fit(features)
+        if self._attribution_ != "ablation" and not self._differentiable(outputs[:1]):
+            if self.attribution != "auto":
+                raise ValueError(
+                    f"attribution={self.attribution!r} needs gradients, and "
+                    f"{type(detector).__name__} lets none through: take 'ablation'."
+                )
+            self._attribution_ = "ablation"
+
+    def _differentiable(self, outputs):
+        """Tell whether gradients lead from the detector to the input."""
+        import torch
+
+        rows = outputs.X if is_torch(outputs.X) else torch.tensor(outputs.X)
+        rows = rows.detach().clone().requires_grad_(True)
+        try:
+            score = self._score(Outputs(outputs.view, rows, (self.layer,), None, True))
+            torch.autograd.grad(score.sum(), rows)
+        except (RuntimeError, TypeError, ValueError):
+            return False
+        return True
+
+    def _row_elements(self):
+        elements = super()._row_elements()
+        if isinstance(self.detector_, BaseDetector):
+            elements += self.detector_._row_elements()
+        return elements
+
+    def _score(self, outputs):
+        return anomaly_of(self.detector_, outputs[self.layer])

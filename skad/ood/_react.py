@@ -1,0 +1,133 @@
+"""ReAct: the energy after clipping large activations."""
+
+from numbers import Real
+
+import numpy as np
+
+from skad._array import namespace, to_numpy
+from skad._sklearn import Interval
+from skad.ood._base import PARAMETERS, ClassifierDetector
+from skad.ood._energy import energy
+
+
+def clipped(features, threshold):
+    """Return the features (b, f), none above `threshold`."""
+    return namespace(features).clip(features, None, threshold)
+
+
+class ReAct(ClassifierDetector):
+    r"""Inputs of high energy after the large activations were clipped.
+
+    Inputs from elsewhere often excite a few units of the penultimate layer far beyond
+    what training data do, which lends confidence to the logits. The features
+    :math:`f(x)` are clipped at a threshold :math:`\tau`, a quantile of all units'
+    activations on training data [1]_. The result is the energy
+
+    .. math:: a(x) = -\log \sum_c \exp\big((W \min(f(x), \tau) + b)_c\big),
+
+    with the weights :math:`W` and :math:`b` of the last layer. ``score_samples`` is
+    :math:`-a`. The map attributes the anomaly to the input by `attribution`.
+
+    Read more in the :ref:`User Guide <ood>`.
+
+    Parameters
+    ----------
+    classifier : classifier, torch.nn.Module or None, default=None
+        Whose inputs are judged: a scikit-learn classifier or a skorch net, which is
+        cloned and fitted unless it comes in a ``FrozenEstimator``, or a trained module
+        that returns logits. None is ``LogisticRegression()``.
+    quantile : float, default=0.9
+        The share of the training activations below the threshold.
+    threshold : float or None, default=None
+        The threshold itself, in place of the quantile; infinity clips nothing.
+    attribution : {"auto", "ablation", "gradient", "gradient_x_input", "integrated"}, \
+            default="auto"
+        How the map is made: from what the anomaly loses when an element takes its
+        training median; from the size of the gradient, or its product with the
+        distance to the median; or from the gradients integrated on the way from the
+        median. "auto" integrates for modules and nets and ablates for all others.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of images that come as rows.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+
+    Attributes
+    ----------
+    threshold_ : float
+        The threshold :math:`\tau`.
+    classifier_ : classifier, module or None
+        The fitted classifier; of a module the copy that is computed with.
+    classes_ : ndarray of shape (n_classes,) or None
+        Class labels.
+    image_shape_ : tuple of int or None
+        (height, width, channels) of images.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of features, or of the elements of an image.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    Energy : Without clipping.
+    ASH : Prunes the small activations instead.
+    DICE : Prunes weights.
+
+    Notes
+    -----
+    The classifier needs a last linear layer: that of a module, of ``MLPClassifier``, or
+    the whole of a linear classifier, whose features are its input. The cost is the
+    classifier's.
+
+    References
+    ----------
+    .. [1] Y. Sun, C. Guo, Y. Li, "ReAct: out-of-distribution detection with rectified
+       activations", NeurIPS, 2021, equation (2).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.ood import ReAct
+    >>> rng = np.random.default_rng(0)
+    >>> X = np.concatenate([rng.normal(-3, 1, (50, 2)), rng.normal(3, 1, (50, 2))])
+    >>> y = np.repeat(["left", "right"], 50)
+    >>> detector = ReAct().fit(X, y)
+    >>> detector.predict_with_rejection([[-3.0, -3.0], [3.0, 3.0], [3.0, -3.0]])
+    array(['left', 'right', -1], dtype=object)
+    """
+
+    _needs = ("logits", "head")
+    _parameter_constraints = {
+        **PARAMETERS,
+        "quantile": [Interval(Real, 0, 1, closed="both")],
+        "threshold": [Real, None],
+    }
+
+    def __init__(
+        self,
+        classifier=None,
+        *,
+        quantile=0.9,
+        threshold=None,
+        attribution="auto",
+        image_shape=None,
+        contamination=0.1,
+    ):
+        self.classifier = classifier
+        self.quantile = quantile
+        self.threshold = threshold
+        self.attribution = attribution
+        self.image_shape = image_shape
+        self.contamination = contamination
+
+    def _learn_from(self, outputs, codes, known):
+        self.threshold_ = self.threshold
+        if self.threshold is None:
+            activations = to_numpy(outputs["penultimate"])
+            self.threshold_ = float(np.quantile(activations, self.quantile))
+
+    def _score(self, outputs):
+        return energy(
+            self._logits(outputs, clipped(outputs["penultimate"], self.threshold_))
+        )

@@ -1,0 +1,171 @@
+"""Maximum softmax probability at the temperature that calibrates it."""
+
+from numbers import Real
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from skad._array import namespace, to_double, to_numpy
+from skad._random import generator
+from skad._sklearn import Interval
+from skad.embedding._classifier import Outputs, learns_from_labels, log_softmax
+from skad.ood._base import PARAMETERS, ClassifierDetector, take_rows
+
+
+def best_temperature(logits, codes):
+    """Return the temperature at which the labels are likeliest.
+
+    The mean negative log-likelihood is convex in 1 / T.
+    """
+    rows = np.arange(len(codes))
+
+    def loss(log_temperature):
+        return -log_softmax(logits, np.exp(log_temperature))[rows, codes].mean()
+
+    found = minimize_scalar(
+        loss, bounds=(-7, 7), method="bounded", options={"xatol": 1e-9}
+    )
+    return float(np.exp(found.x))
+
+
+def held_out(labels, fraction, random):
+    """Return a mask (n,) of a random `fraction` of each class, but not of all of it."""
+    mask = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        own = random.permutation(np.flatnonzero(labels == label))
+        mask[own[: min(round(fraction * len(own)), len(own) - 1)]] = True
+    return mask
+
+
+class TemperatureScaling(ClassifierDetector):
+    r"""Inputs for which the largest class probability, once calibrated, is low.
+
+    The temperature is the one at which the labels :math:`y_i` of held-out rows are
+    likeliest [1]_, and the anomaly is minus the largest probability at this
+    temperature:
+
+    .. math:: T = \arg\min_T -\sum_i \log \mathrm{softmax}(z(x_i) / T)_{y_i}, \qquad
+        a(x) = -\max_c \, \mathrm{softmax}(z(x) / T)_c.
+
+    ``score_samples`` is :math:`-a`. The map attributes the anomaly to the input by
+    `attribution`.
+
+    Read more in the :ref:`User Guide <ood>`.
+
+    Parameters
+    ----------
+    classifier : classifier, torch.nn.Module or None, default=None
+        Whose inputs are judged: a scikit-learn classifier or a skorch net, which is
+        cloned and fitted unless it comes in a ``FrozenEstimator``, or a trained module
+        that returns logits. None is ``LogisticRegression()``.
+    validation_fraction : float, default=0.2
+        Share of each class that is held out from a classifier which is fitted inside,
+        for the temperature. With a fitted classifier all rows serve for it, so they
+        should not be those that it was fitted on.
+    random_state : int, RandomState instance or None, default=None
+        Draws the held-out rows. Pass an int for reproducible results.
+    attribution : {"auto", "ablation", "gradient", "gradient_x_input", "integrated"}, \
+            default="auto"
+        How the map is made: from what the anomaly loses when an element takes its
+        training median; from the size of the gradient, or its product with the
+        distance to the median; or from the gradients integrated on the way from the
+        median. "auto" integrates for modules and nets and ablates for all others.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of images that come as rows.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+
+    Attributes
+    ----------
+    temperature_ : float
+        The temperature :math:`T`.
+    classifier_ : classifier, module or None
+        The fitted classifier; of a module the copy that is computed with.
+    classes_ : ndarray of shape (n_classes,) or None
+        Class labels.
+    image_shape_ : tuple of int or None
+        (height, width, channels) of images.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of features, or of the elements of an image.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    MaxSoftmax : At a given temperature.
+    ODIN : At a high temperature, after a step of the input.
+
+    Notes
+    -----
+    `fit` always needs class labels. Of a classifier that has probabilities and no
+    logits the logarithms are scaled, which gives the same. The cost of scoring is the
+    classifier's.
+
+    References
+    ----------
+    .. [1] C. Guo et al., "On calibration of modern neural networks", ICML, 2017,
+       section 4.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.ood import TemperatureScaling
+    >>> rng = np.random.default_rng(0)
+    >>> X = np.concatenate([rng.normal(-3, 1, (50, 2)), rng.normal(3, 1, (50, 2))])
+    >>> y = np.repeat(["left", "right"], 50)
+    >>> detector = TemperatureScaling(random_state=0).fit(X, y)
+    >>> detector.predict_with_rejection([[-3.0, -3.0], [3.0, 3.0], [3.0, -3.0]])
+    array(['left', 'right', -1], dtype=object)
+    """
+
+    _needs = ("probabilities",)
+    _parameter_constraints = {
+        **PARAMETERS,
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        classifier=None,
+        *,
+        validation_fraction=0.2,
+        random_state=None,
+        attribution="auto",
+        image_shape=None,
+        contamination=0.1,
+    ):
+        self.classifier = classifier
+        self.validation_fraction = validation_fraction
+        self.random_state = random_state
+        self.attribution = attribution
+        self.image_shape = image_shape
+        self.contamination = contamination
+
+    def _requires_labels(self):
+        return True
+
+    def _view(self, X, labels):
+        self._held_ = np.ones(X.shape[0], dtype=bool)
+        inside = self.classifier is None or learns_from_labels(self.classifier)
+        if isinstance(X, Outputs) or not inside:
+            return super()._view(X, labels)
+        random = generator(self.random_state)
+        self._held_ = held_out(labels, self.validation_fraction, random)
+        if not self._held_.any():
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} holds out none of "
+                f"{X.shape[0]} rows."
+            )
+        return super()._view(take_rows(X, ~self._held_), labels[~self._held_])
+
+    def _learn_from(self, outputs, codes, known):
+        held = outputs[self._held_]
+        logits = to_double(to_numpy(held.log_probabilities()))
+        self.temperature_ = best_temperature(logits, codes[self._held_])
+
+    def _score(self, outputs):
+        probabilities = outputs.probabilities(self.temperature_)
+        return -namespace(probabilities).max(probabilities, axis=1)
