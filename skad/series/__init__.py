@@ -8,6 +8,8 @@ __getattr__, __dir__, __all__ = attach(
         "_kmeans": ["KMeansAD"],
         "_left_matrix_profile": ["LeftMatrixProfile"],
         "_matrix_profile": ["MatrixProfile"],
+        "_midas": ["MIDAS"],
+        "_midasr": ["MIDASR"],
         "_subsequence_knn": ["SubsequenceKNN"],
         "_subsequence_lof": ["SubsequenceLOF"],
         "_window": ["WindowDetector"],

@@ -1,0 +1,98 @@
+"""Bursts of the same edge, or of edges of the same node, in a stream."""
+
+from numbers import Real
+
+import numpy as np
+
+from skad._parameters import with_parameters
+from skad._sklearn import Interval
+from skad.series._edges import EdgeDetector, edge_keys
+
+
+@with_parameters
+class MIDASR(EdgeDetector):
+    r"""Edges that come in a burst with their source, their destination or themselves.
+
+    Rows are the edges of a growing graph in order of time: source, destination, time.
+    With :math:`n` for how often something has come in :math:`t` ticks and :math:`a` for
+    how often lately, its burst is
+
+    .. math:: b = \left(a - \frac{n}{t}\right)^2 \frac{t^2}{n \, (t - 1)},
+
+    and the anomaly of an edge is the largest of the bursts of its source, of its
+    destination and of itself. Lately is the present tick and, times :math:`\alpha` for
+    every tick since in which there was an edge, those before. ``score_samples`` is
+    :math:`-a`. The map has these bursts: of the nodes in their columns, of the edge in
+    the column of the time; its largest is the anomaly.
+
+    Read more in the :ref:`User Guide <series>`.
+
+    Parameters
+    ----------
+    decay : float, default=0.5
+        What remains of the recent counts when a tick begins, :math:`\alpha`. With 0
+        only the present tick is recent, as in :class:`MIDAS`.
+    n_rows : int, default=2
+        Rows of a sketch: hashes whose smallest count is taken.
+    n_columns : int, default=1024
+        Columns of a sketch. Keys that share a cell in all rows count as one.
+    tick : float, default=1.0
+        Length of a tick in the units of the times. Ticks count from the first edge.
+    contamination : float, default=0.1
+        Share of training edges with a negative decision function; sets `offset_`.
+    random_state : int, RandomState instance or None, default=None
+        Draws the hashes. Pass an int for reproducible results.
+
+    Attributes
+    ----------
+    n_samples_seen_ : int
+        Edges learned.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of columns seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where `X` has string names.
+
+    See Also
+    --------
+    MIDAS : Looks at the edge alone, and states how streams are scored and learned.
+
+    Notes
+    -----
+    Streams are scored, learned and continued as by :class:`MIDAS`. The last column is
+    the time; each of the others is a kind of node with a sketch of its own, so that
+    there may be more or fewer than two.
+
+    References
+    ----------
+    .. [1] S. Bhatia, B. Hooi, M. Yoon, K. Shin, C. Faloutsos, "MIDAS:
+       microcluster-based detector of anomalies in edge streams", AAAI, 2020, section
+       4.3 (MIDAS-R).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.series import MIDASR
+    >>> X = np.array([[i % 5, (i + 1) % 5, i // 5] for i in range(100)])
+    >>> scan = np.array([[7, i % 5, 20] for i in range(20)])
+    >>> detector = MIDASR(random_state=0).fit(X)
+    >>> detector.transform(scan)[-1].round()
+    array([400.,  14.,  80.])
+    """
+
+    decay: float = 0.5
+
+    _parameter_constraints = {
+        "decay": [Interval(Real, 0, 1, closed="both")],
+        **EdgeDetector._parameter_constraints,
+    }
+
+    def _decay(self):
+        return self.decay
+
+    def _keys(self, nodes):
+        return [*nodes.T, edge_keys(nodes)]
+
+    def _split(self, bursts):
+        return np.ascontiguousarray(bursts.T)
