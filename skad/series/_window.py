@@ -1,6 +1,5 @@
 """Any detector on vectors, carried to the windows of a series."""
 
-
 from skad._parameters import with_parameters
 from skad._sklearn import HasMethods
 from skad.series._base import SeriesDetector
@@ -52,9 +51,10 @@ class WindowDetector(WindowLift):
         first ``l - 1`` steps see the first row repeated before it.
     contamination : float, default=0.1
         Share of training steps with a negative decision function; sets `offset_`.
-    normalize : {"none", "z"}, default="none"
+    normalize : {"none", "z", "window"}, default="none"
         "z" brings each channel of each window to mean 0 and deviation 1, so that only
-        the shape counts; a constant channel becomes zero.
+        the shape counts; a constant channel becomes zero. "window" does so with all
+        channels of a window together: a channel that hardly varies stays small.
     max_windows : int or "auto", default="auto"
         Windows to learn from; of more, as many are taken evenly over all series.
         "auto" is as many as hold 2**25 values (256 MB of float64).

@@ -14,7 +14,7 @@ import numpy as np
 from sklearn import config_context
 from sklearn.base import clone
 
-from skad._array import device_of, like, namespace, slices, to_numpy
+from skad._array import device_of, is_torch, like, namespace, slices, to_numpy
 from skad._members import anomaly_of, map_of
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
@@ -210,7 +210,7 @@ class WindowLift(WindowedDetector):
 
     _parameter_constraints = {
         **WindowedDetector._parameter_constraints,
-        "normalize": [StrOptions({"none", "z"})],
+        "normalize": [StrOptions({"none", "z", "window"})],
         "max_windows": [
             Interval(Integral, 2, None, closed="left"),
             StrOptions({"auto"}),
@@ -238,8 +238,10 @@ class WindowLift(WindowedDetector):
 
     def _vectors(self, windows):
         """Return windows (b, l, c) as vectors (b, l * c), one step after the other."""
-        if self.normalize == "z":
-            windows = standardised(windows)
+        # products of overlapping views would be slow
+        windows = windows.contiguous() if is_torch(windows) else windows.copy()
+        if self.normalize != "none":
+            windows = standardised(windows, together=self.normalize == "window")
         return windows.reshape(len(windows), -1)
 
     def _fit_windows(self, series, labels):
