@@ -49,7 +49,7 @@ class _StreamThreshold(BaseEstimator, metaclass=ABCMeta):
         self : object
             The fitted threshold.
         """
-        if self.risk >= 1 - self.level:
+        if self.risk + self.level >= 1:
             raise ValueError(
                 f"risk={self.risk} must be less than 1 - level={1 - self.level:.3g}: "
                 "the threshold lies in the tail."
