@@ -97,6 +97,7 @@ VARIANTS = {
     "LeftMatrixProfile": [
         {"window_size": 3, "channels": "joint", "align": "max", "stride": 2},
     ],
+    "SpectralResidual": [{"measure": "relative", "window_size": 30}],
     "MIDAS": [{"n_rows": 3, "n_columns": 16, "tick": 0.1}],
     "MIDASR": [{"decay": 0.0, "n_columns": 100_000}],
     "MatrixProfile": [
@@ -191,6 +192,7 @@ OVER_WINDOWS = dict.fromkeys(
 NO_SIGN = {
     ("ALOCC", "refined"): "its discriminator never sees anything far from normal rows",
     ("LeftMatrixProfile", None): "it compares shapes, and random rows have none",
+    ("SpectralResidual", "relative"): "a series of large steps alone is at its mean",
     ("MIDAS", None): "it counts edges, and the rows of a table come once",
     ("MIDASR", None): "it counts edges, and the rows of a table come once",
     ("MatrixProfile", None): "it compares shapes, and rows in random order have none",
@@ -201,6 +203,7 @@ NO_SIGN = {
 NO_FEATURE = {
     "ODIN": "a linear classifier is surer the farther away an input is",
     "LeftMatrixProfile": "a constant has been seen after its first steps",
+    "SpectralResidual": "in a channel that is constant no step stands out",
     "MIDAS": "it counts, and far out is as good a name as any",
     "MIDASR": "it counts, and far out is as good a name as any",
 }
