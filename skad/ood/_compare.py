@@ -1,5 +1,7 @@
 """One pass through a classifier for many detectors around it."""
 
+import os
+
 import joblib
 from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
@@ -37,7 +39,7 @@ def extract(classifier, X, *, layers=("penultimate",), image_shape=None, memory=
         Layers whose features will be needed.
     image_shape : tuple of int or None, default=None
         (height, width) or (height, width, channels) of images that come as rows.
-    memory : str, joblib.Memory or None, default=None
+    memory : str, path, joblib.Memory or None, default=None
         Where outputs are kept between calls: a folder or a cache. The same classifier,
         told by its weights, is not run twice on the same samples.
 
@@ -96,7 +98,7 @@ def compare(
         -1 marks known outliers in `X`.
     image_shape : tuple of int or None, default=None
         (height, width) or (height, width, channels) of images that come as rows.
-    memory : str, joblib.Memory or None, default=None
+    memory : str, path, joblib.Memory or None, default=None
         As in `extract`.
 
     Returns
@@ -165,6 +167,7 @@ def _extracted(view, X, layers, memory):
     outputs = Outputs(matching, X, keys[: len(layers)])
     if memory is None:
         return outputs.extracted(keys)
+    memory = os.fspath(memory) if isinstance(memory, os.PathLike) else memory
     known = check_memory(memory).cache(_known, ignore=["outputs"])(
         _fingerprint(view), X, keys, outputs
     )

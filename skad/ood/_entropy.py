@@ -1,7 +1,7 @@
 """Entropy of the predicted class."""
 
 from skad._array import namespace
-from skad.embedding._classifier import log_softmax
+from skad.embedding._classifier_tails import log_softmax
 from skad.ood._base import PARAMETERS, ClassifierDetector
 
 

@@ -4,7 +4,7 @@ from numbers import Real
 
 from skad._array import namespace
 from skad._sklearn import Interval
-from skad.embedding._classifier import softmax
+from skad.embedding._classifier_tails import softmax
 from skad.ood._base import PARAMETERS, ClassifierDetector
 from skad.ood._perturbation import EPSILON, best_epsilon, step_against
 

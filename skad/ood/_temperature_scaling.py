@@ -1,5 +1,6 @@
 """Maximum softmax probability at the temperature that calibrates it."""
 
+import warnings
 from numbers import Real
 
 import numpy as np
@@ -8,16 +9,25 @@ from scipy.optimize import minimize_scalar
 from skad._array import namespace, to_double, to_numpy
 from skad._random import generator
 from skad._sklearn import Interval
-from skad.embedding._classifier import Outputs, learns_from_labels, log_softmax
+from skad.embedding._classifier import Outputs, learns_from_labels
+from skad.embedding._classifier_tails import log_softmax
 from skad.ood._base import PARAMETERS, ClassifierDetector, take_rows
 
 
 def best_temperature(logits, codes):
     """Return the temperature at which the labels are likeliest.
 
-    The mean negative log-likelihood is convex in 1 / T.
+    The mean negative log-likelihood is convex in 1 / T. It has no minimum where every
+    label has the largest logit; then the temperature is 1, with a warning.
     """
     rows = np.arange(len(codes))
+    if np.all(logits[rows, codes] >= logits.max(axis=1)):
+        warnings.warn(
+            "All labels are predicted, so no temperature is the best: it stays 1. Fit "
+            "on rows that the classifier has not been fitted on, or on more of them.",
+            stacklevel=5,
+        )
+        return 1.0
 
     def loss(log_temperature):
         return -log_softmax(logits, np.exp(log_temperature))[rows, codes].mean()
@@ -99,9 +109,10 @@ class TemperatureScaling(ClassifierDetector):
 
     Notes
     -----
-    `fit` always needs class labels. Of a classifier that has probabilities and no
-    logits the logarithms are scaled, which gives the same. The cost of scoring is the
-    classifier's.
+    `fit` always needs class labels. Where all labels are predicted, the likelihood
+    grows without end as the temperature falls; it is then left at 1, with a warning.
+    Of a classifier that has probabilities and no logits the logarithms are scaled,
+    which gives the same. The cost of scoring is the classifier's.
 
     References
     ----------
@@ -113,7 +124,7 @@ class TemperatureScaling(ClassifierDetector):
     >>> import numpy as np
     >>> from skad.ood import TemperatureScaling
     >>> rng = np.random.default_rng(0)
-    >>> X = np.concatenate([rng.normal(-3, 1, (50, 2)), rng.normal(3, 1, (50, 2))])
+    >>> X = np.concatenate([rng.normal(-1, 1, (50, 2)), rng.normal(1, 1, (50, 2))])
     >>> y = np.repeat(["left", "right"], 50)
     >>> detector = TemperatureScaling(random_state=0).fit(X, y)
     >>> detector.predict_with_rejection([[-3.0, -3.0], [3.0, 3.0], [3.0, -3.0]])

@@ -1,0 +1,257 @@
+"""What a classifier is found to be: nets, modules, pipelines, and their layers."""
+
+import pickle
+
+import numpy as np
+import pytest
+import skorch
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import softmax
+from sklearn.compose import make_column_transformer
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression, RidgeClassifier, SGDClassifier
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from skad.embedding._classifier import ClassifierView, Outputs, class_codes
+from skad.ood import Energy, MahalanobisOOD, MaxLogit, MaxSoftmax, OODDetector, extract
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    y = np.arange(90) % 3
+    return 2 * rng.normal(size=(3, 4))[y] + rng.normal(size=(90, 4)), y
+
+
+def layers(n_outputs=3, *more):
+    torch.manual_seed(0)
+    return torch.nn.Sequential(
+        torch.nn.Linear(4, 6),
+        torch.nn.BatchNorm1d(6),
+        torch.nn.ReLU(),
+        torch.nn.Linear(6, n_outputs),
+        *more,
+    )
+
+
+@pytest.mark.parametrize(
+    ("classifier", "logits", "decision", "probabilities", "gradients"),
+    [
+        (LogisticRegression(), True, True, True, True),
+        (LinearDiscriminantAnalysis(), True, True, True, True),
+        (MLPClassifier((5,), max_iter=20), True, True, True, True),
+        (make_pipeline(StandardScaler(), LogisticRegression()), *[True] * 4),
+        (make_pipeline(PCA(2), LogisticRegression()), True, True, True, False),
+        (HistGradientBoostingClassifier(max_iter=3), True, True, True, False),
+        (GaussianNB(), True, True, True, False),
+        (SVC(), False, True, False, False),
+        (SVC(decision_function_shape="ovo"), False, True, False, False),
+        (RidgeClassifier(), False, True, False, True),
+        (SGDClassifier(loss="log_loss", random_state=0), False, True, True, True),
+    ],
+    ids=lambda v: type(v).__name__ if not isinstance(v, bool) else "",
+)
+@pytest.mark.filterwarnings("ignore")
+def test_what_scikit_learns_classifiers_are(
+    data, classifier, logits, decision, probabilities, gradients
+):
+    X, y = data
+    if isinstance(classifier, SVC) and classifier.decision_function_shape == "ovo":
+        y = np.arange(90) % 4  # six pairs of classes
+        decision = False
+    view = ClassifierView(classifier.fit(X, y), X)
+    assert view.has_logits == logits
+    assert view.has_decision == decision
+    assert view.has_probabilities == probabilities
+    assert view.has_gradients == gradients
+    outputs = Outputs(view, X)
+    if logits:
+        expected = classifier.predict_proba(X)
+        assert_allclose(softmax(outputs.logits, axis=1), expected, atol=1e-5)
+        assert_allclose(outputs.probabilities(), expected, atol=1e-5)
+    if view.head is not None:
+        weight, bias = view.head
+        found = outputs["penultimate"] @ weight.T + bias
+        assert_allclose(found, outputs.decision, rtol=1e-9, atol=1e-9)
+    if decision:
+        assert_array_equal(outputs.predicted(), classifier.predict(X))
+
+
+@pytest.mark.parametrize(
+    "classifier",
+    [LogisticRegression(), MLPClassifier((5,), max_iter=20), SVC(), GaussianNB()],
+    ids=lambda c: type(c).__name__,
+)
+@pytest.mark.filterwarnings("ignore")
+def test_binary_margins_are_centred_logits(data, classifier):
+    X, y = data
+    detector = MaxLogit(classifier).fit(X, np.where(y > 0, "b", "a"))
+    z = extract(FrozenEstimator(detector.classifier_), X).decision
+    if hasattr(classifier, "decision_function"):
+        margin = detector.classifier_.decision_function(X)
+        assert_allclose(z, np.c_[-margin / 2, margin / 2], rtol=1e-9, atol=1e-12)
+    assert_array_equal(detector.classes_[z.argmax(1)], detector.classifier_.predict(X))
+
+
+def test_modules_that_return_probabilities_have_the_logits_before_them(data):
+    X, y = data
+    plain = Energy(layers()).fit(X, y).score_samples(X)
+    for last in (torch.nn.Softmax(dim=1), torch.nn.LogSoftmax(dim=1)):
+        detector = Energy(layers(3, last)).fit(X, y)
+        assert_allclose(detector.score_samples(X), plain, rtol=1e-9)
+
+    class Chances(torch.nn.Module):
+        def forward(self, x):
+            return torch.softmax(x[:, :3] ** 2, dim=1)
+
+    with pytest.raises(ValueError, match="Chances gives its class probabilities only"):
+        Energy(Chances()).fit(X, y)
+    p = softmax(X[:, :3] ** 2, axis=1).max(axis=1)
+    assert_allclose(MaxSoftmax(Chances()).fit(X, y).score_samples(X), p)
+
+
+def test_a_single_output_is_a_binary_margin(data):
+    X, y = data
+    net = layers(1)
+    z = net.double().eval()(torch.as_tensor(X)).detach().numpy()[:, 0]
+    found = MaxLogit(net.float()).fit(X, y > 0).score_samples(X)
+    assert_allclose(found, np.abs(z) / 2, rtol=1e-5)
+
+
+def test_layers_by_name(data):
+    X, y = data
+    net = layers()
+    middle = net[:3].double().eval()(torch.as_tensor(X)).detach().numpy()
+    outputs = extract(net.float(), X, layers=("2", "penultimate", "input", "decision"))
+    assert_allclose(outputs["2"], middle, rtol=1e-5, atol=1e-6)
+    assert_array_equal(outputs["2"], outputs["penultimate"])
+    assert_array_equal(outputs["input"], X)
+    with pytest.raises(
+        ValueError, match=r"layer='last' is not a layer .*'penultimate'"
+    ):
+        MahalanobisOOD(net, layer="last").fit(X, y)
+    pipe = make_pipeline(StandardScaler(), PCA(3), LogisticRegression())
+    detector = MahalanobisOOD(pipe, layer="pca").fit(X, y)
+    reduced = detector.classifier_[:-1].transform(X)
+    truth = MahalanobisOOD().fit(reduced, y).score_samples(reduced)
+    assert_allclose(detector.score_samples(X), truth, rtol=1e-9)
+    same = MahalanobisOOD(pipe).fit(X, y)  # what enters the classifier
+    assert_allclose(same.score_samples(X), truth, rtol=1e-9)
+
+
+class TwoMaps(torch.nn.Module):
+    """Maps, then tokens, then classes."""
+
+    def __init__(self):
+        super().__init__()
+        self.maps = torch.nn.Conv2d(1, 6, 3, padding=1)
+        self.last = torch.nn.Linear(6, 3)
+
+    def forward(self, x):
+        maps = torch.relu(self.maps(x))
+        return self.last(maps.mean(dim=(2, 3)))
+
+
+def test_maps_are_averaged_over_place():
+    torch.manual_seed(0)
+    net, X = TwoMaps(), np.random.default_rng(0).random((20, 5, 4))
+    outputs = extract(net, X, layers=("maps", "penultimate"))
+    maps = net.double().maps(torch.as_tensor(X)[:, None]).mean(dim=(2, 3))
+    assert_allclose(outputs["maps"], maps.detach(), rtol=1e-5, atol=1e-7)
+    assert outputs["penultimate"].shape == (20, 6)
+
+
+@pytest.fixture(scope="module")
+def skorch_net():
+    return skorch.NeuralNetClassifier(
+        layers,
+        criterion=torch.nn.CrossEntropyLoss,
+        max_epochs=3,
+        lr=0.1,
+        verbose=0,
+        train_split=None,
+    )
+
+
+def test_skorch_nets_are_fitted_inside_or_before(data, skorch_net):
+    X, y = data
+    names = np.array(["x", "y", "z"])[y]
+    detector = Energy(skorch_net).fit(X, names)
+    assert_array_equal(detector.classes_, ["x", "y", "z"])
+    assert set(detector.predict_with_rejection(X)) <= {"x", "y", "z", -1}
+    assert not skorch_net.__dict__.get("initialized_", False)
+    fitted = detector.classifier_
+    logits = fitted.forward(X.astype(np.float32)).numpy()
+    frozen = Energy(FrozenEstimator(fitted)).fit(X.astype(np.float32))
+    expected = np.log(np.exp(logits).sum(1))
+    found = frozen.score_samples(X.astype(np.float32))
+    assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    pipe = make_pipeline(StandardScaler(), skorch_net)
+    inside = MahalanobisOOD(pipe, epsilon=0.01).fit(X.astype(np.float32), names)
+    assert np.isfinite(inside.score_samples(X)).all()
+
+
+def test_a_net_that_learned_from_neither_is_refused(data, skorch_net):
+    X = data[0]
+    wrong = skorch_net.set_params(criterion=torch.nn.NLLLoss, max_epochs=1)
+    fitted = wrong.initialize()
+    fitted.classes_inferred_ = np.arange(3)
+    with pytest.raises(ValueError, match="neither probabilities nor logits"):
+        Energy(FrozenEstimator(fitted)).fit(X)
+    wrong.set_params(criterion=torch.nn.CrossEntropyLoss, max_epochs=3)
+
+
+def test_frames_reach_pipelines_that_were_fitted_on_them(data):
+    pd = pytest.importorskip("pandas")
+    X, y = data
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    pipe = make_pipeline(
+        make_column_transformer((StandardScaler(), ["b", "d"])), LogisticRegression()
+    ).fit(frame, y)
+    detector = Energy(FrozenEstimator(pipe)).fit(frame)
+    expected = np.log(np.exp(pipe.decision_function(frame)).sum(1))
+    assert_allclose(detector.score_samples(frame), expected, rtol=1e-9)
+
+
+def test_classes_and_columns():
+    classes, codes = class_codes(np.array([7, 5, 7]), np.array([9, 7, 5]))
+    assert_array_equal(codes, [1, 2, 1])
+    classes, codes = class_codes(np.array([0, 2]), None, 4)
+    assert_array_equal(classes, [0, 1, 2, 3])
+    assert_array_equal(codes, [0, 2])
+    with pytest.raises(ValueError, match="2 classes and the classifier 4 outputs"):
+        class_codes(np.array([5, 7]), None, 4)
+    with pytest.raises(ValueError, match="which the classifier does not know"):
+        class_codes(np.array([5, 8]), np.array([5, 7]))
+
+
+def test_pickles_hold_the_network(data):
+    X, y = data
+    detector = MahalanobisOOD(layers()).fit(X, y)
+    again = pickle.loads(pickle.dumps(detector))
+    assert_array_equal(again.score_samples(X), detector.score_samples(X))
+    assert_array_equal(again.transform(X[:2]), detector.transform(X[:2]))
+
+
+def test_any_detector_on_features(data):
+    from sklearn.ensemble import IsolationForest
+
+    from skad import ECOD, KNN
+
+    X, y = data
+    for inner in (KNN(), ECOD(), IsolationForest(n_estimators=5, random_state=0)):
+        lift = OODDetector(layers(), inner, layer="2").fit(X, y)
+        features = extract(lift.classifier, X, layers=("2",))["2"].numpy()
+        truth = inner.fit(features).score_samples(features)
+        assert_allclose(lift.score_samples(X), truth, rtol=1e-6)
+        assert lift.transform(X[:3]).shape == (3, 4)
+    with pytest.raises(ValueError, match="lets none through"):
+        OODDetector(layers(), inner, attribution="gradient").fit(X, y)
