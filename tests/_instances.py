@@ -52,6 +52,7 @@ CHEAP = {
     "KMeansAD": {"window_size": 1, "n_clusters": 5, "normalize": "none"},
     "LeftMatrixProfile": {"window_size": 3},
     "MatrixProfile": {"window_size": 3},
+    "PASAD": {"window_size": 1, "rank": 1},
 }
 
 # Classes whose `fit` needs class labels as long as their classifier is not fitted. In
@@ -96,6 +97,9 @@ VARIANTS = {
     "KMeansAD": [{"window_size": 3, "align": "center", "normalize": "window"}],
     "LeftMatrixProfile": [
         {"window_size": 3, "channels": "joint", "align": "max", "stride": 2},
+    ],
+    "PASAD": [
+        {"window_size": 4, "rank": 0.5, "measure": "residual", "align": "end"},
     ],
     "SpectralResidual": [{"measure": "relative", "window_size": 30}],
     "MIDAS": [{"n_rows": 3, "n_columns": 16, "tick": 0.1}],

@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = attach(
         "_matrix_profile": ["MatrixProfile"],
         "_midas": ["MIDAS"],
         "_midasr": ["MIDASR"],
+        "_pasad": ["PASAD"],
         "_spectral_residual": ["SpectralResidual"],
         "_subsequence_knn": ["SubsequenceKNN"],
         "_subsequence_lof": ["SubsequenceLOF"],
