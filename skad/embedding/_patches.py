@@ -74,7 +74,104 @@ class Copies:
 
 
 class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Features of the patches of pictures, from the layers of a network."""
+    """Features of the patches of pictures, from the layers of a network.
+
+    A picture is resized, normalised as the backbone expects it, and passed through the
+    backbone. The map of each layer is averaged over the neighbourhood of each place
+    [1]_, deeper layers are brought to the grid of the first, and their channels are set
+    beside one another: one vector for each patch of the picture. Nothing is learned.
+
+    Parameters
+    ----------
+    backbone : str, path, module or class, default="gabor"
+        "gabor" is a fixed bank of oriented filters that needs no weights and takes
+        pictures of any size and number of channels. "resnet18", "resnet34",
+        "resnet50", "wide_resnet50_2" and "mobilenet_v2" are built in and take
+        `weights`. "timm/NAME", "torchvision/NAME" and "transformers/NAME" are built by
+        the library that is named. A path is a file of weights of a network that is
+        built in. Any `torch.nn.Module` is copied and tapped at `layers`; a class is
+        called without arguments.
+    layers : tuple of str or None, default=None
+        Layers to tap, the one with the finest grid first: names of submodules. None is
+        all of "scale1" to "scale4" for "gabor", "group3" and "group5" (strides 8 and
+        16) for "mobilenet_v2", else "layer2" and "layer3". What lies behind the last
+        layer is not computed.
+    weights : str, path, mapping or None, default=None
+        A file (.pth, .safetensors, .npz) or a state dict, of the whole network or of
+        what is needed of it; of ResNets with batch norms as torchvision writes them, or
+        with the batch norms folded into the convolutions. "random" takes untrained
+        weights, always the same. None takes what the library has on this machine, and
+        nothing is ever downloaded.
+    image_size : int, tuple of int or None, default=None
+        Height and width that pictures are resized to; None keeps their size.
+    normalization : "auto", tuple or None, default="auto"
+        (mean, std) of pictures in 0..1, numbers or one for each channel. "auto" is what
+        the backbone was trained with, where it is known (names; modules of timm and
+        torchvision), and nothing for other modules. None is nothing.
+    neighborhood : int, default=3
+        Side of the square of places that are averaged, odd; 1 averages nothing.
+    interpolation : {"bilinear", "nearest"}, default="bilinear"
+        How deeper layers are brought to the grid of the first.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of pictures that come as rows.
+    amp : {"bf16", "fp16"} or None, default=None
+        Lower precision of the backbone, for devices that have it.
+    channels_last : bool, default=False
+        Whether the backbone keeps channels together in memory.
+    compile : bool, default=False
+        Whether torch compiles the backbone.
+    batch_size : int, default=8
+        Pictures that are transformed together.
+    device : str, default="auto"
+        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
+        for arrays the GPU when the work is worth the trip.
+
+    Attributes
+    ----------
+    backbone_ : torch.nn.Module
+        The frozen network: takes pictures (b, c, h, w) and returns the list of maps.
+    layers_ : tuple of str
+        The layers.
+    mean_, std_ : tuple of float or None
+        Normalisation of the channels.
+    image_shape_ : tuple of int
+        (height, width, channels) of the pictures.
+    device_ : str
+        The device that transforms arrays.
+    n_features_in_ : int
+        Number of elements of a picture.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    Notes
+    -----
+    Computes in the dtype of the pictures, uint8 in float32. Rows without `image_shape`
+    are pictures of one row, and their features are rows again.
+
+    "gabor" comes near the pretrained ResNet-18. Area under the ROC curve of pictures
+    and of pixels at 256 x 256, with 6,000 random patches of the normal pictures as a
+    memory bank and no greedy selection:
+
+    ==============  ===================  ===================
+    backbone        cookies              magnetic tiles
+    ==============  ===================  ===================
+    gabor           0.944 / 0.974        0.842 / 0.733
+    resnet18        0.938 / 0.958        0.846 / 0.766
+    ==============  ===================  ===================
+
+    References
+    ----------
+    .. [1] K. Roth et al., "Towards total recall in industrial anomaly detection", CVPR,
+       2022, section 3.1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.embedding import PatchEmbedding
+    >>> pictures = np.zeros((2, 256, 192), np.uint8)
+    >>> PatchEmbedding().fit_transform(pictures).shape
+    (2, 32, 24, 148)
+    """
 
     _parameter_constraints = {
         "backbone": [str, os.PathLike, nn.Module, type],
@@ -196,6 +293,11 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """Resolve the backbone for pictures with `n_channels`."""
         if self.neighborhood % 2 == 0:
             raise ValueError(f"neighborhood={self.neighborhood} must be odd.")
+        size = self.image_size
+        if isinstance(size, tuple | list) and (
+            len(size) != 2 or not all(isinstance(n, Integral) and n > 0 for n in size)
+        ):
+            raise ValueError(f"image_size={size} must be a height and a width.")
         found = resolve(self.backbone, self.layers, self.weights)
         if found.n_channels not in (None, n_channels) and n_channels != 1:
             raise ValueError(
@@ -227,7 +329,7 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 f"normalization={self.normalization!r} must be (mean, std), numbers or "
                 f"one for each channel, with std above 0."
             )
-        return tuple(np.atleast_1d(norm).tolist() for norm in norms)
+        return tuple(tuple(np.atleast_1d(norm).tolist()) for norm in norms)
 
     def feature_maps(self, x):
         """Return the maps of the layers, a list of tensors (b, c_l, h_l, w_l).

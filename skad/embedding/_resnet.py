@@ -82,7 +82,7 @@ class ResNet(nn.Module):
     def __init__(self, name, layers=("layer2", "layer3"), norm=True):
         super().__init__()
         blocks, width = ARCHITECTURES[name]
-        self.layers, self.norm = tuple(layers), norm
+        self.name, self.layers, self.norm = name, tuple(layers), norm
         self.conv1, self.bn1 = _convolution(3, 64, 7, 2, norm)
         block = BasicBlock if width is None else Bottleneck
         into = 64

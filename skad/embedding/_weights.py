@@ -42,12 +42,12 @@ def read_arrays(path):
 def as_arrays(state):
     """Return a state dict as a dict of name to NumPy array."""
     state = state.get("state_dict", state)
-    return {
-        name.removeprefix("module."): to_numpy(
-            value.float() if is_torch(value) and value.is_floating_point() else value
-        )
-        for name, value in state.items()
-    }
+    arrays = {}
+    for name, value in state.items():
+        if is_torch(value) and value.dtype in (torch.bfloat16, torch.float16):
+            value = value.float()
+        arrays[name.removeprefix("module.")] = to_numpy(value)
+    return arrays
 
 
 def load_arrays(module, arrays, source, ignore=lambda name: False):
