@@ -178,7 +178,7 @@ def _parser():
     demo.add_argument(
         "--networks",
         action="store_true",
-        help="run the detectors that train networks too, some for minutes",
+        help="run all detectors that train networks, some for minutes, not just a few",
     )
     demo.set_defaults(run=_demo)
 

@@ -18,6 +18,10 @@ from skad.inspection import examine, write_report, write_scores
 
 # The detector that the demonstration's report shows in detail.
 _SHOWN = "KNN"
+# Networks that learn the demonstration's few rows in about a second each.
+_QUICK_NETWORKS = {"AutoEncoder", "GANomaly", "VAE"}
+# Families of detectors that look at something else than rows of features.
+_NOT_ON_ROWS = {"image", "ood", "series"}
 
 
 def detect(
@@ -54,7 +58,8 @@ def detect(
     drop : sequence of str, default=()
         Columns to leave out.
     image_shape : tuple of int or None, default=None
-        Height and width, where rows are pictures.
+        Height and width, where rows are pictures; passed on to detectors that look at
+        them as such.
     contamination : float or None, default=None
         Passed to the detector.
     scale : bool, default=False
@@ -76,6 +81,9 @@ def detect(
     y_train, y_test = _labels(seen, new, test, label_column, anomaly_label)
     image_shape = _checked_shape(image_shape or new.image_shape, new.X.shape[1])
     writable_folder(out)  # before the long work
+    looks_at_pictures = "image_shape" in model.get_params()
+    if image_shape is not None and looks_at_pictures and model.image_shape is None:
+        model.set_params(image_shape=tuple(image_shape))
     if scale:
         model = make_pipeline(StandardScaler(), model)
     with _progress(model, progress) as track:
@@ -97,7 +105,7 @@ def detect(
 
 
 def demo(out="skad-report", say=print, *, networks=False):
-    """Run every detector on two sets that scikit-learn ships, and write a report.
+    """Run the detectors on rows on two sets that scikit-learn ships; write a report.
 
     Parameters
     ----------
@@ -106,7 +114,8 @@ def demo(out="skad-report", say=print, *, networks=False):
     say : callable, default=print
         Takes the lines of the table, one by one.
     networks : bool, default=False
-        Whether detectors that train networks run too, some for minutes.
+        Whether all detectors that train networks run, some for minutes, and not just a
+        few quick ones.
 
     Returns
     -------
@@ -128,10 +137,8 @@ def demo(out="skad-report", say=print, *, networks=False):
             f"{len(data.y_test)} to look at, {np.mean(data.y_test == -1):.0%} anomalies"
         )
         say(line("detector", "ROC AUC", "av.prec.", "fit, s", "score, s"))
-        for name, kind in skad.all_detectors():
+        for name, kind in demonstrated(networks=networks):
             model = kind()
-            if trains_network(model) and not networks:
-                continue
             if "random_state" in model.get_params():
                 model.set_params(random_state=0)
             found = examine(
@@ -155,6 +162,22 @@ def demo(out="skad-report", say=print, *, networks=False):
         out, shown, title="skad: anomalies in two data sets", comparison=everything
     )
     return everything, page
+
+
+def demonstrated(*, networks=False):
+    """Return (name, class) of the detectors that `demo` runs.
+
+    Parameters
+    ----------
+    networks : bool, default=False
+        Whether all that train networks are among them, or a few quick ones.
+    """
+    return [
+        (name, kind)
+        for name, kind in skad.all_detectors()
+        if kind.__module__.split(".")[1] not in _NOT_ON_ROWS
+        and (networks or name in _QUICK_NETWORKS or not trains_network(kind()))
+    ]
 
 
 def build_detector(name, settings=(), contamination=None):

@@ -44,9 +44,10 @@ def read_table(path, *, label_column=None, drop=()):
     ----------
     path : str or Path
         CSV and TSV files start with a line of column names. An npy file holds an array
-        of shape (n, d), or (n, height, width) for pictures. An npz file holds such an
-        array under the name "X", or it alone, and may hold labels under the name "y".
-        The columns of arrays are called x0, x1, ...
+        of shape (n, d), or (n, height, width) for pictures, of which those of dtype
+        uint8 are brought from 0..255 to 0..1. An npz file holds such an array under the
+        name "X", or it alone, and may hold labels under the name "y". The columns of
+        arrays are called x0, x1, ...
     label_column : str or None, default=None
         Column that is no feature and holds labels; a file may lack it. In an npz file
         the name of the array of labels, "y" if None.
@@ -178,6 +179,8 @@ def _read_arrays(path, label_column):
     if X.ndim == 3:
         image_shape = X.shape[1:]
         X = X.reshape(len(X), -1)
+        if X.dtype == np.uint8:
+            X = X / np.float32(255)  # as the detectors on pictures do
     if X.ndim != 2:
         raise ValueError(
             f"{path}: the array has shape {X.shape}; (n, d) or (n, height, width) is "

@@ -113,7 +113,7 @@ def examine(
 
     top, total = [], np.zeros(X_test.shape[1])
     for rows in _tracked(X_test, track, "locate"):
-        maps = np.asarray(detector.transform(X_test[rows]))  # (b, d)
+        maps = _flat_maps(detector, X_test[rows])  # (b, d)
         top.append(top_columns(maps, n_top))
         total += maps[decision[rows] < 0].sum(axis=0, dtype=np.float64)
     stride = -(-len(X_train) // _TRAINING_ROWS)
@@ -122,7 +122,7 @@ def examine(
     )
     shown = np.argsort(decision, kind="stable")[:n_shown]
     compared = np.asarray(compared, dtype=np.int64)
-    kept = np.asarray(detector.transform(X_test[np.concatenate([shown, compared])]))
+    kept = _flat_maps(detector, X_test[np.concatenate([shown, compared])])
     return Findings(
         title=title,
         name=name or type(_last_step(detector)).__name__,
@@ -147,6 +147,11 @@ def examine(
         score_seconds=score_seconds,
         metrics={} if y_test is None else detection_metrics(y_test, decision),
     )
+
+
+def _flat_maps(detector, X):
+    """Return maps (b, d), those of pictures (b, height, width) row after row."""
+    return np.asarray(detector.transform(X)).reshape(len(X), -1)
 
 
 def detection_metrics(y, decision):
