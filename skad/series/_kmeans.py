@@ -45,9 +45,6 @@ class KMeansAD(WindowLift):
         Number of mean windows `k`, at most the number of training windows.
     random_state : int, RandomState instance or None, default=None
         Draws the first centres. Pass an int for reproducible results.
-    normalize : {"none", "z", "window"}, default="window"
-        "window" brings each window to mean 0 and deviation 1, all channels together,
-        so that its shape counts and not its level; "z" does so with each channel.
     window_size : int or "auto", default="auto"
         Steps `l` of a window; "auto" is the dominant period of the longest training
         series, but no more than half of the shortest one.
@@ -58,6 +55,9 @@ class KMeansAD(WindowLift):
         causal.
     contamination : float, default=0.1
         Share of training steps with a negative decision function; sets `offset_`.
+    normalize : {"none", "z", "window"}, default="window"
+        "window" brings each window to mean 0 and deviation 1, all channels together,
+        so that its shape counts and not its level; "z" does so with each channel.
     max_windows : int or "auto", default="auto"
         Windows to learn from, evenly taken; "auto" is as many as hold 2**25 values.
     batch_size : int or None, default=None
