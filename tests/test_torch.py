@@ -74,6 +74,8 @@ def test_training_moves_the_weights_and_the_loss(detector, rows):
     last = longer.history_[-1]["phase"]
     losses = [row["train_loss"] for row in longer.history_ if row["phase"] == last]
     assert len(set(losses)) > 1
+    if len(longer.net_.groups(last)) == 1:  # no opponents: the loss is to fall
+        assert losses[-1] < losses[0]
 
 
 def test_weights_depend_on_the_seed_alone(detector, rows):
@@ -96,6 +98,12 @@ def test_weights_depend_on_the_seed_alone(detector, rows):
 def test_last_batch_of_one_and_fewer_rows_than_a_batch(detector, rows, n):
     detector.set_params(batch_size=32, max_epochs=2, random_state=0).fit(rows[:n])
     assert np.isfinite(detector.score_samples(rows)).all()
+    after = weights(detector)
+    before = weights(detector.set_params(max_epochs=1).fit(rows[:n]))
+    assert any(
+        name.endswith("weight") and not np.array_equal(value, before[name])
+        for name, value in after.items()
+    )
 
 
 def test_images_and_rows_with_a_shape_agree(detector, images):
@@ -391,6 +399,23 @@ def test_deep_svdd_cannot_collapse(rows):
     by_hand = ((codes - detector.net_.centre) ** 2).sum(1)
     assert_allclose(-detector.score_samples(rows), by_hand, rtol=1e-4)
     assert by_hand.std() > 0
+
+
+@pytest.mark.parametrize("cls", [DeepSVDD, DeepSAD])
+def test_deep_svdd_map_sums_to_the_way_from_the_mean_row(cls, rows):
+    settings = {**SMALL, "max_epochs": 30, "lr": 0.01}
+    detector = cls(**settings).fit(rows)
+    way = detector.score_samples(rows.mean(axis=0)[None]) - detector.score_samples(rows)
+    assert_allclose(detector.transform(rows).sum(axis=1), way, atol=0.02 * np.ptp(way))
+
+
+def test_deep_svdd_trains_beyond_its_centre(rows):
+    """A network that stands still can clear a floor of quality, but not this one."""
+    settings = {**SMALL, "pretrain_epochs": 0, "lr": 0.01}
+    still = DeepSVDD(**{**settings, "lr": 1e-30}).fit(rows)
+    moved = DeepSVDD(**{**settings, "max_epochs": 30}).fit(rows)
+    assert_array_equal(still.net_.centre, moved.net_.centre)
+    assert moved.score_samples(rows).mean() > 0.5 * still.score_samples(rows).mean()
 
 
 def test_deep_svdd_pretrains_an_autoencoder(rows):
