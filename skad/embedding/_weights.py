@@ -8,7 +8,10 @@ import torch
 
 from skad._array import is_torch, to_numpy
 
+# Names that an error lists of each fault.
 _SHOWN = 5
+# Batches that a batch norm has seen, which is of no use to a frozen network.
+_COUNTER = "num_batches_tracked"
 
 
 def read_arrays(path):
@@ -58,8 +61,9 @@ def load_arrays(module, arrays, source, ignore=lambda name: False):
     expected = {
         name: tuple(value.shape)
         for name, value in module.state_dict().items()
-        if not name.endswith("num_batches_tracked")
+        if not name.endswith(_COUNTER)
     }
+    arrays = {n: value for n, value in arrays.items() if not n.endswith(_COUNTER)}
     given = {name: value for name, value in arrays.items() if name in expected}
     faults = {
         "missing": [name for name in expected if name not in arrays],
