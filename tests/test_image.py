@@ -15,7 +15,7 @@ from torch.nn import functional as F  # noqa: N812
 import skad
 from skad.embedding import PatchEmbedding
 from skad.image import PaDiM, PatchCore, PatchDetector, TiledDetector
-from skad.image._coreset import greedy_k_center, project
+from skad.image._coreset import GreedyKCenter, project
 from skad.image._patchcore import nearest
 from skad.image._upsampling import upsample
 
@@ -278,15 +278,20 @@ def test_the_core_set_is_what_the_naive_loop_selects(n, d, block, seed):
     rng = np.random.default_rng(seed)
     points = rng.normal(size=(n, d))
     n_picks, start = rng.integers(1, n + 1), int(rng.integers(n))
-    rounds = greedy_k_center(torch.tensor(points), n_picks, start, block)
-    assert torch.cat(list(rounds)).tolist() == k_center_by_loop(points, n_picks, start)
+    chosen = GreedyKCenter(torch.tensor(points), n_picks, start, block)
+    assert list(chosen)[-1] == n_picks
+    assert chosen.picks.tolist() == k_center_by_loop(points, n_picks, start)
+    owner = cdist(points, points[chosen.picks.numpy()]).argmin(axis=1)
+    assert_array_equal(chosen.owner, owner)
 
 
 def test_the_core_set_covers_clusters_and_repetitions():
     """One point of each of 30 places that repeat; then nothing is left to choose."""
     centres = np.random.default_rng(0).normal(size=(30, 4))
     points = torch.tensor(np.tile(centres, (20, 1)))
-    picks = torch.cat(list(greedy_k_center(points, 100, block=7)))
+    chosen = GreedyKCenter(points, 100, block=7)
+    assert list(chosen)[-1] < 100
+    picks = chosen.picks
     assert len(picks) < 100
     assert set((picks[:30] % 30).tolist()) == set(range(30))
 
@@ -329,6 +334,20 @@ def test_the_bank_is_part_of_the_training_patches(pictures):
     assert_allclose(cdist(detector.bank_.numpy(), patches).min(axis=1), 0, atol=1e-12)
     shared = PatchCore(**backbone(), coreset_ratio=0.05, random_state=0)
     assert len(shared.fit(pictures[0]).bank_) == round(0.05 * 10 * 48)
+
+
+@pytest.mark.parametrize("n_neighbors", [None, 5])
+@pytest.mark.parametrize("eps", [None, 0.9])
+def test_the_threshold_comes_from_the_training_scores(n_neighbors, eps):
+    """The search in the order of bounds finds what the whole search finds."""
+    rng = np.random.default_rng(0)
+    train = rng.normal(size=(12, 32, 40))
+    detector = PatchCore(
+        backbone=Grid(300), layers=("first",), n_neighbors=n_neighbors, random_state=0
+    )
+    detector.set_params(projection_eps=eps, coreset_ratio=0.05).fit(train)
+    scores = detector.score_samples(train)
+    assert_allclose(detector.offset_, np.quantile(scores, 0.1), rtol=1e-12)
 
 
 def test_a_patch_of_the_bank_is_at_distance_zero():

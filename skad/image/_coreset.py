@@ -31,8 +31,10 @@ def project(points, seed, eps=0.9):
     return points @ matrix.to(points)
 
 
-def greedy_k_center(points, n_picks, start=0, block=512):
-    """Yield the indices (r,) that each round chooses, `n_picks` of them in all.
+class GreedyKCenter:
+    """Chooses points one after the other, each the farthest from all before.
+
+    Iterating goes through the rounds and yields how many points are chosen so far.
 
     Parameters
     ----------
@@ -44,30 +46,53 @@ def greedy_k_center(points, n_picks, start=0, block=512):
         Index of the first choice.
     block : int, default=512
         Candidates of a round.
+
+    Attributes
+    ----------
+    picks : tensor of shape (n_picks,)
+        Indices of the chosen points, in order.
+    owner : tensor of shape (n,)
+        For each point the place in `picks` of the chosen point nearest to it.
     """
-    squares = points.square().sum(1)
-    nearest = torch.full_like(squares, math.inf)
-    picks, n_left = torch.tensor([start], device=points.device), n_picks - 1
-    while True:
-        yield picks
-        _shrink(nearest, points, squares, picks)
-        if not n_left or float(nearest.max()) <= 0:
-            return
-        top, candidates = torch.topk(nearest, min(block + 1, len(points)))
-        rest = float(top[-1]) if len(top) > block else 0.0
-        picks = _pick(points[candidates[:block]], top[:block], rest, n_left)
-        picks = candidates[picks]
-        n_left -= len(picks)
 
+    def __init__(self, points, n_picks, start=0, block=512):
+        self.points, self.n_picks, self.block = points, n_picks, block
+        self.squares = points.square().sum(1)
+        self.nearest = torch.full_like(self.squares, math.inf)
+        self.picks = torch.tensor([start], device=points.device)
+        self.owner = torch.zeros(len(points), dtype=torch.long, device=points.device)
 
-def _shrink(nearest, points, squares, picks):
-    """Take the squared distances to the new choices into account, block by block."""
-    chosen, own = points[picks], squares[picks]
-    for rows in blocks(len(points), len(picks) + points.shape[1], points.device):
-        distances = torch.addmm(own, points[rows], chosen.T, alpha=-2).amin(1)
-        distances += squares[rows]
-        nearest[rows] = torch.minimum(nearest[rows], distances.clamp_(min=0))
-    nearest[picks] = -1.0  # chosen
+    def __iter__(self):
+        """Choose, round by round."""
+        fresh = self.picks
+        while True:
+            self._shrink(fresh)
+            yield len(self.picks)
+            n_left = self.n_picks - len(self.picks)
+            if not n_left or float(self.nearest.max()) <= 0:
+                return
+            n_top = min(self.block + 1, len(self.points))
+            top, candidates = torch.topk(self.nearest, n_top)
+            rest = float(top[-1]) if n_top > self.block else 0.0
+            candidates, top = candidates[: self.block], top[: self.block]
+            fresh = candidates[_pick(self.points[candidates], top, rest, n_left)]
+            self.picks = torch.cat([self.picks, fresh])
+
+    def _shrink(self, fresh):
+        """Take the squared distances to new choices into account, block by block."""
+        points, squares, n_before = self.points, self.squares, len(self.picks)
+        n_before -= len(fresh)
+        chosen, own = points[fresh], squares[fresh]
+        n_elements = len(fresh) + points.shape[1]
+        for rows in blocks(len(points), n_elements, points.device):
+            distances = torch.addmm(own, points[rows], chosen.T, alpha=-2)
+            distances, place = distances.min(1)
+            distances = distances.add_(squares[rows]).clamp_(min=0)
+            closer = distances < self.nearest[rows]
+            self.nearest[rows][closer] = distances[closer]
+            self.owner[rows][closer] = place[closer] + n_before
+        self.nearest[fresh] = -1.0  # chosen
+        self.owner[fresh] = torch.arange(len(fresh), device=points.device) + n_before
 
 
 def _pick(candidates, nearest, rest, n_most):

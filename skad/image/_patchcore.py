@@ -11,10 +11,12 @@ from skad._parameters import with_parameters
 from skad._random import generator
 from skad._sklearn import Interval
 from skad.image._base import BackboneDetector, TrainingPatches, as_tensor
-from skad.image._coreset import greedy_k_center, project
+from skad.image._coreset import GreedyKCenter, project
 
 # Elements of a block of distances between patches and the bank.
 _DISTANCES = 2**22
+# Patches of each training picture that are searched together.
+_AT_ONCE = 16
 
 
 def nearest(queries, bank, squares):
@@ -182,22 +184,65 @@ class PatchCore(BackboneDetector):
             return None
         features = training.all()
         patches = features.flatten(0, 2)
-        self._set_bank(self._thin(patches, min(size, n_patches), random))
-        parts = features.split(self.batch_size)
-        return torch.cat([self._weighted(part, self._search(part)) for part in parts])
+        chosen = self._choose(patches, size, random)
+        self._set_bank(patches[chosen.picks])
+        return self._training_anomaly(features.flatten(1, 2), chosen.owner)
 
-    def _thin(self, patches, size, random):
+    def _choose(self, patches, size, random):
         """Return the core-set of `size` among patches (n, d)."""
         seed, start = random.randint(2**31 - 1), random.randint(len(patches))
         points = patches
         if self.projection_eps is not None:
             points = project(patches, seed, self.projection_eps)
-        size = min(size, len(patches))
-        picks = []
-        rounds = greedy_k_center(points, size, start)
-        for chosen in self._steps(rounds, "core-set", None):
-            picks.append(chosen)
-        return patches[torch.cat(picks)]
+        chosen = GreedyKCenter(points, min(size, len(patches)), start)
+        for _ in self._steps(chosen, "core-set", None):
+            pass
+        return chosen
+
+    def _thin(self, patches, size, random):
+        """Return the patches (m, d) of the core-set."""
+        return patches[self._choose(patches, size, random).picks]
+
+    def _training_anomaly(self, features, owner):
+        """Return the anomaly (n,) of training pictures with patches (n, p, d).
+
+        The distance to the patch of the bank that was nearest in the projection is
+        never less than that to the nearest. Patches are searched in the order of this
+        bound, until it falls below what was found.
+        """
+        n_pictures, n_patches = features.shape[:2]
+        found = features.new_zeros(n_pictures)
+        place, neighbour = (owner.new_zeros(n_pictures) for _ in range(2))
+        bounds = torch.cat(
+            [
+                (part - self.bank_[own]).square().sum(2).sqrt()
+                for part, own in zip(
+                    features.split(self.batch_size),
+                    owner.reshape(n_pictures, -1).split(self.batch_size),
+                    strict=True,
+                )
+            ]
+        )
+        bounds, order = bounds.sort(dim=1, descending=True)
+        for start in range(0, n_patches, _AT_ONCE):
+            # rounding must not end the search early
+            open_ = (bounds[:, start] * (1 + 1e-3) >= found).nonzero()[:, 0]
+            if not len(open_):
+                break
+            which = order[open_, start : start + _AT_ONCE]  # (o, k)
+            queries = features[open_[:, None], which]
+            distances, indices = nearest(
+                queries.flatten(0, 1), self.bank_, self._squares_
+            )
+            largest, k = distances.reshape(which.shape).max(1)
+            rows = torch.arange(len(open_), device=k.device)
+            better = (largest > found[open_]) | (start == 0)
+            open_, k, rows = open_[better], k[better], rows[better]
+            found[open_] = largest[better]
+            place[open_] = which[rows, k]
+            neighbour[open_] = indices.reshape(which.shape)[rows, k]
+        rows = torch.arange(n_pictures, device=features.device)
+        return self._weighted(features[rows, place], found, neighbour)
 
     def _merge(self, training, random):
         """Return what is left of all patches when each batch is thinned out."""
@@ -232,30 +277,38 @@ class PatchCore(BackboneDetector):
             features.shape[:3]
         )
 
-    def _weighted(self, features, found):
-        """Return the anomaly (b,) of pictures: equations (6) and (7)."""
-        distances, indices = (each.flatten(1) for each in found)
-        largest, place = distances.max(1)
-        if self.n_neighbors is None:
-            return largest
-        own = {"dtype": features.dtype, "device": features.device}
-        bank, squares = self.bank_.to(**own), self._squares_.to(**own)
-        rows = torch.arange(len(features), device=features.device)
-        patch = features.flatten(1, 2)[rows, place]  # (b, d)
-        neighbour = indices[rows, place]
-        around = squares - 2 * bank[neighbour] @ bank.T
-        around[rows, neighbour] = -math.inf  # the neighbour itself is the first
-        k = min(self.n_neighbors, len(bank))
-        near = bank[around.topk(k, dim=1, largest=False).indices]  # (b, k, d)
-        to_near = (patch[:, None] - near).square().sum(2).sqrt()
+    def _weighted(self, patch, largest, neighbour):
+        """Return the anomaly (b,) of pictures: equations (6) and (7).
+
+        Parameters
+        ----------
+        patch : tensor of shape (b, d)
+            The patch of each picture that is farthest from the bank.
+        largest : tensor of shape (b,)
+            Its distance.
+        neighbour : tensor of shape (b,)
+            Index of the patch of the bank nearest to it.
+        """
+        k = min(self.n_neighbors or 1, len(self.bank_))
         if k == 1:
             return largest
+        own = {"dtype": patch.dtype, "device": patch.device}
+        bank, squares = self.bank_.to(**own), self._squares_.to(**own)
+        around = squares - 2 * bank[neighbour] @ bank.T
+        rows = torch.arange(len(patch), device=patch.device)
+        around[rows, neighbour] = -math.inf  # the neighbour itself is the first
+        near = bank[around.topk(k, dim=1, largest=False).indices]  # (b, k, d)
+        to_near = (patch[:, None] - near).square().sum(2).sqrt()
         return (1 - torch.softmax(to_near, 1)[:, 0]) * largest
 
     def _anomaly(self, X):
         with torch.no_grad():
             features = self.embedding_.embed(as_tensor(X))
-            return self._weighted(features, self._search(features))
+            distances, indices = (each.flatten(1) for each in self._search(features))
+            largest, place = distances.max(1)
+            rows = torch.arange(len(features), device=features.device)
+            patch = features.flatten(1, 2)[rows, place]
+            return self._weighted(patch, largest, indices[rows, place])
 
     def _patches(self, x):
         return self._search(self.embedding_.embed(x))[0]
