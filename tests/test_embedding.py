@@ -786,7 +786,7 @@ def test_nearest_patches_find_broken_cookies(cookies, shared, backbone, least):
     embedding = PatchEmbedding(backbone, weights=weights).fit(train)
     features = torch.tensor(embedding.transform(train)).flatten(0, 2)
     order = np.random.default_rng(zlib.crc32(b"cookies")).permutation(len(features))
-    bank = features[order[:4000]]
+    bank = features[order[:2000]]
     scores = []
     for picture in test:
         patches = torch.tensor(embedding.transform(picture[None])).flatten(0, 2)

@@ -15,7 +15,6 @@ ARCHITECTURES = {
     "wide_resnet50_2": ((3, 4, 6, 3), 2),
 }
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def _convolution(into, out, size, stride, norm):

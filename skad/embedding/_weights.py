@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -89,3 +90,39 @@ def load_arrays(module, arrays, source, ignore=lambda name: False):
         )
     state = {name: torch.tensor(value) for name, value in given.items()}
     module.load_state_dict(state, strict=False, assign=True)
+
+
+def is_random(weights):
+    """Tell whether untrained weights are asked for."""
+    return isinstance(weights, str) and weights == "random"
+
+
+def arrays_of(weights):
+    """Return the arrays of a file or of a state dict, and what to call their source."""
+    if isinstance(weights, Mapping):
+        return as_arrays(weights), "a state dict"
+    return read_arrays(weights), repr(os.fspath(weights))
+
+
+def cached(pattern):
+    """Return a file that torch.hub has downloaded before, or None."""
+    folder = pathlib.Path(torch.hub.get_dir()) / "checkpoints"
+    return next(iter(sorted(folder.glob(pattern))), None)
+
+
+def no_weights(name, kind="the path of a .pth, .safetensors or .npz file"):
+    """Return what to say where a backbone's weights are not on the machine."""
+    return (
+        f"backbone={name!r} has no weights on this machine, and nothing is downloaded. "
+        f"Pass as weights {kind}, or weights='random' for an untrained network, or "
+        "backbone='gabor', which needs none."
+    )
+
+
+def seeded(build):
+    """Call `build` with torch's generators forked and seeded: equal random weights."""
+    from skad._torch import reproducible, seed_generators
+
+    with reproducible("cpu"):
+        seed_generators(0, "cpu")
+        return build()
