@@ -1,6 +1,11 @@
 """Detectors that combine many simple ones."""
 
-from skad.ensemble._feature_bagging import FeatureBagging
-from skad.ensemble._isolation_forest import IsolationForest
+from skad._lazy import attach
 
-__all__ = ["FeatureBagging", "IsolationForest"]
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "_feature_bagging": ["FeatureBagging"],
+        "_isolation_forest": ["IsolationForest"],
+    },
+)
