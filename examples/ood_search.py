@@ -1,8 +1,8 @@
 """Know when not to believe a classifier, and choose how with known outliers.
 
 Digits 0 to 4 are classes; of 5 to 9, which the classifier never sees, some are known
-when parameters are chosen. A scorer takes what is in and out of the distribution as `y`,
-class labels reach `fit` as `y_class`, by scikit-learn's metadata routing.
+when parameters are chosen. A scorer takes what is in and out of the distribution as
+`y`, so the class labels reach `fit` as `y_class`, by scikit-learn's metadata routing.
 """
 
 import numpy as np

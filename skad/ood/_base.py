@@ -18,6 +18,8 @@ from skad.embedding._classifier import (
     learns_from_labels,
 )
 
+# The median that maps compare with is that of about so many rows, evenly spread.
+_MEDIAN_ROWS = 4096
 CLASSIFIER = [HasMethods(["fit"]), callable, None]
 ATTRIBUTIONS = {"auto", "ablation", "gradient", "gradient_x_input", "integrated"}
 PARAMETERS = {
@@ -159,7 +161,8 @@ class ClassifierDetector(BaseDetector):
             if self.attribution != "ablation":
                 view.require("gradients", f"attribution={self.attribution!r}")
         outputs = self._outputs(X)
-        self._baseline_ = np.median(to_numpy(outputs.X), axis=0)
+        spread = max(1, X.shape[0] // _MEDIAN_ROWS)
+        self._baseline_ = np.median(to_numpy(outputs.X[::spread]), axis=0)
         known = None if known is None else self._outputs(known)
         self._learn_from(outputs, codes, known)
         return self._in_blocks(self._anomaly, outputs)

@@ -60,9 +60,9 @@ class TiedGaussian:
         away = (features - means[0]) @ whitening  # (b, f)
         if len(means) > 1:
             whitened = (means - means[0]) @ whitening  # (k, f)
-            squares = xp.sum(whitened**2, axis=1) - 2 * (away @ whitened.T)
-            away = away - whitened[xp.argmin(squares, axis=1)]
-        return xp.sum(away**2, axis=1), away
+            squares = xp.vecdot(whitened, whitened) - 2 * (away @ whitened.T)
+            away -= whitened[xp.argmin(squares, axis=1)]
+        return xp.vecdot(away, away), away
 
     def gradient(self, features):
         """Return the gradient (b, f) of the squared distance to the nearest mean."""
