@@ -221,6 +221,15 @@ def test_anchors(shared):
     assert pate == pytest.approx(0.415804, abs=1e-6)
 
 
+def test_pate_leaves_out_points_where_recall_falls():
+    """A hit before the first stretch makes it shorter, and misses weigh more."""
+    y, score = np.zeros(60, dtype=bool), np.zeros(60)
+    y[10:30] = True
+    score[14:24], score[11], score[:5] = 3, 2, 1
+    params = {"early_buffer": 0, "delay_buffer": 0, "n_thresholds": None}
+    assert metrics.pate(y, score, **params) == pytest.approx(0.87493149, abs=1e-8)
+
+
 # ------------------------------------------------------------------ against definitions
 
 
@@ -739,6 +748,37 @@ def test_groups_by_routing():
             cv=TimeSeriesSplit(2),
         ).fit(X, y, groups=groups)
         assert several.best_params_ == {"sign": -1.0}
+
+
+def test_a_search_over_series():
+    import sklearn
+
+    from skad.series import WindowDetector
+
+    rng = np.random.default_rng(0)
+    groups = np.repeat([1, 2, 3, 4], 150)
+    X = np.sin(np.arange(600) / 4)[:, None] + 0.1 * rng.normal(size=(600, 1))
+    y = np.ones(600, dtype=int)
+    for start in (380, 520):
+        X[start : start + 20] *= -1
+        y[start : start + 20] = -1
+    search = GridSearchCV(
+        WindowDetector(KNN()),
+        {"window_size": [1, 12]},
+        scoring=metrics.vus_pr_scorer(25),
+        cv=TimeSeriesSplit(3, test_size=150),
+    )
+    with (
+        sklearn.config_context(enable_metadata_routing=True),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore", UndefinedMetricWarning)
+        search.fit(X, y, groups=groups)
+    assert search.best_params_ == {"window_size": 12}
+    assert search.cv_results_["split0_test_score"].tolist() == [0, 0]
+    fitted = search.best_estimator_
+    expected = metrics.vus_pr(y, -fitted.score_samples(X), window=25)
+    assert metrics.vus_pr_scorer(25)(fitted, X, y) == expected
 
 
 def test_groups_can_be_declined():
