@@ -88,6 +88,14 @@ def _converted(network, device, dtype):
     return converted
 
 
+def _as_data(value):
+    """Return what identifies a parameter: of a module its structure and its weights."""
+    if isinstance(value, torch.nn.Module):
+        arrays = [(name, to_numpy(one)) for name, one in value.state_dict().items()]
+        return repr(value), arrays
+    return value
+
+
 class Batches:
     """Iterates over (x, y) in slices; a last batch of one joins the one before."""
 
@@ -142,10 +150,13 @@ class Loop(skorch.NeuralNet):
     def initialize_optimizer(self):
         """Make one optimizer for each of the network's groups of parameters."""
         groups = self.module_.groups(self.held["phase"])
-        self.weights = {name: list(weights) for name, weights in groups.items()}
         self.updaters = {
-            name: self.optimizer(weights, lr=self.lr, **self.held["options"])
-            for name, weights in self.weights.items()
+            name: self.optimizer(list(weights), lr=self.lr, **self.held["options"])
+            for name, weights in groups.items()
+        }
+        self.weights = {
+            name: [weight for part in updater.param_groups for weight in part["params"]]
+            for name, updater in self.updaters.items()
         }
         self.named_weights = list(self.module_.named_parameters())
         self.optimizer_ = next(iter(self.updaters.values()))
@@ -278,8 +289,10 @@ class Training:
             order = torch.randperm(len(x))
             held, kept = order[:n_valid].to(x.device), order[n_valid:].to(x.device)
             part = None if y is None else y[held]
-            self.valid = make(x[held], part, shuffle=False)
-            x, y = x[kept], None if y is None else y[kept]
+            # what is computed when it is asked for is not asked for all at once
+            select = getattr(x, "subset", x.__getitem__)
+            self.valid = make(select(held), part, shuffle=False)
+            x, y = select(kept), None if y is None else y[kept]
         self.train = make(x, y, shuffle=True)
         # passes that train nothing take as many samples at once as scores do
         rows = max(detector.batch_size, detector._block_rows(self.device))
@@ -563,7 +576,11 @@ class TorchDetector(BaseDetector):
     def _open_checkpoint(self, X, labels):
         """Return the file, what is in it, and what identifies this fit."""
         aside = {"checkpoint", "callbacks", "device", "on_interrupt", "compile"}
-        parameters = {k: v for k, v in self.get_params().items() if k not in aside}
+        parameters = {
+            name: _as_data(value)
+            for name, value in self.get_params().items()
+            if name not in aside
+        }
         data = to_numpy(X) if is_torch(X) else X  # pictures in files stay there
         labels = None if labels is None else to_numpy(labels)
         fingerprint = joblib.hash((type(self).__name__, parameters, data, labels))

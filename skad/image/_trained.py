@@ -6,13 +6,20 @@ backbone again for each batch where they do not.
 """
 
 import math
+from numbers import Integral
 
+import numpy as np
 import torch
 from sklearn import get_config
 
+from skad._array import is_torch, slices
 from skad._parameters import with_parameters
 from skad._torch import TorchDetector
+from skad.embedding._resnet import ResNet
 from skad.image._base import BackboneDetector, as_tensor
+
+# Pictures of few pixels are scored together up to this many elements.
+_SCORED_ELEMENTS = 2**14
 
 
 class Maps:
@@ -25,25 +32,34 @@ class Maps:
     pictures : tensor or Pictures of shape (n, h, w, c)
         The pictures.
     describe : callable
-        From a tensor of pictures (b, h, w, c) to samples (b, m).
+        From a tensor of pictures (b, h, w, c) to samples (b, m), both in float32.
+    rows : ndarray or None, default=None
+        Which pictures count, in which order; None is all of them.
     """
 
-    def __init__(self, pictures, describe):
+    def __init__(self, pictures, describe, rows=None):
         self.pictures, self.describe = pictures, describe
+        self.rows = np.arange(len(pictures)) if rows is None else rows
         first = self[:1]
-        self.device, self.nbytes = first.device, first.nbytes * len(pictures)
+        self.shape = (len(self.rows), first.shape[1])
+        self.device, self.nbytes = first.device, first.nbytes * len(self.rows)
 
     def __len__(self):
-        return len(self.pictures)
+        return len(self.rows)
 
     def __getitem__(self, rows):
-        """Return the samples of a slice or of indices, or of one picture."""
+        """Return the samples of a slice or of indices, (b, m), or of one picture."""
         if isinstance(rows, int):
             return self[rows : rows + 1][0]
         if torch.is_tensor(rows):
             rows = rows.cpu().numpy()
         with torch.no_grad():
-            return self.describe(as_tensor(self.pictures[rows])).float()
+            # in float32 whatever the pictures are, as the network trains in it
+            return self.describe(as_tensor(self.pictures[self.rows[rows]]).float())
+
+    def subset(self, rows):
+        """Return the maps of some of the pictures, computed later as well."""
+        return Maps(self.pictures, self.describe, self.rows[rows.cpu().numpy()])
 
     def float(self):
         """Return itself: what it makes is float32."""
@@ -73,7 +89,7 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
     """Base of detectors on pictures that train a network on a frozen backbone.
 
     A method writes `_network(shapes)`, for layers with maps of those shapes (c, h, w),
-    and where samples are not all the layers' maps, `_describe` (and `_shapes`). The
+    and where samples are not all the layers' maps, `_describe` and `_shapes`. The
     network's `map` returns the anomaly (b, gh, gw) of patches, of any grid; it gets
     samples as `_describe` returns them (`split_maps` undoes the flattening).
     """
@@ -88,6 +104,8 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
         if name not in ("architecture", "hidden_sizes")
     }
 
+    # ---------------------------------------------------------------------- samples
+
     def _describe(self, x):
         """Return the samples (b, m) of a tensor of pictures (b, h, w, c)."""
         maps = self.embedding_.feature_maps(x)
@@ -97,34 +115,69 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
         """Return the shapes (c, h, w) that `_describe` flattens, of one picture `x`."""
         return [tuple(each.shape[1:]) for each in self.embedding_.feature_maps(x)]
 
-    def _train(self, X, y, n_epochs=None):
-        if not hasattr(self, "embedding_"):
-            self._fit_embedding(X)
-            self._shapes_ = self._shapes(as_tensor(X[:1]))
-        super()._train(X, y, n_epochs)
+    def _resnet_name(self):
+        """Return the name of the backbone where it is one of our ResNets, else None."""
+        backbone = self.embedding_.backbone_
+        return backbone.name if isinstance(backbone, ResNet) else None
 
-    def _check_parameters(self, X):
-        if self.patience is not None and X.shape[0] < 3:
-            raise ValueError(f"patience needs 3 pictures at least, X has {X.shape[0]}.")
+    def _input_size(self):
+        """Return the height and width of pictures as the backbone takes them."""
+        size = self.image_size
+        if size is None:
+            return self.image_shape_[:2]
+        return (size, size) if isinstance(size, Integral) else tuple(size)
 
     def _sample_shape(self):
         return self._shapes_
 
     def _samples(self, X):
-        if X.shape[0] <= self.batch_size:
-            return self._describe(as_tensor(X))
+        """Return the samples of the training pictures: kept, or computed when asked."""
         maps = Maps(X, self._describe)
         if maps.nbytes > get_config()["working_memory"] * 2**20:
             return maps
-        size = self.batch_size
-        parts = [maps[start : start + size] for start in range(0, len(maps), size)]
-        return torch.cat(parts)
+        kept = torch.empty(maps.shape, device=maps.device)
+        parts = slices(len(maps), self.batch_size)
+        for rows in self._steps(parts, "embed", -(-len(maps) // self.batch_size)):
+            kept[rows] = maps[rows]
+        return kept
+
+    # --------------------------------------------------------------------- training
+
+    def _fit_work(self, X):
+        return self.max_epochs * super()._fit_work(X)
+
+    def _check_parameters(self, X):
+        if self.patience is not None and X.shape[0] < 3:
+            raise ValueError(
+                f"patience={self.patience} needs 3 pictures at least, X has "
+                f"{X.shape[0]}."
+            )
+        source = X if is_torch(X) else X.source
+        if not hasattr(source, "max"):  # files hold values in 0..1
+            return
+        for rows in slices(len(source), max(1, 2**20 // math.prod(source.shape[1:]))):
+            TorchDetector._check_parameters(self, source[rows])
+
+    def _train(self, X, y, n_epochs=None):
+        if not hasattr(self, "embedding_"):  # a warm start goes on with its own
+            self._fit_embedding(X)
+            self._shapes_ = self._shapes(as_tensor(X[:1]))
+        super()._train(X, y, n_epochs)
+
+    def _open_checkpoint(self, X, labels):
+        # what pictures are, wherever they are read to
+        return super()._open_checkpoint(getattr(X, "source", X), labels)
+
+    # ---------------------------------------------------------------------- scoring
+
+    def _block_rows(self, device):
+        return max(self.batch_size, _SCORED_ELEMENTS // self.n_features_in_)
 
     def _anomaly(self, network, X):
         with torch.no_grad():
-            return self._pool(network.map(self._samples(X)))
+            return self._pool(network.map(self._describe(as_tensor(X))))
 
     def _map(self, network, X):
         with torch.no_grad():
-            maps = self._upsampled(network.map(self._samples(X)))
+            maps = self._upsampled(network.map(self._describe(as_tensor(X))))
         return maps.flatten(1) if self._are_rows_ else maps

@@ -19,7 +19,10 @@ class Network(nn.Module):
     warm_phases = None
 
     def groups(self, phase):
-        """Return the parameters of each optimizer: a dict of name to parameters."""
+        """Return the parameters of each optimizer: a dict of name to parameters.
+
+        Or to a list of dicts with "params", and with "lr" where they have their own.
+        """
         return {"all": self.parameters()}
 
     def begin(self, phase, batches):

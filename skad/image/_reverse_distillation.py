@@ -1,0 +1,304 @@
+"""Reverse distillation: where a decoder cannot rebuild its teacher's features."""
+
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+from skad._parameters import with_parameters
+from skad._sklearn import StrOptions
+from skad.embedding._resnet import ARCHITECTURES
+from skad.image._trained import TrainedImageDetector, split_maps
+from skad.nn.network import Network
+from skad.nn.residual import (
+    Residual,
+    convolution,
+    direction_distance,
+    fit_to,
+    from_fine_to_coarse,
+    halvings,
+    initialize,
+    stacked,
+)
+
+
+class Bottleneck(nn.Module):
+    """One small map of all the teacher's: fusion of scales and one-class embedding.
+
+    Parameters
+    ----------
+    shapes : list of tuple
+        (c, h, w) of the maps, the largest grid first.
+    n_blocks : int
+        Residual blocks of the embedding; the first halves the grid.
+    widen : int or None
+        Channels of a bottleneck block's inner convolution for each 4 of its own; None
+        is basic blocks.
+    """
+
+    def __init__(self, shapes, n_blocks=2, widen=None):
+        super().__init__()
+        c_last, *self.grid = shapes[-1]
+        self.fusion, fused = nn.ModuleList(), 0
+        for c, *size in shapes:
+            parts = []
+            for stride in halvings(size, self.grid):
+                parts += [convolution(c, 2 * c, 3, stride), nn.ReLU(inplace=True)]
+                c *= 2
+            self.fusion.append(nn.Sequential(*parts))
+            fused += c
+        out = 2 * c_last
+        stride = tuple(1 if n == 1 else 2 for n in self.grid)
+        self.shape = (
+            out,
+            *(-(-n // s) for n, s in zip(self.grid, stride, strict=True)),
+        )
+        inner = None if widen is None else out // 4 * widen
+        blocks = [Residual(fused, out, stride, inner)]
+        blocks += [Residual(out, out, inner=inner) for _ in range(n_blocks - 1)]
+        self.embedding = nn.Sequential(*blocks)
+
+    def forward(self, maps):
+        """Return the embedding (b, c, h, w) of maps (b, c_l, h_l, w_l)."""
+        parts = zip(self.fusion, maps, strict=True)
+        fused = [fit_to(fuse(each), self.grid) for fuse, each in parts]
+        return self.embedding(torch.cat(fused, 1))
+
+
+class Decoder(nn.Module):
+    """The teacher turned around: from an embedding to its maps, the last one first.
+
+    Parameters
+    ----------
+    shapes : list of tuple
+        (c, h, w) of the maps, the largest grid first.
+    shape : tuple of int
+        (c, h, w) of the embedding.
+    n_blocks : tuple of int
+        Residual blocks of each stage, the deepest first.
+    widen : int or None
+        As for `Bottleneck`.
+    signed : bool
+        Whether maps have negative values: then each comes from a linear layer, else
+        from the rectified output of the stage.
+    """
+
+    def __init__(self, shapes, shape, n_blocks, widen=None, signed=True):
+        super().__init__()
+        self.sizes = [tuple(size) for _, *size in shapes[::-1]]
+        self.stages, self.heads = nn.ModuleList(), nn.ModuleList()
+        steps = pairwise([shape, *shapes[::-1]])
+        for ((into, *size), (out, *target)), n in zip(steps, n_blocks, strict=True):
+            stride = tuple(-(-m // k) for k, m in zip(size, target, strict=True))
+            inner = None if widen is None else max(1, out // 4) * widen
+            blocks = [Residual(into, out, stride, inner, up=True)]
+            blocks += [Residual(out, out, inner=inner) for _ in range(n - 1)]
+            self.stages.append(nn.Sequential(*blocks))
+            self.heads.append(nn.Conv2d(out, out, 1) if signed else nn.Identity())
+
+    def forward(self, x):
+        """Return the maps (b, c_l, h_l, w_l), the largest grid first."""
+        maps = []
+        for (h, w), stage, head in zip(
+            self.sizes, self.stages, self.heads, strict=True
+        ):
+            x = stage(x)[..., :h, :w]
+            maps.append(head(x))
+        return maps[::-1]
+
+
+class ReverseDistillationNetwork(Network):
+    """A bottleneck over the teacher's maps and a decoder that has to rebuild them."""
+
+    def __init__(self, shapes, size, n_blocks, widen, signed, similarity):
+        super().__init__()
+        self.shapes, self.size, self.similarity = shapes, size, similarity
+        self.order = from_fine_to_coarse(shapes)
+        shapes = [shapes[i] for i in self.order]
+        self.bottleneck = Bottleneck(shapes, n_blocks[-1], widen)
+        self.decoder = Decoder(
+            shapes, self.bottleneck.shape, n_blocks[:-1], widen, signed
+        )
+        initialize(self)
+
+    def pairs(self, x):
+        """Return (teacher's map, rebuilt map) of each layer, both (b, c, h, w)."""
+        maps = split_maps(x, self.shapes)
+        maps = [maps[i] for i in self.order]
+        return list(zip(maps, self.decoder(self.bottleneck(maps)), strict=True))
+
+    def loss(self, x, y):
+        """Return one minus the mean cosine, summed over layers."""
+        pairs = self.pairs(x)
+        if self.similarity == "maps":
+            pairs = [[each.flatten(1)[..., None, None] for each in p] for p in pairs]
+        return sum(direction_distance(*pair).mean() for pair in pairs)
+
+    def map(self, x):
+        """Return one minus the cosine of places, summed over layers at one size."""
+        maps = [direction_distance(*pair) for pair in self.pairs(x)]
+        return stacked(maps, self.size).sum(0)
+
+
+@with_parameters
+class ReverseDistillation(TrainedImageDetector):
+    r"""Patches whose features cannot be rebuilt from one small map of all of them.
+
+    The teacher :math:`E` is a frozen network that gives maps :math:`f_E^k` of several
+    layers. A bottleneck fuses them into one small map, and a decoder :math:`D`, which
+    is the teacher turned around, rebuilds them from it, the deepest first. Trained on
+    normal pictures, it knows how to rebuild normal features only [1]_. The anomaly of a
+    place of layer :math:`k` is one minus the cosine,
+
+    .. math:: M^k_{ij} = 1 - \frac{f_{E,ij}^k \cdot f_{D,ij}^k}
+        {\|f_{E,ij}^k\| \, \|f_{D,ij}^k\|},
+
+    and training minimises its mean over the places, summed over the layers. The map is
+    the sum of the :math:`M^k`, each interpolated to the size of the picture, smoothed;
+    the score is its maximum.
+
+    Read more in the :ref:`User Guide <image>`.
+
+    Parameters
+    ----------
+    similarity : {"places", "maps"}, default="places"
+        What the loss takes cosines of: the vectors of places, as in the paper, or each
+        layer's whole map of a picture as one vector, as in the authors' code. Scores
+        are the same function.
+    backbone : str or torch.nn.Module, default="gabor"
+        What describes the patches: the built-in bank of filters, which needs no
+        weights; "resnet18", "resnet34", "resnet50", "wide_resnet50_2" with `weights`;
+        "timm/NAME", "torchvision/NAME", "transformers/NAME"; or any module.
+    layers : tuple of str or None, default=None
+        Names of the layers that are rebuilt; None is the first three of a ResNet, and
+        all of the bank of filters.
+    weights : str, path or None, default=None
+        File with the weights of the backbone (.pth, .safetensors or .npz).
+    image_size : int, tuple of int or None, default=None
+        Size to which pictures are brought before the backbone; None leaves them. Maps
+        have the size of the pictures as they came.
+    amp : {"bf16", "fp16"} or None, default=None
+        Lower precision of the backbone and of the training, for devices that have it.
+    max_epochs : int, default=200
+        Passes over the training pictures.
+    batch_size : int, default=16
+        Pictures of a training step, and that are scored together; bounds the memory.
+    lr : float, default=0.005
+        Learning rate.
+    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
+        The optimizer, or a class with torch's signature; what takes betas has 0.5 and
+        0.999.
+    weight_decay : float, default=0.0
+        Weight decay of the optimizer.
+    patience : int or None, default=None
+        Epochs without a better loss on held-out pictures after which training stops and
+        the best weights are taken. None holds nothing out.
+    validation_fraction : float, default=0.1
+        Share of the pictures that `patience` holds out.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of pictures that come as rows.
+    compile : bool, default=False
+        Whether torch compiles the networks.
+    device : str, default="auto"
+        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
+        for arrays the GPU when the work is worth the trip.
+    callbacks : list of skorch callbacks or None, default=None
+        Are copied into every training; see also `set_callbacks` for scikit-learn's.
+    warm_start : bool, default=False
+        Whether another `fit` goes on from the weights of the last one, with its
+        backbone.
+    on_interrupt : {"raise", "keep"}, default="raise"
+        After an interrupt (Ctrl-C), "keep" keeps what was learned so far; "raise"
+        leaves the detector as it was.
+    checkpoint : str, path or None, default=None
+        Folder where every epoch is saved; a `fit` that was killed goes on from there.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+    random_state : int, RandomState instance or None, default=None
+        Draws the weights and the batches. Pass an int for reproducible results.
+    smoothing : float, default=4.0
+        Standard deviation of the Gaussian that smooths maps, in pixels.
+
+    Attributes
+    ----------
+    embedding_ : PatchEmbedding
+        The teacher: what describes the patches.
+    net_ : torch.nn.Module
+        The trained network, with its `bottleneck` and `decoder`.
+    history_ : list of dict
+        Epoch, phase, seconds, "train_loss" and, with `patience`, "valid_loss".
+    image_shape_ : tuple of int
+        (height, width, channels) of pictures.
+    n_samples_seen_ : int
+        Training pictures.
+    device_ : str
+        The device of the fit.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of elements of a picture.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    STFPM : The student sees the picture.
+    PatchCore : Keeps normal patches instead of a decoder.
+
+    Notes
+    -----
+    For a ResNet the bottleneck's embedding has the blocks of its fourth layer and the
+    decoder those of the first three, upwards by transposed convolutions, as in the
+    authors' code. For any other backbone, the default bank of filters among them, both
+    have two basic blocks for each layer, and a linear layer ends each stage, since maps
+    may be negative. The fusion follows the authors' code, which has no 1 x 1
+    convolution of its own between the joined maps and the embedding as the paper's
+    figure has; the embedding's first block does its work. The code interpolates with
+    aligned corners, which moves maps by up to half a place at the borders; here areas
+    are aligned. Training is in float32, scoring in the dtype of `X`.
+
+    References
+    ----------
+    .. [1] H. Deng and X. Li, "Anomaly detection via reverse distillation from one-class
+       embedding", CVPR, 2022, equations (1) to (3).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.image import ReverseDistillation
+    >>> rng = np.random.default_rng(0)
+    >>> stripes = 0.5 + 0.2 * np.sin(np.arange(32) / 2)
+    >>> good = stripes + rng.normal(0, 0.01, size=(20, 32, 32))
+    >>> bad = good[:1].copy()
+    >>> bad[0, 8:16, 16:24] = 0.9
+    >>> detector = ReverseDistillation(
+    ...     max_epochs=10, batch_size=5, smoothing=1, random_state=0
+    ... ).fit(good)
+    >>> detector.predict(bad)
+    array([-1])
+    >>> row, column = np.unravel_index(detector.transform(bad)[0].argmax(), (32, 32))
+    >>> bool(6 <= row <= 17 and 14 <= column <= 25)
+    True
+    """
+
+    _optimizer_options = {"betas": (0.5, 0.999)}
+    _parameter_constraints = {
+        **TrainedImageDetector._parameter_constraints,
+        "similarity": [StrOptions({"places", "maps"})],
+    }
+
+    similarity: str = "places"
+    max_epochs: int = 200
+    batch_size: int = 16
+    lr: float = 0.005
+
+    def _network(self, shapes):
+        name = self._resnet_name()
+        if name is None:
+            n_blocks, widen = (2,) * (len(shapes) + 1), None
+        else:
+            blocks, widen = ARCHITECTURES[name]
+            n_blocks = (*blocks[: len(shapes)], blocks[-1])
+        return ReverseDistillationNetwork(
+            shapes, self._input_size(), n_blocks, widen, name is None, self.similarity
+        )
