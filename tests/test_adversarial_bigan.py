@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from skad.nn.adversarial import (
     frozen,
     generator_loss,
     gradient_penalty,
+    judged_together,
 )
 from skad.nn.architecture import build
 
@@ -148,6 +150,28 @@ def test_spectral_norm_divides_by_the_largest_singular_value(shape):
     assert all(torch.equal(tamed.state_dict()[k], v) for k, v in state.items())
     for again in (copy.deepcopy(tamed), pickle.loads(pickle.dumps(tamed))):
         assert torch.equal(again(x), scores)
+
+
+def test_spectral_norm_hides_weights_from_one_thread_only():
+    torch.manual_seed(0)
+    plain = build("auto", (7,), (5,), (6, 9))
+    tamed, x = SpectralNorm(plain).eval(), torch.randn(20, 7)
+    expected = torch.func.functional_call(plain, tamed.normalized(), (x,)).detach()
+    with ThreadPoolExecutor(8) as threads:
+        for found in threads.map(lambda _: tamed(x), range(64)):
+            assert_allclose(found.detach(), expected, rtol=1e-6)
+    assert not any("weight" in vars(layer) for layer in plain.modules())
+
+
+def test_batches_judged_together_get_the_same_logits():
+    torch.manual_seed(0)
+    judge = Discriminator((1, 8, 8), "auto", (4, 6), code_size=3).train()
+    real = torch.randn(5, 1, 8, 8), torch.randn(5, 3)
+    fake = torch.randn(4, 1, 8, 8), torch.randn(4, 3)
+    for found, pair in zip(
+        judged_together(judge, real, fake), (real, fake), strict=True
+    ):
+        assert_allclose(found.detach(), judge(*pair)[0].detach(), atol=1e-6)
 
 
 # ---------------------------------------------------------------------------- training

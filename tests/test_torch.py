@@ -1,6 +1,7 @@
 """The one training loop: what it must do for every network that goes through it."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -142,6 +143,20 @@ def test_batches_are_a_partition_without_a_lone_sample():
     assert [len(part) for part in parts] == [8, 8, 8, 9]
     assert_array_equal(torch.cat(parts).sort().values, x)
     assert len(Batches(x[:1], None, 8, torch.device("cpu"), shuffle=False)) == 1
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_batches_are_the_same_however_many_are_gathered(shuffle, monkeypatch):
+    x, y = torch.arange(66.0).reshape(33, 2), torch.arange(33)
+    found = []
+    for elements in (1, 40, 10**6):  # one batch at once, two, all
+        monkeypatch.setattr("skad._torch._GATHERED_ELEMENTS", elements)
+        torch.manual_seed(0)
+        found.append(list(Batches(x, y, 8, torch.device("cpu"), shuffle=shuffle)))
+    for parts in zip(*found, strict=True):
+        for rows, labels in parts:
+            assert torch.equal(rows[:, 0], 2.0 * labels)
+            assert torch.equal(rows, parts[0][0])
 
 
 def test_nan_loss_names_epoch_and_learning_rate(rows):
@@ -318,6 +333,26 @@ def test_scores_follow_the_dtype_of_the_input(rows):
     assert_allclose(detector.score_samples(rows), exact, rtol=1e-12)
     single = detector.score_samples(rows.astype(np.float32))
     assert np.abs(single / exact - 1).max() > 1e-9  # float32 arithmetic
+
+
+def test_scores_follow_weights_that_are_changed(rows):
+    detector = AutoEncoder(**SMALL).fit(rows)
+    size = len(pickle.dumps(detector))
+    scores = detector.score_samples(rows)
+    assert len(pickle.dumps(detector)) == size  # the copy in float64 stays outside
+    other = AutoEncoder(**{**SMALL, "random_state": 1}).fit(rows)
+    detector.net_.load_state_dict(other.net_.state_dict())
+    assert_array_equal(detector.score_samples(rows), other.score_samples(rows))
+    assert not np.array_equal(scores, other.score_samples(rows))
+
+
+def test_optimizers_are_those_of_torch(rows):
+    fused = AutoEncoder(**SMALL, optimizer="adam", weight_decay=0.1).fit(rows)
+    plain = AutoEncoder(**SMALL, optimizer=torch.optim.Adam, weight_decay=0.1)
+    for one, two in zip(
+        weights(fused).values(), weights(plain.fit(rows)).values(), strict=True
+    ):
+        assert_allclose(one, two, atol=1e-6)
 
 
 class Tiny(nn.Module):
