@@ -26,7 +26,7 @@ import warnings
 from itertools import pairwise
 
 import numpy as np
-from _measure import Table, fresh_process, seconds
+from _measure import Table, fresh_process
 from bench_tables import real_tables
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.pipeline import make_pipeline
