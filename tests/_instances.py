@@ -40,10 +40,52 @@ CHEAP = {
     "VAE": {"max_epochs": 10, "hidden_sizes": (16,), "latent_size": 2, "n_draws": 3},
     "FeatureBagging": {"n_estimators": 3},
     "KNNOOD": {"n_neighbors": 5},
+    "GeneralizedODIN": {
+        "max_epochs": 2,
+        "hidden_sizes": (16,),
+        "latent_size": 8,
+        "epsilon": (0.0, 0.01),
+    },
+    "OutlierExposure": {"max_epochs": 2, "hidden_sizes": (16,)},
     # rows are pictures of one line, which are narrower than the Gaussian
     "PaDiM": {"smoothing": 0},
+    "SPADE": {"layers": ("scale2", "scale1"), "smoothing": 0},
+    "CFLOW": {
+        "layers": ("scale1",),
+        "smoothing": 0,
+        "n_steps": 1,
+        "condition_size": 4,
+        "max_epochs": 3,
+    },
+    "DFR": {"layers": ("scale1",), "max_epochs": 5, "batch_size": 64, "lr": 0.01},
+    "FastFlow": {
+        "layers": ("scale1",),
+        "n_steps": 2,
+        "max_epochs": 10,
+        "lr": 0.01,
+    },
     "PatchCore": {"smoothing": 0},
     "PatchDetector": {"smoothing": 0},
+    "ReverseDistillation": {
+        "smoothing": 0,
+        "max_epochs": 2,
+        "batch_size": 64,
+        "layers": ("scale1", "scale3"),
+    },
+    "SimpleNet": {
+        "smoothing": 0,
+        "max_epochs": 3,
+        "batch_size": 64,
+        "hidden_size": 16,
+        "layers": ("scale1",),
+    },
+    "STFPM": {
+        "smoothing": 0,
+        "max_epochs": 2,
+        "batch_size": 64,
+        "student_channels": (8, 16),
+        "layers": ("scale1", "scale2"),
+    },
     "TiledDetector": {"detector": skad.image.PaDiM(smoothing=0), "tile": 256},
     # a window of one step, so that every row stands for itself as the checks expect
     "WindowDetector": {"window_size": 1},
@@ -175,6 +217,14 @@ VARIANTS = {
     ],
 }
 
+# Classes whose own `fit` needs class labels, whatever the classifier: the tests that
+# call fit(X) alone leave them out.
+OWN_LABELS = {
+    "GeneralizedODIN": "it trains a classifier",
+    "OutlierExposure": "it trains a classifier",
+    "TemperatureScaling": "labels are what its temperature is fitted to",
+}
+
 # check_estimator's expected failures by class name: {check: reason}. Only what cannot
 # hold by the nature of a method belongs here.
 _NO_LABELS = "calls fit(X) alone, and the classifier cannot be fitted without labels"
@@ -182,7 +232,7 @@ EXPECTED_FAILURES = {
     name: dict.fromkeys(
         ["check_outliers_fit_predict", "check_outliers_train"], _NO_LABELS
     )
-    for name in [*NEEDS_LABELS, "TemperatureScaling"]
+    for name in [*NEEDS_LABELS, *OWN_LABELS]
 }
 
 # The same for any detector of series whose windows have more than one step.
@@ -194,7 +244,9 @@ OVER_WINDOWS = dict.fromkeys(
 
 # Settings whose sign cannot be relied on far from the training data, with the reason.
 NO_SIGN = {
+    ("FastFlow", None): "it normalises the maps of each picture, contrast and all",
     ("ALOCC", "refined"): "its discriminator never sees anything far from normal rows",
+    ("SimpleNet", None): "its discriminator sees nothing far from normal patches",
     ("LeftMatrixProfile", None): "it compares shapes, and random rows have none",
     ("SpectralResidual", "relative"): "a series of large steps alone is at its mean",
     ("MIDAS", None): "it counts edges, and the rows of a table come once",
@@ -221,11 +273,6 @@ def looks_around(detector):
     if type(detector).__name__ in ("MIDAS", "MIDASR"):
         return True  # on the edges before it
     return getattr(detector, "window_size", 1) != 1
-
-
-# Classes whose own `fit` needs class labels, whatever the classifier: the tests that
-# call fit(X) alone leave them out.
-OWN_LABELS = {"TemperatureScaling": "labels are what its temperature is fitted to"}
 
 
 def default_instances():

@@ -5,10 +5,17 @@ from skad._lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
+        "_cflow": ["CFLOW"],
+        "_dfr": ["DFR"],
+        "_fastflow": ["FastFlow"],
         "_folder": ["PictureFiles", "load_folder"],
         "_padim": ["PaDiM"],
         "_patch_detector": ["PatchDetector"],
         "_patchcore": ["PatchCore"],
+        "_reverse_distillation": ["ReverseDistillation"],
+        "_simplenet": ["SimpleNet"],
+        "_stfpm": ["STFPM"],
+        "_spade": ["SPADE"],
         "_tiled": ["TiledDetector"],
     },
 )

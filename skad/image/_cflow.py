@@ -1,0 +1,253 @@
+"""CFLOW: patches that a flow, told their place, finds improbable."""
+
+import math
+from numbers import Integral
+
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+from skad._parameters import with_parameters
+from skad._sklearn import Interval
+from skad.image._trained import TrainedImageDetector, split_maps
+from skad.nn.flow import Coupling, Flow, sinusoids
+from skad.nn.network import Network
+
+
+def linear_layers(n_in, n_out):
+    """Return the subnetwork of a block on vectors."""
+    return nn.Sequential(
+        nn.Linear(n_in, 2 * n_in), nn.ReLU(), nn.Linear(2 * n_in, n_out)
+    )
+
+
+class CFLOWNetwork(Network):
+    """A flow for each layer, on the vectors of single places."""
+
+    def __init__(self, shapes, n_steps, condition_size, fiber_batch_size, clamp):
+        super().__init__()
+        self.shapes, self.fiber_batch_size = shapes, fiber_batch_size
+        self.flows = nn.ModuleList()
+        for i, (channels, height, width) in enumerate(shapes):
+            self.flows.append(
+                Flow(
+                    Coupling(channels, linear_layers, condition_size, clamp)
+                    for _ in range(n_steps)
+                )
+            )
+            codes = sinusoids(condition_size, height, width).flatten(1).T
+            self.register_buffer(f"codes_{i}", codes)  # (h w, condition_size)
+        self.register_buffer("highest", torch.zeros(len(shapes)))
+
+    def groups(self, phase):
+        """Return the parameters of each layer's flow."""
+        return {f"layer{i}": flow.parameters() for i, flow in enumerate(self.flows)}
+
+    def fibers(self, x, i):
+        """Return the vectors (b h w, c) of layer i and their places' codes."""
+        maps = split_maps(x, self.shapes)[i]
+        rows = maps.flatten(2).transpose(1, 2).flatten(0, 1)
+        return rows, getattr(self, f"codes_{i}").repeat(len(x), 1)
+
+    def log_likelihood(self, rows, codes, i):
+        """Return the log-likelihood of vectors per channel, of shape (r,)."""
+        z, logdet = self.flows[i](rows, codes)
+        channels = rows.shape[1]
+        whole = -0.5 * (z.square().sum(1) + channels * math.log(2 * math.pi)) + logdet
+        return whole / channels
+
+    def updates(self, phase, x, y):
+        """Yield the losses of batches of patches, layer by layer."""
+        for i in range(len(self.shapes)):
+            rows, codes = self.fibers(x, i)
+            order = torch.randperm(len(rows), device=rows.device)
+            for part in order.split(self.fiber_batch_size):
+                likelihood = self.log_likelihood(rows[part], codes[part], i)
+                yield f"layer{i}", -F.logsigmoid(likelihood).mean()
+
+    def finish(self, batches):
+        """Keep the highest likelihood that a training patch has in each layer."""
+        highest = torch.full_like(self.highest, -math.inf)
+        for x, _ in batches():
+            for i in range(len(self.shapes)):
+                found = self.log_likelihood(*self.fibers(x, i), i)
+                highest[i] = torch.maximum(highest[i], found.max())
+        self.highest.copy_(highest)
+
+    def map(self, x):
+        """Return how improbable places are, summed over layers, on the finest grid."""
+        size = max((shape[1:] for shape in self.shapes), key=lambda s: s[0] * s[1])
+        total = 0.0
+        for i, (_, height, width) in enumerate(self.shapes):
+            found = self.log_likelihood(*self.fibers(x, i), i)
+            # a new patch may be more probable than all of the training
+            likelihood = torch.exp((found - self.highest[i].to(found)).clamp(max=0))
+            maps = likelihood.reshape(len(x), 1, height, width)
+            wide = F.interpolate(maps, size, mode="bilinear", align_corners=True)
+            total = total + wide[:, 0]
+        return len(self.shapes) - total
+
+
+@with_parameters
+class CFLOW(TrainedImageDetector):
+    r"""Patches whose features are improbable at their place under a flow.
+
+    For each layer of a frozen backbone, an invertible network :math:`f` of affine
+    coupling blocks takes the features :math:`x` of a single place to
+    :math:`z = f(x, c)`, which is to follow the standard normal distribution; the blocks
+    are told the place by a code :math:`c` of sines and cosines. With :math:`D` channels
+    the likelihood is
+
+    .. math:: \log p(x, c) = -\tfrac{1}{2} \lVert z \rVert^2
+        - \tfrac{D}{2} \log 2 \pi
+        + \log \left|\det \frac{\partial z}{\partial x}\right|,
+
+    and training minimises :math:`-\log \sigma(\log p(x, c) / D)`. The anomaly of a
+    place is the number of layers minus the sum over the layers of
+    :math:`p(x, c)^{1 / D}`, each divided by the largest that a training patch has. The
+    map is that, interpolated to the pixels of the picture and smoothed, and the score
+    is its maximum.
+
+    Read more in the :ref:`User Guide <image>`.
+
+    Parameters
+    ----------
+    n_steps : int, default=8
+        Coupling blocks of a flow.
+    condition_size : int, default=128
+        Length of the code of a place, a multiple of four.
+    fiber_batch_size : int, default=256
+        Patches of a training step: a batch of pictures is taken apart into them.
+    backbone : str or torch.nn.Module, default="gabor"
+        What describes the patches: the built-in bank of filters, which needs no
+        weights; "resnet18", "resnet34", "resnet50", "wide_resnet50_2" with `weights`;
+        "timm/NAME", "torchvision/NAME", "transformers/NAME"; or any module.
+    layers : tuple of str or None, default=None
+        Names of the layers whose features are transformed; None is the first three of a
+        ResNet, and all of the bank of filters.
+    weights : str, path or None, default=None
+        File with the weights of the backbone (.pth, .safetensors or .npz).
+    image_size : int, tuple of int or None, default=None
+        Size to which pictures are brought before the backbone; None leaves them. Maps
+        have the size of the pictures as they came.
+    amp : {"bf16", "fp16"} or None, default=None
+        Lower precision of the backbone and of the training, for devices that have it.
+    max_epochs : int, default=200
+        Passes over the training pictures; the authors' 25 times 8.
+    batch_size : int, default=32
+        Pictures of a training step, and that are scored together; bounds the memory.
+    lr : float, default=0.0002
+        Learning rate.
+    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
+        The optimizer, or a class with torch's signature.
+    weight_decay : float, default=0.0
+        Weight decay of the optimizer.
+    patience : int or None, default=None
+        Epochs without a better loss on held-out pictures after which training stops and
+        the best weights are taken. None holds nothing out.
+    validation_fraction : float, default=0.1
+        Share of the pictures that `patience` holds out.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of pictures that come as rows.
+    compile : bool, default=False
+        Whether torch compiles the networks.
+    device : str, default="auto"
+        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
+        for arrays the GPU when the work is worth the trip.
+    callbacks : list of skorch callbacks or None, default=None
+        Are copied into every training; see also `set_callbacks` for scikit-learn's.
+    warm_start : bool, default=False
+        Whether another `fit` goes on from the weights of the last one, with its
+        backbone.
+    on_interrupt : {"raise", "keep"}, default="raise"
+        After an interrupt (Ctrl-C), "keep" keeps what was learned so far; "raise"
+        leaves the detector as it was.
+    checkpoint : str, path or None, default=None
+        Folder where every epoch is saved; a `fit` that was killed goes on from there.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+    random_state : int, RandomState instance or None, default=None
+        Draws weights, permutations and batches. Pass an int for reproducible results.
+    smoothing : float, default=4.0
+        Standard deviation of the Gaussian that smooths maps, in pixels.
+
+    Attributes
+    ----------
+    embedding_ : PatchEmbedding
+        What describes the patches.
+    net_ : torch.nn.Module
+        The trained network, with its `flows`.
+    history_ : list of dict
+        Epoch, phase, seconds, "train_loss" and, with `patience`, "valid_loss".
+    image_shape_ : tuple of int
+        (height, width, channels) of pictures.
+    n_samples_seen_ : int
+        Training pictures.
+    device_ : str
+        The device of the fit.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of elements of a picture.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    FastFlow : A flow on whole maps.
+    PaDiM : One Gaussian for each place.
+
+    Notes
+    -----
+    The authors divide by the largest likelihood among the pictures that are scored;
+    here it is that of the training pictures, so that a score does not depend on the
+    pictures it comes with. Their schedule of the learning rate (a warm-up, then a
+    cosine) is left to skorch's ``LRScheduler`` in `callbacks`. The first optimizer's
+    rate is what a scheduler sees: there is one for each layer. Training is in float32,
+    scoring in the dtype of `X`.
+
+    References
+    ----------
+    .. [1] D. Gudovskiy, S. Ishizaka and K. Kozuka, "CFLOW-AD: real-time unsupervised
+       anomaly detection with localization via conditional normalizing flows", WACV,
+       2022, equations (5) to (8).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.image import CFLOW
+    >>> rng = np.random.default_rng(0)
+    >>> stripes = 0.5 + 0.2 * np.sin(np.arange(32) / 2)
+    >>> good = stripes + rng.normal(0, 0.01, size=(20, 32, 32))
+    >>> bad = good[:1].copy()
+    >>> bad[0, 8:16, 16:24] = 0.9
+    >>> detector = CFLOW(max_epochs=5, n_steps=2, smoothing=1, random_state=0)
+    >>> detector.fit(good).predict(bad)
+    array([-1])
+    """
+
+    _parameter_constraints = {
+        **TrainedImageDetector._parameter_constraints,
+        "n_steps": [Interval(Integral, 1, None, closed="left")],
+        "condition_size": [Interval(Integral, 4, None, closed="left")],
+        "fiber_batch_size": [Interval(Integral, 2, None, closed="left")],
+    }
+
+    n_steps: int = 8
+    condition_size: int = 128
+    fiber_batch_size: int = 256
+    max_epochs: int = 200
+    batch_size: int = 32
+    lr: float = 2e-4
+
+    def _check_parameters(self, X):
+        super()._check_parameters(X)
+        if self.condition_size % 4:
+            raise ValueError(
+                f"condition_size={self.condition_size} must be a multiple of four."
+            )
+
+    def _network(self, shapes):
+        return CFLOWNetwork(
+            shapes, self.n_steps, self.condition_size, self.fiber_batch_size, clamp=1.9
+        )

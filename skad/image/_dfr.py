@@ -1,0 +1,234 @@
+"""DFR: patches whose features a narrow network cannot rebuild."""
+
+import math
+from itertools import pairwise
+from numbers import Integral, Real
+
+import torch
+from torch import nn
+
+from skad._parameters import with_parameters
+from skad._sklearn import Interval
+from skad.image._base import as_tensor
+from skad.image._trained import TrainedImageDetector
+from skad.nn.network import Network
+
+
+class DFRNetwork(Network):
+    """An autoencoder of 1 x 1 convolutions on the features of all layers."""
+
+    def __init__(self, shape, latent_size):
+        super().__init__()
+        self.shape = shape
+        n, k = shape[0], latent_size
+        sizes = [n, (n + 2 * k) // 2, 2 * k, k]
+        self.encoder = self._convolutions(sizes)
+        self.decoder = self._convolutions(sizes[::-1])
+
+    @staticmethod
+    def _convolutions(sizes):
+        layers = []
+        for i, (n_in, n_out) in enumerate(pairwise(sizes)):
+            layers += [nn.Conv2d(n_in, n_out, 1)]
+            if i < len(sizes) - 2:
+                layers += [nn.BatchNorm2d(n_out), nn.ReLU()]
+        return nn.Sequential(*layers)
+
+    def errors(self, x):
+        """Return the squared errors (b, c, h, w) of the features."""
+        features = x.unflatten(1, self.shape)
+        return (features - self.decoder(self.encoder(features))).square()
+
+    def loss(self, x, y):
+        """Return the mean squared error."""
+        return self.errors(x).mean()
+
+    def map(self, x):
+        """Return the mean error of the features of each place, (b, h, w)."""
+        return self.errors(x).mean(1)
+
+
+def explaining_components(features, share):
+    """Return how many principal components of rows (n, d) explain `share`."""
+    centred = (features - features.mean(0)).double()
+    variance = torch.linalg.eigvalsh(centred.T @ centred).flip(0).clamp(min=0)
+    explained = variance.cumsum(0) / variance.sum().clamp(min=1e-300)
+    return int((explained < share).sum()) + 1
+
+
+@with_parameters
+class DFR(TrainedImageDetector):
+    r"""Patches whose features cannot be rebuilt from a few numbers.
+
+    A frozen backbone describes each place :math:`(i, j)` by the features
+    :math:`f_{ij}` of several layers. An autoencoder of 1 x 1 convolutions :math:`g`,
+    one network for all places, is trained on normal pictures to minimise the mean of
+    the anomaly of places,
+
+    .. math:: a_{ij} = \frac{1}{d} \lVert f_{ij} - g(f)_{ij} \rVert^2.
+
+    The map is :math:`a`, interpolated to the pixels of the picture and smoothed, and
+    the score is its maximum.
+
+    Read more in the :ref:`User Guide <image>`.
+
+    Parameters
+    ----------
+    latent_size : int or None, default=None
+        Length of the code of a place; None is the number of principal components that
+        explain `explained_variance` of the training features, as in the paper.
+    explained_variance : float, default=0.9
+        Share of the variance, for ``latent_size=None``.
+    neighborhood : int, default=3
+        Places, in both directions, over which features are averaged; odd.
+    backbone : str or torch.nn.Module, default="gabor"
+        What describes the patches: the built-in bank of filters, which needs no
+        weights; "resnet18", "resnet34", "resnet50", "wide_resnet50_2" with `weights`;
+        "timm/NAME", "torchvision/NAME", "transformers/NAME"; or any module.
+    layers : tuple of str or None, default=None
+        Names of the layers whose features are rebuilt; None is the first three of a
+        ResNet, and all of the bank of filters.
+    weights : str, path or None, default=None
+        File with the weights of the backbone (.pth, .safetensors or .npz).
+    image_size : int, tuple of int or None, default=None
+        Size to which pictures are brought before the backbone; None leaves them. Maps
+        have the size of the pictures as they came.
+    amp : {"bf16", "fp16"} or None, default=None
+        Lower precision of the backbone and of the training, for devices that have it.
+    max_epochs : int, default=700
+        Passes over the training pictures.
+    batch_size : int, default=4
+        Pictures of a training step, and that are scored together; bounds the memory.
+    lr : float, default=0.0001
+        Learning rate.
+    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
+        The optimizer, or a class with torch's signature.
+    weight_decay : float, default=0.0
+        Weight decay of the optimizer.
+    patience : int or None, default=None
+        Epochs without a better loss on held-out pictures after which training stops and
+        the best weights are taken. None holds nothing out.
+    validation_fraction : float, default=0.1
+        Share of the pictures that `patience` holds out.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of pictures that come as rows.
+    compile : bool, default=False
+        Whether torch compiles the networks.
+    device : str, default="auto"
+        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
+        for arrays the GPU when the work is worth the trip.
+    callbacks : list of skorch callbacks or None, default=None
+        Are copied into every training; see also `set_callbacks` for scikit-learn's.
+    warm_start : bool, default=False
+        Whether another `fit` goes on from the weights of the last one, with its
+        backbone.
+    on_interrupt : {"raise", "keep"}, default="raise"
+        After an interrupt (Ctrl-C), "keep" keeps what was learned so far; "raise"
+        leaves the detector as it was.
+    checkpoint : str, path or None, default=None
+        Folder where every epoch is saved; a `fit` that was killed goes on from there.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+    random_state : int, RandomState instance or None, default=None
+        Draws weights and batches. Pass an int for reproducible results.
+    smoothing : float, default=0.0
+        Standard deviation of the Gaussian that smooths maps, in pixels. The paper does
+        not smooth.
+
+    Attributes
+    ----------
+    embedding_ : PatchEmbedding
+        What describes the patches.
+    net_ : torch.nn.Module
+        The trained network, with its `encoder` and `decoder`.
+    latent_size_ : int
+        Length of the code.
+    history_ : list of dict
+        Epoch, phase, seconds, "train_loss" and, with `patience`, "valid_loss".
+    image_shape_ : tuple of int
+        (height, width, channels) of pictures.
+    n_samples_seen_ : int
+        Training pictures.
+    device_ : str
+        The device of the fit.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of elements of a picture.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    skad.reconstruction.AutoEncoder : Rebuilds the pictures themselves.
+    PaDiM : A Gaussian instead of an autoencoder, one for each place.
+
+    Notes
+    -----
+    The code's length is counted on the features of at most 2,000 places. The paper
+    takes twelve layers of a VGG-19, brings them to the size of the picture and averages
+    4 x 4 places; here the layers are those of the backbone, averaged over
+    `neighborhood` and brought to the grid of the first. Training is in float32, scoring
+    in the dtype of `X`.
+
+    References
+    ----------
+    .. [1] J. Yang, Y. Shi and Z. Qi, "DFR: deep feature reconstruction for unsupervised
+       anomaly segmentation", 2020, equations (4) and (5).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.image import DFR
+    >>> rng = np.random.default_rng(0)
+    >>> stripes = 0.5 + 0.2 * np.sin(np.arange(32) / 2)
+    >>> good = stripes + rng.normal(0, 0.01, size=(20, 32, 32))
+    >>> bad = good[:1].copy()
+    >>> bad[0, 8:16, 16:24] = 0.9
+    >>> detector = DFR(max_epochs=30, lr=0.01, random_state=0).fit(good)
+    >>> detector.predict(bad)
+    array([-1])
+    """
+
+    _parameter_constraints = {
+        **TrainedImageDetector._parameter_constraints,
+        "latent_size": [Interval(Integral, 1, None, closed="left"), None],
+        "explained_variance": [Interval(Real, 0, 1, closed="neither")],
+        "neighborhood": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    latent_size: object = None
+    explained_variance: float = 0.9
+    neighborhood: int = 3
+    max_epochs: int = 700
+    batch_size: int = 4
+    lr: float = 1e-4
+    smoothing: float = 0.0
+
+    def _describe(self, x):
+        return self.embedding_.embed(x).permute(0, 3, 1, 2).flatten(1)
+
+    def _shapes(self, x):
+        height, width, channels = self.embedding_.embed(x).shape[1:]
+        return (channels, height, width)
+
+    def _train(self, X, y, n_epochs=None):
+        if not hasattr(self, "embedding_"):
+            self._fit_embedding(X)
+            self._shapes_ = self._shapes(as_tensor(X[:1]).float())
+            self.latent_size_ = self.latent_size
+            if self.latent_size is None:
+                self.latent_size_ = self._count_components(X)
+        super()._train(X, y, n_epochs)
+
+    def _count_components(self, X):
+        # evenly spread pictures, and evenly spread places of each
+        n_pictures = min(len(X), 50)
+        parts, stride = [], max(1, n_pictures * math.prod(self._shapes_[1:]) // 2000)
+        for i in range(0, len(X), -(-len(X) // n_pictures)):
+            places = self.embedding_.embed(as_tensor(X[i : i + 1])).flatten(0, 2)
+            parts.append(places[::stride])
+        return explaining_components(torch.cat(parts), self.explained_variance)
+
+    def _network(self, shape):
+        return DFRNetwork(shape, self.latent_size_)

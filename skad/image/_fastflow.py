@@ -1,0 +1,221 @@
+"""FastFlow: patches that a normalizing flow finds improbable."""
+
+from functools import partial
+from numbers import Integral, Real
+
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+from skad._parameters import with_parameters
+from skad._sklearn import Interval
+from skad.image._trained import TrainedImageDetector, split_maps
+from skad.nn.flow import Coupling, Flow
+from skad.nn.network import Network
+
+
+def convolutions(size, ratio, n_in, n_out):
+    """Return the subnetwork of a block: two convolutions of `size` x `size`."""
+    hidden = max(1, round(ratio * n_in))
+    return nn.Sequential(
+        nn.Conv2d(n_in, hidden, size, padding=size // 2),
+        nn.ReLU(),
+        nn.Conv2d(hidden, n_out, size, padding=size // 2),
+    )
+
+
+class FastFlowNetwork(Network):
+    """A flow for each layer, whose maps are normalised first."""
+
+    def __init__(self, shapes, n_steps, hidden_ratio, only_3x3):
+        super().__init__()
+        self.shapes = shapes
+        self.norms = nn.ModuleList(nn.LayerNorm(shape) for shape in shapes)
+        self.flows = nn.ModuleList()
+        for channels, *_ in shapes:
+            sizes = [3 if only_3x3 or i % 2 == 0 else 1 for i in range(n_steps)]
+            subnetworks = [partial(convolutions, size, hidden_ratio) for size in sizes]
+            self.flows.append(
+                Flow([Coupling(channels, each, clamp=2.0) for each in subnetworks])
+            )
+
+    def transformed(self, x):
+        """Return z (b, c, h, w) and the log-determinant (b, h, w) of each layer."""
+        layers = zip(self.norms, self.flows, split_maps(x, self.shapes), strict=True)
+        return [flow(norm(maps)) for norm, flow, maps in layers]
+
+    def loss(self, x, y):
+        """Return the negative log-likelihood of pictures, summed over layers."""
+        return sum(
+            (0.5 * z.square().sum((1, 2, 3)) - logdet.sum((1, 2))).mean()
+            for z, logdet in self.transformed(x)
+        )
+
+    def map(self, x):
+        """Return how improbable places are, the mean over layers, on the finest grid.
+
+        One minus the likelihood up to a constant factor and to the power 1 / c.
+        """
+        size = max((shape[1:] for shape in self.shapes), key=lambda s: s[0] * s[1])
+        total = 0.0
+        for z, _ in self.transformed(x):
+            likelihood = torch.exp(-0.5 * z.square().mean(1, keepdim=True))
+            total = total + F.interpolate(likelihood, size, mode="bilinear")[:, 0]
+        return 1 - total / len(self.shapes)
+
+
+@with_parameters
+class FastFlow(TrainedImageDetector):
+    r"""Patches whose features are improbable under a normalizing flow.
+
+    For each layer of a frozen backbone, an invertible network :math:`f` of affine
+    coupling blocks with convolutions takes the map :math:`x` of features to
+    :math:`z = f(x)`, which is to follow the standard normal distribution. Training
+    maximises the likelihood
+
+    .. math:: \log p(x) = -\tfrac{1}{2} \lVert z \rVert^2
+        + \log \left|\det \frac{\partial z}{\partial x}\right| + \text{const}.
+
+    With :math:`C` channels, the anomaly of place :math:`(i, j)` is
+
+    .. math:: 1 - \exp\Big(-\frac{1}{2 C} \sum_c z_{cij}^2\Big),
+
+    averaged over the layers. The map is that, interpolated to the pixels of the
+    picture, and the score is its maximum.
+
+    Read more in the :ref:`User Guide <image>`.
+
+    Parameters
+    ----------
+    n_steps : int, default=8
+        Coupling blocks of a flow; the paper takes 8 for ResNets and 20 for
+        transformers.
+    hidden_ratio : float, default=1.0
+        Channels between the two convolutions of a block, in units of those it takes.
+    only_3x3 : bool, default=False
+        Whether all blocks have 3 x 3 convolutions, as the paper has for ResNet-18;
+        otherwise every other one has 1 x 1, as it has for larger networks.
+    backbone : str or torch.nn.Module, default="gabor"
+        What describes the patches: the built-in bank of filters, which needs no
+        weights; "resnet18", "resnet34", "resnet50", "wide_resnet50_2" with `weights`;
+        "timm/NAME", "torchvision/NAME", "transformers/NAME"; or any module.
+    layers : tuple of str or None, default=None
+        Names of the layers whose maps are transformed; None is the first three of a
+        ResNet, and all of the bank of filters.
+    weights : str, path or None, default=None
+        File with the weights of the backbone (.pth, .safetensors or .npz).
+    image_size : int, tuple of int or None, default=None
+        Size to which pictures are brought before the backbone; None leaves them. Maps
+        have the size of the pictures as they came.
+    amp : {"bf16", "fp16"} or None, default=None
+        Lower precision of the backbone and of the training, for devices that have it.
+    max_epochs : int, default=500
+        Passes over the training pictures.
+    batch_size : int, default=32
+        Pictures of a training step, and that are scored together; bounds the memory.
+    lr : float, default=0.001
+        Learning rate.
+    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
+        The optimizer, or a class with torch's signature.
+    weight_decay : float, default=1e-05
+        Weight decay of the optimizer.
+    patience : int or None, default=None
+        Epochs without a better loss on held-out pictures after which training stops and
+        the best weights are taken. None holds nothing out.
+    validation_fraction : float, default=0.1
+        Share of the pictures that `patience` holds out.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of pictures that come as rows.
+    compile : bool, default=False
+        Whether torch compiles the networks.
+    device : str, default="auto"
+        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
+        for arrays the GPU when the work is worth the trip.
+    callbacks : list of skorch callbacks or None, default=None
+        Are copied into every training; see also `set_callbacks` for scikit-learn's.
+    warm_start : bool, default=False
+        Whether another `fit` goes on from the weights of the last one, with its
+        backbone.
+    on_interrupt : {"raise", "keep"}, default="raise"
+        After an interrupt (Ctrl-C), "keep" keeps what was learned so far; "raise"
+        leaves the detector as it was.
+    checkpoint : str, path or None, default=None
+        Folder where every epoch is saved; a `fit` that was killed goes on from there.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+    random_state : int, RandomState instance or None, default=None
+        Draws weights, permutations and batches. Pass an int for reproducible results.
+    smoothing : float, default=0.0
+        Standard deviation of the Gaussian that smooths maps, in pixels. The paper does
+        not smooth.
+
+    Attributes
+    ----------
+    embedding_ : PatchEmbedding
+        What describes the patches.
+    net_ : torch.nn.Module
+        The trained network, with its `flows`.
+    history_ : list of dict
+        Epoch, phase, seconds, "train_loss" and, with `patience`, "valid_loss".
+    image_shape_ : tuple of int
+        (height, width, channels) of pictures.
+    n_samples_seen_ : int
+        Training pictures.
+    device_ : str
+        The device of the fit.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of elements of a picture.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    CFLOW : A flow on single places, which is told the place.
+    PaDiM : One Gaussian for each place.
+
+    Notes
+    -----
+    Maps of a layer are normalised over channels and places with a learned gain, as in
+    the paper. The map adds up likelihoods as the authors' figures do, without the
+    determinant. Layers are compared on the grid of the finest one. Training is in
+    float32, scoring in the dtype of `X`.
+
+    References
+    ----------
+    .. [1] J. Yu, Y. Zheng, X. Wang, W. Li, Y. Wu, R. Zhao and L. Wu, "FastFlow:
+       unsupervised anomaly detection and localization via 2D normalizing flows", 2021,
+       equations (2) to (5).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.image import FastFlow
+    >>> rng = np.random.default_rng(0)
+    >>> stripes = 0.5 + 0.2 * np.sin(np.arange(32) / 2)
+    >>> good = stripes + rng.normal(0, 0.01, size=(20, 32, 32))
+    >>> bad = good[:1].copy()
+    >>> bad[0, 8:16, 16:24] = 0.9
+    >>> detector = FastFlow(max_epochs=20, n_steps=2, batch_size=5, random_state=0)
+    >>> detector.fit(good).predict(bad)
+    array([-1])
+    """
+
+    _parameter_constraints = {
+        **TrainedImageDetector._parameter_constraints,
+        "n_steps": [Interval(Integral, 1, None, closed="left")],
+        "hidden_ratio": [Interval(Real, 0, None, closed="neither")],
+        "only_3x3": ["boolean"],
+    }
+
+    n_steps: int = 8
+    hidden_ratio: float = 1.0
+    only_3x3: bool = False
+    max_epochs: int = 500
+    batch_size: int = 32
+    weight_decay: float = 1e-5
+    smoothing: float = 0.0
+
+    def _network(self, shapes):
+        return FastFlowNetwork(shapes, self.n_steps, self.hidden_ratio, self.only_3x3)

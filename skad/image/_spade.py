@@ -1,0 +1,162 @@
+"""SPADE: distance to the pixels of the normal pictures that are most alike."""
+
+from numbers import Integral
+
+import torch
+
+from skad._array import slices
+from skad._parameters import with_parameters
+from skad._sklearn import Interval
+from skad.embedding._patches import join_maps
+from skad.image._base import BackboneDetector, as_tensor
+from skad.image._patchcore import nearest
+
+
+@with_parameters
+class SPADE(BackboneDetector):
+    r"""Pictures unlike the normal pictures nearest to them, as a whole and in places.
+
+    A backbone describes a picture as a whole by :math:`f`, the mean over places of its
+    deepest layer, and each place :math:`p` by the features :math:`F(p)` of all layers.
+    With the :math:`K` normal pictures :math:`N_K(y)` nearest to a picture :math:`y`,
+    the anomaly of the picture is
+
+    .. math:: d(y) = \frac{1}{K} \sum_{y' \in N_K(y)} \lVert f(y') - f(y) \rVert^2,
+
+    and the map the squared distance :math:`\lVert F(y, p) - F(y', p') \rVert^2` of each
+    place to the nearest place of those pictures, interpolated to the pixels of the
+    picture and smoothed. Score and map are two answers: the score is not a summary of
+    the map.
+
+    Read more in the :ref:`User Guide <image>`.
+
+    Parameters
+    ----------
+    n_pictures : int, default=50
+        :math:`K`; all of the training pictures where there are fewer.
+    backbone : str or torch.nn.Module, default="gabor"
+        What describes the patches: the built-in bank of filters, which needs no
+        weights; "resnet18", "resnet34", "resnet50", "wide_resnet50_2" with `weights`;
+        "timm/NAME", "torchvision/NAME", "transformers/NAME"; or any module.
+    layers : tuple of str or None, default=None
+        Names of the layers whose output describes a patch; None is the first three of a
+        ResNet, and all of the bank of filters.
+    weights : str, path or None, default=None
+        File with the weights of the backbone (.pth, .safetensors or .npz).
+    image_size : int, tuple of int or None, default=None
+        Size to which pictures are brought before the backbone; None leaves them. Maps
+        have the size of the pictures as they came.
+    amp : {"bf16", "fp16"} or None, default=None
+        Lower precision of the backbone, for devices that have it.
+    smoothing : float, default=4.0
+        Standard deviation of the Gaussian that smooths maps, in pixels.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of pictures that come as rows.
+    batch_size : int, default=8
+        Pictures that are computed together; bounds the memory.
+    device : str, default="auto"
+        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
+        for arrays the GPU when the work is worth the trip.
+    contamination : float, default=0.1
+        Share of training samples with a negative decision function; sets `offset_`.
+
+    Attributes
+    ----------
+    embedding_ : PatchEmbedding
+        What describes pictures and places.
+    pictures_ : tensor of shape (n_samples, n_channels)
+        :math:`f` of the training pictures.
+    maps_ : list of tensor of shape (n_samples, c, h, w)
+        The layers' maps of the training pictures.
+    image_shape_ : tuple of int
+        (height, width, channels) of pictures.
+    device_ : str
+        The device of the fit.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of elements of a picture.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    PatchCore : One thinned out memory for all pictures.
+
+    Notes
+    -----
+    All maps of the training pictures are kept, and the map of a picture costs
+    :math:`O(K p^2 d)` for p places and d features: hundreds of times more than
+    `PatchCore`. The paper's whole-picture features come from the layer before the
+    classifier; here they come from the deepest of `layers`. The paper takes the mean of
+    the kappa nearest places and sets kappa to one, as here. A training picture is among
+    its own neighbours.
+
+    References
+    ----------
+    .. [1] N. Cohen and Y. Hoshen, "Sub-image anomaly detection with deep pyramid
+       correspondences", 2020, equations (1) to (3).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.image import SPADE
+    >>> rng = np.random.default_rng(0)
+    >>> good = rng.normal(0.5, 0.02, size=(8, 32, 32))
+    >>> bad = good[:1].copy()
+    >>> bad[0, 8:12, 20:24] = 1.0
+    >>> detector = SPADE(n_pictures=3, smoothing=1).fit(good)
+    >>> detector.predict(bad)
+    array([-1])
+    >>> row, column = np.unravel_index(detector.transform(bad)[0].argmax(), (32, 32))
+    >>> bool(7 <= row <= 12 and 19 <= column <= 24)
+    True
+    """
+
+    n_pictures: int = 50
+
+    _parameter_constraints = {
+        **BackboneDetector._parameter_constraints,
+        "n_pictures": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def _fit(self, X, y):
+        self._fit_embedding(X)
+        pictures, maps = [], []
+        parts = slices(X.shape[0], self.batch_size)
+        n_steps = -(-X.shape[0] // self.batch_size)
+        for rows in self._steps(parts, "embed", n_steps):
+            found = self.embedding_.feature_maps(as_tensor(X[rows]))
+            pictures.append(self._whole(found))
+            maps.append(found)
+        self.pictures_ = torch.cat(pictures)
+        self.maps_ = [torch.cat(layer) for layer in zip(*maps, strict=True)]
+
+    def _whole(self, maps):
+        """Return the description (b, c) of whole pictures."""
+        return maps[-1].mean((2, 3))
+
+    def _neighbours(self, maps):
+        """Return squared distances (b, K) to pictures, and their indices."""
+        whole = self._whole(maps)
+        known = self.pictures_.to(whole)
+        k = min(self.n_pictures, len(known))
+        distances = (whole[:, None] - known[None]).square().sum(2)
+        return distances.topk(k, dim=1, largest=False)
+
+    def _anomaly(self, X):
+        with torch.no_grad():
+            maps = self.embedding_.feature_maps(as_tensor(X))
+            return self._neighbours(maps)[0].mean(1)
+
+    def _patches(self, x):
+        maps = self.embedding_.feature_maps(x)
+        places = join_maps(maps)  # (b, gh, gw, d)
+        found = places.new_empty(places.shape[:3])
+        for i, own in enumerate(self._neighbours(maps)[1]):
+            own = own.to(self.pictures_.device)
+            alike = join_maps([layer[own].to(places) for layer in self.maps_])
+            bank = alike.flatten(0, 2)
+            distances, _ = nearest(places[i].flatten(0, 1), bank, bank.square().sum(1))
+            found[i] = distances.square().reshape(found.shape[1:])
+        return found

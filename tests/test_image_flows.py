@@ -1,0 +1,283 @@
+"""Flows, DFR and SPADE: invertibility, determinants, formulas by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from scipy.spatial.distance import cdist
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+from skad.image import CFLOW, DFR, SPADE, FastFlow
+from skad.image._dfr import explaining_components
+from skad.nn.flow import Coupling, Flow, sinusoids
+from tests.test_image import backbone, pictures  # noqa: F401 (a fixture)
+
+
+def linear(n_in, n_out):
+    return nn.Sequential(nn.Linear(n_in, 16), nn.Tanh(), nn.Linear(16, n_out))
+
+
+def convolution(n_in, n_out):
+    return nn.Conv2d(n_in, n_out, 3, padding=1)
+
+
+def make_flow(subnetwork, n_channels, n_conditions=0):
+    torch.default_generator.manual_seed(0)
+    return Flow(
+        [Coupling(n_channels, subnetwork, n_conditions) for _ in range(4)]
+    ).double()
+
+
+@pytest.fixture(autouse=True)
+def own_generator():
+    with torch.random.fork_rng():
+        yield
+
+
+# ------------------------------------------------------------------------------- flows
+
+
+@pytest.mark.parametrize("n_channels", [2, 3, 6])
+def test_the_log_determinant_is_that_of_the_jacobian(n_channels):
+    """On vectors with a condition, against autograd's whole Jacobian."""
+    flow = make_flow(linear, n_channels, 5)
+    x, condition = torch.randn(3, n_channels).double(), torch.randn(3, 5).double()
+    _, logdet = flow(x, condition)
+    for i in range(3):
+        jacobian = torch.autograd.functional.jacobian(
+            lambda row, i=i: flow(row[None], condition[i : i + 1])[0][0], x[i]
+        )
+        expected = torch.linalg.slogdet(jacobian).logabsdet
+        assert_allclose(logdet[i].detach(), expected, atol=1e-10)
+
+
+def test_the_log_determinant_of_maps_is_that_of_the_jacobian():
+    flow = make_flow(convolution, 3)
+    x = torch.randn(1, 3, 3, 4).double()
+    _, logdet = flow(x)
+    jacobian = torch.autograd.functional.jacobian(
+        lambda flat: flow(flat.reshape(1, 3, 3, 4))[0].flatten(), x.flatten()
+    )
+    expected = torch.linalg.slogdet(jacobian).logabsdet
+    assert_allclose(logdet.sum().detach(), expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("n_channels", [2, 5])
+def test_a_flow_is_invertible(n_channels):
+    flow = make_flow(convolution, n_channels)
+    x = torch.randn(2, n_channels, 4, 5).double()
+    z, _ = flow(x)
+    assert (z - x).abs().max() > 0.1
+    assert_allclose(flow.inverse(z).detach(), x, atol=1e-10)
+    assert_allclose(flow(flow.inverse(x))[0].detach(), x, atol=1e-10)
+
+
+def test_one_channel_cannot_be_split():
+    with pytest.raises(ValueError, match="layers with one channel"):
+        Coupling(1, linear)
+
+
+def test_scales_are_clamped():
+    """However large the subnetwork's answer, a scale stays within e^1.9."""
+    block = Coupling(4, linear).double()
+    with torch.no_grad():
+        block.subnetwork[-1].bias.fill_(1e6)
+        _, logdet = block(torch.randn(5, 4).double())
+    assert_allclose(logdet, 2 * 1.9, rtol=1e-4)  # of two channels
+
+
+def test_sinusoids_by_hand():
+    codes = sinusoids(8, 3, 5).numpy()
+    assert codes.shape == (8, 3, 5)
+    for channel, (axis, rate, wave) in enumerate(
+        (axis, rate, wave)
+        for axis in (1, 0)
+        for rate in (1, 0.01)
+        for wave in (np.sin, np.cos)
+    ):
+        place = np.indices((3, 5))[axis]
+        assert_allclose(codes[channel], wave(place * rate), atol=1e-6)
+
+
+# --------------------------------------------------------------------------- detectors
+
+CHEAP = {
+    "fastflow": lambda **k: FastFlow(
+        **backbone(), n_steps=2, max_epochs=30, random_state=0, **k
+    ),
+    "cflow": lambda **k: CFLOW(
+        **backbone(),
+        n_steps=2,
+        condition_size=8,
+        max_epochs=60,
+        lr=5e-3,
+        smoothing=1,
+        random_state=0,
+        **k,
+    ),
+    "dfr": lambda **k: DFR(
+        **backbone(), neighborhood=1, max_epochs=30, lr=0.01, random_state=0, **k
+    ),
+    "spade": lambda **k: SPADE(**backbone(), n_pictures=3, smoothing=1, **k),
+}
+every_detector = pytest.mark.parametrize("make", CHEAP.values(), ids=CHEAP)
+
+
+@every_detector
+def test_the_square_is_found(make, pictures):  # noqa: F811
+    train, normal, bad = (0.25 * each for each in pictures)  # features about one
+    detector = make().fit(train)
+    if not isinstance(detector, SPADE):  # whose score looks at whole pictures
+        assert (
+            detector.score_samples(bad).mean() < detector.score_samples(normal).mean()
+        )
+    for each in detector.transform(bad):
+        row, column = np.unravel_index(each.argmax(), each.shape)
+        assert 4 <= row <= 15
+        assert 16 <= column <= 27
+
+
+@pytest.mark.parametrize("name", ["fastflow", "cflow", "dfr"])
+def test_training_moves_loss_and_weights(name, pictures):  # noqa: F811
+    train = pictures[0]
+    short = CHEAP[name]().set_params(max_epochs=1).fit(train)
+    detector = CHEAP[name]().fit(train)
+    losses = [row["train_loss"] for row in detector.history_]
+    assert losses[-1] < losses[0]
+    pairs = zip(short.net_.parameters(), detector.net_.parameters(), strict=True)
+    assert all(not torch.equal(*pair) for pair in pairs)
+    again = CHEAP[name]().fit(train)
+    assert_allclose(again.score_samples(train), detector.score_samples(train), rtol=0)
+
+
+def samples(detector, x):
+    with torch.no_grad():
+        return detector._describe(torch.tensor(x)[..., None]).float()
+
+
+def test_the_loss_of_fastflow_is_the_negative_log_likelihood(pictures):  # noqa: F811
+    detector = CHEAP["fastflow"]().fit(pictures[0])
+    x = samples(detector, pictures[1])
+    (flow,), (norm,) = detector.net_.flows, detector.net_.norms
+    with torch.no_grad():
+        loss = detector.net_.loss(x, None)
+        maps = norm(x.reshape(3, 6, 6, 8))
+        z, logdet = flow(maps)
+        assert_allclose(flow.inverse(z), maps, atol=1e-4)
+    normal = torch.distributions.Normal(0, 1).log_prob(z).sum((1, 2, 3))
+    constant = 0.5 * z[0].numel() * math.log(2 * math.pi)
+    expected = -(normal + logdet.sum((1, 2))).mean() - constant
+    assert_allclose(loss, expected, rtol=1e-5)
+
+
+def test_the_map_of_fastflow_by_hand(pictures):  # noqa: F811
+    detector = CHEAP["fastflow"]().fit(pictures[0])
+    x = samples(detector, pictures[2]).double()
+    network = detector.net_.double()
+    with torch.no_grad():
+        z, _ = network.flows[0](network.norms[0](x.reshape(3, 6, 6, 8)))
+        coarse = 1 - torch.exp(-(z**2).sum(1) / (2 * 6))
+        wide = F.interpolate(coarse[:, None], (24, 32), mode="bilinear")[:, 0]
+    assert_allclose(detector.transform(pictures[2]), wide, rtol=1e-6)
+    assert_allclose(-detector.score_samples(pictures[2]), wide.amax((1, 2)), rtol=1e-6)
+
+
+def test_fastflow_has_small_convolutions_at_every_other_step():
+    def sizes(only_3x3):
+        detector = FastFlow(
+            **backbone(), n_steps=4, only_3x3=only_3x3, hidden_ratio=0.5, max_epochs=1
+        ).fit(np.random.default_rng(0).normal(size=(4, 16, 16)))
+        flow = detector.net_.flows[0]
+        return [block.subnetwork[0].kernel_size[0] for block in flow.blocks]
+
+    assert sizes(False) == [3, 1, 3, 1]
+    assert sizes(True) == [3, 3, 3, 3]
+
+
+def test_the_loss_and_map_of_cflow_by_hand(pictures):  # noqa: F811
+    detector = CHEAP["cflow"]().set_params(smoothing=0).fit(pictures[0])
+    network = detector.net_
+    x = samples(detector, pictures[0])
+    rows, codes = network.fibers(x, 0)
+    assert rows.shape == (10 * 48, 6)
+    # the code of a patch is that of its own place
+    assert_allclose(codes[48 + 11], sinusoids(8, 6, 8)[:, 1, 3])
+    assert_allclose(rows[48 + 11], x.reshape(10, 6, 6, 8)[1, :, 1, 3])
+    with torch.no_grad():
+        z, logdet = network.flows[0](rows, codes)
+        normal = torch.distributions.Normal(0, 1).log_prob(z).sum(1)
+        likelihood = (normal + logdet) / 6
+        assert_allclose(network.log_likelihood(rows, codes, 0), likelihood, rtol=1e-5)
+        losses = [float(loss) for _, loss in network.updates("fit", x, None)]
+        assert len(losses) == 2  # 480 patches, 256 at a time
+        weighted = (256 * losses[0] + 224 * losses[1]) / 480
+        assert_allclose(weighted, -F.logsigmoid(likelihood).mean(), rtol=1e-5)
+        assert_allclose(network.highest[0], likelihood.max(), rtol=1e-6)
+        maps = network.map(x).flatten(1)
+        expected = 1 - torch.exp(likelihood - likelihood.max())
+        assert_allclose(maps, expected.reshape(10, 48), atol=1e-5)
+
+
+def test_the_code_of_dfr_has_the_length_of_the_principal_components(pictures):  # noqa: F811
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(500, 3)) @ rng.normal(size=(3, 20))
+    rows = torch.tensor(rows + 1e-3 * rng.normal(size=(500, 20)))
+    assert explaining_components(rows, 0.999) == 3
+    assert explaining_components(torch.zeros(5, 4), 0.9) in (1, 4, 5)
+    detector = CHEAP["dfr"](explained_variance=0.9).fit(pictures[0])
+    x = samples(detector, pictures[0]).double().reshape(10, 6, 48)
+    features = x.transpose(1, 2).flatten(0, 1)
+    variance = np.linalg.svd(features - features.mean(0), compute_uv=False) ** 2
+    share = np.cumsum(variance) / variance.sum()
+    assert detector.latent_size_ == np.argmax(share >= 0.9) + 1
+    assert CHEAP["dfr"](latent_size=2).fit(pictures[0]).latent_size_ == 2
+
+
+def test_the_map_of_dfr_is_the_mean_error_of_the_features(pictures):  # noqa: F811
+    detector = CHEAP["dfr"](smoothing=0.0).fit(pictures[0])
+    x = samples(detector, pictures[2])
+    features = x.reshape(3, 6, 6, 8)
+    network = detector.net_
+    with torch.no_grad():
+        rest = features - network.decoder(network.encoder(features))
+        assert_allclose(network.map(x), (rest**2).mean(1), rtol=1e-5)
+        assert_allclose(network.loss(x, None), (rest**2).mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("n_pictures", [1, 4, 100])
+def test_spade_by_hand(pictures, n_pictures):  # noqa: F811
+    train, _, bad = pictures
+    detector = SPADE(**backbone(), n_pictures=n_pictures, smoothing=0).fit(train)
+
+    def places(x):
+        maps = detector.embedding_.feature_maps(torch.tensor(x)[..., None])
+        return maps[0].permute(0, 2, 3, 1).numpy()
+
+    known, new = places(train), places(bad)
+    whole = cdist(new.mean(axis=(1, 2)), known.mean(axis=(1, 2)), "sqeuclidean")
+    k = min(n_pictures, 10)
+    chosen = np.argsort(whole, axis=1)[:, :k]
+    expected = np.take_along_axis(whole, chosen, axis=1).mean(axis=1)
+    assert_allclose(-detector.score_samples(bad), expected, rtol=1e-9)
+    found = detector._patches(torch.tensor(bad)[..., None])
+    for i in range(3):
+        bank = known[chosen[i]].reshape(-1, 6)
+        nearest = cdist(new[i].reshape(-1, 6), bank, "sqeuclidean").min(axis=1)
+        assert_allclose(found[i].flatten(), nearest, rtol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("detector", "message"),
+    [
+        (CFLOW(condition_size=10), "condition_size=10 must be a multiple of four"),
+        (FastFlow(n_steps=0), "n_steps"),
+        (DFR(explained_variance=1.0), "explained_variance"),
+        (SPADE(n_pictures=0), "n_pictures"),
+    ],
+)
+def test_wrong_parameters(detector, message, pictures):  # noqa: F811
+    with pytest.raises(ValueError, match=message):
+        detector.fit(pictures[0])
