@@ -528,12 +528,20 @@ class TorchDetector(BaseDetector):
         self.n_samples_seen_ = getattr(self, "n_samples_seen_", 0) + X.shape[0]
 
     def _train(self, X, y, n_epochs=None):
-        labels = None
-        if self._uses_labels and y is not None:
-            labels = torch.as_tensor(check_labels(y, X.shape[0]))
+        labels = self._training_labels(X, y)
         seed = int(generator(self.random_state).randint(2**31 - 1))
         with reproducible(self.device_):
             self._run(X, y, labels, seed, n_epochs)
+
+    def _training_labels(self, X, y):
+        """Return the labels (n,) that the network's losses get, or None."""
+        if not self._uses_labels or y is None:
+            return None
+        return torch.as_tensor(check_labels(y, X.shape[0]))
+
+    def _normal_rows(self, X, y):
+        """Return the training rows that set the threshold."""
+        return X
 
     def _run(self, X, y, labels, seed, n_epochs):
         saved = None
@@ -603,7 +611,8 @@ class TorchDetector(BaseDetector):
         probe = copy.copy(self)
         vars(probe).pop("_callback_fit_ctx", None)  # it reports nothing
         probe.net_ = probe._finish(copy.deepcopy(network), training)
-        offset = BaseDetector._fit_offset(probe, training.given[0], None)
+        rows = probe._normal_rows(*training.given)
+        offset = BaseDetector._fit_offset(probe, rows, None)
         return {"net_": probe.net_, "offset_": offset}
 
     # ---------------------------------------------------------------------- scoring

@@ -53,6 +53,7 @@ from skad.ood._open_max import fit_weibull
 
 EVERY = [getattr(skad.ood, name) for name in skad.ood.__all__]
 EVERY = [found for found in EVERY if isinstance(found, type)]
+EVERY = [found for found in EVERY if "classifier" in found._parameter_constraints]
 
 
 class Net(torch.nn.Module):

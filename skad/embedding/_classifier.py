@@ -120,7 +120,7 @@ def class_codes(labels, classes, n_outputs=None):
     unknown = ~np.isin(own, classes)
     if unknown.any():
         raise ValueError(
-            f"y has the class {own[unknown][0]!r}, which the classifier does not know "
+            f"y has the class {own[unknown].tolist()[0]!r}, which the classifier does not know "
             f"(classes {classes.tolist()[:10]})."
         )
     order = np.argsort(classes, kind="stable")

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from skad._array import device_of, is_torch, like, namespace, to_numpy
+from skad._array import device_of, is_torch, like, to_numpy
 from skad._sklearn import HasMethods, StrOptions, _fit_context
 from skad._validation import check_images, check_labels
 from skad.base import CONTAMINATION, BaseDetector
@@ -17,11 +17,9 @@ from skad.embedding._classifier import (
     fitted_classifier,
     learns_from_labels,
 )
+from skad.ood._attribution import ATTRIBUTIONS, attribution_map, training_median
 
-# The median that maps compare with is that of about so many rows, evenly spread.
-_MEDIAN_ROWS = 4096
 CLASSIFIER = [HasMethods(["fit"]), callable, None]
-ATTRIBUTIONS = {"auto", "ablation", "gradient", "gradient_x_input", "integrated"}
 PARAMETERS = {
     "classifier": CLASSIFIER,
     "attribution": [StrOptions(ATTRIBUTIONS)],
@@ -161,8 +159,7 @@ class ClassifierDetector(BaseDetector):
             if self.attribution != "ablation":
                 view.require("gradients", f"attribution={self.attribution!r}")
         outputs = self._outputs(X)
-        spread = max(1, X.shape[0] // _MEDIAN_ROWS)
-        self._baseline_ = np.median(to_numpy(outputs.X[::spread]), axis=0)
+        self._baseline_ = training_median(outputs.X)
         known = None if known is None else self._outputs(known)
         self._learn_from(outputs, codes, known)
         return self._in_blocks(self._anomaly, outputs)
@@ -264,8 +261,6 @@ class ClassifierDetector(BaseDetector):
                 f"This {type(self).__name__} has no classifier, so it predicts no "
                 "class: pass one."
             )
-        if reject in self.classes_.tolist():
-            raise ValueError(f"reject={reject!r} is one of the classes.")
         X = self._validate(X, reset=False)
         view = self._view_
         key = "decision" if view.has_decision else "probabilities"
@@ -273,70 +268,49 @@ class ClassifierDetector(BaseDetector):
         if not isinstance(X, Outputs):
             outputs = Outputs(view.matching(X), X, self._layers())
         outputs = outputs.extracted([*self._keys(), key])
-        labels = self.classes_[to_numpy(outputs.predicted())]
-        number = labels.dtype.kind in "iuf" and isinstance(reject, int | float)
-        labels = labels.astype(object if not number else labels.dtype)
-        anomaly = to_numpy(self._in_blocks(self._anomaly, outputs))
-        outside = -anomaly - self.offset_ < 0
-        if number:
-            return np.where(outside, reject, labels)
-        labels[outside] = reject
-        return labels
+        outside = -to_numpy(self._in_blocks(self._anomaly, outputs)) - self.offset_ < 0
+        return with_rejection(
+            self.classes_, to_numpy(outputs.predicted()), outside, reject
+        )
 
     # ---------------------------------------------------------------------------- maps
 
     def _map(self, view, X):
         if isinstance(X, Outputs):
             X = X.X
-        baseline = like(self._baseline_, X)
-        if self._attribution_ == "ablation":
-            maps = self._ablation(view, X, baseline)
-        else:
-            maps = self._gradients(view, X, baseline)
-        if self.image_shape_ is None:
-            return maps
-        maps = maps.reshape(len(maps), *self.image_shape_)
-        return namespace(maps).sum(maps, axis=3)  # (b, h, w)
-
-    def _ablation(self, view, X, baseline):
-        """Return what is lost when an element takes the training median's value."""
-        xp = namespace(X)
-        whole = self._anomaly(view, X)
-        maps = xp.zeros_like(X)
-        channels = 1 if self.image_shape_ is None else self.image_shape_[2]
-        for first in range(0, X.shape[1], channels):
-            place = slice(first, first + channels)
-            without = xp.asarray(X, copy=True)
-            without[:, place] = baseline[place]
-            lost = whole - like(self._anomaly(view, without), whole)
-            maps[:, place] = (like(lost, X) / channels)[:, None]
-        return maps
-
-    def _gradients(self, view, X, baseline):
-        import torch
-
-        from skad.nn.network import input_gradients, integrated_gradients
 
         def score(rows):
             outputs = Outputs(view, rows, self._layers(), differentiable=True)
             return self._score(outputs)
 
-        x = X if is_torch(X) else torch.tensor(np.ascontiguousarray(X))
-        baseline = like(baseline, x)
-        if self._attribution_ == "integrated":
-            maps = integrated_gradients(score, x, baseline)
-        else:
-            maps = input_gradients(score, x)
-            if self._attribution_ == "gradient":
-                maps = maps.abs()
-            else:
-                maps = (x - baseline) * maps
-        return like(maps, X)
+        return attribution_map(
+            self._attribution_,
+            partial(self._anomaly, view),
+            score,
+            X,
+            self._baseline_,
+            self.image_shape_,
+        )
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = self._requires_labels()
         return tags
+
+
+def with_rejection(classes, codes, outside, reject):
+    """Return class labels (n,) for codes (n,), and `reject` where `outside` is true.
+
+    Of dtype object where one dtype cannot hold both.
+    """
+    if reject in classes.tolist():
+        raise ValueError(f"reject={reject!r} is one of the classes.")
+    labels = classes[codes]
+    if labels.dtype.kind in "iuf" and isinstance(reject, int | float):
+        return np.where(outside, reject, labels)
+    labels = labels.astype(object)
+    labels[outside] = reject
+    return labels
 
 
 def take_rows(X, mask):

@@ -1,0 +1,71 @@
+"""Maps of detectors around a classifier: ablation and gradients."""
+
+import numpy as np
+
+from skad._array import is_torch, like, namespace, to_numpy
+
+# The median that maps compare with is that of about so many rows, evenly spread.
+_MEDIAN_ROWS = 4096
+ATTRIBUTIONS = {"auto", "ablation", "gradient", "gradient_x_input", "integrated"}
+
+
+def training_median(X):
+    """Return the median (d,) of rows (n, d)."""
+    return np.median(to_numpy(X[:: max(1, X.shape[0] // _MEDIAN_ROWS)]), axis=0)
+
+
+def attribution_map(how, anomaly, score, X, baseline, image_shape):
+    """Return how anomalous the elements of rows are: (b, d), or (b, h, w) of pictures.
+
+    Parameters
+    ----------
+    how : {"ablation", "gradient", "gradient_x_input", "integrated"}
+        What is computed.
+    anomaly, score : callable
+        Take rows (b, d) and return their anomaly (b,). `score` gets tensors, and
+        gradients lead through it to them.
+    X : array or tensor of shape (b, d)
+        The rows.
+    baseline : array of shape (d,)
+        What elements are compared with.
+    image_shape : (h, w, c) or None
+        Channels are one element.
+    """
+    baseline = like(baseline, X)
+    channels = 1 if image_shape is None else image_shape[2]
+    if how == "ablation":
+        maps = _ablation(anomaly, X, baseline, channels)
+    else:
+        maps = _gradients(how, score, X, baseline)
+    if image_shape is None:
+        return maps
+    return namespace(maps).sum(maps.reshape(len(maps), *image_shape), axis=3)
+
+
+def _ablation(anomaly, X, baseline, channels):
+    """Return what is lost when an element takes the baseline's value."""
+    xp = namespace(X)
+    whole = anomaly(X)
+    maps = xp.zeros_like(X)
+    for first in range(0, X.shape[1], channels):
+        place = slice(first, first + channels)
+        without = xp.asarray(X, copy=True)
+        without[:, place] = baseline[place]
+        lost = whole - like(anomaly(without), whole)
+        maps[:, place] = (like(lost, X) / channels)[:, None]
+    return maps
+
+
+def _gradients(how, score, X, baseline):
+    import torch
+
+    from skad.nn.network import input_gradients, integrated_gradients
+
+    x = X if is_torch(X) else torch.tensor(np.ascontiguousarray(X))
+    baseline = like(baseline, x)
+    if how == "integrated":
+        maps = integrated_gradients(score, x, baseline)
+    else:
+        maps = input_gradients(score, x)
+        maps = maps.abs() if how == "gradient" else (x - baseline) * maps
+    return like(maps, X)

@@ -1,0 +1,203 @@
+"""Outlier exposure: a classifier that learns to be unsure of known outliers."""
+
+import warnings
+from numbers import Real
+
+import torch
+
+from skad._parameters import with_parameters
+from skad._sklearn import Interval, StrOptions
+from skad.nn.architecture import build
+from skad.nn.network import Network
+from skad.ood._trained import TrainedClassifier
+
+
+class OutlierExposureNetwork(Network):
+    """A classifier with a loss for rows of no class, whose label is -1."""
+
+    def __init__(
+        self, shape, n_classes, architecture, hidden_sizes, outlier_weight, measure
+    ):
+        super().__init__()
+        self.classifier = build(architecture, shape, (n_classes,), hidden_sizes)
+        self.outlier_weight, self.measure = outlier_weight, measure
+
+    def forward(self, x):
+        """Return logits (b, c)."""
+        return self.classifier(x)
+
+    def loss(self, x, y):
+        """Return the mean over each kind of rows, which count as many as they are."""
+        log_p = torch.log_softmax(self(x), 1)
+        inside = y >= 0
+        own = log_p.gather(1, y.clamp(min=0)[:, None])[:, 0]
+        classes = -(own * inside).sum() / inside.sum().clamp(min=1)
+        unsure = -(log_p.mean(1) * ~inside).sum() / (~inside).sum().clamp(min=1)
+        return classes + self.outlier_weight * unsure
+
+    def anomaly(self, x):
+        """Return the anomaly (b,)."""
+        if self.measure == "max_softmax":
+            return -torch.softmax(self(x), 1).amax(1)
+        return torch.log_softmax(self(x), 1).mean(1)
+
+
+@with_parameters
+class OutlierExposure(TrainedClassifier):
+    r"""Inputs of which a classifier is unsure that was trained to be unsure of others.
+
+    A network with logits :math:`z` is trained to classify, and to give known outliers
+    the uniform distribution over the classes [1]_:
+
+    .. math:: \min \; E_{(x, y)} \big[-\log p_y(x)\big] + \lambda \,
+        E_{x'} \Big[-\frac{1}{C} \sum_c \log p_c(x')\Big], \qquad
+        p = \mathrm{softmax}(z).
+
+    The anomaly is :math:`-\max_c p_c`, or with ``measure="cross_entropy"``
+    :math:`\frac{1}{C} \sum_c z_c - \log \sum_c e^{z_c}`, minus the cross entropy of the
+    uniform distribution. The map attributes it to the input by `attribution`.
+
+    Read more in the :ref:`User Guide <ood>`.
+
+    Parameters
+    ----------
+    outlier_weight : float, default=0.5
+        Weight :math:`\lambda` of the known outliers.
+    measure : {"max_softmax", "cross_entropy"}, default="max_softmax"
+        The anomaly.
+    attribution : {"auto", "ablation", "gradient", "gradient_x_input", "integrated"}, \
+            default="auto"
+        How the map is made: from what the anomaly loses when an element takes its
+        training median; from the size of the gradient, or its product with the
+        distance to the median; or from the gradients integrated on the way from the
+        median, which is "auto".
+    max_epochs : int, default=50
+        Passes over the training data.
+    batch_size : int, default=128
+        Samples of a training step; also bounds the memory of scoring.
+    lr : float, default=0.001
+        Learning rate.
+    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
+        The optimizer, or a class with torch's signature.
+    weight_decay : float, default=0.0005
+        Weight decay of the optimizer.
+    patience : int or None, default=None
+        Epochs without a better loss on held-out samples after which training stops and
+        the best weights are taken. None holds nothing out.
+    validation_fraction : float, default=0.1
+        Share of the samples that `patience` holds out.
+    architecture : {"auto", "mlp", "conv"} or class, default="auto"
+        "auto" takes linear layers for rows and convolutions for images. A class of
+        modules is called with the shapes (without the axis of samples) that it has to
+        lead from and to.
+    hidden_sizes : tuple of int or None, default=None
+        Units or channels of the layers between, from the sample's side; None is
+        (64, 32) for linear layers and (32, 64, 128) for convolutions.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of images that come as rows.
+    amp : {"bf16", "fp16"} or None, default=None
+        Lower precision of the training, for devices that have it.
+    compile : bool, default=False
+        Whether torch compiles the networks.
+    device : str, default="auto"
+        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
+        for arrays the GPU when the work is worth the trip.
+    callbacks : list of skorch callbacks or None, default=None
+        Are copied into every training; see also `set_callbacks` for scikit-learn's.
+    warm_start : bool, default=False
+        Whether another `fit` goes on from the weights of the last one, with its
+        classes.
+    on_interrupt : {"raise", "keep"}, default="raise"
+        After an interrupt (Ctrl-C), "keep" keeps what was learned so far; "raise"
+        leaves the detector as it was.
+    checkpoint : str, path or None, default=None
+        Folder where every epoch is saved; a `fit` that was killed goes on from there.
+    contamination : float, default=0.1
+        Share of training samples in the distribution with a negative decision function;
+        sets `offset_`.
+    random_state : int, RandomState instance or None, default=None
+        Draws weights and batches. Pass an int for reproducible results.
+
+    Attributes
+    ----------
+    net_ : torch.nn.Module
+        The trained network. It returns logits, and other detectors around a classifier
+        take it.
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    history_ : list of dict
+        Epoch, phase, seconds, "train_loss" and, with `patience`, "valid_loss".
+    image_shape_ : tuple of int or None
+        (height, width, channels) of images.
+    n_samples_seen_ : int
+        Training samples.
+    device_ : str
+        The device of the fit.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of features, or of the elements of an image.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+
+    See Also
+    --------
+    MaxSoftmax : The same anomaly of a classifier that knows no outliers.
+    GeneralizedODIN : A trained classifier that needs none.
+
+    Notes
+    -----
+    Known outliers are marked by -1 in `y_ood` of `fit`, or in its `y` where `y_class`
+    are the class labels. Without any, the loss is that of a plain classifier, with a
+    warning. They are drawn with the other samples; in a batch the mean over them and
+    the mean over the others are what the loss adds, where the authors draw two of them
+    to each sample. The authors train images by gradient descent with momentum at a
+    falling rate, here the optimizer is a parameter. Features should be on one scale
+    (StandardScaler).
+
+    References
+    ----------
+    .. [1] D. Hendrycks, M. Mazeika, T. Dietterich, "Deep anomaly detection with outlier
+       exposure", ICLR, 2019, sections 3 and 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.ood import OutlierExposure
+    >>> rng = np.random.default_rng(0)
+    >>> centres = np.repeat([[-3, 0], [3, 0], [0, 6]], 60, axis=0)
+    >>> X = centres + rng.normal(size=(180, 2))
+    >>> y = np.repeat(["left", "right", "none"], 60)
+    >>> y_ood = np.repeat([1, 1, -1], 60)
+    >>> detector = OutlierExposure(random_state=0).fit(X, y, y_ood=y_ood)
+    >>> detector.predict_with_rejection([[-3.0, 0.0], [3.0, 0.0], [0.0, 7.0]])
+    array(['left', 'right', -1], dtype=object)
+    """
+
+    _uses_outliers = True
+    _parameter_constraints = {
+        **TrainedClassifier._parameter_constraints,
+        "outlier_weight": [Interval(Real, 0, None, closed="left")],
+        "measure": [StrOptions({"max_softmax", "cross_entropy"})],
+    }
+
+    outlier_weight: float = 0.5
+    measure: str = "max_softmax"
+    weight_decay: float = 5e-4
+
+    def _fit_classes(self, X, codes):
+        warnings.warn(
+            "No outlier is marked by y_ood: a plain classifier is trained.",
+            stacklevel=6,
+        )
+        super()._fit_classes(X, codes)
+
+    def _network(self, shape):
+        return OutlierExposureNetwork(
+            shape,
+            self._n_classes,
+            self.architecture,
+            self.hidden_sizes,
+            self.outlier_weight,
+            self.measure,
+        )

@@ -1,0 +1,153 @@
+"""The base of classifiers that are trained to know what they have not seen."""
+
+from functools import partial
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+
+from skad._array import to_numpy
+from skad._parameters import with_parameters
+from skad._sklearn import StrOptions, _fit_context
+from skad._torch import TorchDetector
+from skad.embedding._classifier import class_codes
+from skad.ood._attribution import ATTRIBUTIONS, attribution_map, training_median
+from skad.ood._base import split_labels, take_rows, with_rejection
+
+
+@with_parameters
+class TrainedClassifier(TorchDetector):
+    """Base of classifiers that are detectors at once, trained on the one loop.
+
+    A method writes `_network(shape)`, whose `forward` returns logits for `_n_classes`
+    classes and whose losses get the classes' indices, -1 for known outliers.
+    """
+
+    _uses_outliers = False
+    _leading = ("attribution",)
+    _parameter_constraints = {
+        **TorchDetector._parameter_constraints,
+        "attribution": [StrOptions(ATTRIBUTIONS)],
+    }
+
+    attribution: str = "auto"
+
+    @property
+    def _n_classes(self):
+        return len(self.classes_)
+
+    # ------------------------------------------------------------------------- fitting
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, *, y_class=None, y_ood=None):
+        """Train the classifier, and learn what is normal for it.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            Training data; images as for other detectors.
+        y : array-like of shape (n_samples,), default=None
+            Class labels of any type. With `y_class` it is instead what it is for other
+            detectors and for scorers: 1 in the distribution, -1 a known outlier.
+        y_class : array-like of shape (n_samples,), default=None
+            Class labels, where `y` is needed for inliers and outliers, as with
+            ``scoring="roc_auc"``. The labels of outliers are not looked at.
+        y_ood : array-like of shape (n_samples,), default=None
+            -1 marks known outliers, where `y` are class labels. They are not learned
+            from, except where a method says what it learns from outliers.
+
+        Returns
+        -------
+        self : object
+            The fitted detector.
+        """
+        learn = partial(self._fit, y_class=y_class, y_ood=y_ood)
+        return self._learn(X, y, learn, forget=not self.warm_start)
+
+    def _fit(self, X, y, y_class=None, y_ood=None):
+        labels, outlier = split_labels(X.shape[0], y, y_class, y_ood)
+        if labels is None:
+            raise ValueError(
+                f"This {type(self).__name__} estimator requires y to be passed, but "
+                "the target y is None."
+            )
+        # a warm start goes on with the classes it has
+        classes, codes = class_codes(
+            labels[~outlier], getattr(self, "classes_", None), None
+        )
+        if len(classes) < 2:
+            raise ValueError(
+                f"y has {len(classes)} class in the distribution; a classifier needs 2."
+            )
+        self.classes_ = classes
+        inside = take_rows(X, ~outlier) if outlier.any() else X
+        self._baseline_ = training_median(inside)
+        how = "integrated" if self.attribution == "auto" else self.attribution
+        self._attribution_ = how
+        if self._uses_outliers and outlier.any():
+            codes, given = np.full(X.shape[0], -1), codes
+            codes[~outlier] = given
+            super()._fit(X, codes)
+        else:
+            self._fit_classes(inside, codes)
+        return self._in_blocks(self._anomaly, inside)
+
+    def _fit_classes(self, X, codes):
+        """Learn from rows (n, d) in the distribution and their classes (n,)."""
+        super()._fit(X, codes)
+
+    def _training_labels(self, X, y):
+        return torch.as_tensor(y)
+
+    def _normal_rows(self, X, y):
+        return take_rows(X, y >= 0)
+
+    # ------------------------------------------------------------------------- scoring
+
+    def _score(self, network, x):
+        """Return the anomaly (b,) of samples; gradients may be taken through it."""
+        return network.anomaly(x)
+
+    def _anomaly(self, network, X):
+        with torch.no_grad():
+            return self._score(network, self._samples(X))
+
+    def _map(self, network, X):
+        return attribution_map(
+            self._attribution_,
+            partial(self._anomaly, network),
+            lambda rows: self._score(network, self._samples(rows)),
+            X,
+            self._baseline_,
+            self.image_shape_,
+        )
+
+    def _logits(self, network, X):
+        with torch.no_grad():
+            return network(self._samples(X))
+
+    def predict_with_rejection(self, X, reject=-1):
+        """Return the class that the classifier predicts, or `reject` for outliers.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            The samples.
+        reject : object, default=-1
+            What stands for no class: rows with a negative decision function get it.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            Class labels and `reject`; of dtype object where one dtype cannot hold both.
+        """
+        check_is_fitted(self)
+        X = self._validate(X, reset=False)
+        codes = to_numpy(self._in_blocks(self._logits, X)).argmax(axis=1)
+        outside = -to_numpy(self._in_blocks(self._anomaly, X)) - self.offset_ < 0
+        return with_rejection(self.classes_, codes, outside, reject)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags
