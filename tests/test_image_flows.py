@@ -128,8 +128,11 @@ every_detector = pytest.mark.parametrize("make", CHEAP.values(), ids=CHEAP)
 
 @every_detector
 def test_the_square_is_found(make, pictures):  # noqa: F811
-    train, normal, bad = (0.25 * each for each in pictures)  # features about one
-    detector = make().fit(train)
+    detector = make()
+    # CFLOW takes features as they are, and learns their unit slowly
+    unit = 0.25 if isinstance(detector, CFLOW) else 1.0
+    train, normal, bad = (unit * each for each in pictures)
+    detector.fit(train)
     if not isinstance(detector, SPADE):  # whose score looks at whole pictures
         assert (
             detector.score_samples(bad).mean() < detector.score_samples(normal).mean()
