@@ -17,6 +17,9 @@ from skad._array import device_of, is_torch, like, namespace
 # that they are compared before they leave the cache; on a GPU only large tiles pay.
 _TILE, _GPU_TILE = 1024, 8192
 
+# Elements of unit vectors that are kept and not made again for each tile.
+_KEPT = 2**22
+
 # Half of what is added to the product of two constant windows: as if they were alike.
 _CONSTANT = 0.5
 
@@ -166,7 +169,9 @@ class Correlations:
         # so near is every sum of l rounded products of unit vectors, in any order
         self.error = (query.size + 8) * 2.0**-24 if single else 0.0
         self.side = tile_side(query.mean)
-        self._out = None
+        self._out = self._right = None
+        if single and reference.n_windows * query.size <= _KEPT:
+            self._right = self._factor(slice(None))
 
     def rows(self, rows):
         """Return what a block of queries needs for products with many references."""
@@ -174,13 +179,16 @@ class Correlations:
 
     def tile(self, left, columns):
         """Return products (b, c); the next call may overwrite them."""
-        right = self._narrow(self.reference.factor(columns, self.marks, right=True))
+        right = self._factor(columns) if self._right is None else self._right[columns]
         if is_torch(left):
             return left @ right.T
         b, c = left.shape[0], right.shape[0]
         if self._out is None or self._out.size < b * c:
             self._out = np.empty(b * c, dtype=left.dtype)
         return np.matmul(left, right.T, out=self._out[: b * c].reshape(b, c))
+
+    def _factor(self, columns):
+        return self._narrow(self.reference.factor(columns, self.marks, right=True))
 
     def _narrow(self, factor):
         xp = namespace(factor)
@@ -354,13 +362,14 @@ def _exclude(tile, rows, columns, exclusion, past):
     """Put windows that are no neighbours of the queries `rows` out of reach."""
     if exclusion is None:
         return
-    first, last = int(rows.min()), int(rows.max())
-    if columns.stop <= first - exclusion:
+    # rows ascend: only those near the columns are concerned, or also those before
+    bounds = np.array([columns.start - exclusion, columns.stop + exclusion])
+    first, last = namespace(rows).searchsorted(rows, like(bounds, rows)).tolist()
+    first = 0 if past else first
+    if first == last:
         return
-    if columns.start > last + exclusion and not past:
-        return
-    gap = rows[:, None] - count_up(rows, columns.start, columns.stop)[None, :]
-    tile[(gap if past else abs(gap)) <= exclusion] = -np.inf
+    gap = rows[first:last, None] - count_up(rows, columns.start, columns.stop)[None, :]
+    tile[first:last][(gap if past else abs(gap)) <= exclusion] = -np.inf
 
 
 class _Best:
