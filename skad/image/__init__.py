@@ -14,8 +14,8 @@ __getattr__, __dir__, __all__ = attach(
         "_patchcore": ["PatchCore"],
         "_reverse_distillation": ["ReverseDistillation"],
         "_simplenet": ["SimpleNet"],
-        "_stfpm": ["STFPM"],
         "_spade": ["SPADE"],
+        "_stfpm": ["STFPM"],
         "_tiled": ["TiledDetector"],
     },
 )
