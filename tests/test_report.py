@@ -91,7 +91,7 @@ def test_examine_says_what_the_detector_says(data, findings):
 def test_examine_in_blocks_is_the_same(data, monkeypatch):
     train, X, _ = data
     whole = examine(skad.Mahalanobis(), train, X)
-    monkeypatch.setattr("skad.inspection._findings._BLOCK_ELEMENTS", 7 * X.shape[1])
+    monkeypatch.setattr("skad.inspection._rows._BLOCK_ELEMENTS", 7 * X.shape[1])
     seen = []
 
     def track(blocks, description, total):
@@ -107,7 +107,7 @@ def test_examine_in_blocks_is_the_same(data, monkeypatch):
 
 def test_examine_looks_at_a_sample_of_many_training_rows(data, monkeypatch):
     train, X, _ = data
-    monkeypatch.setattr("skad.inspection._findings._TRAINING_ROWS", 100)
+    monkeypatch.setattr("skad.inspection._rows._TRAINING_ROWS", 100)
     found = examine(skad.Mahalanobis(), train, X)
     expected = skad.Mahalanobis().fit(train).decision_function(train[::3])
     np.testing.assert_allclose(found.train_decision, expected)
@@ -231,15 +231,15 @@ def test_page_of_many_rows_stays_small(tmp_path):
 
 
 def test_numbers_are_plain():
-    from skad.inspection._report import _number, _numbers
+    from skad.inspection._html import number, numbers
 
-    assert _number(0.0) == "0"
-    assert _number(-1234.5678) == "\N{MINUS SIGN}1235"
-    assert _number(123456.0) == "123456"
-    assert _number(3.25e12) == "3.25e+12"
-    assert _numbers(np.array([1.0, -20.5])) == ["1.00", "\N{MINUS SIGN}20.50"]
-    assert _numbers(np.array([3e9, 1.0])) == ["3.000e+09", "1.000e+00"]
-    assert _numbers(np.array([0.0])) == ["0.000e+00"]
+    assert number(0.0) == "0"
+    assert number(-1234.5678) == "\N{MINUS SIGN}1235"
+    assert number(123456.0) == "123456"
+    assert number(3.25e12) == "3.25e+12"
+    assert numbers(np.array([1.0, -20.5])) == ["1.00", "\N{MINUS SIGN}20.50"]
+    assert numbers(np.array([3e9, 1.0])) == ["3.000e+09", "1.000e+00"]
+    assert numbers(np.array([0.0])) == ["0.000e+00"]
 
 
 # ------------------------------------------------------------------------------- plots

@@ -232,7 +232,7 @@ class AnomalyMapDisplay:
                     f"{name}[{i}] has shape {other.shape}, its picture has "
                     f"{picture.shape[:2]}."
                 )
-        return _in_unit_range(picture), heat, mask
+        return in_unit_range(picture), heat, mask
 
     def _axes(self, ax, drawn, n_panels):
         shape = len(drawn), n_panels
@@ -311,7 +311,7 @@ def _grey(picture):
     return picture if picture.ndim == 2 else picture @ [0.299, 0.587, 0.114]
 
 
-def _in_unit_range(picture):
+def in_unit_range(picture):
     """Return a picture (h, w) or (h, w, 3) of floats in 0..1."""
     if picture.ndim == 3 and picture.shape[2] == 1:
         picture = picture[..., 0]

@@ -1,157 +1,108 @@
-"""What a detector says about a set of rows, gathered once for reports and tables."""
+"""What every kind of findings has: scores, the threshold, and how good they are.
+
+`RowFindings`, `PictureFindings` and `SeriesFindings` add what their data have; the page
+and the table of scores are made from what stands here.
+"""
 
 import csv
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-# Maps are as large as the data: rows are looked at in blocks of this many elements,
-# which are also the steps of the progress.
-_BLOCK_ELEMENTS = 2**17
 
-# So many training rows, spread evenly, show how training scores are distributed.
-_TRAINING_ROWS = 10_000
+@dataclass(frozen=True, kw_only=True)
+class Findings(ABC):
+    """What a fitted detector says about data; the base of every kind of findings.
 
+    Parameters
+    ----------
+    title : str
+        What the data are called.
+    name : str
+        What the detector is called.
+    setting : str
+        The detector with its parameters.
+    n_train : int
+        Number of training samples.
+    train_decision : ndarray of shape (m,)
+        Decision function of training samples, of some spread evenly if there are many.
+    threshold : float
+        The score below which a sample is an anomaly.
+    score : ndarray of shape (n,)
+        Higher is more normal.
+    decision : ndarray of shape (n,)
+        Below 0 is an anomaly.
+    y : ndarray of shape (n,) or None, default=None
+        1 normal, -1 anomaly, where it is known.
+    shown : ndarray of shape (s,)
+        The samples that the page shows, most anomalous first.
+    fit_seconds, score_seconds : float
+        How long `fit` and scoring took.
+    metrics : dict of str to float, default={}
+        How good the scores are, where it is known.
+    """
 
-@dataclass(frozen=True)
-class Findings:
-    """What a fitted detector says about test rows; made by `examine`."""
+    unit: ClassVar[str] = "row"  # what a sample is called
+    scored: ClassVar[str] = "score"  # what `score_seconds` were spent on
 
-    title: str  # of the data
-    name: str  # of the detector
-    setting: str  # the detector with its parameters
-    X: np.ndarray  # (n, d), the test rows
-    feature_names: list  # d names
-    image_shape: tuple | None  # of a row, where rows are pictures
+    title: str
+    name: str
+    setting: str
     n_train: int
-    train_decision: np.ndarray  # of at most 10,000 training rows, spread evenly
-    train_range: np.ndarray  # (3, d): quantiles 5 %, 50 % and 95 % of training rows
-    threshold: float  # the score below which a row is an anomaly
-    score: np.ndarray  # (n,), higher is more normal
-    decision: np.ndarray  # (n,), below 0 is an anomaly
-    y: np.ndarray | None  # (n,), 1 normal and -1 anomaly, where it is known
-    top_features: np.ndarray  # (n, k): columns where each row is most anomalous
-    mean_map: np.ndarray  # (d,): mean map of the flagged rows
-    shown: np.ndarray  # (s,): the most anomalous rows, most anomalous first
-    maps: np.ndarray  # (s, d): the maps of the rows shown
-    compared: np.ndarray  # (g,): rows to compare between detectors
-    compared_maps: np.ndarray  # (g, d): their maps
+    train_decision: np.ndarray
+    threshold: float
+    score: np.ndarray
+    decision: np.ndarray
+    y: np.ndarray | None = None
+    shown: np.ndarray
     fit_seconds: float
     score_seconds: float
     metrics: dict = field(default_factory=dict)
 
     @property
     def flagged(self):
-        """The rows that are anomalies to the detector, of shape (n,)."""
+        """The samples that are anomalies to the detector, of shape (n,)."""
         return self.decision < 0
 
+    def identity(self):
+        """Return {column: values} of what tells samples apart in the table."""
+        return {}
 
-def examine(
-    detector,
-    X_train,
-    X_test,
-    *,
-    y_train=None,
-    y_test=None,
-    feature_names=None,
-    image_shape=None,
-    title="Data",
-    name=None,
-    n_shown=12,
-    n_top=3,
-    compared=(),
-    track=None,
-):
-    """Fit a detector and gather what it says about test rows.
+    @abstractmethod
+    def places(self):
+        """Return {column: values} of where samples are anomalous."""
+
+
+def write_scores(path, findings):
+    """Write a CSV file with one line per sample.
 
     Parameters
     ----------
-    detector : estimator
-        Any detector, or a pipeline that ends in one.
-    X_train, X_test : array of shape (n, d)
-        Rows to learn normality from, and rows to look at.
-    y_train : array of shape (n_train,) or None, default=None
-        Passed to `fit`.
-    y_test : array of shape (n_test,) or None, default=None
-        1 normal, -1 anomaly; gives the metrics.
-    feature_names : list of str or None, default=None
-        One name per column; x0, x1, ... if None.
-    image_shape : tuple of int or None, default=None
-        Height and width of a row, where rows are pictures.
-    title : str, default="Data"
-        What the data are called.
-    name : str or None, default=None
-        What the detector is called; the class of the last step if None.
-    n_shown : int, default=12
-        How many of the most anomalous rows keep their whole map.
-    n_top : int, default=3
-        How many features are named per row.
-    compared : sequence of int, default=()
-        Rows whose maps are kept, to be compared between detectors.
-    track : callable or None, default=None
-        Called with an iterable of blocks, a description and the number of blocks;
-        returns an iterable over the same, to show progress.
-
-    Returns
-    -------
+    path : str or Path
+        The file.
     findings : Findings
-        Everything that `write_report` and `write_scores` need.
+        What was found. The columns are the row (from 0), what else identifies it (the
+        file of a picture, time and group of a time step), its score (higher is more
+        normal), its decision (below 0 is an anomaly), the label that follows (1 or
+        -1), the true label where it is known, and where the row is most anomalous.
     """
-    if feature_names is None:
-        feature_names = [f"x{j}" for j in range(X_train.shape[1])]
-    start = time.perf_counter()
-    detector.fit(X_train, y_train)
-    fit_seconds = time.perf_counter() - start
-
-    start = time.perf_counter()
-    score = _by_blocks(detector.score_samples, X_test, track, "score")
-    score_seconds = time.perf_counter() - start
-    threshold = float(_last_step(detector).offset_)  # a pipeline has no offset_
-    decision = score - threshold
-
-    top, total = [], np.zeros(X_test.shape[1])
-    for rows in _tracked(X_test, track, "locate"):
-        maps = _flat_maps(detector, X_test[rows])  # (b, d)
-        top.append(top_columns(maps, n_top))
-        total += maps[decision[rows] < 0].sum(axis=0, dtype=np.float64)
-    stride = -(-len(X_train) // _TRAINING_ROWS)
-    train_score = _by_blocks(
-        detector.score_samples, X_train[::stride], track, "compare"
-    )
-    shown = np.argsort(decision, kind="stable")[:n_shown]
-    compared = np.asarray(compared, dtype=np.int64)
-    kept = _flat_maps(detector, X_test[np.concatenate([shown, compared])])
-    return Findings(
-        title=title,
-        name=name or type(_last_step(detector)).__name__,
-        setting=_setting(detector),
-        X=X_test,
-        feature_names=list(feature_names),
-        image_shape=image_shape,
-        n_train=len(X_train),
-        train_decision=train_score - threshold,
-        train_range=np.quantile(X_train, [0.05, 0.5, 0.95], axis=0),
-        threshold=threshold,
-        score=score,
-        decision=decision,
-        y=y_test,
-        top_features=np.concatenate(top),
-        mean_map=total / max(1, np.sum(decision < 0)),
-        shown=shown,
-        maps=kept[: len(shown)],
-        compared=compared,
-        compared_maps=kept[len(shown) :],
-        fit_seconds=fit_seconds,
-        score_seconds=score_seconds,
-        metrics={} if y_test is None else detection_metrics(y_test, decision),
-    )
-
-
-def _flat_maps(detector, X):
-    """Return maps (b, d), those of pictures (b, height, width) row after row."""
-    return np.asarray(detector.transform(X)).reshape(len(X), -1)
+    columns = {
+        "row": range(len(findings.score)),
+        **findings.identity(),
+        "score": findings.score.tolist(),  # floats of Python, written in full
+        "decision": findings.decision.tolist(),
+        "label": np.where(findings.flagged, -1, 1),
+        **({} if findings.y is None else {"true_label": findings.y}),
+        **findings.places(),
+    }
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
 
 
 def detection_metrics(y, decision):
@@ -218,51 +169,30 @@ def top_columns(maps, n_top):
     return np.argsort(-maps, axis=1, kind="stable")[:, :n_top]
 
 
-def write_scores(path, findings):
-    """Write a CSV file with one line per test row.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file.
-    findings : Findings
-        What `examine` gathered. The columns are the row (from 0), its score (higher is
-        more normal), its decision (below 0 is an anomaly), the label that follows (1 or
-        -1), the true label where it is known, and the features where the row is most
-        anomalous.
-    """
-    names = np.asarray(findings.feature_names, dtype=object)
-    header = ["row", "score", "decision", "label"]
-    known = findings.y is not None
-    header += ["true_label"] if known else []
-    header += [f"feature_{k + 1}" for k in range(findings.top_features.shape[1])]
-    labels = np.where(findings.flagged, -1, 1)
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        for i, top in enumerate(findings.top_features):
-            row = [i, repr(float(findings.score[i])), repr(float(findings.decision[i]))]
-            row += [labels[i], *([findings.y[i]] if known else []), *names[top]]
-            writer.writerow(row)
+def named_columns(kind, names, top):
+    """Return {"kind_1": names, ...} of the columns `top` of shape (n, k)."""
+    named = np.asarray(names, dtype=object)[top]
+    return {f"{kind}_{k + 1}": named[:, k] for k in range(top.shape[1])}
 
 
-def _setting(detector):
+def timed(function, *arguments, **options):
+    """Return what a function returns, and the seconds it took."""
+    start = time.perf_counter()
+    result = function(*arguments, **options)
+    return result, time.perf_counter() - start
+
+
+def last_step(detector):
+    """Return the detector that a pipeline ends in."""
+    return detector.steps[-1][1] if hasattr(detector, "steps") else detector
+
+
+def description(detector):
     """Return what the detector and the steps before it are, with their parameters."""
     steps = [step for _, step in getattr(detector, "steps", [(None, detector)])]
     return ", then ".join(" ".join(repr(step).split()) for step in steps)
 
 
-def _last_step(detector):
-    return detector.steps[-1][1] if hasattr(detector, "steps") else detector
-
-
-def _by_blocks(function, X, track, description):
-    return np.concatenate(
-        [np.asarray(function(X[rows])) for rows in _tracked(X, track, description)]
-    )
-
-
-def _tracked(X, track, description):
-    step = max(1, _BLOCK_ELEMENTS // X.shape[1])
-    slices = [slice(i, min(i + step, len(X))) for i in range(0, len(X), step)]
-    return slices if track is None else track(slices, description, len(slices))
+def tracked(parts, track, task):
+    """Pass parts through `track`, where there is one, to show progress."""
+    return parts if track is None else track(parts, task, len(parts))

@@ -3,6 +3,8 @@
 import base64
 from html import escape
 
+import numpy as np
+
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c1e21; --soft: #5d6570; --line: #d9dde2;
   --back: #ffffff; --panel: #f5f6f8; --bar: #d55e00; --link: #0062a3; }
@@ -30,13 +32,18 @@ tbody th { font-weight: 500; }
 td.number, th.number { text-align: right; }
 td.number { white-space: nowrap; }
 td.list { min-width: 11rem; }
+table.nowrap td, table.nowrap th { white-space: nowrap; }
+h4 { font-size: 0.95rem; margin: 1rem 0 0.2rem; }
 img.plot { display: block; width: 100%; max-width: 42rem; height: auto; }
+img.plot.whole { max-width: none; }
 .cards { display: grid; gap: 0.8rem;
   grid-template-columns: repeat(auto-fill, minmax(min(21rem, 100%), 1fr)); }
+.cards.wider {
+  grid-template-columns: repeat(auto-fill, minmax(min(24rem, 100%), 1fr)); }
 .cards.pictures { grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); }
 .card { background: var(--panel); border-radius: 6px; padding: 0.6rem 0.8rem;
   margin: 0; }
-.card figcaption { font-size: 0.9rem; margin-bottom: 0.4rem;
+.card figcaption { font-size: 0.9rem; margin-bottom: 0.4rem; overflow-wrap: anywhere;
   font-variant-numeric: tabular-nums; }
 ol.bars { list-style: none; margin: 0; padding: 0; font-size: 0.88rem;
   font-variant-numeric: tabular-nums; }
@@ -48,7 +55,8 @@ ol.bars li { display: flex; flex-wrap: wrap; justify-content: space-between;
 .pair { display: flex; gap: 0.4rem; }
 .pixels { image-rendering: pixelated; width: 100%; height: auto; min-width: 0;
   border-radius: 2px; }
-.pair .pixels { flex: 1 1 0; }
+.pair .pixels, .photo { flex: 1 1 0; }
+.photo { width: 100%; height: auto; min-width: 0; border-radius: 2px; }
 table.gallery td, table.gallery th { border: 0; padding: 0.12rem 0.25rem 0.12rem 0;
   vertical-align: middle; }
 table.gallery th { padding-right: 0.8rem; position: sticky; left: 0;
@@ -67,7 +75,7 @@ def page(title, body):
     )
 
 
-def table(header, rows, caption=None, numeric=(), lists=()):
+def table(header, rows, caption=None, numeric=(), lists=(), nowrap=False):
     """Return a table; cells are text, the first of a row is its heading."""
     kinds = {**dict.fromkeys(numeric, "number"), **dict.fromkeys(lists, "list")}
     classes = [kinds.get(k, "") for k in range(len(header))]
@@ -77,7 +85,8 @@ def table(header, rows, caption=None, numeric=(), lists=()):
         for k, name in enumerate(header)
     ]
     lines = [f'<p class="soft">{escape(caption)}</p>'] if caption else []
-    lines.append('<div class="wide" tabindex="0"><table>')
+    kind = ' class="nowrap"' if nowrap else ""
+    lines.append(f'<div class="wide" tabindex="0"><table{kind}>')
     lines += ["<thead><tr>", *cells, "</tr></thead><tbody>"]
     for row in rows:
         line = []
@@ -121,6 +130,25 @@ def picture(light, dark, alt):
     )
 
 
+def wide_picture(light, dark, narrow_light, narrow_dark, alt):
+    """Return a plot over the whole width; on narrow screens another; PNG files."""
+    sources = [
+        ("(max-width: 700px) and (prefers-color-scheme: dark)", narrow_dark),
+        ("(max-width: 700px)", narrow_light),
+        ("(prefers-color-scheme: dark)", dark),
+    ]
+    lines = [f'<source media="{m}" srcset="{_uri(png)}">' for m, png in sources]
+    return (
+        f'<picture>{"".join(lines)}<img class="plot whole" src="{_uri(light)}" '
+        f'alt="{escape(alt)}"></picture>'
+    )
+
+
+def photo(jpeg, alt):
+    """Return a picture that is enlarged smoothly."""
+    return f'<img class="photo" src="{_uri(jpeg, "jpeg")}" alt="{escape(alt)}">'
+
+
 def pixels(png, alt):
     """Return a small picture whose dots stay square when it is enlarged."""
     return f'<img class="pixels" src="{_uri(png)}" alt="{escape(alt)}">'
@@ -131,5 +159,22 @@ def card(caption, content):
     return f'<figure class="card"><figcaption>{caption}</figcaption>{content}</figure>'
 
 
-def _uri(png):
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+def _uri(content, kind="png"):
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def number(value, figures=4):
+    """Return a number with a few figures and no long tail of zeros."""
+    text = f"{value:.{figures}g}"
+    if "e" in text and 1 <= abs(value) < 1e7:
+        text = f"{value:.0f}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def numbers(values):
+    """Return a column of numbers with the same number of decimals."""
+    largest = np.max(np.abs(values))
+    if not 1e-3 <= largest < 1e7:
+        return [f"{value:.3e}".replace("-", "\N{MINUS SIGN}") for value in values]
+    decimals = max(0, 3 - int(np.floor(np.log10(largest))))
+    return [f"{value:.{decimals}f}".replace("-", "\N{MINUS SIGN}") for value in values]

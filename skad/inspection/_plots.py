@@ -13,6 +13,8 @@ import numpy as np
 NORMAL_COLOR = "#0072b2"
 ANOMALY_COLOR = "#d55e00"
 
+INKS = ("#1c1e21", "#e8eaed")  # on light and on dark pages
+
 _HOT = (1.0, 0.45, 0.0)  # orange, where the map is largest
 _DIM = 0.7  # white under it, so that pale orange stays apart from it
 
@@ -29,6 +31,8 @@ class ScoreDistributionDisplay:
         1 normal, -1 anomaly, where it is known.
     train_decision : ndarray of shape (n_train,) or None, default=None
         Decision function of the training rows, drawn as an outline.
+    unit : str, default="row"
+        What a sample is called.
 
     Attributes
     ----------
@@ -49,6 +53,7 @@ class ScoreDistributionDisplay:
     decision: np.ndarray
     y: np.ndarray | None = None
     train_decision: np.ndarray | None = None
+    unit: str = "row"
 
     @classmethod
     def from_estimator(cls, estimator, X, y=None, *, X_train=None):
@@ -120,11 +125,11 @@ class ScoreDistributionDisplay:
                 weights=np.full(len(self.train_decision), 1 / len(self.train_decision)),
                 histtype="step",
                 color=ink,
-                label="training rows",
+                label=f"training {self.unit}s",
             )
         ax.axvline(0, color=ink, linestyle="--", linewidth=1.2, label="threshold")
         ax.set_xlabel("decision function (below 0 is an anomaly)", fontsize=9)
-        ax.set_ylabel("share of rows", fontsize=9)
+        ax.set_ylabel(f"share of {self.unit}s", fontsize=9)
         ax.legend(
             frameon=False,
             labelcolor=ink,
@@ -134,17 +139,17 @@ class ScoreDistributionDisplay:
             bbox_to_anchor=(0, 1),
             borderaxespad=0,
         )
-        _paint(ax, ink)
+        paint(ax, ink)
         self.ax_ = ax
         return self
 
     def _groups(self):
         if self.y is None:
-            return [("test rows", self.decision, NORMAL_COLOR)]
+            return [(f"test {self.unit}s", self.decision, NORMAL_COLOR)]
         anomaly = self.y == -1
         groups = [
-            ("normal test rows", self.decision[~anomaly], NORMAL_COLOR),
-            ("anomalous test rows", self.decision[anomaly], ANOMALY_COLOR),
+            (f"normal test {self.unit}s", self.decision[~anomaly], NORMAL_COLOR),
+            (f"anomalous test {self.unit}s", self.decision[anomaly], ANOMALY_COLOR),
         ]
         return [group for group in groups if len(group[1])]
 
@@ -193,6 +198,15 @@ def png_of_pixels(pixels):
     return buffer.getvalue()
 
 
+def jpeg_of_pixels(pixels):
+    """Return a JPEG file with one dot per element of `pixels`, as bytes."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="jpeg", quality=85, subsampling=0)
+    return buffer.getvalue()
+
+
 def png_of_grey(image):
     """Return a picture of shape (h, w) as a PNG file in grey, as bytes."""
     unit = _unit(np.asarray(image, dtype=np.float64))
@@ -232,7 +246,8 @@ def _bin_edges(values, bins, width):
     return edges
 
 
-def _paint(ax, ink):
+def paint(ax, ink):
+    """Give axes a clear background, and what stands for no data the colour `ink`."""
     ax.patch.set_alpha(0)
     ax.tick_params(colors=ink, which="both", labelsize=8)
     ax.xaxis.label.set_color(ink)

@@ -1,0 +1,178 @@
+"""What a detector says about the rows of a table, or about pictures in rows."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from skad.inspection._findings import (
+    Findings,
+    description,
+    detection_metrics,
+    last_step,
+    named_columns,
+    timed,
+    top_columns,
+    tracked,
+)
+
+# Maps are as large as the data: rows are looked at in blocks of this many elements,
+# which are also the steps of the progress.
+_BLOCK_ELEMENTS = 2**17
+
+# So many training rows, spread evenly, show how training scores are distributed.
+_TRAINING_ROWS = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowFindings(Findings):
+    """What a fitted detector says about rows; made by `examine`.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+        The test rows.
+    feature_names : list of str
+        One name per column.
+    image_shape : tuple of int or None
+        Height and width of a row, where rows are pictures.
+    train_range : ndarray of shape (3, d)
+        Quantiles 5 %, 50 % and 95 % of the training rows.
+    top_features : ndarray of shape (n, k)
+        Columns where each row is most anomalous.
+    mean_map : ndarray of shape (d,)
+        Mean map of the flagged rows.
+    maps : ndarray of shape (s, d)
+        The maps of the rows shown.
+    compared : ndarray of shape (g,)
+        Rows to compare between detectors.
+    compared_maps : ndarray of shape (g, d)
+        Their maps.
+    """
+
+    X: np.ndarray
+    feature_names: list
+    image_shape: Any
+    train_range: np.ndarray
+    top_features: np.ndarray
+    mean_map: np.ndarray
+    maps: np.ndarray
+    compared: np.ndarray
+    compared_maps: np.ndarray
+
+    def places(self):
+        """Return {column: values} of the features where rows are most anomalous."""
+        return named_columns("feature", self.feature_names, self.top_features)
+
+
+def examine(
+    detector,
+    X_train,
+    X_test,
+    *,
+    y_train=None,
+    y_test=None,
+    feature_names=None,
+    image_shape=None,
+    title="Data",
+    name=None,
+    n_shown=12,
+    n_top=3,
+    compared=(),
+    track=None,
+):
+    """Fit a detector and gather what it says about test rows.
+
+    Parameters
+    ----------
+    detector : estimator
+        Any detector, or a pipeline that ends in one.
+    X_train, X_test : array of shape (n, d)
+        Rows to learn normality from, and rows to look at.
+    y_train : array of shape (n_train,) or None, default=None
+        Passed to `fit`.
+    y_test : array of shape (n_test,) or None, default=None
+        1 normal, -1 anomaly; gives the metrics.
+    feature_names : list of str or None, default=None
+        One name per column; x0, x1, ... if None.
+    image_shape : tuple of int or None, default=None
+        Height and width of a row, where rows are pictures.
+    title : str, default="Data"
+        What the data are called.
+    name : str or None, default=None
+        What the detector is called; the class of the last step if None.
+    n_shown : int, default=12
+        How many of the most anomalous rows keep their whole map.
+    n_top : int, default=3
+        How many features are named per row.
+    compared : sequence of int, default=()
+        Rows whose maps are kept, to be compared between detectors.
+    track : callable or None, default=None
+        Called with an iterable of blocks, a description and the number of blocks;
+        returns an iterable over the same, to show progress.
+
+    Returns
+    -------
+    findings : RowFindings
+        Everything that `write_report` and `write_scores` need.
+    """
+    if feature_names is None:
+        feature_names = [f"x{j}" for j in range(X_train.shape[1])]
+    _, fit_seconds = timed(detector.fit, X_train, y_train)
+    score, score_seconds = timed(
+        _by_blocks, detector.score_samples, X_test, track, "score"
+    )
+    threshold = float(last_step(detector).offset_)  # a pipeline has no offset_
+    decision = score - threshold
+
+    top, total = [], np.zeros(X_test.shape[1])
+    for rows in tracked(_blocks(X_test), track, "locate"):
+        maps = _flat_maps(detector, X_test[rows])  # (b, d)
+        top.append(top_columns(maps, n_top))
+        total += maps[decision[rows] < 0].sum(axis=0, dtype=np.float64)
+    stride = -(-len(X_train) // _TRAINING_ROWS)
+    train_score = _by_blocks(
+        detector.score_samples, X_train[::stride], track, "compare"
+    )
+    shown = np.argsort(decision, kind="stable")[:n_shown]
+    compared = np.asarray(compared, dtype=np.int64)
+    kept = _flat_maps(detector, X_test[np.concatenate([shown, compared])])
+    return RowFindings(
+        title=title,
+        name=name or type(last_step(detector)).__name__,
+        setting=description(detector),
+        X=X_test,
+        feature_names=list(feature_names),
+        image_shape=image_shape,
+        n_train=len(X_train),
+        train_decision=train_score - threshold,
+        train_range=np.quantile(X_train, [0.05, 0.5, 0.95], axis=0),
+        threshold=threshold,
+        score=score,
+        decision=decision,
+        y=y_test,
+        top_features=np.concatenate(top),
+        mean_map=total / max(1, np.sum(decision < 0)),
+        shown=shown,
+        maps=kept[: len(shown)],
+        compared=compared,
+        compared_maps=kept[len(shown) :],
+        fit_seconds=fit_seconds,
+        score_seconds=score_seconds,
+        metrics={} if y_test is None else detection_metrics(y_test, decision),
+    )
+
+
+def _flat_maps(detector, X):
+    """Return maps (b, d), those of pictures (b, height, width) row after row."""
+    return np.asarray(detector.transform(X)).reshape(len(X), -1)
+
+
+def _by_blocks(function, X, track, task):
+    parts = tracked(_blocks(X), track, task)
+    return np.concatenate([np.asarray(function(X[rows])) for rows in parts])
+
+
+def _blocks(X):
+    step = max(1, _BLOCK_ELEMENTS // X.shape[1])
+    return [slice(i, min(i + step, len(X))) for i in range(0, len(X), step)]

@@ -1,0 +1,286 @@
+"""What a detector says about series: scores of time steps, and the events in them."""
+
+import csv
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from skad._array import to_numpy
+from skad.embedding import dominant_period
+from skad.inspection._findings import (
+    Findings,
+    description,
+    detection_metrics,
+    last_step,
+    named_columns,
+    timed,
+    top_columns,
+)
+from skad.inspection._series import SeriesDisplay
+from skad.metrics import event_f1, vus_pr
+from skad.metrics._runs import runs
+
+# Training steps that show how training scores are distributed, evenly spread.
+_TRAINING_STEPS = 100_000
+
+
+@dataclass(frozen=True)
+class Event:
+    """A stretch of flagged steps of one series."""
+
+    start: int  # row of its first step
+    end: int  # row of its last step
+    peak: int  # row of its most anomalous step
+    n_steps: int
+    score: float  # of the peak
+    channels: list  # where its mean map is largest
+    anomaly: bool | None  # whether any of its steps is one by the labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesFindings(Findings):
+    """What a fitted detector says about series; made by `examine_series`.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, c)
+        The test series; rows are time steps.
+    maps : ndarray of shape (n, c)
+        The anomaly map.
+    feature_names : list of str
+        One name per channel.
+    time : array of shape (n,) or None
+        Numbers or dates.
+    time_name : str
+        What the time is called.
+    groups : array of shape (n,) or None
+        Which series each row belongs to.
+    group_name : str
+        What the groups are called.
+    series : list of ndarray
+        The rows of each series, in order of time.
+    events : list of Event
+        The flagged stretches, most anomalous first.
+    top_channels : ndarray of shape (n, k)
+        Channels where each step is most anomalous.
+    """
+
+    unit = "time step"
+
+    X: np.ndarray
+    maps: np.ndarray
+    feature_names: list
+    time: Any
+    time_name: str
+    groups: Any
+    group_name: str
+    series: list
+    events: list
+    top_channels: np.ndarray
+
+    def identity(self):
+        """Return {column: values} of the time and of the groups."""
+        columns = {self.time_name: self.time, self.group_name: self.groups}
+        return {name: values for name, values in columns.items() if values is not None}
+
+    def places(self):
+        """Return {column: values} of the channels where steps are most anomalous."""
+        return named_columns("channel", self.feature_names, self.top_channels)
+
+    def display(self, rows):
+        """Return the display of some rows, which are of one series."""
+        return SeriesDisplay(
+            self.X[rows],
+            self.score[rows],
+            self.threshold,
+            self.maps[rows],
+            None if self.y is None else self.y[rows],
+            rows if self.time is None else self.time[rows],
+            self.feature_names,
+        )
+
+    def when(self, row):
+        """Return what a row is called: its time, or its number."""
+        return str(row) if self.time is None else time_text(self.time[row])
+
+
+def examine_series(
+    detector,
+    X_train,
+    X_test,
+    *,
+    groups_train=None,
+    groups_test=None,
+    y_train=None,
+    y_test=None,
+    time=None,
+    time_name="time",
+    group_name="group",
+    feature_names=None,
+    title="Series",
+    name=None,
+    n_top=3,
+):
+    """Fit a detector on series and gather what it says about others.
+
+    Parameters
+    ----------
+    detector : estimator
+        A detector on series, or a pipeline that ends in one.
+    X_train, X_test : array of shape (n_timesteps, n_channels)
+        Series to learn normality from, and series to look at.
+    groups_train, groups_test : array of shape (n_timesteps,) or None, default=None
+        Which series each row belongs to.
+    y_train : array of shape (n_train,) or None, default=None
+        Passed to `fit`.
+    y_test : array of shape (n_test,) or None, default=None
+        1 normal, -1 anomaly; gives the metrics.
+    time : array of shape (n_test,) or None, default=None
+        Numbers or dates, in order within each series.
+    time_name : str, default="time"
+        What the time is called in the table.
+    group_name : str, default="group"
+        What the groups are called in the table.
+    feature_names : list of str or None, default=None
+        One name per channel; x0, x1, ... if None.
+    title : str, default="Series"
+        What the data are called.
+    name : str or None, default=None
+        What the detector is called; the class of the last step if None.
+    n_top : int, default=3
+        How many channels are named per time step.
+
+    Returns
+    -------
+    findings : SeriesFindings
+        Everything that `write_report`, `write_scores` and `write_events` need.
+    """
+    if feature_names is None:
+        feature_names = [f"x{j}" for j in range(X_train.shape[1])]
+    setting = description(detector)
+    last, seen, new = last_step(detector), X_train, X_test
+    if last is not detector:  # a pipeline's score_samples takes no groups
+        front = detector[:-1].fit(X_train)
+        seen, new = front.transform(X_train), front.transform(X_test)
+    of_train = {} if groups_train is None else {"groups": groups_train}
+    of_test = {} if groups_test is None else {"groups": groups_test}
+    _, fit_seconds = timed(last.fit, seen, y_train, **of_train)
+    score, score_seconds = timed(last.score_samples, new, **of_test)
+    maps = np.asarray(to_numpy(last.transform(new, **of_test)))
+    train_score = last.score_samples(seen, **of_train)
+    threshold = float(last.offset_)
+    decision = score - threshold
+    series = _series(groups_test, len(X_test))
+    events = _events(series, score, threshold, maps, feature_names, y_test)
+    metrics = {} if y_test is None else detection_metrics(y_test, decision)
+    if metrics:
+        metrics |= _series_metrics(last, seen, series, y_test, score, decision)
+    stride = -(-len(train_score) // _TRAINING_STEPS)
+    return SeriesFindings(
+        title=title,
+        name=name or type(last).__name__,
+        setting=setting,
+        n_train=len(X_train),
+        train_decision=train_score[::stride] - threshold,
+        threshold=threshold,
+        score=score,
+        decision=decision,
+        y=y_test,
+        shown=np.array([event.peak for event in events], dtype=np.int64),
+        fit_seconds=fit_seconds,
+        score_seconds=score_seconds,
+        metrics=metrics,
+        X=X_test,
+        maps=maps,
+        feature_names=list(feature_names),
+        time=time,
+        time_name=time_name,
+        groups=groups_test,
+        group_name=group_name,
+        series=series,
+        events=events,
+        top_channels=top_columns(maps, n_top),
+    )
+
+
+def write_events(path, findings):
+    """Write a CSV file with one line per flagged stretch, most anomalous first.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    findings : SeriesFindings
+        What `examine_series` gathered. The columns are the series where there are
+        several, the rows of the first, the last and the most anomalous step, their
+        times where they are known, the number of steps, the score of the peak, and the
+        channels with the largest map.
+    """
+    has_time = findings.time is not None
+    grouped = findings.groups is not None
+    header = [findings.group_name] if grouped else []
+    header += ["start", "end", "peak", "steps", "score", "channels"]
+    header += ["start_time", "end_time", "peak_time"] if has_time else []
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        for event in findings.events:
+            rows = [event.start, event.end, event.peak]
+            line = [findings.groups[event.start]] if grouped else []
+            line += [*rows, event.n_steps, event.score, " ".join(event.channels)]
+            line += [findings.when(row) for row in rows] if has_time else []
+            writer.writerow(line)
+
+
+def time_text(value):
+    """Return a time as text: a date without the seconds' fractions it does not have."""
+    if isinstance(value, np.datetime64):
+        text = str(value.astype("datetime64[ms]")).replace("T", " ")
+        return text.removesuffix(".000")
+    return f"{value:g}" if isinstance(value, float | np.floating) else str(value)
+
+
+def _series(groups, n_steps):
+    """Return the rows of each series."""
+    if groups is None:
+        return [np.arange(n_steps)]
+    _, first, codes = np.unique(groups, return_index=True, return_inverse=True)
+    order = np.argsort(codes, kind="stable")
+    rows = np.split(order, np.cumsum(np.bincount(codes))[:-1])
+    return [rows[k] for k in np.argsort(first)]
+
+
+def _events(series, score, threshold, maps, names, y, n_channels=3):
+    found = []
+    for rows in series:
+        for start, stop in zip(*runs(score[rows] < threshold), strict=True):
+            own = rows[start:stop]
+            mean = maps[own].mean(axis=0)
+            top = np.argsort(-mean, kind="stable")[:n_channels]
+            peak = own[np.argmin(score[own])]
+            found.append(
+                Event(
+                    int(own[0]),
+                    int(own[-1]),
+                    int(peak),
+                    len(own),
+                    float(score[peak]),
+                    [names[j] for j in top if mean[j] > 0],
+                    None if y is None else bool((y[own] == -1).any()),
+                )
+            )
+    return sorted(found, key=lambda event: (event.score, event.start))
+
+
+def _series_metrics(detector, X_train, series, y, score, decision):
+    """Return metrics of series, means over those that have an anomaly."""
+    window = getattr(detector, "window_size_", None) or dominant_period(X_train)
+    marked = [rows for rows in series if (y[rows] == -1).any()]
+    areas = [vus_pr(y[rows], -score[rows], window=int(window)) for rows in marked]
+    labels = np.where(decision < 0, -1, 1)
+    found = [event_f1(y[rows], labels[rows]) for rows in marked]
+    return {
+        f"VUS-PR (window {window})": float(np.mean(areas)),
+        "F1 of events": float(np.mean(found)),
+    }
