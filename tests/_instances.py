@@ -48,8 +48,12 @@ CHEAP = {
     },
     "OutlierExposure": {"max_epochs": 2, "hidden_sizes": (16,)},
     # rows are pictures of one line, which are narrower than the Gaussian
-    "PaDiM": {"smoothing": 0},
-    "SPADE": {"layers": ("scale2", "scale1"), "smoothing": 0},
+    "PaDiM": {"smoothing": 0, "batch_size": 512},
+    "SPADE": {
+        "layers": ("scale2", "scale1"),
+        "smoothing": 0,
+        "batch_size": 512,
+    },
     "CFLOW": {
         "layers": ("scale1",),
         "smoothing": 0,
@@ -64,8 +68,8 @@ CHEAP = {
         "max_epochs": 10,
         "lr": 0.01,
     },
-    "PatchCore": {"smoothing": 0},
-    "PatchDetector": {"smoothing": 0},
+    "PatchCore": {"smoothing": 0, "batch_size": 512},
+    "PatchDetector": {"smoothing": 0, "batch_size": 512},
     "ReverseDistillation": {
         "smoothing": 0,
         "max_epochs": 2,
@@ -86,7 +90,10 @@ CHEAP = {
         "student_channels": (8, 16),
         "layers": ("scale1", "scale2"),
     },
-    "TiledDetector": {"detector": skad.image.PaDiM(smoothing=0), "tile": 256},
+    "TiledDetector": {
+        "detector": skad.image.PaDiM(smoothing=0, batch_size=512),
+        "tile": 256,
+    },
     # a window of one step, so that every row stands for itself as the checks expect
     "WindowDetector": {"window_size": 1},
     "SubsequenceKNN": {"window_size": 1, "n_neighbors": 5},

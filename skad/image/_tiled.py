@@ -13,6 +13,9 @@ from skad._validation import Pictures, check_pictures
 from skad.base import CONTAMINATION, BaseDetector
 from skad.image._patchcore import PatchCore
 
+# Pictures are cut one by one, and together only where they are smaller than this.
+_PICTURE_ELEMENTS = 2**18
+
 
 def starts(length, tile, overlap):
     """Return where tiles begin along an axis; the last one ends where the axis ends."""
@@ -185,7 +188,7 @@ class TiledDetector(BaseDetector):
             )
 
     def _block_rows(self, device):
-        return 1
+        return max(1, _PICTURE_ELEMENTS // self.n_features_in_)
 
     def _fit(self, X, y):
         pairs = zip(self._sides(), X.shape[1:3], strict=True)
