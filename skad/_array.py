@@ -4,6 +4,7 @@ NumPy is the default and needs no torch; torch is imported only for tensors that
 user passes or for a device that the user asks for.
 """
 
+import copy
 import os
 import shutil
 import sys
@@ -68,11 +69,20 @@ def on_device(array, device):
     return torch.as_tensor(array, dtype=dtype, device=device)
 
 
-def on_host(state):
-    """Return a dict of attributes with its tensors moved to the host."""
-    return {
-        name: value.cpu() if is_torch(value) else value for name, value in state.items()
-    }
+def on_host(value):
+    """Return a value, or what a container or a network holds, moved to the host."""
+    if is_torch(value):
+        return value.cpu()
+    if type(value) in (list, tuple):
+        return type(value)(on_host(item) for item in value)
+    if type(value) is dict:
+        return {key: on_host(item) for key, item in value.items()}
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.nn.Module):
+        tensors = [*value.parameters(), *value.buffers()]
+        if any(tensor.device.type != "cpu" for tensor in tensors):
+            return copy.deepcopy(value).cpu()  # the detector's own stays where it is
+    return value
 
 
 def to_double(array):

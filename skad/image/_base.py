@@ -5,6 +5,7 @@ anomaly of each patch. The map is that anomaly, interpolated to the picture's ow
 and smoothed; the score is the largest value of the map unless a method says otherwise.
 """
 
+from collections.abc import Mapping
 from numbers import Integral, Real
 from os import PathLike
 
@@ -140,9 +141,9 @@ class BackboneDetector(ImageDetector):
     _interpolation = "bilinear"
     _parameter_constraints = {
         **ImageDetector._parameter_constraints,
-        "backbone": [str, torch.nn.Module, callable],
+        "backbone": [str, torch.nn.Module, type],
         "layers": [tuple, list, None],
-        "weights": [str, PathLike, None],
+        "weights": [str, PathLike, Mapping, None],
         "image_size": [Integral, tuple, list, None],
         "amp": [StrOptions({"bf16", "fp16"}), None],
     }
