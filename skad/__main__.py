@@ -9,8 +9,12 @@ import skad
 _EPILOG = """examples:
   python -m skad detect --train normal.csv --test new.csv --detector KNN
   python -m skad detect --train normal.npz --test new.npz --detector OneClassSVM \\
-      --set nu=0.05 --set kernel=rbf --scale --out report/
+      --set nu=0.05 kernel=rbf --scale --out report/
+  python -m skad detect --train good/ --test new/ --detector PatchCore --out report/
+  python -m skad detect --train a.csv --test b.csv --detector MatrixProfile --series
 """
+
+_NAMED = 20  # files left out that are named on the terminal
 
 
 class _Parser(argparse.ArgumentParser):
@@ -54,16 +58,32 @@ def _detect(options):
         image_shape=options.image_shape,
         contamination=options.contamination,
         scale=options.scale,
+        series=options.series,
+        time_column=options.time_column,
+        group_column=options.group_column,
+        image_size=options.image_size,
+        maps=options.maps,
+        on_error=options.on_error,
+        calibrate=options.calibrate,
         progress=options.progress and sys.stderr.isatty(),
     )
     flagged = int(findings.flagged.sum())
     print(
-        f"{findings.name}: flagged {flagged} of {len(findings.score)} rows "
+        f"{findings.name}: flagged {flagged} of {len(findings.score)} {findings.unit}s "
         f"({flagged / len(findings.score):.1%}), threshold {findings.threshold:.6g}"
     )
     for name, value in findings.metrics.items():
         print(f"{name}: {value:.4f}")
     print(f"wrote {page} and {page.with_name('scores.csv')}")
+    _name_skipped(getattr(findings, "skipped", []), page.with_name("skipped.csv"))
+
+
+def _name_skipped(skipped, file):
+    for _, reason in skipped[:_NAMED]:
+        print(f"skad: left out: {' '.join(reason.split())}", file=sys.stderr)
+    if len(skipped) > _NAMED:
+        more = len(skipped) - _NAMED
+        print(f"skad: left out: {more} more, all of them in {file}", file=sys.stderr)
 
 
 def _demo(options):
@@ -80,15 +100,17 @@ def _list(options):
     from skad._commands import summaries
 
     found = summaries()
-    width = max(len(name) for name, _ in found)
-    for name, summary in found:
-        print(f"{name:<{width}}  {summary}")
+    width = max(len(name) for lines in found.values() for name, _ in lines)
+    for k, (kind, lines) in enumerate(found.items()):
+        print(f"{chr(10) if k else ''}Detectors on {kind}:")
+        for name, summary in lines:
+            print(f"  {name:<{width}}  {summary}")
 
 
 def _parser():
     parser = _Parser(
         prog="python -m skad",
-        description="Detect anomalies in tables and pictures, and say where they are.",
+        description="Detect anomalies in tables, pictures and series, and say where.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -99,28 +121,43 @@ def _parser():
 
     detect = commands.add_parser(
         "detect",
-        help="learn from one file, look at another, write a report",
-        description="Learn what is normal from one file, look for anomalies in "
-        "another, and write index.html and scores.csv. Files: CSV and TSV with a line "
-        "of column names, Parquet, npy with shape (n, d) or (n, height, width), npz "
-        "with an array X and perhaps labels y. Every column has to be numeric and "
-        "complete.",
+        help="learn from one file or folder, look at another, write a report",
+        description="Learn what is normal from one file or folder, look for anomalies "
+        "in another, and write index.html and scores.csv. Tables and series: CSV and "
+        "TSV with a line of column names, Parquet, npy with shape (n, d) or (n, "
+        "height, width), npz with an array X and perhaps labels y; every column has to "
+        "be numeric and complete. Pictures: a folder of good ones, or one with good/ "
+        "and bad/, or train/good/, test/ and ground_truth/.",
         epilog="Exit status: 0, or 2 with one line on standard error where the input "
         "or the parameters are at fault.",
     )
-    detect.add_argument("--train", required=True, metavar="FILE", help="normal rows")
-    detect.add_argument("--test", required=True, metavar="FILE", help="rows to look at")
+    detect.add_argument(
+        "--train",
+        required=True,
+        nargs="+",
+        metavar="PATH",
+        help="what is normal: a file, a folder of pictures, or several pictures",
+    )
+    detect.add_argument(
+        "--test",
+        nargs="+",
+        metavar="PATH",
+        help="what to look at, as --train; a folder with good/ and one folder per "
+        "defect gives the metrics. May be left out where --train is a folder that has "
+        "test pictures, too",
+    )
     detect.add_argument(
         "--detector", required=True, metavar="NAME", help="see `python -m skad list`"
     )
     detect.add_argument(
         "--set",
-        action="append",
+        action="extend",
+        nargs="+",
         default=[],
         type=_setting,
         metavar="NAME=VALUE",
         help="a parameter of the detector, a Python literal or text; nested ones as "
-        "detector__n_neighbors=5; may be repeated",
+        "detector__n_neighbors=5; several, or repeated",
     )
     detect.add_argument(
         "--contamination",
@@ -160,6 +197,46 @@ def _parser():
         help="rows are pictures of this shape; the report draws heat maps",
     )
     detect.add_argument("--out", default="skad-report", metavar="FOLDER")
+    series = detect.add_argument_group("series")
+    series.add_argument(
+        "--series", action="store_true", help="rows are time steps in order"
+    )
+    series.add_argument(
+        "--time-column",
+        metavar="NAME",
+        help="a column of numbers or dates that is no channel but the axis",
+    )
+    series.add_argument(
+        "--group-column",
+        metavar="NAME",
+        help="a column that says which series a row is of, where there are several",
+    )
+    pictures = detect.add_argument_group("pictures")
+    pictures.add_argument(
+        "--image-size",
+        type=_shape,
+        metavar="HEIGHT,WIDTH",
+        help="bring all pictures to this size; without it they must have one",
+    )
+    pictures.add_argument(
+        "--maps",
+        choices=("png", "npy", "none"),
+        help="how all anomaly maps are written into maps/: in grey with 128 at the "
+        "threshold (png, the default), as they are (npy), or not at all",
+    )
+    pictures.add_argument(
+        "--on-error",
+        choices=("raise", "skip"),
+        help="stop at a picture that cannot be read (the default), or leave it out",
+    )
+    pictures.add_argument(
+        "--calibrate",
+        type=float,
+        metavar="SHARE",
+        help="hold out that share of the good pictures, and take the threshold from "
+        "their scores: a detector that remembers its training pictures finds them "
+        "more normal than new ones",
+    )
     detect.add_argument(
         "--no-progress",
         dest="progress",

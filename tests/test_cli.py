@@ -187,11 +187,23 @@ def test_held_detector(files, tmp_path):
     assert "FeatureBagging(detector=KNN(n_neighbors=3))" in page
 
 
-def test_list_names_every_detector(capsys):
+def test_list_names_every_detector_by_kind_of_data(capsys):
     assert main(["list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == [n for n, _ in skad.all_detectors()]
-    assert all(line.endswith(".") for line in lines)
+    listed = {}
+    for block in capsys.readouterr().out.split("\n\n"):
+        heading, *lines = block.strip().splitlines()
+        listed[heading] = [line.split()[0] for line in lines]
+        assert all(line.startswith("  ") and line.endswith(".") for line in lines)
+    assert [heading.removesuffix(":").split(" on ")[1] for heading in listed] == [
+        *("tables", "pictures", "series", "a classifier")
+    ]
+    assert "KNN" in listed["Detectors on tables:"]
+    assert "PatchCore" in listed["Detectors on pictures:"]
+    assert "MatrixProfile" in listed["Detectors on series:"]
+    assert "Energy" in listed["Detectors on a classifier:"]
+    names = [name for block in listed.values() for name in block]
+    assert sorted(names) == [name for name, _ in skad.all_detectors()]
+    assert all(block == sorted(block) for block in listed.values())
 
 
 def test_help_and_version(capsys):

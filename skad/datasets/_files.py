@@ -6,7 +6,7 @@ from 0, without a CSV file's header.
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -29,15 +29,18 @@ class Table:
         The label column as it stands in the file.
     image_shape : tuple of int or None
         Height and width, where the file holds pictures.
+    aside : dict of str to ndarray of shape (n_samples,)
+        Columns that are no features, as they stand in the file.
     """
 
     X: np.ndarray
     columns: list
     labels: np.ndarray | None = None
     image_shape: tuple | None = None
+    aside: dict = field(default_factory=dict)
 
 
-def read_table(path, *, label_column=None, drop=()):
+def read_table(path, *, label_column=None, drop=(), aside=(), allow_nan=False):
     """Read a table of numbers from a CSV, TSV, Parquet, npy or npz file.
 
     Parameters
@@ -53,11 +56,15 @@ def read_table(path, *, label_column=None, drop=()):
         the name of the array of labels, "y" if None.
     drop : sequence of str, default=()
         Columns to leave out.
+    aside : sequence of str, default=()
+        Columns that are no features and are kept apart, of any kind.
+    allow_nan : bool, default=False
+        Whether values of features may be missing.
 
     Returns
     -------
     table : Table
-        Features, their names, and labels.
+        Features, their names, labels, and what was kept apart.
 
     Raises
     ------
@@ -87,12 +94,15 @@ def read_table(path, *, label_column=None, drop=()):
         raise ValueError(f"{path}: cannot be read: {_one_line(error)}") from error
     if label_column in arrays:
         labels = arrays.pop(label_column)
-    for name in drop:
+    for name in (*drop, *aside):
         if name not in arrays:
-            raise ValueError(
-                f"{path}: no column {name!r} to drop{_nearest(name, arrays)}"
+            what = (
+                f"no column {name!r} to drop" if name in drop else f"no column {name!r}"
             )
-        del arrays[name]
+            raise ValueError(f"{path}: {what}{_nearest(name, arrays)}")
+    kept = {name: arrays.pop(name) for name in aside}
+    for name in drop:
+        arrays.pop(name, None)
     if not arrays:
         raise ValueError(f"{path}: no columns left to look at")
     n_samples = len(next(iter(arrays.values())))
@@ -102,10 +112,10 @@ def read_table(path, *, label_column=None, drop=()):
     dtype = np.float32 if dtypes == {np.dtype(np.float32)} else np.float64
     X = np.empty((n_samples, len(arrays)), dtype=dtype)
     for j, (name, values) in enumerate(arrays.items()):
-        X[:, j] = _as_numbers(path, name, values)
-    if drop:
+        X[:, j] = _as_numbers(path, name, values, allow_nan)
+    if drop or aside:
         image_shape = None
-    return Table(X, list(arrays), labels, image_shape)
+    return Table(X, list(arrays), labels, image_shape, kept)
 
 
 def _read_frame(path):
@@ -196,7 +206,7 @@ def _read_arrays(path, label_column):
     return columns, labels, image_shape
 
 
-def _as_numbers(path, name, values):
+def _as_numbers(path, name, values, allow_nan):
     """Return a column as floats, or name the first row that is none."""
     if values.dtype.kind not in "fiub":
         wrong = [row for row, value in enumerate(values) if not _is_number(value)]
@@ -208,7 +218,7 @@ def _as_numbers(path, name, values):
             )
         values = values.astype(np.float64)
     values = values.astype(np.float64 if values.dtype.kind != "f" else values.dtype)
-    finite = np.isfinite(values)
+    finite = np.isfinite(values) | (np.isnan(values) if allow_nan else False)
     if not finite.all():
         row = int(np.argmin(finite))
         what = "is missing (NaN)" if np.isnan(values[row]) else "is infinite"

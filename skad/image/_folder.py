@@ -75,11 +75,7 @@ def load_folder(path, *, size=None, mode=None, on_error="raise", test_share=0.2)
     train, test = _layout(path, test_share)
     masks, faults = _find_masks(path, test)
     if faults and on_error == "raise":
-        more = f" (and {len(faults) - 1} more lack one)" if len(faults) > 1 else ""
-        raise ValueError(
-            f"{faults[0][0]}: {faults[0][1]}{more}. on_error='skip' leaves such "
-            "pictures out."
-        )
+        raise _lacking(faults)
     lacking = {file for file, _ in faults}
     test = [(file, defect) for file, defect in test if file not in lacking]
     files = train + [file for file, _ in test]
@@ -102,15 +98,90 @@ def load_folder(path, *, size=None, mode=None, on_error="raise", test_share=0.2)
     )
     if len(defects):
         data.X_test = pictures.take(slice(n_train, None))
-        data.defects_test = defects
-        data.y_test = np.where(defects == "good", 1, -1)
-        if masks is not None:
-            data.masks_test = _MaskFiles(
-                [masks.get(file, []) for file in data.X_test.paths],
-                data.X_test.sizes,
-                data.X_test.shape[1:3],
-            )
+        _label(data, defects, masks)
     return data
+
+
+def load_test_folder(path, *, size=None, mode=None, on_error="raise"):
+    """Find pictures to look at, with labels and masks where the folder tells them.
+
+    Pictures right in the folder have no labels. Those in its folders have them where
+    one is called `good`: every other name is that of a defect, and so are the names
+    below `bad`. Masks are found in `ground_truth`, in the folder or beside it.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder.
+    size, mode, on_error
+        As in `load_folder`.
+
+    Returns
+    -------
+    data : Bunch
+        `X_test` (`PictureFiles`), `y_test`, `defects_test` and `masks_test` (None where
+        they are not known), and `skipped`, as `load_folder` has them.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path}: there is no such folder")
+    files, below = list_pictures(path), {}
+    for name, folder in _folders(path).items():
+        if name != "ground_truth":
+            for inner in (folder, *_folders(folder).values()):
+                kind = "good" if name == "good" else inner.name
+                below.setdefault(kind, []).extend(list_pictures(inner))
+    found = [(file, kind) for kind, own in below.items() for file in own]
+    if files and found:
+        raise ValueError(
+            f"{path}: has pictures both right in it and in folders such as "
+            f"{found[0][1]}/; move the ones or the others"
+        )
+    if not files and not found:
+        raise ValueError(f"{path}: there is no picture in it")
+    masks, faults = None, []
+    if "good" in below:
+        roots = [path, path.parent] if path.name.lower() == "test" else [path]
+        for root in roots:
+            if masks is None:
+                masks, faults = _find_masks(root, found)
+    if faults and on_error == "raise":
+        raise _lacking(faults)
+    lacking = {file for file, _ in faults}
+    files = files or [file for file, _ in found if file not in lacking]
+    pictures = PictureFiles(files, size=size, mode=mode, on_error=on_error)
+    data = Bunch(
+        X_test=pictures,
+        y_test=None,
+        defects_test=None,
+        masks_test=None,
+        skipped=faults + pictures.skipped,
+    )
+    if "good" in below:
+        kinds = dict(found)
+        _label(data, [kinds[file] for file in pictures.paths], masks)
+    return data
+
+
+def _lacking(faults):
+    """Return the error that names the first picture without a mask."""
+    more = f" (and {len(faults) - 1} more lack one)" if len(faults) > 1 else ""
+    return ValueError(
+        f"{faults[0][0]}: {faults[0][1]}{more}. on_error='skip' leaves such "
+        "pictures out."
+    )
+
+
+def _label(data, defects, masks):
+    """Add what is known of `X_test`: labels, defects and masks."""
+    data.defects_test = np.array(defects, dtype=object)
+    data.y_test = np.where(data.defects_test == "good", 1, -1)
+    if masks is not None:
+        data.masks_test = _MaskFiles(
+            [masks.get(file, []) for file in data.X_test.paths],
+            data.X_test.sizes,
+            data.X_test.shape[1:3],
+        )
 
 
 class _MaskFiles:

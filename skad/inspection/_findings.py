@@ -44,6 +44,9 @@ class Findings(ABC):
         How long `fit` and scoring took.
     metrics : dict of str to float, default={}
         How good the scores are, where it is known.
+    held_out : int, default=0
+        How many normal samples were held out and gave the threshold; `train_decision`
+        is theirs then.
     """
 
     unit: ClassVar[str] = "row"  # what a sample is called
@@ -62,6 +65,7 @@ class Findings(ABC):
     fit_seconds: float
     score_seconds: float
     metrics: dict = field(default_factory=dict)
+    held_out: int = 0
 
     @property
     def flagged(self):

@@ -96,6 +96,7 @@ def examine_pictures(
     X_train,
     X_test,
     *,
+    X_held_out=None,
     y_test=None,
     masks=None,
     files=None,
@@ -119,6 +120,10 @@ def examine_pictures(
         Any detector that takes pictures.
     X_train, X_test : PictureFiles or array of shape (n, h, w) or (n, h, w, c)
         Pictures to learn normality from, and pictures to look at.
+    X_held_out : PictureFiles or array or None, default=None
+        More normal pictures. The threshold is the quantile of their scores that the
+        detector's `contamination` says; without them it is the detector's own, which is
+        too strict where a detector remembers its training pictures.
     y_test : array of shape (n_test,) or None, default=None
         1 normal, -1 anomaly; gives the metrics.
     masks : sequence of arrays of shape (h, w) or None, default=None
@@ -152,8 +157,14 @@ def examine_pictures(
     if maps not in ("png", "npy", None):
         raise ValueError(f"maps={maps!r}: must be 'png', 'npy' or None.")
     _, fit_seconds = timed(detector.fit, X_train)
-    threshold = float(last_step(detector).offset_)
-    train_score, low, level = _training(detector, X_train, threshold, track)
+    threshold, X_normal = float(last_step(detector).offset_), X_train
+    if X_held_out is not None:
+        X_normal, held_out = X_held_out, []
+        for rows in tracked(_blocks(range(len(X_normal)), X_normal), track, "held out"):
+            held_out.append(_scores(detector, np.asarray(X_normal[rows])))
+        share = last_step(detector).contamination
+        threshold = float(np.quantile(np.concatenate(held_out), share))
+    normal_score, low, level = _normal(detector, X_normal, threshold, track)
 
     shape = (*X_test.shape[1:], 1)[:3]
     n, (height, width) = len(X_test), shape[:2]
@@ -192,7 +203,7 @@ def examine_pictures(
         name=name or type(last_step(detector)).__name__,
         setting=description(detector),
         n_train=len(X_train),
-        train_decision=train_score - threshold,
+        train_decision=normal_score - threshold,
         threshold=threshold,
         score=score,
         decision=decision,
@@ -201,6 +212,7 @@ def examine_pictures(
         fit_seconds=fit_seconds,
         score_seconds=seconds,
         metrics=metrics,
+        held_out=0 if X_held_out is None else len(X_held_out),
         image_shape=shape,
         files=None if files is None else list(files),
         defects=defects,
@@ -213,12 +225,12 @@ def examine_pictures(
     )
 
 
-def _training(detector, X, threshold, track):
-    """Return scores of training pictures, and two values of maps: low and threshold.
+def _normal(detector, X, threshold, track):
+    """Return scores of normal pictures, and two values of maps: low and threshold.
 
     The threshold is the detector's own where its score is the largest value of the map,
     so that exactly the flagged pictures reach it. Otherwise it is the value that as
-    many training pictures reach as are flagged.
+    many normal pictures reach as are flagged.
     """
     chosen = np.unique(np.linspace(0, len(X) - 1, _TRAINING_PICTURES).astype(int))
     scores, medians, largest = [], [], []

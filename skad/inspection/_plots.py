@@ -33,6 +33,8 @@ class ScoreDistributionDisplay:
         Decision function of the training rows, drawn as an outline.
     unit : str, default="row"
         What a sample is called.
+    normal : str, default="training"
+        What the rows of `train_decision` are called.
 
     Attributes
     ----------
@@ -54,6 +56,7 @@ class ScoreDistributionDisplay:
     y: np.ndarray | None = None
     train_decision: np.ndarray | None = None
     unit: str = "row"
+    normal: str = "training"
 
     @classmethod
     def from_estimator(cls, estimator, X, y=None, *, X_train=None):
@@ -125,7 +128,7 @@ class ScoreDistributionDisplay:
                 weights=np.full(len(self.train_decision), 1 / len(self.train_decision)),
                 histtype="step",
                 color=ink,
-                label=f"training {self.unit}s",
+                label=f"{self.normal} {self.unit}s",
             )
         ax.axvline(0, color=ink, linestyle="--", linewidth=1.2, label="threshold")
         ax.set_xlabel("decision function (below 0 is an anomaly)", fontsize=9)

@@ -105,12 +105,18 @@ def _comparison(finding, others):
 
 def _summary(finding, kind):
     flagged = finding.flagged
-    train_flagged = f"{np.mean(finding.train_decision < 0):.1%}"
-    if len(finding.train_decision) < finding.n_train:
-        train_flagged += f" of {len(finding.train_decision):,} looked at"
+    normal = "held-out" if finding.held_out else "training"
+    normal_flagged = f"{np.mean(finding.train_decision < 0):.1%}"
+    if len(finding.train_decision) < (finding.held_out or finding.n_train):
+        normal_flagged += f" of {len(finding.train_decision):,} looked at"
     rows = [
         ("detector", finding.setting),
         (f"training {finding.unit}s", f"{finding.n_train:,}"),
+        *(
+            [(f"held-out {finding.unit}s", f"{finding.held_out:,}")]
+            if finding.held_out
+            else []
+        ),
         (f"test {finding.unit}s", f"{len(flagged):,}"),
         *kind.facts(finding),
         ("threshold of the score", number(finding.threshold)),
@@ -118,7 +124,7 @@ def _summary(finding, kind):
             f"flagged of the test {finding.unit}s",
             f"{flagged.sum():,} ({np.mean(flagged):.1%})",
         ),
-        (f"flagged of the training {finding.unit}s", train_flagged),
+        (f"flagged of the {normal} {finding.unit}s", normal_flagged),
     ]
     if finding.y is not None:
         anomalies = int(np.sum(finding.y == -1))
@@ -136,7 +142,11 @@ def _histogram(finding):
     for ink in INKS:
         figure = Figure(figsize=(5.8, 3.0), layout="constrained")
         ScoreDistributionDisplay(
-            finding.decision, finding.y, finding.train_decision, finding.unit
+            finding.decision,
+            finding.y,
+            finding.train_decision,
+            finding.unit,
+            "held-out" if finding.held_out else "training",
         ).plot(figure.subplots(), ink=ink)
         images.append(png_of_figure(figure))
     alt = (

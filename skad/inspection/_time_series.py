@@ -81,7 +81,10 @@ class SeriesFindings(Findings):
 
     def identity(self):
         """Return {column: values} of the time and of the groups."""
-        columns = {self.time_name: self.time, self.group_name: self.groups}
+        time = self.time
+        if time is not None and time.dtype.kind == "M":
+            time = [time_text(value) for value in time]
+        columns = {self.time_name: time, self.group_name: self.groups}
         return {name: values for name, values in columns.items() if values is not None}
 
     def places(self):

@@ -1,0 +1,108 @@
+"""Detectors from their names and their parameters as text."""
+
+import ast
+import inspect
+from difflib import get_close_matches
+
+from sklearn.base import BaseEstimator
+
+import skad
+from skad.base import BaseDetector
+
+# What the families look at; all others look at rows of features.
+_KINDS_OF_DATA = {"image": "pictures", "ood": "a classifier", "series": "series"}
+
+
+def build_detector(name, settings=(), contamination=None):
+    """Return a detector from its name and its parameters as text.
+
+    Parameters
+    ----------
+    name : str
+        Name of a public detector.
+    settings : sequence of (str, str), default=()
+        Names and values. A value is a Python literal (`10`, `0.5`, `None`, `[1, 2]`),
+        the name of a detector where the parameter holds one, or text as it stands.
+    contamination : float or None, default=None
+        The parameter of that name.
+
+    Returns
+    -------
+    detector : BaseDetector
+        Not fitted.
+
+    Examples
+    --------
+    >>> from skad._commands import build_detector
+    >>> build_detector("Mahalanobis", [("covariance", "oas")], contamination=0.05)
+    Mahalanobis(contamination=0.05, covariance='oas')
+    """
+    kind = find_detector(name)
+    if kind is None:
+        lower = {known.lower(): known for known, _ in skad.all_detectors()}
+        near = get_close_matches(name.lower(), lower, n=3, cutoff=0.5)
+        hint = (
+            f"; the nearest are {', '.join(lower[key] for key in near)}" if near else ""
+        )
+        raise ValueError(
+            f"no detector is called {name!r}{hint} (`python -m skad list` shows all)"
+        )
+    model = kind()
+    if contamination is not None:
+        settings = [*settings, ("contamination", str(contamination))]
+    # a held detector comes before its own parameters
+    for key, text in sorted(settings, key=lambda pair: pair[0].count("__")):
+        known = model.get_params()
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise ValueError(
+                f"{name} has no parameter {key!r}{hint}; it has {', '.join(known)}"
+            )
+        value = parse_value(text)
+        holds_detector = known[key] is None or isinstance(known[key], BaseEstimator)
+        if holds_detector and isinstance(value, str):
+            held = find_detector(value)
+            value = value if held is None else held()
+        model.set_params(**{key: value})
+    return model
+
+
+def find_detector(name):
+    """Return the class of that name, or None; the others' modules stay unloaded."""
+    kind = getattr(skad, name, None)
+    is_detector = isinstance(kind, type) and issubclass(kind, BaseDetector)
+    return kind if is_detector else None
+
+
+def kind_of_data(kind):
+    """Return what a class of detectors looks at: "tables", "pictures" or the like."""
+    return _KINDS_OF_DATA.get(kind.__module__.split(".")[1], "tables")
+
+
+def trains_network(detector):
+    """Tell whether a detector learns in epochs, which takes seconds to minutes."""
+    return "max_epochs" in detector.get_params(deep=False)
+
+
+def parse_value(text):
+    """Return a Python literal where `text` is one, else `text`."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def summaries():
+    """Return the name of every detector with the first line of its docstring.
+
+    Returns
+    -------
+    summaries : dict of str to list of (str, str)
+        For each kind of data, sorted by name.
+    """
+    found = {"tables": [], "pictures": [], "series": [], "a classifier": []}
+    for name, kind in skad.all_detectors():
+        summary = inspect.getdoc(kind).split("\n", 1)[0]
+        found[kind_of_data(kind)].append((name, summary))
+    return found
