@@ -9,7 +9,7 @@ import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 
-PACKAGES = ["skad", "scikit-learn", "pyod", "numpy", "scipy", "torch", "pynndescent"]
+PACKAGES = "skad scikit-learn pyod stumpy numpy scipy torch pynndescent".split()
 
 
 def seconds(function):

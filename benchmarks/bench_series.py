@@ -1,13 +1,16 @@
 """Series: quality beside the peers' figures, time and memory over long series.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_series.py quality --data ../shared/data
-    OMP_NUM_THREADS=1 python benchmarks/bench_series.py scale
+    OMP_NUM_THREADS=1 python benchmarks/bench_series.py scale profile
+    OMP_NUM_THREADS=1 python benchmarks/bench_series.py edges --data ../shared/data
 
 `quality`: every detector with its defaults, fitted on the whole series that it scores,
 as the peers were; VUS-PR in TSB-AD's form with the dominant period as its window.
 Trivial scores stand beside, and a last row per pair has the means over the series in
 common. `scale`: up to a million steps of ten channels, in processes of their own, in
-CPU seconds. Each part writes ``benchmarks/results/series_<part>.tsv``.
+CPU seconds. `profile`: matrix profiles and STUMPY's, in CPU seconds; it needs stumpy
+(requirements.txt). `edges`: MIDAS on the DARPA stream. `gpu`: a long matrix profile on
+a GPU and on the host. Each part writes ``benchmarks/results/series_<part>.tsv``.
 """
 
 import argparse
@@ -46,7 +49,18 @@ DETECTORS = {
         skad.MatrixProfile(),
         ["TSB-AD.MatrixProfile", "aeon.STOMP"],
     ),
+    # as the peer: centred, and judged after a tenth of the series
+    "LeftMatrixProfile(align='center'), after a tenth": (
+        skad.LeftMatrixProfile(align="center"),
+        ["TSB-AD.Left_STAMPi"],
+    ),
+    "LeftMatrixProfile(align='mean'), after a tenth": (
+        skad.LeftMatrixProfile(align="mean"),
+        ["TSB-AD.Left_STAMPi"],
+    ),
     "LeftMatrixProfile": (skad.LeftMatrixProfile(), ["TSB-AD.Left_STAMPi"]),
+    "PASAD": (skad.PASAD(rank=5), []),
+    "PASAD(measure='residual')": (skad.PASAD(rank=5, measure="residual"), []),
     "SpectralResidual": (skad.SpectralResidual(), ["TSB-AD.SR", "SR(MS)"]),
 }
 
@@ -90,12 +104,19 @@ def quality(options):
             table.add(name, label, *figures(anomaly), "", "", "", "")
         for label, (detector, methods) in DETECTORS.items():
             known = [method for method in methods if (name, method) in peers]
-            if not known or (options.only and options.only not in label):
+            if options.only and options.only not in label:
+                continue
+            if (methods and not known) or (not methods and X.shape[1] > 1):
                 continue
             start = time.perf_counter()
             anomaly = -detector.fit(X).score_samples(X)
             took = time.perf_counter() - start
+            if label.endswith("after a tenth"):
+                anomaly[: len(X) // 10] = 0.0
             found = figures(anomaly)
+            if not methods:
+                table.add(name, label, *found, took, "", "", "")
+                pairs.setdefault((label, ""), []).append((found[0], np.nan))
             for method in known:
                 row = peers[name, method]
                 published = row["published_vus_pr"]
@@ -138,9 +159,139 @@ def scale(options):
     return table
 
 
+def cpu_seconds(function):
+    """Return the processor time of a call, over all threads, and what it returns."""
+    start = time.process_time()
+    result = function()
+    return time.process_time() - start, result
+
+
+def walk(n):
+    """Return the series of the profiles: a random walk of shape (n, 1)."""
+    return np.random.default_rng(0).normal(size=n).cumsum()[:, None]
+
+
+FRESH = """
+import sys, time
+import numpy as np
+n, m = int(sys.argv[1]), int(sys.argv[2])
+x = np.random.default_rng(0).normal(size=n).cumsum()
+if sys.argv[3] == "stump":
+    import stumpy
+    stumpy.stump(x, m=m)
+elif sys.argv[3] == "stumpi":
+    import stumpy
+    stream = stumpy.stumpi(x[: 2 * m], m=m, egress=False)
+    for value in x[2 * m :]:
+        stream.update(value)
+else:
+    import skad
+    getattr(skad, sys.argv[3])(window_size=m).fit(x[:, None])
+print(time.process_time())
+"""
+
+PEAK = """
+import sys, tracemalloc
+import numpy as np, skad
+x = np.random.default_rng(0).normal(size=int(sys.argv[1])).cumsum()[:, None]
+tracemalloc.start()
+skad.MatrixProfile(window_size=100).fit(x)
+print(tracemalloc.get_traced_memory()[1] / 2**20)
+"""
+
+
+def profile(options):
+    """Matrix profiles against STUMPY: warm, in a fresh process, updated by steps."""
+    import stumpy
+
+    table = Table("what n m ours_s stumpy_s ratio largest_difference".split())
+    skad.MatrixProfile(window_size=100).fit(walk(1000))
+    stumpy.stump(walk(1000)[:, 0], m=100)
+    for n, m in ((8192, 100), (32768, 100), (32768, 50), (16384, 400)):
+        x, times = walk(n), []
+        detector = skad.MatrixProfile(window_size=m)
+        for _ in range(3):
+            ours, _ = cpu_seconds(lambda detector=detector, x=x: detector.fit(x))
+            theirs, theirs_profile = cpu_seconds(
+                lambda x=x, m=m: stumpy.stump(x[:, 0], m=m)
+            )
+            times.append((ours, theirs))
+        ours, theirs = np.median(times, axis=0)
+        gap = np.abs(theirs_profile[:, 0].astype(float) - detector.profile_).max()
+        table.add("self-join, warm", n, m, ours, theirs, ours / theirs, gap)
+    m = 100
+    for what, n, libraries in (
+        ("self-join, fresh process", 32768, ("MatrixProfile", "stump")),
+        ("left profile, fresh process", 10_000, ("LeftMatrixProfile", "stumpi")),
+    ):
+        ours, theirs = (float(fresh_process(FRESH, n, m, one)) for one in libraries)
+        table.add(what, n, m, ours, theirs, ours / theirs, "")
+    x = walk(10_000)
+    detector = skad.LeftMatrixProfile(window_size=m)
+    ours, _ = cpu_seconds(lambda: detector.fit(x))
+    stream = stumpy.stumpi(x[: 2 * m, 0], m=m, egress=False)
+
+    def update():
+        for value in x[2 * m :, 0]:
+            stream.update(value)
+
+    theirs, _ = cpu_seconds(update)
+    found = -detector.score_samples(x)[m - 1 :]
+    known = np.isfinite(stream.left_P_)
+    gap = np.abs(stream.left_P_ - found)[known].max()
+    table.add("left profile, by updates", len(x), m, ours, theirs, ours / theirs, gap)
+    for n in (16384, 32768, 65536):
+        memory = f"self-join, {float(fresh_process(PEAK, n)):.0f} MB above the data"
+        table.add(memory, n, m, "", "", "", "")
+    return table
+
+
+def edges(options):
+    """MIDAS on the DARPA stream: edges a second and areas under the curve."""
+    data = np.load(pathlib.Path(options.data, "series", "midas", "darpa.npz"))
+    X = np.stack([data[name] for name in ("src", "dst", "ts")], axis=1).astype(float)
+    table = Table(
+        "detector seed edges fit_s edges_per_s roc_auc average_precision".split()
+    )
+    for name in ("MIDAS", "MIDASR"):
+        for seed in range(1, 4):
+            detector = getattr(skad, name)(random_state=seed)
+            took, _ = cpu_seconds(lambda detector=detector: detector.fit(X))
+            anomaly = -detector.score_samples(X)
+            table.add(
+                name,
+                seed,
+                len(X),
+                took,
+                len(X) / took,
+                roc_auc_score(data["y"], anomaly),
+                average_precision_score(data["y"], anomaly),
+            )
+    return table
+
+
+def gpu(options):
+    """The matrix profile on a GPU and on the host, in seconds."""
+    import torch
+
+    table = Table("device n m seconds".split())
+    for device, n in (("cuda", 65536), ("cuda", 524_288), ("cpu", 65536)):
+        if device == "cuda" and not torch.cuda.is_available():
+            raise SystemExit("this part needs a GPU")
+        x = walk(n)
+        detector = skad.MatrixProfile(window_size=100, device=device)
+        detector.fit(x[:5000])
+        start = time.perf_counter()
+        detector.fit(x)
+        table.add(device, n, 100, time.perf_counter() - start)
+    return table
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="+", choices=["quality", "scale"])
+    parser.add_argument(
+        "parts", nargs="+", choices=["quality", "scale", "profile", "edges", "gpu"]
+    )
     parser.add_argument("--data", default="../shared/data")
     parser.add_argument("--only", help="part of the names of detectors to run")
     options = parser.parse_args()
