@@ -42,9 +42,11 @@ _AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # Training data up to this size are moved to the device at once, larger ones by batch.
 _RESIDENT_BYTES = 2**32
 # Elements of samples that are gathered together for batches to come.
-_GATHERED_ELEMENTS = 2**18
+_GATHERED_ELEMENTS = 2**16
 # Elements of samples that are scored together where batch_size asks for fewer.
 _SCORED_ELEMENTS = 2**19
+# Numbers that a network computes of a sample at least; larger blocks leave the cache.
+_ACTIVATIONS = 768
 # Features beyond this overflow float32 within a few layers.
 _LARGEST = 1e9
 
@@ -498,7 +500,11 @@ class TorchDetector(BaseDetector):
 
     def _samples(self, X):
         """Return rows (n, d) as the tensor that the network takes."""
-        x = X if is_torch(X) else torch.tensor(np.ascontiguousarray(X))
+        x = X
+        if not is_torch(X):
+            X = np.ascontiguousarray(X)
+            # nothing writes to samples; torch warns of arrays that nobody may write to
+            x = torch.from_numpy(X) if X.flags.writeable else torch.tensor(X)
         if self.image_shape_ is None:
             return x
         h, w, c = self.image_shape_
@@ -619,7 +625,8 @@ class TorchDetector(BaseDetector):
 
     def _row_elements(self):
         # at least batch_size rows together, more where samples are small
-        return max(1, min(2 * self.n_features_in_, _SCORED_ELEMENTS // self.batch_size))
+        elements = max(_ACTIVATIONS, 16 * self.n_features_in_)
+        return max(1, min(elements, _SCORED_ELEMENTS // self.batch_size))
 
     def _in_blocks(self, function, X, **options):
         """Score with a network in the dtype of `X`."""
