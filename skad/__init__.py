@@ -25,10 +25,14 @@ _TOOLS = (
     "calibration",
     "datasets",
     "embedding",
+    "export",
     "inspection",
     "metrics",
     "model_selection",
+    "persistence",
 )
+
+_FILES = ("load", "save")
 
 
 def all_detectors():
@@ -60,6 +64,8 @@ def all_detectors():
 def __getattr__(name):
     if name in _FAMILIES + _TOOLS:
         return import_module(f"skad.{name}")
+    if name in _FILES:
+        return getattr(import_module("skad.persistence"), name)
     if not name.startswith("_"):
         for family in _FAMILIES:
             module = import_module(f"skad.{family}")
@@ -70,4 +76,4 @@ def __getattr__(name):
 
 def __dir__():
     detectors = [name for name, _ in all_detectors()]
-    return sorted([*globals(), *_FAMILIES, *_TOOLS, *detectors])
+    return sorted([*globals(), *_FAMILIES, *_TOOLS, *_FILES, *detectors])

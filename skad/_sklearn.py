@@ -25,6 +25,7 @@ __all__ = [
     "StrOptions",
     "_fit_context",
     "torch_namespace",
+    "tree_class",
     "validate_data",
 ]
 
@@ -34,3 +35,10 @@ def torch_namespace():
     import sklearn.externals.array_api_compat.torch as namespace
 
     return namespace
+
+
+def tree_class():
+    """Return the compiled class of scikit-learn's fitted trees."""
+    from sklearn.tree._tree import Tree
+
+    return Tree

@@ -15,7 +15,7 @@ from skad.base import BaseDetector
 
 ROOT = pathlib.Path(skad.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-TOOLS = ("calibration", "inspection", "model_selection")
+TOOLS = ("calibration", "export", "inspection", "model_selection", "persistence")
 LIFTED = ("image", "ood", "series")
 
 # What a part may import lies lower. Parts of one height do not import one another.

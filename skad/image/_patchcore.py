@@ -295,7 +295,7 @@ class PatchCore(BackboneDetector):
         own = {"dtype": patch.dtype, "device": patch.device}
         bank, squares = self.bank_.to(**own), self._squares_.to(**own)
         around = squares - 2 * bank[neighbour] @ bank.T
-        rows = torch.arange(len(patch), device=patch.device)
+        rows = torch.arange(patch.shape[0], device=patch.device)
         around[rows, neighbour] = -math.inf  # the neighbour itself is the first
         near = bank[around.topk(k, dim=1, largest=False).indices]  # (b, k, d)
         to_near = (patch[:, None] - near).square().sum(2).sqrt()

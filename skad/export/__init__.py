@@ -1,0 +1,5 @@
+"""Detectors as files for other runtimes."""
+
+from skad._lazy import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, {"_onnx": ["to_onnx"]})

@@ -1,0 +1,286 @@
+"""One file: a safetensors file, whose metadata hold the structure as JSON.
+
+The metadata have one entry, "skad", with the version of the format, the versions of the
+libraries, the structure, and a SHA-256 over all bytes of the file (with zeros where
+the sum itself stands).
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import re
+import struct
+import uuid
+import warnings
+
+import numpy as np
+import scipy
+import sklearn
+from sklearn.base import BaseEstimator
+
+from skad import __version__
+from skad._array import resolve_device
+from skad.embedding._classifier_tails import ModuleTail
+from skad.persistence._decode import Decoder
+from skad.persistence._encode import Encoder
+from skad.persistence._faults import CorruptFileError
+
+FORMAT = 1
+# A structure is a few kilobytes; what has thousands of small parts has megabytes.
+_LARGEST_HEADER = 10**8
+_DIGEST = re.compile(rb'\\"sha256\\":\\"([0-9a-f]{64})\\"')
+_ZEROS = "0" * 64
+
+
+def save(detector, path, *, trusted=()):
+    """Write a detector to a file that can be loaded without running anything in it.
+
+    The file is a safetensors file: arrays and tensors as such, everything else as JSON
+    in its metadata, with versions and a SHA-256 over all of it. It appears whole or not
+    at all: it is written beside `path` and then takes its name.
+
+    Parameters
+    ----------
+    detector : estimator
+        A detector, fitted or not; or a pipeline of scikit-learn's scalers and one.
+    path : str or path
+        The file; by habit with the suffix ".skad". Is replaced if it exists.
+    trusted : sequence of type, default=()
+        Classes of your own that the detector holds (a backbone, a classifier), which
+        `load` then has to be given, too.
+
+    Raises
+    ------
+    ValueError
+        Where the detector holds what cannot be written without pickle: functions,
+        callbacks, classes of your own, graphs of pynndescent. Names where.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> import numpy as np
+    >>> import skad
+    >>> X = np.random.default_rng(0).normal(size=(100, 3))
+    >>> detector = skad.KNN().fit(X)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "part-17.skad")
+    ...     skad.save(detector, path)
+    ...     loaded = skad.load(path)
+    >>> bool((loaded.score_samples(X) == detector.score_samples(X)).all())
+    True
+    """
+    if not isinstance(detector, BaseEstimator):
+        raise ValueError(
+            f"detector={detector!r} is no estimator: pass a detector of skad."
+        )
+    content = to_bytes(detector, trusted)
+    path = pathlib.Path(path)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        with open(partial, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    if os.name == "posix":  # the new name, too, outlives a loss of power
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def load(path, device=None, *, trusted=()):
+    """Read a detector that `save` wrote; nothing in the file is run.
+
+    Parameters
+    ----------
+    path : str or path
+        The file.
+    device : str or None, default=None
+        Where detectors with a device score: "cpu" or a device of torch. None is the
+        device of the fit, or the host where this machine has no such device.
+    trusted : sequence of type, default=()
+        Classes of your own that the file may name beside those of skad, torch.nn and
+        some of scikit-learn.
+
+    Returns
+    -------
+    detector : estimator
+        The detector, which scores to the last bit as the one that was saved.
+
+    Raises
+    ------
+    CorruptFileError
+        A ValueError: the file is damaged, forged, or made by a newer skad.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> import skad
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "damaged.skad")
+    ...     _ = path.write_bytes(b"not what it seems")
+    ...     skad.load(path)
+    Traceback (most recent call last):
+    skad.persistence._faults.CorruptFileError: ...damaged.skad cannot be loaded: ...
+    """
+    _safetensors()
+    try:
+        detector = from_bytes(pathlib.Path(path).read_bytes(), trusted)
+    except CorruptFileError as error:
+        raise CorruptFileError(f"{path} cannot be loaded: {error}") from error
+    _move(detector, device, set())
+    return detector
+
+
+def to_bytes(detector, trusted=()):
+    """Return the file's content."""
+    save_arrays = _safetensors().save
+    encoder = Encoder(trusted)
+    root = encoder.encode(detector, type(detector).__name__)
+    entry = {
+        "format": FORMAT,
+        "sha256": _ZEROS,
+        "versions": _versions(),
+        "detector": root,
+    }
+    text = json.dumps(entry, allow_nan=False, separators=(",", ":"))
+    if len(text) > _LARGEST_HEADER // 2:
+        raise ValueError(
+            f"The detector has {len(text):.1e} bytes besides its arrays, more than a "
+            f"file may have ({_LARGEST_HEADER // 2:.0e}): pickle it."
+        )
+    content = bytearray(save_arrays(encoder.arrays, metadata={"skad": text}))
+    start, stop = _digest_place(content)
+    content[start:stop] = hashlib.sha256(content).hexdigest().encode()
+    return content
+
+
+def from_bytes(content, trusted=()):
+    """Return the detector; CorruptFileError where that is not possible."""
+    try:
+        entry = _checked_entry(content)
+        arrays = _safetensors().load(bytes(content))
+        with warnings.catch_warnings():
+            # of scikit-learn, for each part of a detector; there is one below
+            warnings.simplefilter("ignore", UserWarning)
+            detector = Decoder(arrays, trusted).decode(entry["detector"])
+        if arrays:
+            raise ValueError("it has arrays that belong to nothing")
+        if not isinstance(detector, BaseEstimator):
+            raise ValueError("it holds no detector")
+        _compare_versions(entry["versions"])
+    except CorruptFileError:
+        raise
+    except (Exception, RecursionError) as error:
+        reason = str(error).splitlines()[0][:300] if str(error) else ""
+        raise CorruptFileError(
+            f"what it says makes no detector ({type(error).__name__}: {reason})."
+        ) from error
+    return detector
+
+
+def _checked_entry(content):
+    """Return skad's entry of the metadata, once every byte is what it was."""
+    if len(content) < 8:
+        raise CorruptFileError("it is no safetensors file.")
+    (n_header,) = struct.unpack("<Q", content[:8])
+    if n_header > min(_LARGEST_HEADER, len(content) - 8):
+        raise CorruptFileError("its header is longer than the file, or than allowed.")
+    place = _digest_place(content)
+    if place is None:
+        raise CorruptFileError("it has no checksum: it is not a file of skad's.")
+    start, stop = place
+    digest = hashlib.sha256(content[:start])
+    digest.update(_ZEROS.encode())
+    digest.update(memoryview(content)[stop:])
+    if digest.hexdigest().encode() != content[start:stop]:
+        raise CorruptFileError("it was damaged or changed (its checksum is wrong).")
+    header = json.loads(bytes(content[8 : 8 + n_header]))
+    entry = json.loads(header["__metadata__"]["skad"])
+    if type(entry["format"]) is not int or entry["format"] < 1:
+        raise CorruptFileError("its format has no version.")
+    if entry["format"] > FORMAT:
+        made_by = str(entry.get("versions", {}).get("skad"))[:40]
+        raise CorruptFileError(
+            f"it was written by a newer skad ({made_by}; format {entry['format']}, "
+            f"{FORMAT} is known here): update skad."
+        )
+    return entry
+
+
+def _digest_place(content):
+    """Return where the checksum stands, or None; twice is not at all."""
+    (n_header,) = struct.unpack("<Q", content[:8])
+    found = list(_DIGEST.finditer(content, 8, 8 + n_header))
+    return found[0].span(1) if len(found) == 1 else None
+
+
+def _versions():
+    import sys
+
+    versions = {
+        "skad": __version__,
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "scikit-learn": sklearn.__version__,
+    }
+    if "torch" in sys.modules:
+        versions["torch"] = str(sys.modules["torch"].__version__)
+    return versions
+
+
+def _compare_versions(versions):
+    """Warn where another version of what the state belongs to made the file."""
+    for name, here in (("skad", __version__), ("scikit-learn", sklearn.__version__)):
+        there = str(versions[name])[:40]
+        if there.split(".")[:2] != here.split(".")[:2]:
+            warnings.warn(
+                f"The file was written with {name} {there}, and this is {here}: "
+                "scores may differ.",
+                stacklevel=4,
+            )
+
+
+def _move(part, device, seen):
+    """Let every detector in `part` score on `device`, or here where that is not."""
+    if id(part) in seen:
+        return
+    seen.add(id(part))
+    if isinstance(part, list | tuple):
+        for each in part:
+            _move(each, device, seen)
+    elif isinstance(part, dict):
+        _move(list(part.values()), device, seen)
+    elif type(part).__module__.startswith("skad.") or isinstance(part, BaseEstimator):
+        state = getattr(part, "__dict__", {})
+        if state.get("device_") is not None:
+            part.device_ = _usable(state["device_"], device)
+        if isinstance(part, ModuleTail):
+            part.device = _usable(part.device, device)
+            part.module.to(part.device)
+        _move(list(state.values()), device, seen)
+
+
+def _usable(fitted_on, asked):
+    try:
+        return resolve_device(str(asked or fitted_on), np.zeros(1), 0)
+    except ValueError:
+        if asked is not None:
+            raise
+        return "cpu"
+
+
+def _safetensors():
+    try:
+        import safetensors.numpy
+    except ImportError as error:
+        raise ImportError(
+            "skad.save and skad.load need safetensors: pip install 'skad[safe]'."
+        ) from error
+    return safetensors.numpy
