@@ -86,7 +86,9 @@ class LeftMatrixProfile(ProfileDetector):
     -----
     The first windows have nothing to be compared with: until there is a window that
     begins more than a quarter of a window earlier, and with "end" before the first
-    whole window, the anomaly is 0. An anomaly that repeats is found the first time.
+    whole window, the anomaly is 0. Then at first everything is new, and the anomaly is
+    high: let `fit` have a history, or judge from the tenth part of a series on, as the
+    benchmarks do. An anomaly that repeats is found the first time.
 
     A series that begins as a training series does is taken for that one, as far as
     both are equal, and is compared only with what came before it. So `fit` and
