@@ -116,8 +116,19 @@ class Golden:
         detector = method(self.net, image_shape=self.shape, **settings)
         return -detector.fit(self.X, self.y).score_samples(self.probe)
 
+    def anomaly_of_outputs(self, method, **settings):
+        """Return the same, from outputs that are computed once."""
+        if not hasattr(self, "outputs"):
+            self.outputs = [
+                extract(self.net, rows, image_shape=self.shape)
+                for rows in (self.X, self.probe)
+            ]
+        detector = method(self.net, image_shape=self.shape, **settings)
+        train, probe = self.outputs
+        return -detector.fit(train, self.y).score_samples(probe)
 
-@pytest.fixture(scope="module", params=["mlp_0", "mlp_2", "cnn_0"])
+
+@pytest.fixture(scope="module", params=["mlp_0", "cnn_0"])
 def golden(request, shared):
     return Golden(shared, request.param)
 
@@ -159,7 +170,8 @@ PEER = [
 def test_scores_are_the_peers(golden, name, method, options):
     if golden.shape and method in (ReAct, ASH, SCALE):
         pytest.skip("the peer shapes the maps before they are averaged")
-    found, expected = golden.anomaly(method, **options), golden.peer(name)
+    expected = golden.peer(name)
+    found = golden.anomaly_of_outputs(method, **options)
     assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
@@ -206,7 +218,7 @@ def test_scores_are_the_formulas(golden, method):
     expected = by_hand(golden, method.__name__)
     # the shared features have single precision, and their cancellation is the formula's
     atol = 2e-5 * np.abs(expected).max()
-    assert_allclose(golden.anomaly(method), expected, rtol=1e-4, atol=atol)
+    assert_allclose(golden.anomaly_of_outputs(method), expected, rtol=1e-4, atol=atol)
 
 
 def test_formulas_agree_with_the_peer_but_for_its_faults(golden):
@@ -215,21 +227,23 @@ def test_formulas_agree_with_the_peer_but_for_its_faults(golden):
     # what it adds to the scatter makes units infinitely important that never fired
     rows = (golden.f[:, ~alive] == 0).all(axis=1)
     assert rows.mean() > 0.3
-    distance = golden.anomaly(MahalanobisOOD) / (2 * n)
+    distance = golden.anomaly_of_outputs(MahalanobisOOD) / (2 * n)
     assert_allclose(distance[rows], golden.peer("Mahalanobis")[rows], rtol=1e-3)
     expected = 5 * golden.peer("GEN")
     rows = softmax(golden.z, axis=1).min(axis=1) > 1e-5  # below, it clamps
-    assert_allclose(golden.anomaly(GEN)[rows], expected[rows], rtol=1e-2)
+    assert_allclose(golden.anomaly_of_outputs(GEN)[rows], expected[rows], rtol=1e-2)
     expected = golden.peer("KLMatching")
     large = expected > 1e-3  # below, its logarithms cancel
-    assert_allclose(golden.anomaly(KLMatching)[large], expected[large], rtol=1e-3)
+    assert_allclose(
+        golden.anomaly_of_outputs(KLMatching)[large], expected[large], rtol=1e-3
+    )
     for name, method in (("RMD", RelativeMahalanobis), ("ViM_d=16", ViM)):
-        ours = roc_auc_score(golden.labels, golden.anomaly(method))
+        ours = roc_auc_score(golden.labels, golden.anomaly_of_outputs(method))
         assert ours > roc_auc_score(golden.labels, golden.peer(name)) - 0.01
 
 
 def test_open_max_is_as_good_as_the_peers(golden):
-    ours = golden.anomaly(OpenMax, tail_size=25)
+    ours = golden.anomaly_of_outputs(OpenMax, tail_size=25)
     theirs = golden.peer("OpenMax")
     auc = roc_auc_score(golden.labels, ours)
     assert auc > roc_auc_score(golden.labels, theirs) - 0.01

@@ -384,7 +384,8 @@ class Outputs:
         """Return the class probabilities (b, c)."""
         if temperature == 1.0 and not self.view.has_logits:
             return self["probabilities"]
-        return namespace(self.X).exp(self.log_probabilities(temperature))
+        logarithms = self.log_probabilities(temperature)
+        return namespace(logarithms).exp(logarithms)
 
     def predicted(self):
         """Return the index of the predicted class (b,)."""

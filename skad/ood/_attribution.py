@@ -5,13 +5,14 @@ import numpy as np
 from skad._array import is_torch, like, namespace, to_numpy
 
 # The median that maps compare with is that of about so many rows, evenly spread.
-_MEDIAN_ROWS = 4096
+_MEDIAN_ROWS = 1024
 ATTRIBUTIONS = {"auto", "ablation", "gradient", "gradient_x_input", "integrated"}
 
 
 def training_median(X):
     """Return the median (d,) of rows (n, d)."""
-    return np.median(to_numpy(X[:: max(1, X.shape[0] // _MEDIAN_ROWS)]), axis=0)
+    rows = to_numpy(X[:: max(1, X.shape[0] // _MEDIAN_ROWS)])
+    return np.median(np.ascontiguousarray(rows.T), axis=1)
 
 
 def attribution_map(how, anomaly, score, X, baseline, image_shape):

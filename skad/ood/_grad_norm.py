@@ -15,9 +15,9 @@ def grad_norm(logits, features, temperature=1.0):
     (p - 1/c) / T and the features, whose 1-norm is the product of the two 1-norms.
     """
     xp = namespace(logits)
-    away = xp.abs(softmax(logits, temperature) - 1 / logits.shape[1])
-    size = xp.sum(xp.abs(features), axis=1)
-    return -xp.sum(away, axis=1) * size / temperature
+    away = softmax(logits, temperature) - 1 / logits.shape[1]
+    sizes = [xp.linalg.vector_norm(part, axis=1, ord=1) for part in (away, features)]
+    return -sizes[0] * sizes[1] / temperature
 
 
 class GradNorm(ClassifierDetector):

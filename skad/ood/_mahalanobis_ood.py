@@ -30,6 +30,7 @@ def layer_weights(inside, outside):
             Cs=10,
             cv=StratifiedKFold(folds),
             l1_ratios=(0,),
+            scoring="accuracy",
             use_legacy_attributes=False,
         )
     return model.fit((X - X.mean(axis=0)) / unit, y).coef_[0] / unit

@@ -4,14 +4,54 @@ from numbers import Real
 
 import numpy as np
 
+from skad._array import like, namespace
 from skad._sklearn import Interval
 from skad.ood._base import PARAMETERS, ClassifierDetector
 from skad.ood._gaussian import TiedGaussian
 
 
-def relative_distance(features, classes, background):
+def discriminants(gaussian, shares):
+    r"""Return what tells classes apart, and how much of each is in the background.
+
+    Where the residuals are whitened, the background's covariance is the identity plus
+    the weighted scatter of the means, :math:`I + V diag(s^2) V^T`. Off its few
+    directions `V` both distances are one, and cancel.
+
+    Parameters
+    ----------
+    gaussian : TiedGaussian
+        The classes.
+    shares : ndarray of shape (k,)
+        Share of each class in the training rows.
+
+    Returns
+    -------
+    directions : ndarray of shape (f, r)
+        From features less the mean of all data to the coordinates in which to compare.
+    centres : ndarray of shape (k, r)
+        The classes' means in them.
+    precision : ndarray of shape (r,)
+        Inverse variances of the background.
+    origin : ndarray of shape (f,)
+        The mean of all data.
+    """
+    origin = shares @ gaussian.means
+    away = (gaussian.means - origin) @ gaussian.whitening.T  # (k, f)
+    _, spread, V = np.linalg.svd(np.sqrt(shares)[:, None] * away, full_matrices=False)
+    V = V[spread > 1e-12 * max(spread.max(), 1e-300)]  # (r, f), r < k
+    precision = 1 / (1 + spread[: len(V)] ** 2)
+    return (V @ gaussian.whitening).T, away @ V.T, precision, origin
+
+
+def relative_distance(features, directions, centres, precision, origin):
     """Return the squared distance (b,) to the nearest class less that to all data."""
-    return classes.nearest(features)[0] - background.nearest(features)[0]
+    xp = namespace(features)
+    directions, centres = like(directions, features), like(centres, features)
+    place = (features - like(origin, features)) @ directions  # (b, r)
+    nearest = xp.min(
+        xp.stack([xp.sum((place - centre) ** 2, axis=1) for centre in centres]), axis=0
+    )
+    return nearest - place**2 @ like(precision, features)
 
 
 class RelativeMahalanobis(ClassifierDetector):
@@ -78,11 +118,13 @@ class RelativeMahalanobis(ClassifierDetector):
     Notes
     -----
     Labels are needed unless a classifier is fitted already, whose predictions then take
-    their place. The covariance :math:`\Sigma_0` is never below :math:`\Sigma`, so that
-    far inputs are flagged by what tells classes apart alone. Covariances are estimated
-    in double precision; directions with hardly any variance are left out relative to
-    the largest. `fit` costs O(n f^2 + f^3), scoring O(f^2 + f c) a row beside the
-    classifier.
+    their place. The covariance :math:`\Sigma_0` is :math:`\Sigma` plus the scatter of
+    the means, so that both distances are compared in the at most `n_classes - 1`
+    directions in which the means differ, where nothing cancels, and far inputs are
+    flagged by what tells classes apart alone. Covariances are estimated in double
+    precision; directions with hardly any variance within the classes are left out of
+    both, relative to the largest. `fit` costs O(n f^2 + f^3), scoring O(f c) a row
+    beside the classifier.
 
     References
     ----------
@@ -129,13 +171,14 @@ class RelativeMahalanobis(ClassifierDetector):
     _needs_classes = True
 
     def _score_elements(self):
-        return 8 * self.means_.shape[1]
+        return 2 * self.means_.shape[1] + 4 * len(self.means_)
 
     def _learn_from(self, outputs, codes, known):
         features, codes = outputs[self.layer], self._codes(outputs, codes)
-        self._classes_ = TiedGaussian(features, codes, self.tol)
-        self._background_ = TiedGaussian(features, np.zeros_like(codes), self.tol)
-        self.means_ = self._classes_.means
+        gaussian = TiedGaussian(features, codes, self.tol)
+        counts = np.unique(codes, return_counts=True)[1]
+        self._discriminants_ = discriminants(gaussian, counts / counts.sum())
+        self.means_ = gaussian.means
 
     def _score(self, outputs):
-        return relative_distance(outputs[self.layer], self._classes_, self._background_)
+        return relative_distance(outputs[self.layer], *self._discriminants_)

@@ -33,8 +33,10 @@ def null_space(features, origin, n_components):
 def residual(features, origin, null):
     """Return the length (b,) of the features' part in the null space."""
     xp = namespace(features)
-    part = (features - like(origin, features)) @ like(null, features)
-    return xp.sqrt(xp.sum(part**2, axis=1))
+    null = like(null, features)
+    part = features @ null
+    part -= like(origin, features) @ null
+    return xp.linalg.vector_norm(part, axis=1)
 
 
 class ViM(ClassifierDetector):
