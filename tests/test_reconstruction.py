@@ -340,6 +340,27 @@ def test_linear_vae_reaches_the_likelihood_of_probabilistic_pca():
 
 
 @pytest.mark.parametrize("variance", ["element", "shared"])
+def test_loss_of_the_vae_is_minus_the_bound(variance):
+    X = factors(40)
+    detector = VAE(latent_size=2, variance=variance, **FAST).fit(X)
+    net, x = network(detector), torch.tensor(X)
+    with torch.no_grad():
+        torch.manual_seed(0)
+        loss = net.loss(x, None)
+        torch.manual_seed(0)
+        mean, log_variance = net.encode(x)
+        z = mean + (log_variance / 2).exp() * torch.randn_like(mean)
+        m, v = (part.numpy() for part in net.decode(z))
+    normal = torch.distributions.Normal
+    gap = torch.distributions.kl_divergence(
+        normal(mean, (log_variance / 2).exp()), normal(0.0, 1.0)
+    )
+    log_p = norm.logpdf(X, m, np.sqrt(v)).sum(axis=1)
+    expected = gap.sum(1).numpy() - log_p
+    assert_allclose(loss, expected.mean(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("variance", ["element", "shared"])
 def test_scores_of_the_vae_are_their_formulas(variance):
     X = factors(40)
     detector = VAE(latent_size=2, n_draws=4, variance=variance, **FAST)
