@@ -61,9 +61,7 @@ def _drawing(finding, rows):
     images = []
     for width in _WIDTHS:
         for ink in INKS:
-            figure = Figure(
-                figsize=(width, 0.5 + 1.25 * n_panels), layout="constrained"
-            )
+            figure = Figure(figsize=(width, 0.5 + 1.3 * n_panels), layout="constrained")
             axes = figure.subplots(n_panels, 1, sharex=True)
             display.plot(axes, ink=ink)
             _name_axis(finding, axes[-1], ink)
@@ -141,7 +139,7 @@ def _near(finding, rows, own, event):
     channel = finding.feature_names.index((event.channels or finding.feature_names)[0])
     images = []
     for ink in INKS:
-        figure = Figure(figsize=(4.2, 2.5), layout="constrained")
+        figure = Figure(figsize=(4.2, 2.7), layout="constrained")
         axes = figure.subplots(2, 1, sharex=True)
         finding.display(rows).plot(axes, channels=[channel], rows=own, ink=ink)
         _name_axis(finding, axes[-1], ink)

@@ -226,10 +226,10 @@ class SeriesDisplay:
         time, is_date = self._time(rows)
         for j, panel in zip(self.channels_, axes[:-1], strict=True):
             _draw_line(panel, time, self.X[rows, j], NORMAL_COLOR)
-            panel.set_ylabel(self._name(j), fontsize=9)
+            _write_name(panel, self._name(j), ink)
         score = self.score[rows]
         _draw_line(axes[-1], time, score, ink)
-        axes[-1].set_ylabel("score", fontsize=9)
+        _write_name(axes[-1], "score", ink)
         if self.threshold is not None:
             axes[-1].axhline(self.threshold, color=ink, linestyle="--", linewidth=1)
             for panel in axes:
@@ -287,11 +287,16 @@ class SeriesDisplay:
 
     def _name(self, j):
         name = f"x{j}" if self.names is None else str(self.names[j])
-        return name if len(name) <= 18 else name[:17] + "\N{HORIZONTAL ELLIPSIS}"
+        return name if len(name) <= 60 else name[:59] + "\N{HORIZONTAL ELLIPSIS}"
 
     def _repr_png_(self):
         """Show the figure in a notebook once it is drawn."""
         return png_of_figure(self.figure_) if hasattr(self, "figure_") else None
+
+
+def _write_name(panel, name, ink):
+    # above: there a long name has room
+    panel.set_title(name, loc="left", fontsize=8.5, color=ink, pad=2.5)
 
 
 def _draw_line(panel, time, values, color):
