@@ -486,7 +486,7 @@ def test_nothing_in_a_file_is_run(tmp_path, content):
     subprocess.run([sys.executable, "-c", code, str(path)], check=True)
 
 
-# -------------------------------------------------------------------- whole or not at all
+# ------------------------------------------------------------------ whole or not at all
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")

@@ -108,9 +108,8 @@ def _model(detector):
         network = network.to(device="cpu", dtype=torch.float32)
 
     class Model(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.network, self.backbone = network, detector.embedding_.backbone_
+        # has no parts: torch.export does not expect the hooks that tap a backbone
+        # below a part that it knows
 
         def forward(self, pictures):
             if network is not None:

@@ -27,7 +27,8 @@ def null_space(features, origin, n_components):
         centred = to_double(features[rows]) - like(origin, to_double(features[rows]))
         scatter = scatter + centred.T @ centred
     _, vectors = np.linalg.eigh(to_numpy(scatter) / features.shape[0])
-    return vectors[:, : features.shape[1] - n_components]
+    # in one piece, as it is after a pickle: products then round the same way
+    return np.ascontiguousarray(vectors[:, : features.shape[1] - n_components])
 
 
 def residual(features, origin, null):

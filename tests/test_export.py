@@ -1,0 +1,117 @@
+"""ONNX models give what their detectors give."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from sklearn.exceptions import NotFittedError
+from torch import nn
+
+import skad
+from skad.export import to_onnx
+
+pytest.importorskip("onnxscript")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+H, W = 24, 32
+
+
+class Small(nn.Module):
+    """A backbone that is exported in seconds."""
+
+    def __init__(self, n_channels=1):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.one = nn.Conv2d(n_channels, 6, 3, 2, 1)
+        self.two = nn.Conv2d(6, 8, 3, 2, 1)
+        for weights in self.parameters():
+            weights.data.normal_(generator=generator).mul_(0.3)
+
+    def forward(self, x):
+        return self.two(self.one(x).relu())
+
+
+class Coloured(Small):
+    def __init__(self):
+        super().__init__(n_channels=3)
+
+
+SMALL = {"backbone": Small, "layers": ("one", "two"), "random_state": 0}
+TRAINED = {**SMALL, "max_epochs": 2, "batch_size": 5}
+
+
+def pictures(n, seed, channels=()):
+    rng = np.random.default_rng(seed)
+    return rng.uniform(0.2, 0.8, size=(n, H, W, *channels)).astype(np.float32)
+
+
+def run(path, X):
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    X = X if X.ndim == 4 else X[..., None]
+    return session.run(["decision_function", "map"], {"pictures": X})
+
+
+@pytest.mark.parametrize(
+    "detector",
+    [
+        skad.PaDiM(layers=("scale1",), n_features=5, random_state=0),
+        skad.PaDiM(**{**SMALL, "backbone": Coloured}, image_size=(20, 28)),
+        skad.PatchCore(**SMALL, coreset_ratio=0.3),
+        skad.PatchCore(**SMALL, bank_size=20, n_neighbors=None, smoothing=0),
+        skad.STFPM(**TRAINED, student_channels=(6, 8)),
+        skad.FastFlow(**TRAINED, n_steps=2, smoothing=1.0),
+    ],
+    ids=["padim", "padim_few", "patchcore", "patchcore_plain", "stfpm", "fastflow"],
+)
+def test_the_model_gives_scores_and_maps_of_the_detector(detector, tmp_path):
+    channels = (3,) if detector.backbone is Coloured else ()
+    detector.fit(pictures(10, 0, channels))
+    path = tmp_path / "one.onnx"
+    to_onnx(detector, path)
+    assert list(tmp_path.iterdir()) == [path]
+    for n in (1, 7):  # any number, whatever it was exported with
+        X = pictures(n, 1, channels)
+        X[0, 5:9, 20:26] = 1.0
+        scores, maps = run(path, X)
+        assert scores.shape == (n,)
+        assert maps.shape == (n, H, W)
+        expected = detector.transform(X)
+        assert expected.std() > 0
+        assert_allclose(maps, expected, atol=1e-4 * max(1, expected.max()))
+        expected = detector.decision_function(X)
+        assert_allclose(scores, expected, atol=1e-4 * max(1, abs(expected).max()))
+
+
+def test_a_loaded_detector_is_exported_like_the_saved_one(tmp_path):
+    pytest.importorskip("safetensors")
+    detector = skad.PaDiM(layers=("scale4",), random_state=0)
+    X = pictures(6, 0)
+    detector.fit(X)
+    skad.save(detector, tmp_path / "one.skad")
+    to_onnx(skad.load(tmp_path / "one.skad"), tmp_path / "one.onnx")
+    scores, _ = run(tmp_path / "one.onnx", X)
+    assert_allclose(scores, detector.decision_function(X), atol=1e-3)
+
+
+def test_exporting_changes_nothing_in_the_detector(tmp_path):
+    detector = skad.PatchCore(**SMALL).fit(pictures(6, 0))
+    before = {name: id(value) for name, value in vars(detector).items()}
+    to_onnx(detector, tmp_path / "one.onnx")
+    assert {name: id(value) for name, value in vars(detector).items()} == before
+
+
+def test_what_has_no_onnx_form_says_what_has(tmp_path):
+    with pytest.raises(ValueError, match=r"KNN, which has no ONNX form: .* PatchCore"):
+        to_onnx(skad.KNN().fit(np.eye(9)), tmp_path / "one.onnx")
+    with pytest.raises(NotFittedError):
+        to_onnx(skad.PaDiM(), tmp_path / "one.onnx")
+
+
+def test_onnx_is_asked_for(monkeypatch, tmp_path):
+    detector = skad.PatchCore(**SMALL).fit(pictures(3, 0))
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ImportError, match=r"skad\[export\]"):
+        to_onnx(detector, tmp_path / "one.onnx")
+    assert not list(tmp_path.iterdir())
