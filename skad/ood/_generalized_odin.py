@@ -220,6 +220,11 @@ class GeneralizedODIN(TrainedClassifier):
     same. Scoring costs two passes and one backwards. A step that is best at the end of
     the range, 0.08, asks for a longer one.
 
+    With ``head="euclidean"`` the logits differ between classes by products of the
+    features alone, so that nothing but weight decay keeps these near the :math:`w_c`:
+    they may grow, and rows of known classes are then the farther ones. Check it on
+    outliers before relying on it; cosines are bounded.
+
     References
     ----------
     .. [1] Y.-C. Hsu et al., "Generalized ODIN: detecting out-of-distribution image

@@ -1,0 +1,447 @@
+"""Detectors around a classifier: speed and quality against pytorch-ood.
+
+Run where pytorch-ood 0.4.0 can be imported, with nothing else running:
+
+    OMP_NUM_THREADS=1 python benchmarks/bench_ood.py speed passes
+    OMP_NUM_THREADS=1 python benchmarks/bench_ood.py digits --data ../shared/data
+    OMP_NUM_THREADS=1 python benchmarks/bench_ood.py fashion --data ../shared/data
+
+Parts:
+
+- speed: features of 256 and 10 classes, 20,000 rows fitted and 10,000 scored. Ours
+  takes features as any input, validated, through a last layer where a method has one;
+  the peer gets tensors ready for use. CPU seconds of this process, the median of turns.
+  The peer computes in single precision whatever it is given.
+- passes: what each method adds to the pass through a small convolutional network.
+- digits: networks trained on digits 0 to 4, scored on them and on 5 to 9, three seeds.
+- fashion: a network trained with skorch on Fashion-MNIST, scored on it and on MNIST.
+
+Each writes a table ``ood_<part>.tsv`` into ``benchmarks/results``.
+"""
+
+import argparse
+import gzip
+import pathlib
+import statistics
+import time
+import warnings
+
+import numpy as np
+import torch
+from _measure import Table
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from skad import metrics, ood
+
+N_FIT, N_SCORED, WIDTH, N_CLASSES = 20_000, 10_000, 256, 10
+
+
+def peer():
+    """Return pytorch-ood's detectors, or None; torchvision may lack its operators."""
+    try:
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(
+                f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            )
+        peer.library = library  # is undone when it is collected
+    except RuntimeError:
+        pass  # they are there
+    try:
+        import pytorch_ood.detector
+    except ImportError:
+        return None
+    return pytorch_ood.detector
+
+
+def cpu_seconds(functions, turns):
+    """Return the median CPU seconds of functions called in turns, after a warm-up."""
+    times = [[] for _ in functions]
+    for turn in range(turns + 1):
+        for function, own in zip(functions, times, strict=True):
+            start = time.process_time()
+            function()
+            if turn:
+                own.append(time.process_time() - start)
+    return [statistics.median(own) for own in times]
+
+
+def made_features():
+    """Return features of rows to fit and to score, classes, and a last layer."""
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=(N_CLASSES, WIDTH))
+    mixing = rng.normal(size=(WIDTH, WIDTH)) / 16 * np.geomspace(1, 0.1, WIDTH)
+    y = np.arange(N_FIT) % N_CLASSES
+    X = means[y] + rng.normal(size=(N_FIT, WIDTH)) @ mixing
+    scored = means[rng.integers(N_CLASSES, size=N_SCORED)]
+    scored = scored + 1.3 * rng.normal(size=(N_SCORED, WIDTH)) @ mixing
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(WIDTH, N_CLASSES)
+    with torch.no_grad():
+        layer.weight.copy_(torch.as_tensor(means / 8))
+    return X, y, scored, layer
+
+
+# (method, settings, whether it looks through a last layer, wanted ratio of scoring)
+SPEED = [
+    ("MahalanobisOOD", {}, False, 3),
+    ("RelativeMahalanobis", {}, False, 2),
+    ("KNNOOD", {}, False, 1),
+    ("ViM", {}, True, 1),
+    ("GradNorm", {}, True, 20),
+    ("OpenMax", {"tail_size": 25}, True, 20),
+]
+
+
+def peers_of(name, X, y, layer):
+    """Return (fit, score) of the peer; both take no work from each other."""
+    d = peer()
+    x, labels = torch.as_tensor(X).float(), torch.as_tensor(y)
+    with torch.no_grad():
+        z = layer(x)
+    if name == "GradNorm":
+        model = torch.nn.Sequential(layer)
+        made = d.GradNorm(model, param_filter=lambda part: part.endswith("weight"))
+        return (lambda: None), lambda rows: made.predict(rows)
+    if name == "ViM":
+        made = d.ViM(None, WIDTH // 2, layer.weight, layer.bias)
+    elif name == "OpenMax":
+        made = d.OpenMax(None, tailsize=25, alpha=10)
+        score = lambda rows: made.predict_logits(layer(rows).detach())  # noqa: E731
+        return (lambda: made.fit_logits(z, labels)), score
+    else:
+        names = {"MahalanobisOOD": "Mahalanobis", "RelativeMahalanobis": "RMD"}
+        made = getattr(d, names.get(name, "KNN"))(None)
+        if name == "KNNOOD":
+            made.knn.set_params(n_jobs=1)
+    return (lambda: made.fit_features(x, labels)), made.predict_features
+
+
+def speed(options):
+    """Fit and score on features, against the peer."""
+    table = Table(
+        "method dtype fit_cpu_s peer_fit_cpu_s fit_ratio score_cpu_s peer_score_cpu_s"
+        " score_ratio wanted ready_cpu_s ready_ratio one_minus_correlation".split()
+    )
+    data = made_features()
+    for name, settings, through, wanted in SPEED:
+        if options.only and name not in options.only:
+            continue
+        turns = 1 if name == "KNNOOD" else options.turns
+        for dtype in (np.float32, np.float64):
+            row = measured(name, settings, through, dtype, turns, data)
+            table.add(name, np.dtype(dtype).name, *row[:6], wanted, *row[6:])
+    return table
+
+
+def measured(name, settings, through, dtype, turns, data):
+    """Return a row of `speed`: seconds, ratios, and how far the scores agree."""
+    X, y, scored, layer = data
+    rows, probe = X.astype(dtype), scored.astype(dtype)
+    ours = getattr(ood, name)(layer if through else None, **settings)
+    fit, score = peers_of(name, X, y, layer)
+    tensor = torch.as_tensor(scored).float()
+    fits = cpu_seconds([lambda: ours.fit(rows, y), fit], max(1, turns // 3))
+    # where the features and logits are there already, as in a comparison of methods
+    outputs = ood.extract(layer, probe) if through else probe
+    scores = cpu_seconds(
+        [
+            lambda: ours.score_samples(probe),
+            lambda: score(tensor),
+            lambda: ours.score_samples(outputs),
+        ],
+        turns,
+    )
+    a, b = -ours.score_samples(probe), np.asarray(score(tensor), dtype=float)
+    fit_ratio = fits[1] / fits[0] if fits[1] > 1e-4 else "-"
+    ready = [scores[2], scores[1] / scores[2]] if through else ["-", "-"]
+    ratio = scores[1] / scores[0]
+    return [*fits, fit_ratio, *scores[:2], ratio, *ready, 1 - np.corrcoef(a, b)[0, 1]]
+
+
+class SmallConv(torch.nn.Module):
+    """A convolutional classifier of pictures with one channel."""
+
+    def __init__(self, channels=(16, 32), n_classes=10, dropout=0.2):
+        super().__init__()
+        first, second = channels
+        self.body = torch.nn.Sequential(
+            torch.nn.Conv2d(1, first, 3, padding=1),
+            torch.nn.ReLU(),
+            torch.nn.Conv2d(first, second, 3, padding=1),
+            torch.nn.ReLU(),
+            torch.nn.MaxPool2d(2),
+            torch.nn.Conv2d(second, second, 3, padding=1),
+            torch.nn.ReLU(),
+        )
+        self.drop = torch.nn.Dropout(dropout)
+        self.fc = torch.nn.Linear(second, n_classes)
+
+    def forward(self, x):
+        """Return logits (b, c)."""
+        return self.fc(self.drop(self.body(x).mean(dim=(2, 3))))
+
+
+def passes(options):
+    """What k methods cost beside one pass through a network."""
+    table = Table(["method", "cpu_s", "of_a_pass", "wanted"])
+    rng = np.random.default_rng(0)
+    X = rng.uniform(size=(4000, 28, 28)).astype(np.float32)
+    y = np.arange(4000) % 10
+    torch.manual_seed(0)
+    net = SmallConv().eval()
+    probe = X[:2000]
+    tensor = torch.as_tensor(probe)[:, None]
+
+    def forward():
+        with torch.no_grad():
+            for part in tensor.split(128):
+                net(part)
+
+    outputs = ood.extract(net, X)
+    ready = ood.extract(net, probe)
+    one, ours = cpu_seconds([forward, lambda: ood.extract(net, probe)], 3)
+    table.add("the pass alone", one, 1.0, "-")
+    table.add("extract", ours, ours / one, "-")
+    total = ours
+    for name in METHODS:
+        detector = getattr(ood, name)(net).fit(outputs, y)
+        [own] = cpu_seconds([lambda d=detector: d.score_samples(ready)], 3)
+        total += own
+        table.add(name, own, own / one, 0.1)
+    table.add(f"all {len(METHODS)} together", total, total / one, "-")
+    return table
+
+
+# methods that look at outputs alone
+METHODS = (
+    "ASH DICE Energy Entropy GEN GradNorm KLMatching KNNOOD MahalanobisOOD MaxLogit"
+    " MaxSoftmax NNGuide OODDetector OpenMax ReAct RelativeMahalanobis SCALE SHE"
+    " TemperatureScaling ViM"
+).split()
+
+
+# ---------------------------------------------------------------------------- quality
+
+# (row, method, settings, the peer's name in the shared scores)
+DIGITS = [
+    ("MaxSoftmax", "MaxSoftmax", {}, "MSP"),
+    ("MaxLogit", "MaxLogit", {}, "MaxLogit"),
+    ("Energy", "Energy", {}, "Energy"),
+    ("Entropy", "Entropy", {}, "Entropy"),
+    ("GEN", "GEN", {}, "GEN"),
+    ("KLMatching", "KLMatching", {}, "KLMatching"),
+    ("OpenMax", "OpenMax", {"tail_size": 25}, "OpenMax"),
+    ("ODIN, epsilon 0.0014", "ODIN", {}, "ODIN_eps=.0014_T=1000"),
+    ("ODIN, epsilon 0.02", "ODIN", {"epsilon": 0.02}, "ODIN_eps=.02_T=1000"),
+    ("MahalanobisOOD", "MahalanobisOOD", {}, "Mahalanobis"),
+    ("MahalanobisOOD, 0.02", "MahalanobisOOD", {"epsilon": 0.02}, "MahaODIN_eps=.02"),
+    ("RelativeMahalanobis", "RelativeMahalanobis", {}, "RMD"),
+    ("KNNOOD, 1", "KNNOOD", {"n_neighbors": 1}, "KNN_k=1"),
+    ("KNNOOD, 5", "KNNOOD", {"n_neighbors": 5}, "KNN_k=5"),
+    ("KNNOOD, 50", "KNNOOD", {}, "KNN_k=50"),
+    ("ViM", "ViM", {}, "ViM_d=16"),
+    ("ViM, 8", "ViM", {"n_components": 8}, "ViM_d=8"),
+    ("SHE", "SHE", {}, "SHE"),
+    ("NNGuide", "NNGuide", {}, "NNGuide"),
+    ("ReAct", "ReAct", {}, "ReAct_p=.9"),
+    ("DICE, 0.9", "DICE", {}, "DICE_p=.9"),
+    ("DICE, 0.5", "DICE", {"sparsity": 0.5}, "DICE_p=.5"),
+    ("ASH-S", "ASH", {"pruned": 0.65}, "ASH-S_.65"),
+    ("ASH-B", "ASH", {"pruned": 0.65, "variant": "b"}, "ASH-B_.65"),
+    ("ASH-P", "ASH", {"pruned": 0.65, "variant": "p"}, "ASH-P_.65"),
+    ("SCALE", "SCALE", {"pruned": 0.65}, "SCALE_.65"),
+    ("GradNorm", "GradNorm", {}, "GradNorm_fc"),
+]
+
+
+class SmallMLP(torch.nn.Module):
+    """A classifier of rows."""
+
+    def __init__(self):
+        super().__init__()
+        linear, relu = torch.nn.Linear, torch.nn.ReLU
+        self.body = torch.nn.Sequential(linear(64, 64), relu(), linear(64, 32), relu())
+        self.drop = torch.nn.Dropout(0.2)
+        self.fc = linear(32, 5)
+
+    def forward(self, x):
+        """Return logits (b, c)."""
+        return self.fc(self.drop(self.body(x)))
+
+
+def trained_on_digits(kind, X, y, seed):
+    """Return a network trained for 60 epochs with Adam, batches of 64."""
+    torch.manual_seed(seed)
+    net = SmallMLP() if kind == "mlp" else SmallConv(n_classes=5)
+    rows = torch.as_tensor(X) if kind == "mlp" else torch.as_tensor(X)[:, None]
+    labels = torch.as_tensor(y)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    order = torch.Generator().manual_seed(seed)
+    net.train()
+    for _ in range(60):
+        for batch in torch.randperm(len(rows), generator=order).split(64):
+            loss = torch.nn.functional.cross_entropy(net(rows[batch]), labels[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return net.eval()
+
+
+def digits(options):
+    """Digits 0 to 4 against 5 to 9, end to end, beside the peer's figures."""
+    table = Table(
+        "network method auroc_seed_0 auroc_seed_1 auroc_seed_2 mean peer_mean"
+        " difference".split()
+    )
+    images, kinds = load_digits(return_X_y=True)
+    images = (images / 16).astype(np.float32)
+    inside = np.flatnonzero(kinds < 5)
+    train, test = train_test_split(
+        inside, test_size=0.4, stratify=kinds[inside], random_state=0
+    )
+    probe = np.concatenate([test, np.flatnonzero(kinds >= 5)])
+    y_test = np.where(kinds[probe] < 5, 1, -1)
+    X, P, y = images[train], images[probe], kinds[train]
+    folder = pathlib.Path(options.data) / "ood"
+    for kind in ("mlp", "cnn"):
+        found, theirs = {}, {}
+        shape = None if kind == "mlp" else (8, 8)
+        for seed in range(3):
+            rows = X if kind == "mlp" else X.reshape(-1, 8, 8)
+            net = trained_on_digits(kind, rows, y, seed)
+            known = [
+                ood.extract(net, part.astype(float), image_shape=shape)
+                for part in (X, P)
+            ]
+            shared = np.load(folder / f"{kind}_{seed}.npz")
+            for name, method, settings, name_there in DIGITS:
+                detector = getattr(ood, method)(net, image_shape=shape, **settings)
+                scores = detector.fit(known[0], y).score_samples(known[1])
+                found.setdefault(name, []).append(metrics.auroc(y_test, -scores))
+                parts = [shared[f"s_{part}|{name_there}"] for part in ("test", "ood")]
+                there = np.repeat([1, -1], [len(part) for part in parts])
+                auc = metrics.auroc(there, np.concatenate(parts).astype(float))
+                theirs.setdefault(name, []).append(auc)
+            for name, scores in trained_here(X, y, P, shape, seed):
+                found.setdefault(name, []).append(metrics.auroc(y_test, -scores))
+        for name, values in found.items():
+            mean = statistics.mean(values)
+            peers = statistics.mean(theirs[name]) if name in theirs else "-"
+            gap = mean - peers if name in theirs else "-"
+            table.add(kind, name, *values, mean, peers, gap)
+    return table
+
+
+def trained_here(X, y, P, shape, seed):
+    """Yield (name, scores) of the methods that train a network of their own."""
+    settings = {
+        "max_epochs": 60,
+        "batch_size": 64,
+        "image_shape": shape,
+        "random_state": seed,
+    }
+    for head in ("cosine", "euclidean", "inner"):
+        detector = ood.GeneralizedODIN(head=head, **settings).fit(X, y)
+        yield f"GeneralizedODIN, {head}", detector.score_samples(P)
+    # what is known are digits upside down, not those that are scored
+    turned = X.reshape(-1, 8, 8)[:, ::-1].reshape(len(X), -1)
+    both = np.concatenate([X, turned])
+    detector = ood.OutlierExposure(**settings)
+    detector.fit(both, np.r_[y, y], y_ood=np.repeat([1, -1], len(X)))
+    yield "OutlierExposure, digits upside down", detector.score_samples(P)
+
+
+def fashion(options):
+    """Fashion-MNIST against MNIST, around a network that skorch trains."""
+    from skorch import NeuralNetClassifier
+
+    from skad._torch import reproducible
+
+    folder = pathlib.Path(options.data) / "oneclass"
+    X, y = pictures_of_fashion(folder, "train", 6000)
+    X_in, y_in = pictures_of_fashion(folder, "test", 2000)
+    P = np.concatenate([X_in, mnist(folder, 2000)])
+    y_test = np.repeat([1, -1], 2000)
+    net = NeuralNetClassifier(
+        SmallConv,
+        criterion=torch.nn.CrossEntropyLoss,
+        optimizer=torch.optim.Adam,
+        lr=3e-3,
+        max_epochs=5,
+        batch_size=64,
+        iterator_train__shuffle=True,
+        train_split=None,
+        verbose=0,
+    )
+    start = time.process_time()
+    with reproducible("cpu"):
+        torch.default_generator.manual_seed(0)
+        net.fit(X[:, None], y)
+    seconds = time.process_time() - start
+    module = net.module_.eval()
+    known, tested = ood.extract(module, X), ood.extract(module, P)
+    accuracy = (np.asarray(tested.predicted())[:2000] == y_in).mean()
+    table = Table(
+        "method auroc aupr_in aupr_out fpr95_ood_positive fpr95_id_positive"
+        " accuracy training_cpu_s".split()
+    )
+    for name in [*METHODS, "ODIN"]:
+        settings = {"n_components": 16} if name == "ViM" else {}
+        detector = getattr(ood, name)(module, **settings)
+        scores = detector.fit(known, y).score_samples(tested)
+        table.add(name, *areas(y_test, scores), accuracy, seconds)
+    return table
+
+
+def areas(y_test, scores):
+    """Return AUROC, both AUPR and the false positive rate in both conventions."""
+    return (
+        metrics.auroc(y_test, -scores),
+        metrics.aupr_in(y_test, -scores),
+        metrics.aupr_out(y_test, -scores),
+        *(
+            metrics.fpr_at_tpr(y_test, -scores, positive=positive)
+            for positive in ("ood", "id")
+        ),
+    )
+
+
+def pictures_of_fashion(folder, part, n):
+    """Return n pictures (n, 28, 28) in 0..1 and their classes, drawn with a seed."""
+    with np.load(folder / "fashion_mnist" / f"fashion_mnist_{part}.npz") as data:
+        X, y = data["X"], data["y"]
+    rows = np.random.default_rng(0).permutation(len(X))[:n]
+    return X[rows].astype(np.float32) / 255, y[rows].astype(np.int64)
+
+
+def mnist(folder, n):
+    """Return n pictures (n, 28, 28) in 0..1, drawn with a seed."""
+    with gzip.open(folder / "mnist" / "t10k-images-idx3-ubyte.gz") as file:
+        X = np.frombuffer(file.read(), dtype=np.uint8, offset=16).reshape(-1, 28, 28)
+    rows = np.random.default_rng(0).permutation(len(X))[:n]
+    return X[rows].astype(np.float32) / 255
+
+
+def main():
+    """Run the parts that the command line names."""
+    parts = {
+        function.__name__: function for function in (speed, passes, digits, fashion)
+    }
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="+", choices=parts)
+    parser.add_argument("--data", default="../shared/data", help="shared data")
+    parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--only", nargs="*", help="methods whose speed is measured")
+    parser.add_argument("--out", default=pathlib.Path(__file__).parent / "results")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    for part in options.parts:
+        table = parts[part](options)
+        table.write(pathlib.Path(options.out) / f"ood_{part}.tsv")
+
+
+if __name__ == "__main__":
+    main()
