@@ -503,3 +503,330 @@ def test_wrong_input_leaves_no_folder(files, tmp_path, capsys):
     complaint(capsys, detect(tmp_path / "none.csv", files[1], "--out", out))
     complaint(capsys, detect(*files, "--out", out, detector="none"))
     assert not out.exists()
+
+
+# --------------------------------------------------------------------------- pictures
+
+
+def save_pictures(folder, names, *, defect=None, shape=(24, 32), seed=0):
+    """Write grey noise, with a white square in the last rows where `defect` says."""
+    image = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        picture = rng.normal(120, 3, size=shape).astype(np.uint8)
+        if defect is not None:
+            picture[defect] = 250
+        image.fromarray(picture).save(folder / name)
+
+
+SQUARE = np.s_[12:18, 20:26]
+
+
+@pytest.fixture
+def picture_set(tmp_path):
+    """A set in MVTec's layout, with masks."""
+    image = pytest.importorskip("PIL.Image")
+    root = tmp_path / "set"
+    save_pictures(root / "train" / "good", [f"{i}.png" for i in range(8)])
+    save_pictures(root / "test" / "good", ["a.png", "b.png"], seed=1)
+    save_pictures(root / "test" / "spot", ["a.png", "c.png"], defect=SQUARE, seed=2)
+    masks = root / "ground_truth" / "spot"
+    masks.mkdir(parents=True)
+    mask = np.zeros((24, 32), dtype=np.uint8)
+    mask[SQUARE] = 255
+    for name in ("a_mask.png", "c_mask.png"):
+        image.fromarray(mask).save(masks / name)
+    return root
+
+
+def detect_pictures(*more, detector="PatchCore"):
+    settings = ["--set", "smoothing=1", "random_state=0", "--contamination", "0.2"]
+    options = ["--detector", detector, *(settings if detector == "PatchCore" else [])]
+    return main(["detect", *map(str, [*options, *more])])
+
+
+def scores(out):
+    with (out / "scores.csv").open() as lines:
+        return list(csv.DictReader(lines))
+
+
+@pytest.mark.parametrize("test", ["", "test", "set"])
+def test_a_set_of_pictures_gives_metrics_and_maps(test, picture_set, tmp_path, capsys):
+    out = tmp_path / "report"
+    options = [] if not test else ["--test", picture_set / test.removeprefix("set")]
+    options += ["--train", picture_set, "--out", out, "--calibrate", 0.4]
+    assert detect_pictures(*options) == 0
+    printed = capsys.readouterr().out
+    found = dict(line.split(": ") for line in printed.splitlines()[1:-1])
+    assert float(found["ROC AUC"]) == 1
+    assert float(found["pixel ROC AUC"]) > 0.95
+    assert float(found["AUPRO (to 0.3)"]) > 0.8
+    rows = scores(out)
+    prefix = "" if test == "test" else "test/"
+    assert [row["file"].removeprefix(prefix) for row in rows] == [
+        *("good/a.png", "good/b.png", "spot/a.png", "spot/c.png")
+    ]
+    assert [row["defect"] for row in rows] == ["good"] * 2 + ["spot"] * 2
+    assert [row["true_label"] for row in rows] == ["1", "1", "-1", "-1"]
+    page = (out / "index.html").read_text()
+    assert "held-out pictures" in page
+    assert "ROC AUC against good" in page
+    image = pytest.importorskip("PIL.Image")
+    for row in rows:
+        grey = np.asarray(image.open(out / row["map"])).astype(int)
+        assert grey.shape == (24, 32)
+        if row["defect"] == "spot":
+            assert grey[SQUARE].min() > 128  # over the threshold
+
+
+def test_maps_and_scores_are_those_of_the_detector(picture_set, tmp_path):
+    from skad.image import PatchCore, PictureFiles
+
+    out = tmp_path / "report"
+    good, new = picture_set / "train" / "good", picture_set / "test" / "spot"
+    options = ["--train", good, "--test", new, "--out", out, "--maps", "npy"]
+    assert detect_pictures(*options) == 0
+    detector = PatchCore(smoothing=1, random_state=0, contamination=0.2)
+    detector.fit(PictureFiles(sorted(good.iterdir())))
+    X = PictureFiles(sorted(new.iterdir()))
+    rows = scores(out)
+    assert [row["file"] for row in rows] == ["a.png", "c.png"]
+    assert "true_label" not in rows[0]
+    found = [float(row["score"]) for row in rows]
+    np.testing.assert_allclose(found, detector.score_samples(X), rtol=1e-5)
+    maps = [np.load(out / row["map"]) for row in rows]
+    assert maps[0].dtype == np.float32
+    np.testing.assert_allclose(maps, detector.transform(X), rtol=1e-4, atol=1e-5)
+
+
+def test_several_picture_files_and_no_maps(picture_set, tmp_path, capsys):
+    out = tmp_path / "report"
+    files = [picture_set / "test" / name for name in ("good/a.png", "spot/c.png")]
+    train = sorted((picture_set / "train" / "good").iterdir())
+    options = ["--train", *train, "--test", *files, "--out", out, "--maps", "none"]
+    assert detect_pictures(*options, "--image-size", "12,16") == 0
+    assert [row["file"] for row in scores(out)] == ["good/a.png", "spot/c.png"]
+    assert "map" not in scores(out)[0]
+    assert not (out / "maps").exists()
+    assert "12 x 16" in (out / "index.html").read_text()
+
+
+def test_a_table_detector_is_lifted_to_pictures(picture_set, tmp_path, capsys):
+    out = ["--train", picture_set, "--out", tmp_path / "report"]
+    text = complaint(capsys, detect_pictures(*out, detector="KNN"))
+    assert "--detector PatchDetector --set detector=KNN" in text
+    settings = ["--set", "detector=KNN", "detector__n_neighbors=2", "max_patches=200"]
+    assert detect_pictures(*out, *settings, detector="PatchDetector") == 0
+
+
+def test_what_is_wrong_with_pictures(picture_set, tmp_path, capsys):
+    good, new = picture_set / "train" / "good", picture_set / "test"
+    out = ["--out", tmp_path / "report"]
+
+    def wrong(*options, **detector):
+        return complaint(capsys, detect_pictures(*out, *options, **detector))
+
+    assert "is a folder" not in wrong("--train", good, "--test", tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    text = wrong("--train", good, "--test", tmp_path / "empty")
+    assert "empty: there is no picture in it" in text
+    assert "empty" in wrong("--train", tmp_path / "empty", "--test", good)
+    assert "none to look at; pass --test" in wrong("--train", good)
+    assert "looks at series" in wrong("--train", picture_set, detector="MatrixProfile")
+    assert "a classifier" in wrong("--train", picture_set, detector="Energy")
+    for option in (["--series"], ["--scale"], ["--label-column", "y"]):
+        assert f"{option[0]} is not for pictures" in wrong(
+            "--train", picture_set, *option
+        )
+    assert "--calibrate 0.01" in wrong("--train", picture_set, "--calibrate", 0.01)
+    save_pictures(tmp_path / "odd", ["a.png"], shape=(10, 10))
+    text = wrong("--train", good, "--test", tmp_path / "odd")
+    assert "a.png: is 10 x 10 pixels" in text
+    assert "--image-size HEIGHT,WIDTH" in text
+    save_pictures(new / "good", ["odd.png"], shape=(10, 10))
+    text = wrong("--train", good, "--test", new)
+    assert "odd.png: is 10 x 10" in text
+    assert "--image-size" in text
+    save_pictures(new, ["loose.png"])
+    assert "both right in it and in folders" in wrong("--train", good, "--test", new)
+    assert not (tmp_path / "report").exists()
+
+
+def test_broken_pictures_are_named_or_left_out(picture_set, tmp_path, capsys):
+    (picture_set / "test" / "good" / "z.png").write_text("no picture")
+    out = tmp_path / "report"
+    options = ["--train", picture_set, "--out", out]
+    text = complaint(capsys, detect_pictures(*options))
+    assert "z.png: cannot be read as a picture" in text
+    assert "--on-error skip leaves such files out" in text
+    assert detect_pictures(*options, "--on-error", "skip") == 0
+    printed = capsys.readouterr()
+    assert "skad: left out: " in printed.err
+    assert "z.png" in printed.err
+    assert len(scores(out)) == 4
+    assert "z.png" in (out / "index.html").read_text()
+    assert "z.png" in (out / "skipped.csv").read_text()
+
+
+def test_the_page_is_bounded_and_blocks_are_small(picture_set, tmp_path, monkeypatch):
+    from skad.image import PictureFiles
+
+    held = []
+    read = PictureFiles.__getitem__
+
+    def counted(self, rows):
+        part = read(self, rows)
+        held.append(len(part))
+        return part
+
+    monkeypatch.setattr(PictureFiles, "__getitem__", counted)
+    monkeypatch.setattr("skad.inspection._pictures._BLOCK_ELEMENTS", 5 * 24 * 32)
+    names = [f"{i:03}.png" for i in range(60)]
+    save_pictures(tmp_path / "new", names, seed=3)
+    save_pictures(tmp_path / "new", ["042.png"], defect=SQUARE)
+    out = tmp_path / "report"
+    good = picture_set / "train" / "good"
+    options = ["--train", good, "--test", tmp_path / "new", "--out", out]
+    assert detect_pictures(*options) == 0
+    assert max(held) <= 8  # a batch of the fit
+    rows = scores(out)
+    assert len(rows) == len(list((out / "maps").iterdir())) == 60
+    assert min(rows, key=lambda row: float(row["score"]))["file"] == "042.png"
+    page = (out / "index.html").read_text()
+    assert page.count("<figure") == 12
+    assert page.index("042.png") == min(page.index(n) for n in names if n in page)
+
+
+# ----------------------------------------------------------------------------- series
+
+
+@pytest.fixture
+def series_files(tmp_path):
+    """Two machines with three channels; one breaks in channel b from row 130 on."""
+    rng = np.random.default_rng(0)
+    paths = tmp_path / "a.csv", tmp_path / "b.csv"
+    for path in paths:
+        step = np.arange(300)
+        frame = pd.DataFrame(rng.normal(0, 0.05, (300, 3)), columns=list("abc"))
+        frame += np.sin(2 * np.pi * step / 20)[:, None]
+        frame["machine"] = np.repeat(["one", "two"], 150)
+        days = pd.Timestamp("2024-01-01") + pd.to_timedelta(step % 150, "h")
+        frame["time"] = days.astype(str)
+        frame["broken"] = 0
+        if path == paths[1]:
+            frame.loc[130:139, "b"] = 4.0
+            frame.loc[130:139, "broken"] = 1
+        frame.to_csv(path, index=False)
+    return paths
+
+
+SERIES = ["--series", "--group-column", "machine", "--time-column", "time"]
+
+
+def detect_series(paths, *more, detector="SubsequenceKNN"):
+    settings = ["--set", "window_size=10"] if detector == "SubsequenceKNN" else []
+    return detect(*paths, *settings, "--contamination", 0.01, *more, detector=detector)
+
+
+@pytest.mark.parametrize("scale", [[], ["--scale"]])
+def test_detect_series(scale, series_files, tmp_path, capsys):
+    out = tmp_path / "report"
+    options = [*SERIES, "--label-column", "broken", "--out", out, *scale]
+    assert detect_series(series_files, *options) == 0
+    printed = capsys.readouterr().out
+    assert "of 300 time steps" in printed
+    assert "VUS-PR (window 10): " in printed
+    assert "F1 of events" in printed
+    rows = scores(out)
+    frames = [pd.read_csv(path) for path in series_files]
+    X_train, X = (frame[list("abc")].to_numpy() for frame in frames)
+    if scale:
+        mean, deviation = X_train.mean(axis=0), X_train.std(axis=0)
+        X_train, X = (X_train - mean) / deviation, (X - mean) / deviation
+    groups = frames[0]["machine"].to_numpy()
+    detector = skad.SubsequenceKNN(window_size=10, contamination=0.01)
+    detector.fit(X_train, groups=groups)
+    np.testing.assert_allclose(
+        [float(row["score"]) for row in rows],
+        detector.score_samples(X, groups=groups),
+        rtol=1e-9,
+    )
+    assert [row["machine"] for row in rows] == groups.tolist()
+    assert rows[5]["time"] == "2024-01-01 05:00:00"
+    assert {row["channel_1"] for row in rows[131:139]} == {"b"}
+    with (out / "events.csv").open() as lines:
+        worst = next(csv.DictReader(lines))
+    assert int(worst["start"]) <= 130
+    assert int(worst["end"]) >= 139
+    assert worst["machine"] == "one"
+    assert worst["channels"].startswith("b")
+    page = (out / "index.html").read_text()
+    assert "machine one" in page
+    assert worst["start_time"] in page
+
+
+def test_series_by_rows_of_one_channel(tmp_path, capsys):
+    x = np.sin(np.arange(400) / 5)[:, None]
+    np.save(tmp_path / "a.npy", x)
+    x[200:210] = 0
+    np.save(tmp_path / "b.npy", x)
+    paths = tmp_path / "a.npy", tmp_path / "b.npy"
+    out = tmp_path / "report"
+    options = ["--series", "--out", out, "--set", "window_size=20"]
+    assert detect_series(paths, *options, detector="MatrixProfile") == 0
+    row = min(scores(out), key=lambda row: float(row["score"]))
+    assert 180 <= int(row["row"]) <= 230
+
+
+def test_missing_values_in_series(series_files, tmp_path, capsys):
+    frame = pd.read_csv(series_files[1])
+    frame.loc[50, "a"] = np.nan
+    frame.to_csv(series_files[1], index=False)
+    options = [*SERIES, "--drop", "broken", "--out", tmp_path / "report"]
+    settings = ["--set", "window_size=10"]
+    text = complaint(
+        capsys, detect_series(series_files, *options, *settings, detector="PASAD")
+    )
+    assert "column 'a' in row 50 is missing" in text
+    settings += ["missing=skip"]
+    status = detect_series(series_files, *options, *settings, detector="MatrixProfile")
+    assert status == 0
+
+
+def test_what_is_wrong_with_series(series_files, tmp_path, capsys):
+    out = ["--drop", "broken", "--out", tmp_path / "report"]
+
+    def wrong(*options, **detector):
+        return complaint(
+            capsys, detect_series(series_files, *out, *options, **detector)
+        )
+
+    text = wrong(*SERIES, detector="KNN")
+    assert "--detector WindowDetector --set detector=KNN" in text
+    assert "pass --series" in wrong("--drop", "machine")
+    assert "looks at pictures" in wrong(*SERIES, detector="PaDiM")
+    assert "no column 'machin'; did you mean 'machine'?" in wrong(
+        "--series", "--group-column", "machin"
+    )
+    text = wrong(*SERIES[:1], *SERIES[3:], detector="MatrixProfile")
+    assert "'machine' is not numeric" in text
+    text = wrong("--series", "--drop", "machine", "--time-column", "time")
+    assert "'time' goes back in row 150" in text
+    assert "--maps is not for series" in wrong(*SERIES, "--maps", "png")
+    assert "--group-column is not for tables" in wrong("--group-column", "machine")
+    assert "fewer than window_size=200" in wrong(*SERIES, "--set", "window_size=200")
+    frame = pd.read_csv(series_files[1])
+    frame["time"] = "soon"
+    frame.to_csv(series_files[1], index=False)
+    assert "neither numbers nor dates" in wrong(*SERIES)
+
+
+def test_picture_detectors_refuse_tables(files, capsys):
+    text = complaint(capsys, detect(*files, detector="PatchCore"))
+    assert "looks at pictures, not at rows of a table" in text
+    text = complaint(capsys, detect(*files, "--image-size", "8,8"))
+    assert "--image-size is not for tables" in text
+    assert "--test is missing" in complaint(
+        capsys, main(["detect", "--train", str(files[0]), "--detector", "KNN"])
+    )

@@ -296,3 +296,38 @@ def test_heat_overlay():
     assert rgb[1, 0].tolist() == [89, 89, 89]  # less than nothing: the picture
     assert rgb[1, 1].tolist() == [217, 147, 89]  # half of each
     assert heat_overlay(np.zeros((2, 2)), np.zeros((2, 2))).max() == 0
+
+
+def test_extremes_lose_no_peak():
+    from skad.inspection._series import extremes
+
+    values = np.random.default_rng(0).normal(size=10_007)
+    values[[3, 5000, 10_006]] = [50, -60, 70]
+    at = extremes(values, 100)
+    assert len(at) <= 2 * 101 + 2
+    assert (np.diff(at) > 0).all()
+    assert {0, 3, 5000, 10_006} <= set(at.tolist())
+    assert extremes(values[:150], 100).tolist() == list(range(150))
+
+
+def test_series_display():
+    from skad.inspection import SeriesDisplay
+
+    X = np.random.default_rng(0).normal(size=(5000, 6))
+    score, maps = np.zeros(5000), np.zeros((5000, 6))
+    score[100:110], maps[100:110, 4] = -5, 9
+    y = np.where(np.arange(5000) < 50, -1, 1)
+    display = SeriesDisplay.from_predictions(X, score, threshold=-1, maps=maps, y=y)
+    drawn = display.plot(channels=[4])
+    assert len(drawn.axes_) == 2
+    assert len(drawn.axes_[0].lines[0].get_xdata()) <= 2002
+    shaded, true = drawn.axes_[0].collections
+    [box] = [path.get_extents() for path in shaded.get_paths()]
+    assert box.x0 <= 100
+    assert 109 <= box.x1 <= 112
+    assert true.get_paths()[0].get_extents().x0 <= 0
+    assert 4 in display.plot().channels_
+    with pytest.raises(ValueError, match="5000 time steps, score has 3"):
+        SeriesDisplay.from_predictions(X, score[:3])
+    with pytest.raises(ValueError, match="need 2"):
+        display.plot(np.array([None, None, None]), channels=[0])
