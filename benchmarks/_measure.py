@@ -9,7 +9,9 @@ import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 
-PACKAGES = "skad scikit-learn pyod stumpy numpy scipy torch pynndescent".split()
+PACKAGES = (
+    "skad scikit-learn pyod deepod stumpy skorch numpy scipy torch pynndescent".split()
+)
 
 
 def seconds(function):
