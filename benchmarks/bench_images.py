@@ -30,7 +30,6 @@ ROWS = {
     "PatchCore, no re-weighting": f"PatchCore({{}}, {SHARE}, n_neighbors=None)",
     "PatchCore": f"PatchCore({{}}, {SHARE})",
     "PaDiM": "PaDiM({})",
-    "PaDiM, all features": "PaDiM({}, n_features=None)",
 }
 # Trained ones: on the small set, with fewer epochs than the papers'.
 TRAINED = {
