@@ -125,6 +125,7 @@ def quality(options):
                 pairs.setdefault(library, []).append((found[0], row["vus_pr"]))
     for (label, method), values in pairs.items():
         ours, theirs = np.mean(values, axis=0)
+        theirs = theirs if method else ""
         table.add(f"mean of {len(values)}", label, ours, "", "", "", method, theirs, "")
     return table
 
