@@ -7,7 +7,12 @@
 from sklearn.metrics.pairwise import laplacian_kernel
 
 import skad
+from skad.embedding import PatchEmbedding
 from tests._classifiers import bumps, linear
+from tests._pixels import Pixels
+
+# Pictures of one line, described pixel by pixel.
+PIXELS = {"backbone": Pixels, "layers": ("pixel",), "batch_size": 512}
 
 # Constructor arguments that make a class cheap or possible to build, by class name.
 CHEAP = {
@@ -48,7 +53,7 @@ CHEAP = {
     },
     "OutlierExposure": {"max_epochs": 2, "hidden_sizes": (16,)},
     # rows are pictures of one line, which are narrower than the Gaussian
-    "PaDiM": {"smoothing": 0, "batch_size": 512},
+    "PaDiM": {**PIXELS, "smoothing": 0},
     "SPADE": {
         "layers": ("scale2", "scale1"),
         "smoothing": 0,
@@ -68,8 +73,12 @@ CHEAP = {
         "max_epochs": 10,
         "lr": 0.01,
     },
-    "PatchCore": {"smoothing": 0, "batch_size": 512},
-    "PatchDetector": {"smoothing": 0, "batch_size": 512},
+    "PatchCore": {**PIXELS, "neighborhood": 1, "smoothing": 0},
+    "PatchDetector": {
+        "embedding": PatchEmbedding(Pixels, ("pixel",), neighborhood=1),
+        "smoothing": 0,
+        "batch_size": 512,
+    },
     "ReverseDistillation": {
         "smoothing": 0,
         "max_epochs": 2,
@@ -91,7 +100,7 @@ CHEAP = {
         "layers": ("scale1", "scale2"),
     },
     "TiledDetector": {
-        "detector": skad.image.PaDiM(smoothing=0, batch_size=512),
+        "detector": skad.image.PaDiM(**PIXELS, smoothing=0),
         "tile": 256,
     },
     # a window of one step, so that every row stands for itself as the checks expect

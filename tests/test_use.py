@@ -248,15 +248,18 @@ def test_numpy_in_needs_nothing_heavy():
         name
         for name, detector in skad.all_detectors()
         if not any(base.__module__ == "skad._torch" for base in detector.__mro__)
+        # pictures are described by torch; classifiers have tests of their own
+        and detector.__module__.split(".")[1] not in ("image", "ood")
     ]
     assert len(names) >= 15
+    own = {name: CHEAP[name] for name in names if name in CHEAP}
     code = f"""
         import sys
         import numpy as np
         import skad
         X = np.random.default_rng(0).normal(size=(80, 5))
         for name in {names}:
-            detector = getattr(skad, name)(**{CHEAP!r}.get(name, {{}})).fit(X)
+            detector = getattr(skad, name)(**{own!r}.get(name, {{}})).fit(X)
             detector.predict(X)
             detector.transform(X)
             found = set({HEAVY}) & set(sys.modules)

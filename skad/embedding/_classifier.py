@@ -120,8 +120,8 @@ def class_codes(labels, classes, n_outputs=None):
     unknown = ~np.isin(own, classes)
     if unknown.any():
         raise ValueError(
-            f"y has the class {own[unknown].tolist()[0]!r}, which the classifier does not know "
-            f"(classes {classes.tolist()[:10]})."
+            f"y has the class {own[unknown].tolist()[0]!r}, which the classifier does "
+            f"not know (classes {classes.tolist()[:10]})."
         )
     order = np.argsort(classes, kind="stable")
     return classes, order[np.searchsorted(classes[order], labels)]

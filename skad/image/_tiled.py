@@ -4,6 +4,7 @@ from itertools import product
 from numbers import Integral
 
 import numpy as np
+from sklearn import config_context
 
 from skad._array import is_torch, like, namespace, on_device
 from skad._members import seeded_clone
@@ -206,7 +207,8 @@ class TiledDetector(BaseDetector):
 
     def _map(self, X):
         tiles = self._tiles(X)
-        maps = self.detector_.transform(tiles)
+        with config_context(transform_output="default"):
+            maps = self.detector_.transform(tiles)
         maps = maps.reshape(-1, len(tiles.corners), *self.tile_)
         weights = np.multiply.outer(*(ramp(side, tiles.overlap) for side in self.tile_))
         whole, total = np.zeros(tuple(X.shape[:3])), np.zeros(tuple(X.shape[1:3]))

@@ -162,7 +162,7 @@ class ClassifierDetector(BaseDetector):
         self._baseline_ = training_median(outputs.X)
         known = None if known is None else self._outputs(known)
         self._learn_from(outputs, codes, known)
-        return self._in_blocks(self._anomaly, outputs)
+        return self._in_blocks(self._anomaly, outputs, progress="score")
 
     def _view(self, X, labels):
         """Return the view of the fitted classifier, itself, and its classes if known.
