@@ -8,6 +8,7 @@ from sklearn.preprocessing import FunctionTransformer
 import skad
 from skad.image import PictureFiles
 from skad.inspection import AnomalyMapDisplay
+from tests._pixels import Pixels
 
 matplotlib = pytest.importorskip("matplotlib")
 pytestmark = pytest.mark.filterwarnings("error")
@@ -147,7 +148,8 @@ def fitted():
     X = rng.normal(0.5, 0.05, size=(6, 32, 40)).clip(0, 1)
     bad = X.copy()
     bad[:3, 8:16, 8:16] = 1.0
-    return skad.PaDiM(smoothing=1.0, random_state=0).fit(X), bad
+    local = {"backbone": Pixels, "layers": ("pixel",)}
+    return skad.PaDiM(**local, smoothing=1.0, random_state=0).fit(X), bad
 
 
 def test_from_a_detector(fitted):

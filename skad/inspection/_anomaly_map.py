@@ -98,7 +98,7 @@ class AnomalyMapDisplay:
         threshold : float or None, default=None
             The value of the maps that the contour follows. None: the detector's own
             threshold where its score is the largest value of the map, so that exactly
-            the pictures that it flags have a contour; else no contour.
+            the pictures that it flags in part have a contour; else no contour.
         titles : sequence of str or None, default=None
             What is written over each picture; None is its decision function.
         vmin, vmax : float or None, default=None
