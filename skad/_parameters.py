@@ -9,16 +9,17 @@ def with_parameters(cls):
     The annotations of base classes are inherited, so that what many methods share (the
     training, the backbone) is stated once. New ones come first, then those named in
     `_leading`, then the others from the top of the hierarchy down. `_positional` names
-    the parameters that need no keyword, `_without` inherited ones that make no sense
-    here.
+    the parameters that need no keyword and come before all others, `_without` inherited
+    ones that make no sense here.
     """
     names = []
     for base in reversed(cls.__mro__[1:]):
         names += [name for name in get_annotations(base) if name not in names]
     new = [name for name in get_annotations(cls) if name not in names]
-    names = list(dict.fromkeys([*new, *getattr(cls, "_leading", ()), *names]))
-    names = [name for name in names if name not in getattr(cls, "_without", ())]
     positional = getattr(cls, "_positional", ())
+    leading = getattr(cls, "_leading", ())
+    names = list(dict.fromkeys([*positional, *new, *leading, *names]))
+    names = [name for name in names if name not in getattr(cls, "_without", ())]
     made = Signature(
         [Parameter("self", Parameter.POSITIONAL_OR_KEYWORD)]
         + [

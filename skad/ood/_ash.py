@@ -3,6 +3,7 @@
 from numbers import Real
 
 from skad._array import namespace
+from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad.ood._base import PARAMETERS, ClassifierDetector
 from skad.ood._energy import energy
@@ -23,6 +24,7 @@ def shaped(features, pruned, variant):
     return xp.where(mask, total / count, 0.0)
 
 
+@with_parameters
 class ASH(ClassifierDetector):
     r"""Inputs of high energy after the small activations were pruned.
 
@@ -112,22 +114,8 @@ class ASH(ClassifierDetector):
         "variant": [StrOptions({"s", "b", "p"})],
     }
 
-    def __init__(
-        self,
-        classifier=None,
-        *,
-        pruned=0.9,
-        variant="s",
-        attribution="auto",
-        image_shape=None,
-        contamination=0.1,
-    ):
-        self.classifier = classifier
-        self.pruned = pruned
-        self.variant = variant
-        self.attribution = attribution
-        self.image_shape = image_shape
-        self.contamination = contamination
+    pruned: float = 0.9
+    variant: str = "s"
 
     def _score(self, outputs):
         features = shaped(outputs["penultimate"], self.pruned, self.variant)

@@ -7,6 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from skad._array import device_of, is_torch, like, to_numpy
+from skad._parameters import with_parameters
 from skad._sklearn import HasMethods, StrOptions, _fit_context
 from skad._validation import check_images, check_labels
 from skad.base import CONTAMINATION, BaseDetector
@@ -53,12 +54,51 @@ def split_labels(n_samples, y, y_class, y_ood):
     return labels, outlier
 
 
-class ClassifierDetector(BaseDetector):
+class ClassLabelsMixin:
+    """Gives `fit` the labels of classes and of outliers, which `_fit` takes as well."""
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None, *, y_class=None, y_ood=None):
+        """Fit the classifier, unless it is fitted, and learn what is normal for it.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            Training data; images as for other detectors.
+        y : array-like of shape (n_samples,), default=None
+            Class labels of any type. With `y_class` it is instead what it is for other
+            detectors and for scorers: 1 in the distribution, -1 a known outlier.
+        y_class : array-like of shape (n_samples,), default=None
+            Class labels, where `y` is needed for inliers and outliers, as with
+            ``scoring="roc_auc"``. The labels of outliers are not looked at.
+        y_ood : array-like of shape (n_samples,), default=None
+            -1 marks known outliers, where `y` are class labels. They are not learned
+            from, except where a method says what it learns from outliers.
+
+        Returns
+        -------
+        self : object
+            The fitted detector.
+        """
+        learn = partial(self._fit, y_class=y_class, y_ood=y_ood)
+        forget = not getattr(self, "warm_start", False)
+        return self._learn(X, y, learn, forget=forget)
+
+
+@with_parameters
+class ClassifierDetector(ClassLabelsMixin, BaseDetector):
     """Base of the detectors around a classifier.
 
     A method writes `_score` and, where it learns more than the classifier has,
     `_learn_from`; `_needs` says what the classifier has to offer.
     """
+
+    _positional = ("classifier",)
+
+    classifier: object = None
+    attribution: str = "auto"
+    image_shape: object = None
+    contamination: float = 0.1
 
     # Of "features", "decision", "logits", "probabilities", "head", "gradients".
     _needs = ("logits",)
@@ -93,32 +133,6 @@ class ClassifierDetector(BaseDetector):
         return 4 * self._view_.n_outputs + self.n_features_in_
 
     # ------------------------------------------------------------------------- fitting
-
-    @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None, *, y_class=None, y_ood=None):
-        """Fit the classifier, unless it is fitted, and learn what is normal for it.
-
-        Parameters
-        ----------
-        X : array-like or tensor of shape (n_samples, n_features)
-            Training data; images as for other detectors.
-        y : array-like of shape (n_samples,), default=None
-            Class labels of any type. With `y_class` it is instead what it is for other
-            detectors and for scorers: 1 in the distribution, -1 a known outlier.
-        y_class : array-like of shape (n_samples,), default=None
-            Class labels, where `y` is needed for inliers and outliers, as with
-            ``scoring="roc_auc"``. The labels of outliers are not looked at.
-        y_ood : array-like of shape (n_samples,), default=None
-            -1 marks known outliers, where `y` are class labels. They are not learned
-            from, except where a method says what it learns from outliers.
-
-        Returns
-        -------
-        self : object
-            The fitted detector.
-        """
-        learn = partial(self._fit, y_class=y_class, y_ood=y_ood)
-        return self._learn(X, y, learn, forget=True)
 
     def _fit(self, X, y, y_class=None, y_ood=None):
         labels, outlier = split_labels(X.shape[0], y, y_class, y_ood)

@@ -6,6 +6,7 @@ import numpy as np
 
 from skad._array import like, to_numpy
 from skad._moments import mean_row
+from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.ood._base import PARAMETERS, ClassifierDetector
 from skad.ood._energy import energy
@@ -19,6 +20,7 @@ def sparse_weight(weight, mean_features, sparsity):
     return np.where(contribution > np.quantile(contribution, sparsity), weight, 0.0)
 
 
+@with_parameters
 class DICE(ClassifierDetector):
     r"""Inputs of high energy under the weights that matter for training data.
 
@@ -105,20 +107,7 @@ class DICE(ClassifierDetector):
         "sparsity": [Interval(Real, 0, 1, closed="left")],
     }
 
-    def __init__(
-        self,
-        classifier=None,
-        *,
-        sparsity=0.9,
-        attribution="auto",
-        image_shape=None,
-        contamination=0.1,
-    ):
-        self.classifier = classifier
-        self.sparsity = sparsity
-        self.attribution = attribution
-        self.image_shape = image_shape
-        self.contamination = contamination
+    sparsity: float = 0.9
 
     def _learn_from(self, outputs, codes, known):
         mean = to_numpy(mean_row(outputs["penultimate"]))

@@ -3,6 +3,7 @@
 from numbers import Real
 
 from skad._array import namespace
+from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.ood._base import PARAMETERS, ClassifierDetector
 
@@ -15,6 +16,7 @@ def energy(logits, temperature=1.0):
     return -largest - temperature * xp.log(xp.sum(rest, axis=1))
 
 
+@with_parameters
 class Energy(ClassifierDetector):
     r"""Inputs of high energy: the classifier's logits are all low.
 
@@ -102,20 +104,7 @@ class Energy(ClassifierDetector):
         "temperature": [Interval(Real, 0, None, closed="neither")],
     }
 
-    def __init__(
-        self,
-        classifier=None,
-        *,
-        temperature=1.0,
-        attribution="auto",
-        image_shape=None,
-        contamination=0.1,
-    ):
-        self.classifier = classifier
-        self.temperature = temperature
-        self.attribution = attribution
-        self.image_shape = image_shape
-        self.contamination = contamination
+    temperature: float = 1.0
 
     def _score(self, outputs):
         return energy(outputs.logits, self.temperature)

@@ -1,6 +1,7 @@
 """Entropy of the predicted class."""
 
 from skad._array import namespace
+from skad._parameters import with_parameters
 from skad.embedding._classifier_tails import log_softmax
 from skad.ood._base import PARAMETERS, ClassifierDetector
 
@@ -16,6 +17,7 @@ def entropy_of_logits(logits):
     return entropy(log_softmax(logits))
 
 
+@with_parameters
 class Entropy(ClassifierDetector):
     r"""Inputs whose class probabilities are spread out.
 
@@ -95,19 +97,6 @@ class Entropy(ClassifierDetector):
     _parameter_constraints = {
         **PARAMETERS,
     }
-
-    def __init__(
-        self,
-        classifier=None,
-        *,
-        attribution="auto",
-        image_shape=None,
-        contamination=0.1,
-    ):
-        self.classifier = classifier
-        self.attribution = attribution
-        self.image_shape = image_shape
-        self.contamination = contamination
 
     def _score(self, outputs):
         return entropy(outputs.log_probabilities())

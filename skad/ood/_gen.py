@@ -3,6 +3,7 @@
 from numbers import Integral, Real
 
 from skad._array import namespace
+from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.ood._base import PARAMETERS, ClassifierDetector
 
@@ -18,6 +19,7 @@ def generalized_entropy(log_probabilities, gamma=0.1, n_top=100):
     return xp.sum(xp.exp(gamma * log_probabilities) * rest**gamma, axis=1)
 
 
+@with_parameters
 class GEN(ClassifierDetector):
     r"""Inputs with much generalised entropy in the largest class probabilities.
 
@@ -106,22 +108,8 @@ class GEN(ClassifierDetector):
         "n_top": [Interval(Integral, 1, None, closed="left")],
     }
 
-    def __init__(
-        self,
-        classifier=None,
-        *,
-        gamma=0.1,
-        n_top=100,
-        attribution="auto",
-        image_shape=None,
-        contamination=0.1,
-    ):
-        self.classifier = classifier
-        self.gamma = gamma
-        self.n_top = n_top
-        self.attribution = attribution
-        self.image_shape = image_shape
-        self.contamination = contamination
+    gamma: float = 0.1
+    n_top: int = 100
 
     def _score(self, outputs):
         return generalized_entropy(outputs.log_probabilities(), self.gamma, self.n_top)

@@ -3,6 +3,7 @@
 from numbers import Real
 
 from skad._array import namespace
+from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.embedding._classifier_tails import softmax
 from skad.ood._base import PARAMETERS, ClassifierDetector
@@ -20,6 +21,7 @@ def grad_norm(logits, features, temperature=1.0):
     return -sizes[0] * sizes[1] / temperature
 
 
+@with_parameters
 class GradNorm(ClassifierDetector):
     r"""Inputs for which the gradient towards an unsure prediction is small.
 
@@ -102,20 +104,7 @@ class GradNorm(ClassifierDetector):
         "temperature": [Interval(Real, 0, None, closed="neither")],
     }
 
-    def __init__(
-        self,
-        classifier=None,
-        *,
-        temperature=1.0,
-        attribution="auto",
-        image_shape=None,
-        contamination=0.1,
-    ):
-        self.classifier = classifier
-        self.temperature = temperature
-        self.attribution = attribution
-        self.image_shape = image_shape
-        self.contamination = contamination
+    temperature: float = 1.0
 
     def _score(self, outputs):
         return grad_norm(outputs.logits, outputs["penultimate"], self.temperature)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from skad._array import like, namespace, to_double, to_numpy
+from skad._parameters import with_parameters
 from skad.ood._base import PARAMETERS, ClassifierDetector
 
 
@@ -31,6 +32,7 @@ def kl_matching(log_probabilities, typical):
     return own - xp.max(p @ log_typical.T, axis=1)
 
 
+@with_parameters
 class KLMatching(ClassifierDetector):
     r"""Inputs whose class probabilities resemble those of no class.
 
@@ -111,19 +113,6 @@ class KLMatching(ClassifierDetector):
     _parameter_constraints = {
         **PARAMETERS,
     }
-
-    def __init__(
-        self,
-        classifier=None,
-        *,
-        attribution="auto",
-        image_shape=None,
-        contamination=0.1,
-    ):
-        self.classifier = classifier
-        self.attribution = attribution
-        self.image_shape = image_shape
-        self.contamination = contamination
 
     def _learn_from(self, outputs, codes, known):
         self.typical_ = typical_probabilities(outputs.probabilities())

@@ -2,6 +2,7 @@
 
 from numbers import Integral
 
+from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad.neighbors._knn import check_n_neighbors, drop_self
 from skad.neighbors._search import NeighborSearch, unit_rows
@@ -13,6 +14,7 @@ def kth_distance(search, features, k):
     return drop_self(*search.query(features, k + 1))[0][:, -1]
 
 
+@with_parameters
 class KNNOOD(ClassifierDetector):
     r"""Inputs whose features are far from those of training rows.
 
@@ -109,26 +111,10 @@ class KNNOOD(ClassifierDetector):
         "algorithm": [StrOptions({"auto", "brute", "kd_tree"})],
     }
 
-    def __init__(
-        self,
-        classifier=None,
-        *,
-        layer="penultimate",
-        n_neighbors=50,
-        normalize=True,
-        algorithm="auto",
-        attribution="auto",
-        image_shape=None,
-        contamination=0.1,
-    ):
-        self.classifier = classifier
-        self.layer = layer
-        self.n_neighbors = n_neighbors
-        self.normalize = normalize
-        self.algorithm = algorithm
-        self.attribution = attribution
-        self.image_shape = image_shape
-        self.contamination = contamination
+    layer: str = "penultimate"
+    n_neighbors: int = 50
+    normalize: bool = True
+    algorithm: str = "auto"
 
     def _check_parameters(self, X):
         check_n_neighbors(self.n_neighbors, X)

@@ -7,6 +7,7 @@ from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.model_selection import StratifiedKFold
 
 from skad._array import namespace, to_numpy
+from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.ood._base import PARAMETERS, ClassifierDetector
 from skad.ood._gaussian import TiedGaussian
@@ -36,6 +37,7 @@ def layer_weights(inside, outside):
     return model.fit((X - X.mean(axis=0)) / unit, y).coef_[0] / unit
 
 
+@with_parameters
 class MahalanobisOOD(ClassifierDetector):
     r"""Inputs whose features are far from every class, in the classes' covariance.
 
@@ -147,24 +149,9 @@ class MahalanobisOOD(ClassifierDetector):
         "tol": [Interval(Real, 0, 1, closed="left")],
     }
 
-    def __init__(
-        self,
-        classifier=None,
-        *,
-        layer="penultimate",
-        epsilon=0.0,
-        tol=1e-12,
-        attribution="auto",
-        image_shape=None,
-        contamination=0.1,
-    ):
-        self.classifier = classifier
-        self.layer = layer
-        self.epsilon = epsilon
-        self.tol = tol
-        self.attribution = attribution
-        self.image_shape = image_shape
-        self.contamination = contamination
+    layer: str = "penultimate"
+    epsilon: float = 0.0
+    tol: float = 1e-12
 
     def _score_elements(self):
         return 4 * sum(means.shape[1] for means in self.means_)

@@ -1,6 +1,7 @@
 """Maximum logit: no class answers strongly outside of the training data."""
 
 from skad._array import namespace
+from skad._parameters import with_parameters
 from skad.ood._base import PARAMETERS, ClassifierDetector
 
 
@@ -9,6 +10,7 @@ def max_logit(logits):
     return -namespace(logits).max(logits, axis=1)
 
 
+@with_parameters
 class MaxLogit(ClassifierDetector):
     r"""Inputs that no class answers to strongly.
 
@@ -89,19 +91,6 @@ class MaxLogit(ClassifierDetector):
     _parameter_constraints = {
         **PARAMETERS,
     }
-
-    def __init__(
-        self,
-        classifier=None,
-        *,
-        attribution="auto",
-        image_shape=None,
-        contamination=0.1,
-    ):
-        self.classifier = classifier
-        self.attribution = attribution
-        self.image_shape = image_shape
-        self.contamination = contamination
 
     def _score(self, outputs):
         return max_logit(outputs.decision)

@@ -3,6 +3,7 @@
 from numbers import Real
 
 from skad._array import namespace
+from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.embedding._classifier_tails import softmax
 from skad.ood._base import PARAMETERS, ClassifierDetector
@@ -13,6 +14,7 @@ def max_softmax(logits, temperature=1.0):
     return -namespace(logits).max(softmax(logits, temperature), axis=1)
 
 
+@with_parameters
 class MaxSoftmax(ClassifierDetector):
     r"""Inputs for which the classifier's largest class probability is low.
 
@@ -98,20 +100,7 @@ class MaxSoftmax(ClassifierDetector):
         "temperature": [Interval(Real, 0, None, closed="neither")],
     }
 
-    def __init__(
-        self,
-        classifier=None,
-        *,
-        temperature=1.0,
-        attribution="auto",
-        image_shape=None,
-        contamination=0.1,
-    ):
-        self.classifier = classifier
-        self.temperature = temperature
-        self.attribution = attribution
-        self.image_shape = image_shape
-        self.contamination = contamination
+    temperature: float = 1.0
 
     def _score(self, outputs):
         probabilities = outputs.probabilities(self.temperature)

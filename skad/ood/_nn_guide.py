@@ -5,6 +5,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from skad._array import like, namespace
+from skad._parameters import with_parameters
 from skad._random import generator
 from skad._sklearn import Interval
 from skad.neighbors._search import smallest, unit_rows
@@ -20,6 +21,7 @@ def guidance(features, bank, k):
     return xp.mean(xp.take_along_axis(products, chosen, axis=1), axis=1)
 
 
+@with_parameters
 class NNGuide(ClassifierDetector):
     r"""Inputs of high energy that few sure training rows vouch for.
 
@@ -114,26 +116,10 @@ class NNGuide(ClassifierDetector):
         "random_state": ["random_state"],
     }
 
-    def __init__(
-        self,
-        classifier=None,
-        *,
-        layer="penultimate",
-        n_neighbors=10,
-        bank_ratio=1.0,
-        random_state=None,
-        attribution="auto",
-        image_shape=None,
-        contamination=0.1,
-    ):
-        self.classifier = classifier
-        self.layer = layer
-        self.n_neighbors = n_neighbors
-        self.bank_ratio = bank_ratio
-        self.random_state = random_state
-        self.attribution = attribution
-        self.image_shape = image_shape
-        self.contamination = contamination
+    layer: str = "penultimate"
+    n_neighbors: int = 10
+    bank_ratio: float = 1.0
+    random_state: object = None
 
     def _check_parameters(self, X):
         kept = round(self.bank_ratio * X.shape[0])

@@ -3,6 +3,7 @@
 from numbers import Real
 
 from skad._array import namespace
+from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.embedding._classifier_tails import softmax
 from skad.ood._base import PARAMETERS, ClassifierDetector
@@ -18,6 +19,7 @@ def loss_gradient(logits, temperature):
     return (softmax(logits, temperature) - one_hot) / temperature
 
 
+@with_parameters
 class ODIN(ClassifierDetector):
     r"""Inputs that stay unsure when they are moved towards the predicted class.
 
@@ -119,22 +121,8 @@ class ODIN(ClassifierDetector):
         "epsilon": EPSILON,
     }
 
-    def __init__(
-        self,
-        classifier=None,
-        *,
-        temperature=1000.0,
-        epsilon=0.0014,
-        attribution="auto",
-        image_shape=None,
-        contamination=0.1,
-    ):
-        self.classifier = classifier
-        self.temperature = temperature
-        self.epsilon = epsilon
-        self.attribution = attribution
-        self.image_shape = image_shape
-        self.contamination = contamination
+    temperature: float = 1000.0
+    epsilon: float = 0.0014
 
     def _learn_from(self, outputs, codes, known):
         def anomaly_of(epsilon):

@@ -3,6 +3,7 @@
 from sklearn.base import clone
 
 from skad._array import is_torch, like, to_numpy
+from skad._parameters import with_parameters
 from skad._sklearn import HasMethods
 from skad.base import BaseDetector
 from skad.embedding._classifier import Outputs
@@ -16,6 +17,7 @@ def anomaly_of(detector, features):
     return like(-detector.score_samples(to_numpy(features)), features, dtype="keep")
 
 
+@with_parameters
 class OODDetector(ClassifierDetector):
     r"""Inputs whose features in a classifier are anomalous to another detector.
 
@@ -114,22 +116,9 @@ class OODDetector(ClassifierDetector):
         "layer": [str],
     }
 
-    def __init__(
-        self,
-        classifier=None,
-        detector=None,
-        *,
-        layer="penultimate",
-        attribution="auto",
-        image_shape=None,
-        contamination=0.1,
-    ):
-        self.classifier = classifier
-        self.detector = detector
-        self.layer = layer
-        self.attribution = attribution
-        self.image_shape = image_shape
-        self.contamination = contamination
+    detector: object = None
+    layer: str = "penultimate"
+    _positional = ("classifier", "detector")
 
     def _learn_from(self, outputs, codes, known):
         detector = self.detector

@@ -5,6 +5,7 @@ from numbers import Integral
 import numpy as np
 
 from skad._array import like, namespace, to_double, to_numpy
+from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.ood._base import PARAMETERS, ClassifierDetector
 
@@ -64,6 +65,7 @@ def open_max(logits, outlying, alpha):
     return xp.exp(revised[:, 0]) / xp.sum(xp.exp(revised), axis=1)
 
 
+@with_parameters
 class OpenMax(ClassifierDetector):
     r"""Inputs that are probably of a class which is not among the known ones.
 
@@ -159,22 +161,8 @@ class OpenMax(ClassifierDetector):
         "alpha": [Interval(Integral, 1, None, closed="left")],
     }
 
-    def __init__(
-        self,
-        classifier=None,
-        *,
-        tail_size=20,
-        alpha=10,
-        attribution="auto",
-        image_shape=None,
-        contamination=0.1,
-    ):
-        self.classifier = classifier
-        self.tail_size = tail_size
-        self.alpha = alpha
-        self.attribution = attribution
-        self.image_shape = image_shape
-        self.contamination = contamination
+    tail_size: int = 20
+    alpha: int = 10
 
     def _score_elements(self):
         return 8 * self._view_.n_outputs

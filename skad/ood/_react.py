@@ -5,6 +5,7 @@ from numbers import Real
 import numpy as np
 
 from skad._array import namespace, to_numpy
+from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.ood._base import PARAMETERS, ClassifierDetector
 from skad.ood._energy import energy
@@ -15,6 +16,7 @@ def clipped(features, threshold):
     return namespace(features).clip(features, None, threshold)
 
 
+@with_parameters
 class ReAct(ClassifierDetector):
     r"""Inputs of high energy after the large activations were clipped.
 
@@ -104,22 +106,8 @@ class ReAct(ClassifierDetector):
         "threshold": [Real, None],
     }
 
-    def __init__(
-        self,
-        classifier=None,
-        *,
-        quantile=0.9,
-        threshold=None,
-        attribution="auto",
-        image_shape=None,
-        contamination=0.1,
-    ):
-        self.classifier = classifier
-        self.quantile = quantile
-        self.threshold = threshold
-        self.attribution = attribution
-        self.image_shape = image_shape
-        self.contamination = contamination
+    quantile: float = 0.9
+    threshold: object = None
 
     def _learn_from(self, outputs, codes, known):
         self.threshold_ = self.threshold

@@ -5,6 +5,7 @@ from numbers import Real
 import numpy as np
 
 from skad._array import like, namespace
+from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.ood._base import PARAMETERS, ClassifierDetector
 from skad.ood._gaussian import TiedGaussian
@@ -54,6 +55,7 @@ def relative_distance(features, directions, centres, precision, origin):
     return nearest - place**2 @ like(precision, features)
 
 
+@with_parameters
 class RelativeMahalanobis(ClassifierDetector):
     r"""Inputs whose features are far from every class, as far as training data go.
 
@@ -151,22 +153,8 @@ class RelativeMahalanobis(ClassifierDetector):
         "tol": [Interval(Real, 0, 1, closed="left")],
     }
 
-    def __init__(
-        self,
-        classifier=None,
-        *,
-        layer="penultimate",
-        tol=1e-12,
-        attribution="auto",
-        image_shape=None,
-        contamination=0.1,
-    ):
-        self.classifier = classifier
-        self.layer = layer
-        self.tol = tol
-        self.attribution = attribution
-        self.image_shape = image_shape
-        self.contamination = contamination
+    layer: str = "penultimate"
+    tol: float = 1e-12
 
     _needs_classes = True
 

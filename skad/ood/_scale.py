@@ -3,6 +3,7 @@
 from numbers import Real
 
 from skad._array import namespace
+from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.ood._base import PARAMETERS, ClassifierDetector
 from skad.ood._energy import energy
@@ -15,6 +16,7 @@ def scaled(features, pruned):
     return features * namespace(features).exp(ratio)
 
 
+@with_parameters
 class SCALE(ClassifierDetector):
     r"""Inputs of high energy after their activations were scaled by their spread.
 
@@ -99,20 +101,7 @@ class SCALE(ClassifierDetector):
         "pruned": [Interval(Real, 0, 1, closed="left")],
     }
 
-    def __init__(
-        self,
-        classifier=None,
-        *,
-        pruned=0.85,
-        attribution="auto",
-        image_shape=None,
-        contamination=0.1,
-    ):
-        self.classifier = classifier
-        self.pruned = pruned
-        self.attribution = attribution
-        self.image_shape = image_shape
-        self.contamination = contamination
+    pruned: float = 0.85
 
     def _score(self, outputs):
         features = scaled(outputs["penultimate"], self.pruned)

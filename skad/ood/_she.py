@@ -4,6 +4,7 @@ import numpy as np
 
 from skad._array import like, namespace, to_numpy
 from skad._moments import mean_row
+from skad._parameters import with_parameters
 from skad._sklearn import StrOptions
 from skad.ood._base import PARAMETERS, ClassifierDetector
 
@@ -35,6 +36,7 @@ def hopfield_energy(features, patterns, metric):
     return -products / xp.sqrt(xp.where(sizes > 0, sizes, 1.0))
 
 
+@with_parameters
 class SHE(ClassifierDetector):
     r"""Inputs whose features are unlike the stored pattern of the predicted class.
 
@@ -123,22 +125,8 @@ class SHE(ClassifierDetector):
         "metric": [StrOptions({"inner", "cosine", "euclidean"})],
     }
 
-    def __init__(
-        self,
-        classifier=None,
-        *,
-        layer="penultimate",
-        metric="inner",
-        attribution="auto",
-        image_shape=None,
-        contamination=0.1,
-    ):
-        self.classifier = classifier
-        self.layer = layer
-        self.metric = metric
-        self.attribution = attribution
-        self.image_shape = image_shape
-        self.contamination = contamination
+    layer: str = "penultimate"
+    metric: str = "inner"
 
     def _learn_from(self, outputs, codes, known):
         predicted = self._codes(outputs, np.full(len(codes), -1))

@@ -7,6 +7,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from skad._array import namespace, to_double, to_numpy
+from skad._parameters import with_parameters
 from skad._random import generator
 from skad._sklearn import Interval
 from skad.embedding._classifier import Outputs, learns_from_labels
@@ -47,6 +48,7 @@ def held_out(labels, fraction, random):
     return mask
 
 
+@with_parameters
 class TemperatureScaling(ClassifierDetector):
     r"""Inputs for which the largest class probability, once calibrated, is low.
 
@@ -138,22 +140,8 @@ class TemperatureScaling(ClassifierDetector):
         "random_state": ["random_state"],
     }
 
-    def __init__(
-        self,
-        classifier=None,
-        *,
-        validation_fraction=0.2,
-        random_state=None,
-        attribution="auto",
-        image_shape=None,
-        contamination=0.1,
-    ):
-        self.classifier = classifier
-        self.validation_fraction = validation_fraction
-        self.random_state = random_state
-        self.attribution = attribution
-        self.image_shape = image_shape
-        self.contamination = contamination
+    validation_fraction: float = 0.2
+    random_state: object = None
 
     def _requires_labels(self):
         return True

@@ -8,15 +8,20 @@ from sklearn.utils.validation import check_is_fitted
 
 from skad._array import to_numpy
 from skad._parameters import with_parameters
-from skad._sklearn import StrOptions, _fit_context
+from skad._sklearn import StrOptions
 from skad._torch import TorchDetector
 from skad.embedding._classifier import class_codes
 from skad.ood._attribution import ATTRIBUTIONS, attribution_map, training_median
-from skad.ood._base import split_labels, take_rows, with_rejection
+from skad.ood._base import (
+    ClassLabelsMixin,
+    split_labels,
+    take_rows,
+    with_rejection,
+)
 
 
 @with_parameters
-class TrainedClassifier(TorchDetector):
+class TrainedClassifier(ClassLabelsMixin, TorchDetector):
     """Base of classifiers that are detectors at once, trained on the one loop.
 
     A method writes `_network(shape)`, whose `forward` returns logits for `_n_classes`
@@ -37,32 +42,6 @@ class TrainedClassifier(TorchDetector):
         return len(self.classes_)
 
     # ------------------------------------------------------------------------- fitting
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, *, y_class=None, y_ood=None):
-        """Train the classifier, and learn what is normal for it.
-
-        Parameters
-        ----------
-        X : array-like or tensor of shape (n_samples, n_features)
-            Training data; images as for other detectors.
-        y : array-like of shape (n_samples,), default=None
-            Class labels of any type. With `y_class` it is instead what it is for other
-            detectors and for scorers: 1 in the distribution, -1 a known outlier.
-        y_class : array-like of shape (n_samples,), default=None
-            Class labels, where `y` is needed for inliers and outliers, as with
-            ``scoring="roc_auc"``. The labels of outliers are not looked at.
-        y_ood : array-like of shape (n_samples,), default=None
-            -1 marks known outliers, where `y` are class labels. They are not learned
-            from, except where a method says what it learns from outliers.
-
-        Returns
-        -------
-        self : object
-            The fitted detector.
-        """
-        learn = partial(self._fit, y_class=y_class, y_ood=y_ood)
-        return self._learn(X, y, learn, forget=not self.warm_start)
 
     def _fit(self, X, y, y_class=None, y_ood=None):
         labels, outlier = split_labels(X.shape[0], y, y_class, y_ood)

@@ -5,6 +5,7 @@ from numbers import Integral
 import numpy as np
 
 from skad._array import blocks, like, namespace, to_double, to_numpy
+from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.ood._base import PARAMETERS, ClassifierDetector
 from skad.ood._energy import energy
@@ -40,6 +41,7 @@ def residual(features, origin, null):
     return xp.linalg.vector_norm(part, axis=1)
 
 
+@with_parameters
 class ViM(ClassifierDetector):
     r"""Inputs whose features have a part in directions that training data lack.
 
@@ -136,20 +138,7 @@ class ViM(ClassifierDetector):
         "n_components": [Interval(Integral, 0, None, closed="left"), None],
     }
 
-    def __init__(
-        self,
-        classifier=None,
-        *,
-        n_components=None,
-        attribution="auto",
-        image_shape=None,
-        contamination=0.1,
-    ):
-        self.classifier = classifier
-        self.n_components = n_components
-        self.attribution = attribution
-        self.image_shape = image_shape
-        self.contamination = contamination
+    n_components: object = None
 
     def _learn_from(self, outputs, codes, known):
         features = outputs["penultimate"]
