@@ -63,11 +63,7 @@ def check_images(estimator, X, *, reset):
     known = shape if reset else estimator.image_shape_
     if known is not None and given is not None and tuple(given) != tuple(known):
         raise ValueError(f"X has images of shape {given}, expected {tuple(known)}.")
-    if given is not None and np.prod(given) != X.shape[1]:
-        raise ValueError(
-            f"image_shape={estimator.image_shape} has {np.prod(given)} elements, X has "
-            f"{X.shape[1]} features."
-        )
+    _check_size(estimator.image_shape, X.shape[1])
     if reset:
         estimator.image_shape_ = None if given is None else tuple(given)
     return X
@@ -130,13 +126,13 @@ def check_pictures(estimator, X, *, reset):
         X = _stack_pictures(X)
     lazy = isinstance(X, PictureFiles | Pictures)
     if str(getattr(X, "dtype", "")).endswith("uint8") and given and X.ndim == 2:
-        _check_size(X.shape[1], given)
+        _check_size(given, X.shape[1])
         X = X.reshape(X.shape[0], *given)
     are_rows = not lazy and getattr(X, "ndim", 2) not in (3, 4)
     if are_rows:
         X = check_table(estimator, X, reset=reset, min_samples=1)
         shape = given or (1, X.shape[1], 1)
-        _check_size(X.shape[1], shape)
+        _check_size(given, X.shape[1])
         X = X.reshape(X.shape[0], *shape)
     else:
         shape = tuple(int(size) for size in (*X.shape[1:], 1)[:3])
@@ -188,11 +184,12 @@ def _are_paths(X):
     return len(X) > 0 and all(isinstance(path, str | os.PathLike) for path in X)
 
 
-def _check_size(n_features, shape):
-    if np.prod(shape) != n_features:
+def _check_size(image_shape, n_features):
+    """Raise where rows of `n_features` elements are no pictures of a given shape."""
+    if image_shape is not None and np.prod(image_shape) != n_features:
         raise ValueError(
-            f"image_shape={shape} has {np.prod(shape)} elements, X has {n_features} "
-            "features."
+            f"image_shape={image_shape} has {np.prod(image_shape)} elements, X has "
+            f"{n_features} features."
         )
 
 

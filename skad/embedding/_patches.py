@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from skad._array import is_torch, resolve_device, to_numpy
+from skad._array import is_torch, resolve_device, slices, to_numpy
 from skad._sklearn import Interval, StrOptions, _fit_context
 from skad._validation import check_pictures
 from skad.embedding._backbones import resolve
@@ -268,8 +268,7 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         check_is_fitted(self)
         pictures = check_pictures(self, X, reset=False)
         result = None
-        for start in range(0, pictures.shape[0], self.batch_size):
-            rows = slice(start, min(start + self.batch_size, pictures.shape[0]))
+        for rows in slices(pictures.shape[0], self.batch_size):
             block = pictures[rows]
             x = block if is_torch(block) else np.require(block, requirements="W")
             x = torch.as_tensor(x).to(self._device_for(block))

@@ -67,6 +67,11 @@ class ImageDetector(BaseDetector):
     def _block_rows(self, device):
         return self.batch_size
 
+    def _batches(self, n_pictures, progress="embed"):
+        """Yield slices of `batch_size` pictures, with a progress bar."""
+        parts = list(slices(n_pictures, self.batch_size))
+        yield from self._steps(parts, progress, len(parts))
+
     def _fit_work(self, X):
         return 1e4 * np.prod(X.shape)
 
@@ -102,10 +107,7 @@ class TrainingPatches:
         if self.kept:
             yield from self.kept
             return
-        size = self.detector.batch_size
-        n_steps = -(-self.n_pictures // size)
-        parts = slices(self.n_pictures, size)
-        for rows in self.detector._steps(parts, "embed", n_steps):
+        for rows in self.detector._batches(self.n_pictures):
             with torch.no_grad():
                 features = self.embed(as_tensor(self.X[rows]))
             if self.kept is not None:

@@ -4,7 +4,6 @@ from numbers import Integral
 
 import torch
 
-from skad._array import slices
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.embedding._patches import join_maps
@@ -123,9 +122,7 @@ class SPADE(BackboneDetector):
     def _fit(self, X, y):
         self._fit_embedding(X)
         pictures, maps = [], []
-        parts = slices(X.shape[0], self.batch_size)
-        n_steps = -(-X.shape[0] // self.batch_size)
-        for rows in self._steps(parts, "embed", n_steps):
+        for rows in self._batches(X.shape[0]):
             found = self.embedding_.feature_maps(as_tensor(X[rows]))
             pictures.append(self._whole(found))
             maps.append(found)

@@ -136,8 +136,7 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
         if maps.nbytes > get_config()["working_memory"] * 2**20:
             return maps
         kept = torch.empty(maps.shape, device=maps.device)
-        parts = slices(len(maps), self.batch_size)
-        for rows in self._steps(parts, "embed", -(-len(maps) // self.batch_size)):
+        for rows in self._batches(len(maps)):
             kept[rows] = maps[rows]
         return kept
 
