@@ -220,10 +220,10 @@ class GeneralizedODIN(TrainedClassifier):
     same. Scoring costs two passes and one backwards. A step that is best at the end of
     the range, 0.08, asks for a longer one.
 
-    With ``head="euclidean"`` the logits differ between classes by products of the
-    features alone, so that nothing but weight decay keeps these near the :math:`w_c`:
-    they may grow, and rows of known classes are then the farther ones. Check it on
-    outliers before relying on it; cosines are bounded.
+    With ``head="euclidean"`` a small network on scikit-learn's digits ranked unknown
+    digits above known ones (ROC AUC .18, against .94 with cosines): check it on
+    outliers before relying on it. A guess that was not tested: nothing but weight decay
+    keeps the features near the :math:`w_c`, so that known classes may end farther out.
 
     References
     ----------
