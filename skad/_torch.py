@@ -617,15 +617,17 @@ class TorchDetector(BaseDetector):
         probe = copy.copy(self)
         vars(probe).pop("_callback_fit_ctx", None)  # it reports nothing
         probe.net_ = probe._finish(copy.deepcopy(network), training)
-        rows = probe._normal_rows(*training.given)
-        offset = BaseDetector._fit_offset(probe, rows, None)
-        return {"net_": probe.net_, "offset_": offset}
+        return {"net_": probe.net_, "offset_": probe._offset_on(*training.given)}
+
+    def _offset_on(self, X, y):
+        """Return the threshold of the training data as `_train` got them."""
+        return BaseDetector._fit_offset(self, self._normal_rows(X, y), None)
 
     # ---------------------------------------------------------------------- scoring
 
     def _row_elements(self):
         # at least batch_size rows together, more where samples are small
-        elements = max(_ACTIVATIONS, 16 * self.n_features_in_)
+        elements = max(_ACTIVATIONS, 16 * math.prod(self._sample_shape()))
         return max(1, min(elements, _SCORED_ELEMENTS // self.batch_size))
 
     def _in_blocks(self, function, X, **options):

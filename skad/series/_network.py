@@ -1,0 +1,147 @@
+"""Networks over windows of series, trained on the one loop.
+
+A method writes `_network(shape)`, which returns a `skad.nn.network.Network` for
+windows of `shape` (l, c). All that the network sees are tensors (b, l, c): `loss(x, y)`
+in training, `map(x)` of shape (b, l, c) in scoring, and `anomaly(x)` of shape (b,)
+where that is not the sum of the map. Windows are cut, shuffled, scored and folded back
+here and in `WindowedDetector`. Forecasters derive from `skad.series._forecaster`.
+"""
+
+import numpy as np
+import torch
+
+from skad._array import is_torch, namespace, to_numpy
+from skad._parameters import with_parameters
+from skad._torch import TorchDetector
+from skad.base import BaseDetector
+from skad.embedding._windows import sliding
+from skad.series._windowed import WindowedDetector
+
+
+class Windows:
+    """The windows of several series, gathered when they are asked for.
+
+    To the training loop it looks like the tensor (n, l, c) of all windows.
+
+    Parameters
+    ----------
+    x : tensor of shape (t, c)
+        The series, one after the other.
+    starts : tensor of shape (n,)
+        The steps of `x` at which windows start.
+    size : int
+        Steps `l` of a window.
+    """
+
+    def __init__(self, x, starts, size):
+        self.x, self.starts, self.size = x, starts, size
+        self.views = sliding(x, size)
+        self.shape = (len(starts), size, x.shape[1])
+        self.device, self.nbytes = x.device, x.nbytes + starts.nbytes
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        """Return the windows of a slice or of indices, (b, l, c), or one of them."""
+        return self.views[self.starts[rows]].contiguous()
+
+    def subset(self, rows):
+        """Return some of the windows, gathered later as well."""
+        return Windows(self.x, self.starts[rows], self.size)
+
+    def float(self):
+        """Return the same windows in float32."""
+        return Windows(self.x.float(), self.starts, self.size)
+
+    def to(self, device):
+        """Return the same windows on a device."""
+        return Windows(self.x.to(device), self.starts.to(device), self.size)
+
+
+def window_starts(lengths, size, stride):
+    """Return where windows start in series of given lengths that follow one another."""
+    ends = np.cumsum(lengths)
+    parts = [
+        np.arange(end - length, end - size + 1, stride)
+        for end, length in zip(ends, lengths, strict=True)
+    ]
+    return np.concatenate(parts)
+
+
+def as_tensor(windows):
+    """Return windows (b, l, c), views of an array or tensor, as a tensor of its own."""
+    if is_torch(windows):
+        return windows.contiguous()
+    return torch.from_numpy(windows.copy())
+
+
+@with_parameters
+class SeriesNetwork(WindowedDetector, TorchDetector):
+    """Base of networks over windows; the module's docstring says what a method writes.
+
+    Pictures and the families of layers that suit them are no parameters here. What a
+    method leaves out besides, it names in `_without` and drops from the constraints.
+    """
+
+    _without = ("architecture", "image_shape")
+    _parameter_constraints = {
+        name: constraint
+        for name, constraint in {
+            **TorchDetector._parameter_constraints,
+            **WindowedDetector._parameter_constraints,
+        }.items()
+        if name not in ("architecture", "image_shape")
+    }
+
+    # ---------------------------------------------------------------------- samples
+
+    def _sample_shape(self):
+        return (self.window_size_, self.n_features_in_)
+
+    def _samples(self, X):
+        """Return the training windows of `X` (t, c), whose series `_lengths_` parts."""
+        x = X if is_torch(X) else torch.from_numpy(np.array(X))
+        starts = window_starts(self._lengths_, self.window_size_, self.stride)
+        return Windows(x, torch.from_numpy(starts).to(x.device), self.window_size_)
+
+    # --------------------------------------------------------------------- training
+
+    def _fit_work(self, X):
+        size = 100 if self.window_size == "auto" else self.window_size
+        return TorchDetector._fit_work(self, X) * size / self.stride
+
+    def _fit_windows(self, series, labels):
+        known = getattr(self, "_trained_size_", self.window_size_)
+        if known != self.window_size_:
+            raise ValueError(
+                f"window_size={self.window_size_} differs from the {known} steps of "
+                "the network that warm_start goes on with."
+            )
+        self._trained_size_ = self.window_size_
+        self._lengths_ = [len(x) for x in series]
+        whole = series[0] if len(series) == 1 else namespace(series[0]).concat(series)
+        self._train(whole, None)
+
+    def _open_checkpoint(self, X, labels):
+        # the same steps may be parted into other series
+        return super()._open_checkpoint((to_numpy(X), self._lengths_), labels)
+
+    def _offset_on(self, X, y):
+        bounds = np.cumsum([0, *self._lengths_])
+        series = [X[slice(*pair)] for pair in zip(bounds, bounds[1:], strict=False)]
+        anomaly = np.concatenate([to_numpy(self._anomaly(x)) for x in series])
+        return BaseDetector._fit_offset(self, X, anomaly)
+
+    # ---------------------------------------------------------------------- scoring
+
+    def _row_elements(self):
+        return TorchDetector._row_elements(self)
+
+    def _window_anomaly(self, network, windows):
+        with torch.no_grad():
+            return network.anomaly(as_tensor(windows))
+
+    def _window_map(self, network, windows):
+        with torch.no_grad():
+            return network.map(as_tensor(windows))
