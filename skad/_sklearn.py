@@ -1,6 +1,7 @@
 """The one place that imports what scikit-learn keeps private or has only since 1.9."""
 
 from sklearn.base import _fit_context
+from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
@@ -24,6 +25,7 @@ __all__ = [
     "RealNotInt",
     "StrOptions",
     "_fit_context",
+    "_safe_indexing",
     "torch_namespace",
     "tree_class",
     "validate_data",

@@ -1,0 +1,454 @@
+"""The base of what calibrates any detector from outside.
+
+The detector that is held checks its input itself, so that tables, frames, tensors,
+pictures and series go through unchanged. A class over it writes
+
+- `_calibrate(X, y, params)`: call `_fit_detector`, which keeps `detector_`, and learn
+  from `_calibration_scores` what it needs; `params` go to the detector's `fit`;
+- `_fit_offset(X, anomaly)`, the threshold; and only where its scores or maps are not
+  the detector's own, `_scores(X, params)` and `_maps(X, params)`.
+"""
+
+from abc import abstractmethod
+from functools import partial
+from inspect import signature
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn import config_context, get_config
+from sklearn.base import MetaEstimatorMixin, clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import check_cv
+from sklearn.utils import get_tags
+from sklearn.utils.metadata_routing import (
+    MetadataRouter,
+    MethodMapping,
+    process_routing,
+)
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted, column_or_1d
+
+from skad._array import is_torch, like, namespace, to_numpy
+from skad._parameters import with_parameters
+from skad._pictures import PictureFiles
+from skad._sklearn import HasMethods, _fit_context, _safe_indexing
+from skad._validation import Pictures
+from skad.base import BaseDetector
+
+
+def n_rows(X):
+    """Return the number of samples of whatever detectors take."""
+    if getattr(X, "shape", None):
+        return int(X.shape[0])
+    if X is None or not hasattr(X, "__len__"):
+        raise TypeError(f"Expected a sequence of samples, got {type(X).__name__}.")
+    return len(X)
+
+
+def take_rows(X, rows):
+    """Return the samples at indices `rows` of whatever detectors take."""
+    if is_torch(X):
+        return X[like(rows, X, dtype="keep")]
+    if isinstance(X, PictureFiles):
+        return X.take(rows)
+    if isinstance(X, Pictures):
+        return X[rows]
+    return _safe_indexing(X.tocsr() if issparse(X) else X, rows)
+
+
+def take_parameters(params, rows, n):
+    """Return parameters of `fit` for the samples at indices `rows` of `n`."""
+    return {
+        name: take_rows(value, rows) if _per_sample(value, n) else value
+        for name, value in params.items()
+    }
+
+
+def _per_sample(value, n):
+    sized = hasattr(value, "__len__") and not isinstance(value, str | dict)
+    return sized and len(value) == n
+
+
+def innermost(detector):
+    """Return the detector inside of what freezes or calibrates it."""
+    while True:
+        if isinstance(detector, FrozenEstimator):
+            detector = detector.estimator
+        elif isinstance(detector, DetectorAround):
+            detector = detector._head()
+        else:
+            return detector
+
+
+def known_anomalies(detector, y, n, params):
+    """Return which of `n` samples are labelled as anomalies, of shape (n,).
+
+    Around a classifier `y` are classes, unless these come as `y_class`, and `y_ood`
+    says what is an outlier.
+    """
+    if "y_class" in signature(innermost(detector).fit).parameters:
+        y = params.get("y_ood") if params.get("y_class") is None else y
+    if y is None:
+        return np.zeros(n, dtype=bool)
+    labels = column_or_1d(to_numpy(y) if is_torch(y) else y)
+    if len(labels) != n:
+        raise ValueError(f"y has {len(labels)} labels for {n} samples.")
+    return labels == -1
+
+
+def scoring_parameters(detector, params):
+    """Return those parameters of `fit` that scoring takes too (groups, not labels)."""
+    names = signature(innermost(detector).score_samples).parameters
+    return {name: value for name, value in params.items() if name in names}
+
+
+def scores_of(detector, X, params):
+    """Return a detector's `score_samples`, float64 where `X` lives."""
+    scores = detector.score_samples(X, **params)
+    if is_torch(X):
+        scores = like(scores, X, dtype="keep")
+    return scores if is_torch(scores) else np.asarray(scores, dtype=np.float64)
+
+
+def maps_of(detector, X, params):
+    """Return a detector's maps as an array or tensor, never as a frame."""
+    with config_context(transform_output="default"):
+        maps = detector.transform(X, **params)
+    return maps if is_torch(maps) else np.asarray(maps)
+
+
+def _has_map(self):
+    detector = getattr(self, "detector_", None)
+    detector = self._head() if detector is None else detector
+    if not hasattr(detector, "transform"):
+        raise AttributeError(
+            f"{type(detector).__name__} has no anomaly map, only scores; for maps, take "
+            "a detector of skad."
+        )
+    return True
+
+
+@with_parameters
+class DetectorAround(MetaEstimatorMixin, BaseDetector):
+    """Base of detectors that are another detector with more around it.
+
+    What else `fit` takes (groups, classes, weights) goes to the detector that is held,
+    by scikit-learn's metadata routing where that is enabled. What else the other
+    methods take goes to the same method of that detector.
+    """
+
+    detector: object = None
+
+    _positional = ("detector",)
+    _parameter_constraints = {
+        "detector": [HasMethods(["fit", "score_samples"]), None],
+    }
+
+    # ------------------------------------------------------------- what a class writes
+
+    @abstractmethod
+    def _calibrate(self, X, y, params):
+        """Fit the detector and learn from its scores; may return the rows' anomaly."""
+
+    def _scores(self, X, params):
+        """Return `score_samples`, of shape (n,)."""
+        return scores_of(self.detector_, X, params)
+
+    def _maps(self, X, params):
+        """Return the anomaly maps."""
+        return maps_of(self.detector_, X, params)
+
+    def _head(self):
+        """Return the detector that is held, unfitted unless it is frozen."""
+        if self.detector is None:
+            from skad.density import Mahalanobis
+
+            return Mahalanobis()
+        return self.detector
+
+    def _is_frozen(self):
+        return isinstance(self.detector, FrozenEstimator)
+
+    # ------------------------------------------------------------ for those that do so
+
+    def _fitted_clone(self, X, y, params):
+        """Return the detector fitted to some samples, or as it is if it is frozen."""
+        detector = clone(self._head())
+        root = getattr(self, "_callback_fit_ctx", None)
+        # a frozen one may be watched by callbacks of its own
+        if root is None or self._is_frozen():
+            return detector.fit(X, y, **params)
+        context = root.subcontext(task_name="fit detector")
+        with context.propagate_callback_context(detector):
+            context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+            detector.fit(X, y, **params)
+        context.call_on_fit_task_end(estimator=self, X=X, y=y)
+        return detector
+
+    def _fit_detector(self, X, y, params):
+        """Keep the detector, fitted to `X`, and what it knows of its features."""
+        self.detector_ = self._fitted_clone(X, y, params)
+        self._take_over(self.detector_)
+
+    def _take_over(self, detector):
+        """Take over what a fitted detector knows of its features."""
+        for name in ("n_features_in_", "feature_names_in_", "image_shape_"):
+            if hasattr(detector, name):
+                setattr(self, name, getattr(detector, name))
+
+    def _calibration_scores(self, X, y, params, cv=None):
+        """Return scores (m,) of training samples and which these are, (m,).
+
+        Without `cv` they are the scores of `detector_` on all samples. Else each
+        comes from a detector that was fitted without the sample, and a splitter may
+        leave samples out. Known anomalies (`known_anomalies`) are among them. A frozen
+        detector is not fitted again, whatever `cv` is: it has seen none of them.
+        """
+        n = n_rows(X)
+        scoring = scoring_parameters(self._head(), params)
+        if cv is None or self._is_frozen():
+            return to_numpy(scores_of(self.detector_, X, scoring)), np.arange(n)
+        y = to_numpy(y) if is_torch(y) else y
+        splits = check_cv(cv).split(X, y, **self._split_params_)
+        scores, rows = [], []
+        for train, test in splits:
+            member = self._fitted_clone(
+                take_rows(X, train),
+                None if y is None else take_rows(y, train),
+                take_parameters(params, train, n),
+            )
+            own = take_parameters(scoring, test, n)
+            scores.append(to_numpy(scores_of(member, take_rows(X, test), own)))
+            rows.append(test)
+        return np.concatenate(scores), np.concatenate(rows)
+
+    # -------------------------------------------------------------------- the contract
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None, **params):
+        """Fit the detector, unless it is frozen, and calibrate it.
+
+        Parameters
+        ----------
+        X : array-like, tensor, pictures or series
+            Whatever the detector takes.
+        y : array-like of shape (n_samples,), default=None
+            Passed to the detector. Rows labelled -1, known anomalies, are left out of
+            the calibration.
+        **params : dict
+            Passed to the detector's `fit` (`groups` of series, `y_class` around a
+            classifier), and `groups` to a splitter.
+
+        Returns
+        -------
+        self : object
+            The fitted detector.
+        """
+        return self._learn(X, y, partial(self._fit, params=params), forget=True)
+
+    def score_samples(self, X, **params):
+        """Return how normal each sample is: higher is more normal.
+
+        Parameters
+        ----------
+        X : array-like, tensor, pictures or series
+            The samples.
+        **params : dict
+            Passed to the detector (`groups` of series).
+
+        Returns
+        -------
+        scores : ndarray or tensor of shape (n_samples,), float64
+            The scores, in the library and on the device of `X`.
+        """
+        check_is_fitted(self)
+        return self._scores(self._validate(X, reset=False), params)
+
+    def decision_function(self, X, **params):
+        """Return `score_samples(X) - offset_`: below 0 is an anomaly.
+
+        Parameters
+        ----------
+        X : array-like, tensor, pictures or series
+            The samples.
+        **params : dict
+            Passed to the detector.
+
+        Returns
+        -------
+        scores : ndarray or tensor of shape (n_samples,), float64
+            The shifted scores.
+        """
+        return self.score_samples(X, **params) - self.offset_
+
+    def predict(self, X, **params):
+        """Return 1 for normal samples and -1 for anomalies.
+
+        Parameters
+        ----------
+        X : array-like, tensor, pictures or series
+            The samples.
+        **params : dict
+            Passed to the detector.
+
+        Returns
+        -------
+        labels : ndarray or tensor of shape (n_samples,), int64
+            The labels.
+        """
+        scores = self.decision_function(X, **params)
+        xp = namespace(scores)
+        return xp.astype(scores >= 0, xp.int64) * 2 - 1
+
+    def fit_predict(self, X, y=None, **params):
+        """Fit to `X` and return its labels, as `fit` and then `predict`.
+
+        Parameters
+        ----------
+        X : array-like, tensor, pictures or series
+            Training data.
+        y : array-like of shape (n_samples,), default=None
+            Passed to `fit`.
+        **params : dict
+            Passed to `fit`, and to `predict` what it takes.
+
+        Returns
+        -------
+        labels : ndarray or tensor of shape (n_samples,), int64
+            1 for normal samples and -1 for anomalies.
+        """
+        self.fit(X, y, **params)
+        return self.predict(X, **scoring_parameters(self._head(), params))
+
+    def transform(self, X, **params):
+        """Return the anomaly map: how anomalous each element of each sample is.
+
+        Parameters
+        ----------
+        X : array-like, tensor, pictures or series
+            The samples.
+        **params : dict
+            Passed to the detector.
+
+        Returns
+        -------
+        maps : ndarray, tensor or frame
+            The detector's map; higher is more anomalous.
+        """
+        check_is_fitted(self)
+        return self._maps(self._validate(X, reset=False), params)
+
+    def fit_transform(self, X, y=None, **params):
+        """Fit to `X` and return its anomaly map, as `fit` and then `transform`.
+
+        Parameters
+        ----------
+        X : array-like, tensor, pictures or series
+            Training data.
+        y : array-like of shape (n_samples,), default=None
+            Passed to `fit`.
+        **params : dict
+            Passed to `fit`, and to `transform` what it takes.
+
+        Returns
+        -------
+        maps : ndarray, tensor or frame
+            Higher is more anomalous.
+        """
+        self.fit(X, y, **params)
+        return self.transform(X, **scoring_parameters(self._head(), params))
+
+    def get_metadata_routing(self):
+        """Return what goes to the detector, and to a splitter.
+
+        Returns
+        -------
+        routing : MetadataRouter
+            The routing of scikit-learn.
+        """
+        mapping = MethodMapping()
+        for method in ("fit", "predict", "decision_function", "transform"):
+            mapping.add(caller=method, callee=method)
+        router = MetadataRouter(owner=self)
+        router.add(detector=self._head(), method_mapping=mapping)
+        return router.add(
+            splitter=getattr(self, "cv", None),
+            method_mapping=MethodMapping().add(caller="fit", callee="split"),
+        )
+
+    # ------------------------------------------------------------------------ machinery
+
+    @property
+    def _map_sums_to_score(self):
+        detector = getattr(self, "detector_", None)
+        return getattr(detector, "_map_sums_to_score", False)
+
+    def _validate(self, X, *, reset):
+        if not hasattr(X, "shape") and hasattr(X, "__array__"):
+            return np.asarray(X)
+        return X
+
+    def _fit(self, X, y, params):
+        groups = params.get("groups")
+        splitter = {} if groups is None else {"groups": groups}
+        if get_config()["enable_metadata_routing"]:
+            routed = process_routing(self, "fit", **params)
+            params, splitter = routed.detector.fit, routed.splitter.split
+        self._split_params_ = splitter
+        anomaly = self._calibrate(X, y, params)
+        del self._split_params_
+        return anomaly
+
+    def _row_elements(self):
+        inner = isinstance(self.detector_, BaseDetector)
+        return self.detector_._row_elements() if inner else self.n_features_in_
+
+    # called by detectors that hold this one, on rows that are checked
+
+    def _anomaly(self, X):
+        return -self._scores(X, {})
+
+    def _map(self, X):
+        return self._maps(X, {})
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        inner = get_tags(self._head())
+        tags.input_tags, tags.target_tags = inner.input_tags, inner.target_tags
+        tags.non_deterministic = inner.non_deterministic
+        return tags
+
+
+@with_parameters
+class Threshold(DetectorAround):
+    """Base of detectors with a threshold from the scores of normal samples alone.
+
+    A class writes `_threshold(scores)`, of scores (m,) where higher is more normal.
+    """
+
+    cv: object = None
+
+    _parameter_constraints = {
+        **DetectorAround._parameter_constraints,
+        "cv": ["cv_object"],
+    }
+
+    @abstractmethod
+    def _threshold(self, scores):
+        """Return the `offset_` that scores (m,) of normal samples give."""
+
+    def _calibrate(self, X, y, params):
+        self._fit_detector(X, y, params)
+        scores, rows = self._calibration_scores(X, y, params, self.cv)
+        known = known_anomalies(self._head(), y, n_rows(X), params)
+        self.calibration_scores_ = scores[~known[rows]]
+        if len(self.calibration_scores_) == 0:
+            raise ValueError("y marks all samples as anomalies; no normal one is left.")
+
+    def _fit_offset(self, X, anomaly):
+        return float(self._threshold(self.calibration_scores_))
+
+
+# set only here, since scikit-learn wraps what a class body defines for its frames
+DetectorAround.transform = available_if(_has_map)(DetectorAround.transform)
+DetectorAround.fit_transform = available_if(_has_map)(DetectorAround.fit_transform)
