@@ -1,17 +1,26 @@
 """Detectors that are held by another one: copies with seeds, scores, maps."""
 
+from contextlib import nullcontext
+
+import joblib
+from sklearn import config_context
 from sklearn.base import clone
+from sklearn.utils.parallel import Parallel, delayed
+from threadpoolctl import threadpool_limits
 
 from skad.base import BaseDetector
 
 
-def seeded_clone(detector, random):
-    """Return an unfitted copy with every `random_state`, nested ones too, drawn."""
+def seeded_clone(detector, random, unset_only=False):
+    """Return an unfitted copy with every `random_state`, nested ones too, drawn.
+
+    With `unset_only`, those that are not None stay as they are.
+    """
     detector = clone(detector)
     names = [
         name
-        for name in sorted(detector.get_params())
-        if name.split("__")[-1] == "random_state"
+        for name, value in sorted(detector.get_params().items())
+        if name.split("__")[-1] == "random_state" and (value is None or not unset_only)
     ]
     return detector.set_params(**{name: random.randint(2**31 - 1) for name in names})
 
@@ -28,3 +37,76 @@ def map_of(member, X):
     if isinstance(member, BaseDetector):
         return member._in_blocks(member._map, X, dtype=X.dtype)
     return member.transform(X)
+
+
+def fit_members(caller, members, tables, y, n_jobs):
+    """Fit members on a table each, `n_jobs` of them at a time.
+
+    Parameters
+    ----------
+    caller : detector
+        Who holds the members, and whose callbacks see each of them.
+    members : list of detectors
+        Are fitted as they are, not cloned.
+    tables : iterable
+        One `X` per member, asked for one by one.
+    y : array of shape (n,) or None
+        Labels, for all of them.
+    n_jobs : int or None
+        As in joblib; threads unless a joblib context says otherwise.
+
+    Yields
+    ------
+    member, anomaly : detector, array of shape (n,)
+        The fitted members in their order, and the anomaly of their training rows.
+    """
+    n_jobs = min(joblib.effective_n_jobs(n_jobs), len(members))
+    n_threads = None if n_jobs == 1 else max(1, joblib.cpu_count() // n_jobs)
+    phase, contexts = _member_contexts(caller, len(members))
+    yield from Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
+        delayed(_fit_member)(member, X, y, n_threads, context, caller)
+        for member, X, context in zip(members, tables, contexts, strict=True)
+    )
+    if phase is not None:
+        phase.call_on_fit_task_end(estimator=caller)
+
+
+def _member_contexts(caller, n_members):
+    """Return the callback task of the members and one below it for each member."""
+    root = getattr(caller, "_callback_fit_ctx", None)
+    if root is None:
+        return None, [None] * n_members
+    phase = root.subcontext(
+        task_name="fit members",
+        max_subtasks=n_members,
+        sequential_subtasks=False,
+    )
+    phase.call_on_fit_task_begin(estimator=caller)
+    return phase, [
+        phase.subcontext(task_name="fit member", task_id=t) for t in range(n_members)
+    ]
+
+
+def _fit_member(member, X, y, n_threads, context, caller):
+    """Return a fitted member and the anomaly of its training rows.
+
+    `n_threads` is what each of several members at a time may use, or None. `context`
+    is the callback task of this member, or None.
+    """
+    # outer parameters are checked by now, the member's are not; a frame is no map
+    checked = config_context(skip_parameter_validation=False)
+    limited = nullcontext()
+    if n_threads is not None:
+        # each thread has an OpenMP pool of its own, and so has torch in it
+        limited = threadpool_limits(n_threads, user_api="openmp")
+    with checked, limited:
+        if hasattr(member, "set_output"):
+            member.set_output(transform="default")
+        if context is None:
+            member.fit(X, y)
+        else:
+            with context.propagate_callback_context(member):
+                context.call_on_fit_task_begin(estimator=caller, X=X, y=y)
+                member.fit(X, y)
+            context.call_on_fit_task_end(estimator=caller, X=X, y=y)
+        return member, anomaly_of(member, X)

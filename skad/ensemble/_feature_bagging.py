@@ -1,16 +1,11 @@
 """Feature bagging: one detector on many random subsets of the features."""
 
-from contextlib import nullcontext
 from numbers import Integral
 
-import joblib
 import numpy as np
-from sklearn import config_context
-from sklearn.utils.parallel import Parallel, delayed
-from threadpoolctl import threadpool_limits
 
 from skad._array import is_torch, like, namespace
-from skad._members import anomaly_of, map_of, seeded_clone
+from skad._members import anomaly_of, fit_members, map_of, seeded_clone
 from skad._random import generator
 from skad._sklearn import HasMethods, Interval, StrOptions
 from skad.base import CONTAMINATION, BaseDetector
@@ -28,31 +23,6 @@ def draw_features(n_features, random):
     most = max(1, n_features - 1)
     size = random.randint(max(1, n_features // 2), most + 1)
     return np.sort(random.permutation(n_features)[:size])
-
-
-def fit_member(member, X, y, n_threads, context, caller):
-    """Return a fitted member and the anomaly of its training rows.
-
-    `n_threads` is what each of several members at a time may use, or None. `context`
-    is the callback task of this member, or None.
-    """
-    # outer parameters are checked by now, the member's are not; a frame is no map
-    checked = config_context(skip_parameter_validation=False)
-    limited = nullcontext()
-    if n_threads is not None:
-        # each thread has an OpenMP pool of its own, and so has torch in it
-        limited = threadpool_limits(n_threads, user_api="openmp")
-    with checked, limited:
-        if hasattr(member, "set_output"):
-            member.set_output(transform="default")
-        if context is None:
-            member.fit(X, y)
-        else:
-            with context.propagate_callback_context(member):
-                context.call_on_fit_task_begin(estimator=caller, X=X, y=y)
-                member.fit(X, y)
-            context.call_on_fit_task_end(estimator=caller, X=X, y=y)
-        return member, anomaly_of(member, X)
 
 
 class FeatureBagging(BaseDetector):
@@ -187,35 +157,11 @@ class FeatureBagging(BaseDetector):
         for _ in range(self.n_estimators):
             subsets.append(draw_features(X.shape[1], random))
             members.append(seeded_clone(detector, random))
-        n_jobs = min(joblib.effective_n_jobs(self.n_jobs), self.n_estimators)
-        n_threads = None if n_jobs == 1 else max(1, joblib.cpu_count() // n_jobs)
-        phase, contexts = self._member_contexts()
-        fitted = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
-            delayed(fit_member)(member, columns(X, own), y, n_threads, context, self)
-            for member, own, context in zip(members, subsets, contexts, strict=True)
-        )
+        tables = (columns(X, own) for own in subsets)
+        fitted = fit_members(self, members, tables, y, self.n_jobs)
         self.estimators_features_ = subsets
         self.estimators_ = []
-        anomaly = self._combined(self._collected(fitted), X)
-        if phase is not None:
-            phase.call_on_fit_task_end(estimator=self)
-        return anomaly
-
-    def _member_contexts(self):
-        """Return the callback task of the members and one below it for each member."""
-        root = getattr(self, "_callback_fit_ctx", None)
-        if root is None:
-            return None, [None] * self.n_estimators
-        phase = root.subcontext(
-            task_name="fit members",
-            max_subtasks=self.n_estimators,
-            sequential_subtasks=False,
-        )
-        phase.call_on_fit_task_begin(estimator=self)
-        return phase, [
-            phase.subcontext(task_name="fit member", task_id=t)
-            for t in range(self.n_estimators)
-        ]
+        return self._combined(self._collected(fitted), X)
 
     def _collected(self, fitted):
         for member, anomaly in fitted:
