@@ -4,11 +4,20 @@ import os
 
 os.environ.setdefault("SCIPY_ARRAY_API", "1")  # read by SciPy when it is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small products lose on two threads
+os.environ.setdefault("MPLBACKEND", "agg")  # draws without a screen
 
 import pathlib
+import sys
 
 import numpy as np
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @pytest.fixture(scope="session")

@@ -279,9 +279,10 @@ def test_plots_leave_pyplot_alone(findings):
     import sys
 
     import matplotlib
+    from matplotlib.figure import Figure
 
     before = dict(matplotlib.rcParams)
-    ScoreDistributionDisplay(findings.decision).plot(ink="white")
+    ScoreDistributionDisplay(findings.decision).plot(Figure().subplots(), ink="white")
     assert dict(matplotlib.rcParams) == before
     if "matplotlib.pyplot" in sys.modules:
         assert sys.modules["matplotlib.pyplot"].get_fignums() == []

@@ -1,6 +1,8 @@
 """Pictures and reports of what any detector finds, made from outside."""
 
 from skad.inspection._anomaly_map import AnomalyMapDisplay
+from skad.inspection._comparison import DetectorComparisonDisplay
+from skad.inspection._feature_blame import FeatureBlameDisplay
 from skad.inspection._findings import (
     Findings,
     detection_metrics,
@@ -8,10 +10,12 @@ from skad.inspection._findings import (
     write_scores,
 )
 from skad.inspection._pictures import PictureFindings, ShownPicture, examine_pictures
-from skad.inspection._plots import ScoreDistributionDisplay, heat_overlay
+from skad.inspection._plots import heat_overlay
 from skad.inspection._report import write_report
 from skad.inspection._rows import RowFindings, examine
+from skad.inspection._score_distribution import ScoreDistributionDisplay
 from skad.inspection._series import SeriesDisplay
+from skad.inspection._threshold import ThresholdDisplay
 from skad.inspection._time_series import (
     Event,
     SeriesFindings,
@@ -21,7 +25,9 @@ from skad.inspection._time_series import (
 
 __all__ = [
     "AnomalyMapDisplay",
+    "DetectorComparisonDisplay",
     "Event",
+    "FeatureBlameDisplay",
     "Findings",
     "PictureFindings",
     "RowFindings",
@@ -29,6 +35,7 @@ __all__ = [
     "SeriesDisplay",
     "SeriesFindings",
     "ShownPicture",
+    "ThresholdDisplay",
     "detection_metrics",
     "examine",
     "examine_pictures",

@@ -7,7 +7,7 @@ import numpy as np
 
 from skad._array import to_numpy
 from skad._pictures import PictureFiles
-from skad.inspection._plots import png_of_figure
+from skad.inspection._plots import new_axes
 
 # Sky blue and bluish green of Okabe and Ito: both stay apart from the heat's orange.
 CONTOUR_COLOR = "#56b4e9"
@@ -60,7 +60,7 @@ class AnomalyMapDisplay:
     >>> heat = np.zeros((2, 16, 16))
     >>> heat[1, 4:8, 4:8] = 3.0
     >>> display = AnomalyMapDisplay.from_predictions(picture, heat, threshold=2.0)
-    >>> display.plot().axes_.shape
+    >>> display.axes_.shape
     (2, 2)
     """
 
@@ -83,8 +83,10 @@ class AnomalyMapDisplay:
         titles=None,
         vmin=None,
         vmax=None,
+        ax=None,
+        **options,
     ):
-        """Make the display from a fitted detector on pictures.
+        """Draw the maps of a fitted detector on pictures.
 
         Parameters
         ----------
@@ -103,11 +105,15 @@ class AnomalyMapDisplay:
             What is written over each picture; None is its decision function.
         vmin, vmax : float or None, default=None
             Values that are drawn clear and in full colour; see the class.
+        ax : matplotlib Axes, array of Axes or None, default=None
+            Where to draw; axes of a new figure if None.
+        **options : dict
+            Passed to `plot`.
 
         Returns
         -------
         display : AnomalyMapDisplay
-            To be drawn with `plot`.
+            What was drawn.
         """
         last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
         maps = to_numpy(estimator.transform(X))
@@ -135,13 +141,25 @@ class AnomalyMapDisplay:
             titles=titles,
             vmin=vmin,
             vmax=vmax,
+            ax=ax,
+            **options,
         )
 
     @classmethod
     def from_predictions(
-        cls, X, maps, *, masks=None, threshold=None, titles=None, vmin=None, vmax=None
+        cls,
+        X,
+        maps,
+        *,
+        masks=None,
+        threshold=None,
+        titles=None,
+        vmin=None,
+        vmax=None,
+        ax=None,
+        **options,
     ):
-        """Make the display from pictures and maps.
+        """Draw pictures and their maps.
 
         Parameters
         ----------
@@ -158,18 +176,23 @@ class AnomalyMapDisplay:
             What is written over each picture.
         vmin, vmax : float or None, default=None
             Values that are drawn clear and in full colour; see the class.
+        ax : matplotlib Axes, array of Axes or None, default=None
+            Where to draw; axes of a new figure if None.
+        **options : dict
+            Passed to `plot`.
 
         Returns
         -------
         display : AnomalyMapDisplay
-            To be drawn with `plot`.
+            What was drawn.
         """
         if isinstance(X[0], str) or hasattr(X[0], "__fspath__"):
             X = PictureFiles(list(X))
         for name, other in (("maps", maps), ("masks", masks), ("titles", titles)):
             if other is not None and len(other) != len(X):
                 raise ValueError(f"X has {len(X)} pictures, {name} has {len(other)}.")
-        return cls(X, maps, masks, threshold, titles, vmin, vmax)
+        display = cls(X, maps, masks, threshold, titles, vmin, vmax)
+        return display.plot(ax, **options)
 
     def plot(self, ax=None, *, rows=None, colorbar=True, ink="black"):
         """Draw the pictures on `ax`, or on axes of a new figure.
@@ -237,14 +260,13 @@ class AnomalyMapDisplay:
     def _axes(self, ax, drawn, n_panels):
         shape = len(drawn), n_panels
         if ax is None:
-            from matplotlib.figure import Figure
-
             heights = [heat.shape[0] / heat.shape[1] for _, heat, _ in drawn]
             above = 0.0 if self.titles is None else 0.22
             size = _PANEL * n_panels + 0.8, sum(_PANEL * h + above for h in heights)
-            figure = Figure(figsize=size, layout="constrained")
-            figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, hspace=0, wspace=0)
-            return figure.subplots(*shape, squeeze=False, height_ratios=heights)
+            axes = new_axes(*shape, size=size, squeeze=False, height_ratios=heights)
+            engine = axes[0, 0].figure.get_layout_engine()
+            engine.set(w_pad=0.03, h_pad=0.03, hspace=0, wspace=0)
+            return axes
         axes = np.atleast_1d(np.asarray(ax, dtype=object))
         if axes.size != shape[0] * shape[1]:
             raise ValueError(
@@ -279,10 +301,6 @@ class AnomalyMapDisplay:
         bar.ax.set_facecolor("black")  # as under the clear end of the colours
         if self.threshold is not None:
             bar.ax.axhline(self.threshold, color=CONTOUR_COLOR, linewidth=1.5)
-
-    def _repr_png_(self):
-        """Show the figure in a notebook once it is drawn."""
-        return png_of_figure(self.figure_) if hasattr(self, "figure_") else None
 
 
 def _draw_picture(panel, picture, _):

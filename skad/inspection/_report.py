@@ -13,8 +13,9 @@ import numpy as np
 from skad.inspection import _html, _report_pictures, _report_rows, _report_series
 from skad.inspection._html import number
 from skad.inspection._pictures import PictureFindings
-from skad.inspection._plots import INKS, ScoreDistributionDisplay, png_of_figure
+from skad.inspection._plots import INKS, png_of_figure
 from skad.inspection._rows import RowFindings
+from skad.inspection._score_distribution import ScoreDistributionDisplay
 from skad.inspection._time_series import SeriesFindings
 
 _KINDS = {

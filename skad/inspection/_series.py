@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from skad._array import to_numpy
-from skad.inspection._plots import ANOMALY_COLOR, NORMAL_COLOR, paint, png_of_figure
+from skad.inspection._plots import ANOMALY_COLOR, NORMAL_COLOR, new_axes, paint
 from skad.metrics._runs import runs
 
 TRUE_COLOR = "#009e73"  # Okabe and Ito's bluish green, as masks of pictures have it
@@ -94,7 +94,7 @@ class SeriesDisplay:
     >>> X = np.sin(np.arange(300) / 3)[:, None]
     >>> detector = SubsequenceKNN(window_size=20, contamination=0.01).fit(X)
     >>> X[150:160] = 0
-    >>> display = SeriesDisplay.from_estimator(detector, X).plot()
+    >>> display = SeriesDisplay.from_estimator(detector, X)
     >>> len(display.axes_), display.channels_
     (2, [0])
     """
@@ -109,9 +109,18 @@ class SeriesDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator, X, *, y=None, time=None, names=None, groups=None
+        cls,
+        estimator,
+        X,
+        *,
+        y=None,
+        time=None,
+        names=None,
+        groups=None,
+        ax=None,
+        **options,
     ):
-        """Make the display from a fitted detector on series.
+        """Draw a series and what a fitted detector says of it.
 
         Parameters
         ----------
@@ -127,29 +136,45 @@ class SeriesDisplay:
             What the channels are called; the columns of a frame if None.
         groups : array-like of shape (n_timesteps,) or None, default=None
             Which series each row belongs to, for detectors on series.
+        ax : matplotlib Axes, array of Axes or None, default=None
+            Where to draw; axes of a new figure if None.
+        **options : dict
+            Passed to `plot`.
 
         Returns
         -------
         display : SeriesDisplay
-            To be drawn with `plot`.
+            What was drawn.
         """
         last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
-        options = {} if groups is None else {"groups": groups}
+        grouped = {} if groups is None else {"groups": groups}
         return cls.from_predictions(
             X,
-            estimator.score_samples(X, **options),
+            estimator.score_samples(X, **grouped),
             threshold=float(last.offset_),
-            maps=estimator.transform(X, **options),
+            maps=estimator.transform(X, **grouped),
             y=y,
             time=time,
             names=names,
+            ax=ax,
+            **options,
         )
 
     @classmethod
     def from_predictions(
-        cls, X, score, *, threshold=None, maps=None, y=None, time=None, names=None
+        cls,
+        X,
+        score,
+        *,
+        threshold=None,
+        maps=None,
+        y=None,
+        time=None,
+        names=None,
+        ax=None,
+        **options,
     ):
-        """Make the display from a series and its scores.
+        """Draw a series and its scores.
 
         Parameters
         ----------
@@ -168,11 +193,15 @@ class SeriesDisplay:
             Numbers or dates along the axis; None counts the steps.
         names : list of str or None, default=None
             What the channels are called; the columns of a frame if None.
+        ax : matplotlib Axes, array of Axes or None, default=None
+            Where to draw; axes of a new figure if None.
+        **options : dict
+            Passed to `plot`.
 
         Returns
         -------
         display : SeriesDisplay
-            To be drawn with `plot`.
+            What was drawn.
         """
         if names is None and hasattr(X, "columns"):
             names = [str(name) for name in X.columns]
@@ -193,7 +222,8 @@ class SeriesDisplay:
                 raise ValueError(f"X has {len(X)} time steps, {name} has {len(array)}.")
         if names is not None and len(names) != X.shape[1]:
             raise ValueError(f"X has {X.shape[1]} channels, names has {len(names)}.")
-        return cls(X, threshold=threshold, names=names, **arrays)
+        display = cls(X, threshold=threshold, names=names, **arrays)
+        return display.plot(ax, **options)
 
     def plot(self, ax=None, *, channels=None, rows=None, ink="black"):
         """Draw the series on `ax`, or on axes of a new figure.
@@ -263,10 +293,8 @@ class SeriesDisplay:
     def _axes(self, ax):
         n_panels = len(self.channels_) + 1
         if ax is None:
-            from matplotlib.figure import Figure
-
-            figure = Figure(figsize=(8, 0.6 + 1.15 * n_panels), layout="constrained")
-            ax = figure.subplots(n_panels, 1, sharex=True, squeeze=False)
+            size = 6.4, 0.6 + 1.05 * n_panels
+            ax = new_axes(n_panels, 1, size=size, sharex=True, squeeze=False)
         axes = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
         if len(axes) != n_panels:
             raise ValueError(
@@ -288,10 +316,6 @@ class SeriesDisplay:
     def _name(self, j):
         name = f"x{j}" if self.names is None else str(self.names[j])
         return name if len(name) <= 60 else name[:59] + "\N{HORIZONTAL ELLIPSIS}"
-
-    def _repr_png_(self):
-        """Show the figure in a notebook once it is drawn."""
-        return png_of_figure(self.figure_) if hasattr(self, "figure_") else None
 
 
 def _write_name(panel, name, ink):
