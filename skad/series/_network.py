@@ -7,6 +7,8 @@ where that is not the sum of the map. Windows are cut, shuffled, scored and fold
 here and in `WindowedDetector`. Forecasters derive from `skad.series._forecaster`.
 """
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 
@@ -15,6 +17,7 @@ from skad._parameters import with_parameters
 from skad._torch import TorchDetector
 from skad.base import BaseDetector
 from skad.embedding._windows import sliding
+from skad.series._base import series_rows
 from skad.series._windowed import WindowedDetector
 
 
@@ -111,6 +114,16 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
         size = 100 if self.window_size == "auto" else self.window_size
         return TorchDetector._fit_work(self, X) * size / self.stride
 
+    def _fit(self, X, y, groups=None):
+        # the labels of all steps, for callbacks that score
+        self._known_ = y
+        if y is not None and groups is not None:
+            order = [np.arange(X.shape[0])[own] for own in series_rows(groups, len(X))]
+            self._known_ = np.asarray(to_numpy(y))[np.concatenate(order)]
+        anomaly = super()._fit(X, y, groups)
+        del self._known_
+        return anomaly
+
     def _fit_windows(self, series, labels):
         known = getattr(self, "_trained_size_", self.window_size_)
         if known != self.window_size_:
@@ -121,15 +134,15 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
         self._trained_size_ = self.window_size_
         self._lengths_ = [len(x) for x in series]
         whole = series[0] if len(series) == 1 else namespace(series[0]).concat(series)
-        self._train(whole, None)
+        self._train(whole, self._known_)
 
     def _open_checkpoint(self, X, labels):
         # the same steps may be parted into other series
         return super()._open_checkpoint((to_numpy(X), self._lengths_), labels)
 
     def _offset_on(self, X, y):
-        bounds = np.cumsum([0, *self._lengths_])
-        series = [X[slice(*pair)] for pair in zip(bounds, bounds[1:], strict=False)]
+        bounds = pairwise(np.cumsum([0, *self._lengths_]))
+        series = [X[start:stop] for start, stop in bounds]
         anomaly = np.concatenate([to_numpy(self._anomaly(x)) for x in series])
         return BaseDetector._fit_offset(self, X, anomaly)
 
