@@ -4,6 +4,7 @@
 `VARIANTS` adds parameter settings that take another path through a method.
 """
 
+from sklearn.base import clone
 from sklearn.metrics.pairwise import laplacian_kernel
 
 import skad
@@ -44,6 +45,7 @@ CHEAP = {
     "RaPP": {"max_epochs": 10, "hidden_sizes": (16,), "latent_size": 2},
     "VAE": {"max_epochs": 10, "hidden_sizes": (16,), "latent_size": 2, "n_draws": 3},
     "FeatureBagging": {"n_estimators": 3},
+    "IsolationForest": {"n_estimators": 20},
     "KNNOOD": {"n_neighbors": 5},
     "GeneralizedODIN": {
         "max_epochs": 2,
@@ -316,6 +318,24 @@ def labelled_instances():
         settings = {k: v for k, v in CHEAP.get(name, {}).items() if k != "classifier"}
         found.append(getattr(skad, name)(**settings))
     return found
+
+
+def brief(detectors):
+    """Return copies whose networks hardly train, for what does not need them to.
+
+    That is everything but how well they detect; two epochs still have a next one.
+    """
+    lengths = {"max_epochs": 2, "pretrain_epochs": 1, "n_search_steps": 2}
+    return [
+        clone(detector).set_params(
+            **{
+                name: length
+                for name, length in lengths.items()
+                if name in detector.get_params(deep=False)
+            }
+        )
+        for detector in detectors
+    ]
 
 
 def identify(detector):

@@ -11,6 +11,8 @@ from sklearn.utils.estimator_checks import check_estimator
 from tests._instances import (
     EXPECTED_FAILURES,
     OVER_WINDOWS,
+    brief,
+    default_instances,
     identify,
     instances,
     labelled_instances,
@@ -34,7 +36,9 @@ NEVER_YIELDED = [
 ]
 
 
-@pytest.mark.parametrize("detector", instances() + labelled_instances(), ids=identify)
+@pytest.mark.parametrize(
+    "detector", brief(instances() + labelled_instances()), ids=identify
+)
 def test_check_estimator(detector):
     expected = OVER_WINDOWS if looks_around(detector) else {}
     if detector.__sklearn_tags__().target_tags.required:
@@ -54,7 +58,7 @@ def test_check_estimator(detector):
 
 
 @pytest.mark.parametrize("check", NEVER_YIELDED, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("detector", instances(), ids=identify)
+@pytest.mark.parametrize("detector", brief(default_instances()), ids=identify)
 def test_checks_never_yielded(detector, check):
     name = type(detector).__name__
     if check is estimator_checks.check_estimators_data_not_an_array:
