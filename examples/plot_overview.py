@@ -1,12 +1,15 @@
-"""Where handwritten digits are not eights: scores on the left, maps on the right.
+"""
+Scores and maps of handwritten digits
+=====================================
 
-Draws the picture of the README: `python examples/plot_overview.py [overview.png]`.
+Where handwritten digits are not eights: scores on the left, maps on the right. Run as
+``python examples/plot_overview.py overview.png`` it writes the picture of the README.
 """
 
 import sys
 
+import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure
 
 from skad import KNN
 from skad.datasets import load_digits
@@ -17,15 +20,22 @@ detector = KNN(contamination=0.05).fit(data.X_train)
 decision = detector.decision_function(data.X_test)
 maps = detector.transform(data.X_test).reshape(-1, *data.image_shape)
 images = data.X_test.reshape(-1, *data.image_shape)
+print(f"{np.mean(decision[data.y_test == -1] < 0):.0%} of the other digits are flagged")
 
-figure = Figure(figsize=(9, 2.7), layout="constrained")
+# %%
+# The maps are on one scale for all pictures, so that the eight stays grey.
+
+figure = plt.figure(figsize=(9, 2.7), layout="constrained")
 left, right = figure.subfigures(1, 2, width_ratios=(1, 1.05))
-ScoreDistributionDisplay(
-    decision, data.y_test, detector.decision_function(data.X_train)
-).plot(left.subplots(), bins=30)
+ScoreDistributionDisplay.from_predictions(
+    decision,
+    data.y_test,
+    train_decision=detector.decision_function(data.X_train),
+    ax=left.subplots(),
+    bins=30,
+)
 left.suptitle("KNN learned from 87 eights", fontsize=10)
 
-# the first picture of some digits; all maps on one scale, so that the eight stays grey
 rows = [np.flatnonzero(data.digits_test == digit)[0] for digit in (8, 0, 1, 2, 3, 5)]
 axes = right.subplots(2, len(rows))
 for (above, below), row in zip(axes.T, rows, strict=True):
@@ -38,6 +48,6 @@ axes[0, 0].set_ylabel("picture", fontsize=9)
 axes[1, 0].set_ylabel("anomaly map", fontsize=9)
 right.suptitle("where they are no eights, and the decision function", fontsize=10)
 
-path = sys.argv[1] if len(sys.argv) > 1 else "overview.png"
-figure.savefig(path, dpi=130)
-print(f"wrote {path}")
+if len(sys.argv) > 1:
+    figure.savefig(sys.argv[1], dpi=130)
+plt.show()
