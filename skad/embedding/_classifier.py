@@ -358,6 +358,15 @@ class Outputs:
         return self.X.ndim
 
     @property
+    def row_elements(self):
+        """Elements of what is known about a row."""
+        return sum(int(np.prod(part.shape[1:])) for part in self.known.values())
+
+    def has(self, keys):
+        """Tell whether all of these have been computed."""
+        return all(key in self.known or self.view.is_input(key) for key in keys)
+
+    @property
     def decision(self):
         """One value per class, (b, c): logits where the classifier has them."""
         return self["decision"]

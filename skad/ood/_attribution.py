@@ -12,7 +12,13 @@ ATTRIBUTIONS = {"auto", "ablation", "gradient", "gradient_x_input", "integrated"
 def training_median(X):
     """Return the median (d,) of rows (n, d)."""
     rows = to_numpy(X[:: max(1, X.shape[0] // _MEDIAN_ROWS)])
-    return np.median(np.ascontiguousarray(rows.T), axis=1)
+    columns = np.array(rows.T, order="C")  # a copy
+    # np.median looks for NaN as well, which takes five times as long
+    middle = columns.shape[1] // 2
+    columns.partition(middle, axis=1)
+    if columns.shape[1] % 2:
+        return columns[:, middle]
+    return (columns[:, middle] + columns[:, :middle].max(axis=1)) / 2
 
 
 def attribution_map(how, anomaly, score, X, baseline, image_shape):

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from skad._array import device_of, is_torch, like, to_numpy
+from skad._array import blocks, device_of, is_torch, like, to_numpy
 from skad._parameters import with_parameters
 from skad._sklearn import HasMethods, StrOptions, _fit_context
 from skad._validation import check_images, check_labels
@@ -132,6 +132,10 @@ class ClassifierDetector(ClassLabelsMixin, BaseDetector):
         """Return temporary elements of a row, beyond what the classifier needs."""
         return 4 * self._view_.n_outputs + self.n_features_in_
 
+    def _passes_again(self):
+        """Tell whether scoring needs the classifier beyond its outputs."""
+        return False
+
     # ------------------------------------------------------------------------- fitting
 
     def _fit(self, X, y, y_class=None, y_ood=None):
@@ -223,7 +227,7 @@ class ClassifierDetector(ClassLabelsMixin, BaseDetector):
     def _validate(self, X, *, reset):
         if not isinstance(X, Outputs):
             return check_images(self, X, reset=reset)
-        check_images(self, X.X, reset=reset)
+        check_images(self, X.X[:2], reset=reset)  # all rows were when it was made
         classifier = self.classifier if reset else self._view_.classifier
         if classifier is not X.view.classifier:
             raise ValueError(
@@ -246,6 +250,10 @@ class ClassifierDetector(ClassLabelsMixin, BaseDetector):
         if not isinstance(X, Outputs):
             view = self._view_.matching(X)
             return super()._in_blocks(partial(function, view), X, **options)
+        if function != self._map and not self._passes_again() and X.has(self._keys()):
+            # the classifier's own temporaries are not needed any more
+            elements = self._score_elements() + X.row_elements
+            options["parts"] = list(blocks(X.shape[0], elements, X.view.device))
         found = super()._in_blocks(partial(function, X.view), X, **options)
         return like(found, X.X, dtype="keep")
 

@@ -2,9 +2,19 @@
 
 import numpy as np
 
-from skad._array import blocks, like, namespace, to_double, to_numpy
+from skad._array import blocks, is_torch, like, namespace, to_double, to_numpy
 from skad._moments import deviations, mean_row
 from skad.density._mahalanobis import whitening_matrix
+
+
+def for_products(features):
+    """Return tensors on the host as arrays, unless gradients are wanted.
+
+    NumPy forms large products faster there, and a matrix times its transpose by half.
+    """
+    if is_torch(features) and features.device.type == "cpu":
+        return features if features.requires_grad else features.numpy()
+    return features
 
 
 def class_means(features, codes):
@@ -36,6 +46,7 @@ class TiedGaussian:
     """
 
     def __init__(self, features, codes, tol):
+        features = for_products(features)
         means = class_means(features, codes)
         place = np.unique(codes, return_inverse=True)[1]
         scatter = 0

@@ -156,6 +156,9 @@ class MahalanobisOOD(ClassifierDetector):
     def _score_elements(self):
         return 4 * sum(means.shape[1] for means in self.means_)
 
+    def _passes_again(self):
+        return self.epsilon_ > 0
+
     def _learn_from(self, outputs, codes, known):
         codes, layers = self._codes(outputs, codes), self._layers()
         self._gaussians_ = [

@@ -151,8 +151,8 @@ class OODDetector(ClassifierDetector):
             return False
         return True
 
-    def _row_elements(self):
-        elements = super()._row_elements()
+    def _score_elements(self):
+        elements = super()._score_elements()
         if isinstance(self.detector_, BaseDetector):
             elements += self.detector_._row_elements()
         return elements

@@ -44,7 +44,7 @@ def class_distances(logits, means):
     """Return the distances (b, c) of logits (b, c) to the classes' mean logits."""
     xp = namespace(logits)
     return xp.stack(
-        [xp.sqrt(xp.sum((logits - mean) ** 2, axis=1)) for mean in means], axis=1
+        [xp.linalg.vector_norm(logits - mean, axis=1) for mean in means], axis=1
     )
 
 
@@ -56,8 +56,10 @@ def open_max(logits, outlying, alpha):
     one the most.
     """
     xp = namespace(logits)
-    rank = xp.argsort(xp.argsort(-logits, axis=1, stable=True), axis=1, stable=True)
-    share = xp.clip(1 - xp.astype(rank, logits.dtype) / alpha, 0, None) * outlying
+    order = xp.argsort(-logits, axis=1, stable=True)
+    logits = xp.take_along_axis(logits, order, axis=1)  # the largest one first
+    share = np.maximum(1 - np.arange(logits.shape[1]) / alpha, 0)
+    share = xp.take_along_axis(outlying, order, axis=1) * like(share, logits)
     given = logits * share
     unknown = xp.sum(given, axis=1, keepdims=True)
     revised = xp.concat([unknown, logits - given], axis=1)
@@ -175,10 +177,11 @@ class OpenMax(ClassifierDetector):
         self.means_, self._floors_ = np.zeros((c, c)), np.zeros(c)
         # a class without rows: everything is beyond its tail
         self.shapes_, self.log_scales_ = np.ones(c), np.full(c, -50.0)
+        right = codes == predicted
         for k in range(c):
-            own = codes == k
-            own = own & (predicted == k) if (own & (predicted == k)).any() else own
-            if not own.any():
+            own = np.flatnonzero(codes == k)
+            own = own[right[own]] if right[own].any() else own
+            if not len(own):
                 continue
             self.means_[k] = logits[own].mean(axis=0)
             distances = np.sqrt(((logits[own] - self.means_[k]) ** 2).sum(axis=1))

@@ -9,6 +9,7 @@ from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.ood._base import PARAMETERS, ClassifierDetector
 from skad.ood._energy import energy
+from skad.ood._gaussian import for_products
 
 
 def default_dimension(n_features):
@@ -23,7 +24,7 @@ def null_space(features, origin, n_components):
 
     Second moments are taken about `origin`, not about the mean.
     """
-    scatter = 0
+    scatter, features = 0, for_products(features)
     for rows in blocks(*features.shape):
         centred = to_double(features[rows]) - like(origin, to_double(features[rows]))
         scatter = scatter + centred.T @ centred
@@ -34,6 +35,7 @@ def null_space(features, origin, n_components):
 
 def residual(features, origin, null):
     """Return the length (b,) of the features' part in the null space."""
+    features = for_products(features)
     xp = namespace(features)
     null = like(null, features)
     part = features @ null
@@ -165,4 +167,5 @@ class ViM(ClassifierDetector):
 
     def _score(self, outputs):
         sizes = residual(outputs["penultimate"], self.origin_, self.null_space_)
-        return self.alpha_ * sizes + energy(outputs.logits)
+        logits = outputs.logits
+        return self.alpha_ * like(sizes, logits) + energy(logits)
