@@ -32,6 +32,9 @@ _TOOLS = (
     "persistence",
 )
 
+# Where detectors are: what calibrates any other detector is one too.
+_WITH_DETECTORS = (*_FAMILIES, "calibration")
+
 _FILES = ("load", "save")
 
 
@@ -52,7 +55,7 @@ def all_detectors():
     from skad.base import BaseDetector
 
     found = {}
-    for family in _FAMILIES:
+    for family in _WITH_DETECTORS:
         module = import_module(f"skad.{family}")
         for name in module.__all__:
             member = getattr(module, name)
@@ -67,7 +70,7 @@ def __getattr__(name):
     if name in _FILES:
         return getattr(import_module("skad.persistence"), name)
     if not name.startswith("_"):
-        for family in _FAMILIES:
+        for family in _WITH_DETECTORS:
             module = import_module(f"skad.{family}")
             if name in module.__all__:
                 return getattr(module, name)

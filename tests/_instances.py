@@ -45,7 +45,11 @@ CHEAP = {
     "RaPP": {"max_epochs": 10, "hidden_sizes": (16,), "latent_size": 2},
     "VAE": {"max_epochs": 10, "hidden_sizes": (16,), "latent_size": 2, "n_draws": 3},
     "FeatureBagging": {"n_estimators": 3},
+    "ScoreEnsemble": {"detectors": [("knn", skad.KNN()), ("ecod", skad.ECOD())]},
     "IsolationForest": {"n_estimators": 20},
+    # rates that few rows can show
+    "ConformalDetector": {"false_alarm_rate": 0.2},
+    "EVTThreshold": {"risk": 0.05},
     "KNNOOD": {"n_neighbors": 5},
     "GeneralizedODIN": {
         "max_epochs": 2,
@@ -168,11 +172,18 @@ VARIANTS = {
         {"window_size": 4, "channels": "joint", "n_largest": 1, "align": "end"},
         {"window_size": 3, "n_neighbors": 2, "align": "max", "stride": 2},
     ],
+    "ConformalDetector": [{"method": "cross", "n_splits": 2}],
+    "QuantileThreshold": [{"cv": 2}],
     "ALOCC": [{"measure": "reconstruction"}],
     "AAE": [{"measure": "likelihood"}],
     "FeatureBagging": [
         {"detector": skad.Mahalanobis(), "combination": "cumulative"},
         {"detector": skad.ECOD(), "combination": "maximum", "n_jobs": 2},
+    ],
+    "ScoreEnsemble": [
+        {"combination": "maximum", "n_jobs": 2},
+        {"combination": "rank", "weights": [2, 1]},
+        {"combination": "lscp", "n_subspaces": 3},
     ],
     "DeepSVDD": [{"objective": "soft-boundary", "n_warm_up_epochs": 2}],
     "ALAD": [{"measure": "l2", "spectral_norm": False}],

@@ -9,6 +9,10 @@ from skad._lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
+        "_conformal": ["ConformalDetector"],
+        "_evt_threshold": ["EVTThreshold"],
+        "_mad_threshold": ["MADThreshold"],
+        "_quantile_threshold": ["QuantileThreshold"],
         "_spot": ["DSPOT", "SPOT"],
         "_telemanom": ["TelemanomThreshold"],
     },

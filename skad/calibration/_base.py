@@ -29,6 +29,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from skad._array import is_torch, like, namespace, to_numpy
+from skad._members import seeded_clone
 from skad._parameters import with_parameters
 from skad._pictures import PictureFiles
 from skad._sklearn import HasMethods, _fit_context, _safe_indexing
@@ -54,14 +55,6 @@ def take_rows(X, rows):
     if isinstance(X, Pictures):
         return X[rows]
     return _safe_indexing(X.tocsr() if issparse(X) else X, rows)
-
-
-def take_parameters(params, rows, n):
-    """Return parameters of `fit` for the samples at indices `rows` of `n`."""
-    return {
-        name: take_rows(value, rows) if _per_sample(value, n) else value
-        for name, value in params.items()
-    }
 
 
 def _per_sample(value, n):
@@ -96,6 +89,11 @@ def known_anomalies(detector, y, n, params):
     return labels == -1
 
 
+def takes_groups(detector):
+    """Tell whether a detector looks at series, whose rows `groups` tells apart."""
+    return "groups" in signature(innermost(detector).score_samples).parameters
+
+
 def scoring_parameters(detector, params):
     """Return those parameters of `fit` that scoring takes too (groups, not labels)."""
     names = signature(innermost(detector).score_samples).parameters
@@ -122,8 +120,8 @@ def _has_map(self):
     detector = self._head() if detector is None else detector
     if not hasattr(detector, "transform"):
         raise AttributeError(
-            f"{type(detector).__name__} has no anomaly map, only scores; for maps, take "
-            "a detector of skad."
+            f"{type(detector).__name__} has no anomaly map, only scores; for maps, "
+            "take a detector of skad."
         )
     return True
 
@@ -171,9 +169,15 @@ class DetectorAround(MetaEstimatorMixin, BaseDetector):
 
     # ------------------------------------------------------------ for those that do so
 
-    def _fitted_clone(self, X, y, params):
-        """Return the detector fitted to some samples, or as it is if it is frozen."""
-        detector = clone(self._head())
+    def _fitted_clone(self, X, y, params, random=None):
+        """Return the detector fitted to some samples, or as it is if it is frozen.
+
+        `random` draws those of its random states that are None.
+        """
+        if random is None or self._is_frozen():
+            detector = clone(self._head())
+        else:
+            detector = seeded_clone(self._head(), random, unset_only=True)
         root = getattr(self, "_callback_fit_ctx", None)
         # a frozen one may be watched by callbacks of its own
         if root is None or self._is_frozen():
@@ -184,6 +188,35 @@ class DetectorAround(MetaEstimatorMixin, BaseDetector):
             detector.fit(X, y, **params)
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return detector
+
+    def _fitted_on(self, rows, X, y, params, reason, random=None):
+        """Return the detector fitted to the samples at `rows`, which `reason` left."""
+        own = None if y is None else take_rows(y, rows)
+        params = self._parameters_on(rows, params, n_rows(X))
+        try:
+            return self._fitted_clone(take_rows(X, rows), own, params, random)
+        except ValueError as error:
+            name = type(self._head()).__name__
+            raise ValueError(
+                f"{name} cannot be fitted on the {len(rows)} samples that {reason} "
+                f"leaves: {error}"
+            ) from error
+
+    def _scores_on(self, rows, member, X, params):
+        """Return the scores (m,) of a fitted detector on the samples at `rows`."""
+        params = self._parameters_on(rows, params, n_rows(X))
+        return to_numpy(scores_of(member, take_rows(X, rows), params))
+
+    def _parameters_on(self, rows, params, n):
+        """Return parameters for the samples at `rows` of `n`."""
+        own = {
+            name: take_rows(value, rows) if _per_sample(value, n) else value
+            for name, value in params.items()
+        }
+        if takes_groups(self._head()) and own.get("groups") is None:
+            # no window may cross the gap that the samples left out leave
+            own["groups"] = np.cumsum(np.diff(rows, prepend=rows[0]) > 1)
+        return own
 
     def _fit_detector(self, X, y, params):
         """Keep the detector, fitted to `X`, and what it knows of its features."""
@@ -208,17 +241,10 @@ class DetectorAround(MetaEstimatorMixin, BaseDetector):
         scoring = scoring_parameters(self._head(), params)
         if cv is None or self._is_frozen():
             return to_numpy(scores_of(self.detector_, X, scoring)), np.arange(n)
-        y = to_numpy(y) if is_torch(y) else y
-        splits = check_cv(cv).split(X, y, **self._split_params_)
         scores, rows = [], []
-        for train, test in splits:
-            member = self._fitted_clone(
-                take_rows(X, train),
-                None if y is None else take_rows(y, train),
-                take_parameters(params, train, n),
-            )
-            own = take_parameters(scoring, test, n)
-            scores.append(to_numpy(scores_of(member, take_rows(X, test), own)))
+        for train, test in check_cv(cv).split(X, y, **self._split_params_):
+            member = self._fitted_on(train, X, y, params, f"cv={cv}")
+            scores.append(self._scores_on(test, member, X, scoring))
             rows.append(test)
         return np.concatenate(scores), np.concatenate(rows)
 
@@ -389,6 +415,8 @@ class DetectorAround(MetaEstimatorMixin, BaseDetector):
         return X
 
     def _fit(self, X, y, params):
+        if y is not None and (is_torch(y) or not hasattr(y, "__getitem__")):
+            y = to_numpy(y)
         groups = params.get("groups")
         splitter = {} if groups is None else {"groups": groups}
         if get_config()["enable_metadata_routing"]:

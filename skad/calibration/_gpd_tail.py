@@ -90,13 +90,13 @@ def gpd_risk(values, level, share, shape, scale):
 class TailOfStream:
     """Peaks over a level, their fit and the quantile that follows, kept up to date."""
 
-    def __init__(self, values, level, risk, max_peaks):
+    def __init__(self, values, level, risk, max_peaks, min_peaks=MIN_PEAKS):
         self.level = float(np.quantile(values, level))
         excesses = values[values > self.level] - self.level
-        if len(excesses) < MIN_PEAKS:
+        if len(excesses) < min_peaks:
             raise ValueError(
                 f"{len(excesses)} of {len(values)} scores exceed their quantile "
-                f"level={level}; a tail needs at least {MIN_PEAKS}. Pass more scores "
+                f"level={level}; a tail needs at least {min_peaks}. Pass more scores "
                 "(or scores that are not constant), or a lower level."
             )
         self.risk = risk

@@ -1,0 +1,127 @@
+"""A threshold in the tail of the scores, by extreme value theory."""
+
+from numbers import Real
+
+from skad._parameters import with_parameters
+from skad._sklearn import Interval, StrOptions
+from skad.calibration._base import Threshold
+from skad.calibration._gpd_tail import MIN_PEAKS, TailOfStream
+
+# Share of the scores that level="auto" takes for the tail, and the fewest it fits.
+_TAIL = 0.1
+_FEWEST = 5
+
+
+def tail_level(n, tail=_TAIL):
+    """Return the quantile over which a share of `n` scores lies, or ten of them."""
+    return max(0.0, 1 - max(MIN_PEAKS, tail * n) / n)
+
+
+@with_parameters
+class EVTThreshold(Threshold):
+    r"""Samples with an anomaly that normal samples exceed with a stated probability.
+
+    The anomalies :math:`a_i = -s_i` of normal samples over a high level `t` are fitted
+    with a generalised Pareto distribution (shape :math:`\gamma`, scale :math:`\sigma`),
+    to which the tail of nearly any distribution comes close; the alarm begins over
+
+    .. math:: z_q = t + \frac{\sigma}{\gamma}
+        \left(\left(\frac{q n}{N_t}\right)^{-\gamma} - 1\right)
+
+    with :math:`N_t` of `n` anomalies over `t` and the risk `q`, which may be far
+    smaller than :math:`1 / n`. Scores and maps are those of `detector`.
+
+    Read more in the :ref:`User Guide <calibration>`.
+
+    Parameters
+    ----------
+    detector : detector, default=None
+        Any detector of this package or of scikit-learn, or a pipeline that ends in one.
+        It is cloned; one in a ``FrozenEstimator`` is taken as it is, and `fit` gets
+        samples that it has not learned from. None is ``Mahalanobis()``.
+    risk : float, default=0.001
+        Probability `q` that a normal sample raises an alarm, less than the share of the
+        samples in the tail.
+    level : float or "auto", default="auto"
+        Quantile of the anomalies over which the tail begins. "auto" puts a tenth of the
+        samples in the tail, and no fewer than ten while there are as many.
+    cv : int, splitter, iterable or None, default=None
+        Folds whose scores come from a detector fitted on the others: an int is that
+        many blocks in the order of the rows. None takes the training scores.
+
+    Attributes
+    ----------
+    detector_ : detector
+        The detector, fitted on all samples.
+    calibration_scores_ : ndarray of shape (n_scores,)
+        The scores whose tail is fitted.
+    level_ : float
+        The level `t`.
+    shape_ : float
+        Shape of the tail; negative for a tail that ends.
+    scale_ : float
+        Scale of the tail.
+    n_peaks_ : int
+        Number of scores in the tail, :math:`N_t`.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+    image_shape_ : tuple of int
+        (height, width, channels) of pictures, around detectors on these.
+
+    See Also
+    --------
+    SPOT : The same threshold, which then goes on with a stream of scores.
+    ConformalDetector : Keeps its rate without a model, down to one in so many samples.
+
+    Notes
+    -----
+    The likelihood is maximised over all roots of Grimshaw's equation. A tail of fewer
+    than five scores is refused, and one of fewer than fifty is a guess: the farther
+    `risk` lies below :math:`1 / n`, the more the model decides and the less the data.
+    Scores should be independent and free of anomalies; known ones, labelled -1, are
+    left out.
+
+    References
+    ----------
+    .. [1] J. Pickands, "Statistical inference using extreme order statistics", The
+       Annals of Statistics 3(1), 1975.
+    .. [2] A. Siffer, P.-A. Fouque, A. Termier, C. Largouet, "Anomaly Detection in
+       Streams with Extreme Value Theory", KDD 2017, algorithm 1.
+    .. [3] S. Grimshaw, "Computing Maximum Likelihood Estimates for the Generalized
+       Pareto Distribution", Technometrics 35(2), 1993.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.calibration import EVTThreshold
+    >>> from skad.density import Mahalanobis
+    >>> X = np.random.default_rng(0).normal(size=(500, 2))
+    >>> detector = EVTThreshold(Mahalanobis(), risk=1e-4).fit(X)
+    >>> print(f"{-detector.offset_:.1f}")  # the true quantile is 18.4
+    19.5
+    """
+
+    risk: float = 1e-3
+    level: object = "auto"
+
+    _parameter_constraints = {
+        **Threshold._parameter_constraints,
+        "risk": [Interval(Real, 0, 1, closed="neither")],
+        "level": [Interval(Real, 0, 1, closed="neither"), StrOptions({"auto"})],
+    }
+
+    def _threshold(self, scores):
+        level = tail_level(len(scores)) if self.level == "auto" else self.level
+        if self.risk + level >= 1:
+            raise ValueError(
+                f"risk={self.risk} must be less than {1 - level:.3g}, the share of the "
+                f"{len(scores)} scores in the tail (level={self.level!r})."
+            )
+        tail = TailOfStream(-scores, level, self.risk, None, _FEWEST)
+        self.level_, self.n_peaks_ = tail.level, tail.n_peaks
+        self.shape_, self.scale_ = tail.shape, tail.scale
+        return -tail.threshold

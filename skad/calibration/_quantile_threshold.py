@@ -1,0 +1,91 @@
+"""A threshold at a quantile of the scores."""
+
+from numbers import Real
+
+import numpy as np
+
+from skad._parameters import with_parameters
+from skad._sklearn import Interval
+from skad.calibration._base import Threshold
+
+
+@with_parameters
+class QuantileThreshold(Threshold):
+    """Samples with a score below a quantile of those of normal samples.
+
+    The scores and maps are those of `detector`, and the threshold is the
+    `false_alarm_rate` quantile of the training scores, or with `cv` of scores that no
+    detector gives to samples it has learned from.
+
+    Read more in the :ref:`User Guide <calibration>`.
+
+    Parameters
+    ----------
+    detector : detector, default=None
+        Any detector of this package or of scikit-learn, or a pipeline that ends in one.
+        It is cloned; one in a ``FrozenEstimator`` is taken as it is, and `fit` gets
+        samples that it has not learned from. None is ``Mahalanobis()``.
+    false_alarm_rate : float, default=0.05
+        Share of normal samples that raise an alarm.
+    cv : int, splitter, iterable or None, default=None
+        Folds whose scores come from a detector fitted on the others: an int is that
+        many blocks in the order of the rows. None takes the training scores.
+
+    Attributes
+    ----------
+    detector_ : detector
+        The detector, fitted on all samples.
+    calibration_scores_ : ndarray of shape (n_scores,)
+        The scores whose quantile is taken.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
+    image_shape_ : tuple of int
+        (height, width, channels) of pictures, around detectors on these.
+
+    See Also
+    --------
+    ConformalDetector : Keeps the rate exactly, in expectation over calibration data.
+    EVTThreshold : Reaches rates that the samples are too few to show.
+
+    Notes
+    -----
+    With ``cv=None`` this is what `contamination` does inside of detectors. Training
+    scores are higher than those of new samples wherever the detector follows its
+    training data closely, and the rate of false alarms is then larger than stated: a
+    detector with many parameters and few rows needs `cv` or rows of its own for the
+    threshold. With `cv`, scores of slightly smaller training sets stand for the final
+    detector's. Rows labelled -1 are left out of the quantile.
+
+    References
+    ----------
+    .. [1] R. J. Hyndman and Y. Fan, "Sample quantiles in statistical packages", The
+       American Statistician 50(4), 1996, definition 7.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.calibration import QuantileThreshold
+    >>> from skad.density import Mahalanobis
+    >>> rng = np.random.default_rng(0)
+    >>> X, X_new = rng.normal(size=(200, 20)), rng.normal(size=(1000, 20))
+    >>> inside = QuantileThreshold(Mahalanobis()).fit(X)
+    >>> print(f"{np.mean(inside.predict(X_new) == -1):.2f}")
+    0.18
+    >>> outside = QuantileThreshold(Mahalanobis(), cv=10).fit(X)
+    >>> print(f"{np.mean(outside.predict(X_new) == -1):.2f}")
+    0.07
+    """
+
+    false_alarm_rate: float = 0.05
+
+    _parameter_constraints = {
+        **Threshold._parameter_constraints,
+        "false_alarm_rate": [Interval(Real, 0, 1, closed="neither")],
+    }
+
+    def _threshold(self, scores):
+        return np.quantile(scores, self.false_alarm_rate)
