@@ -39,7 +39,7 @@ def map_of(member, X):
     return member.transform(X)
 
 
-def fit_members(caller, members, tables, y, n_jobs):
+def fit_members(caller, members, tables, y, n_jobs, anomaly_of=anomaly_of):
     """Fit members on a table each, `n_jobs` of them at a time.
 
     Parameters
@@ -54,6 +54,8 @@ def fit_members(caller, members, tables, y, n_jobs):
         Labels, for all of them.
     n_jobs : int or None
         As in joblib; threads unless a joblib context says otherwise.
+    anomaly_of : callable
+        Returns the anomaly of a fitted member's rows.
 
     Yields
     ------
@@ -64,7 +66,7 @@ def fit_members(caller, members, tables, y, n_jobs):
     n_threads = None if n_jobs == 1 else max(1, joblib.cpu_count() // n_jobs)
     phase, contexts = _member_contexts(caller, len(members))
     yield from Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
-        delayed(_fit_member)(member, X, y, n_threads, context, caller)
+        delayed(_fit_member)(member, X, y, anomaly_of, n_threads, context, caller)
         for member, X, context in zip(members, tables, contexts, strict=True)
     )
     if phase is not None:
@@ -87,7 +89,7 @@ def _member_contexts(caller, n_members):
     ]
 
 
-def _fit_member(member, X, y, n_threads, context, caller):
+def _fit_member(member, X, y, anomaly_of, n_threads, context, caller):
     """Return a fitted member and the anomaly of its training rows.
 
     `n_threads` is what each of several members at a time may use, or None. `context`

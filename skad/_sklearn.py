@@ -8,6 +8,7 @@ from sklearn.utils._param_validation import (
     RealNotInt,
     StrOptions,
 )
+from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import validate_data
 
 try:
@@ -24,6 +25,7 @@ __all__ = [
     "Interval",
     "RealNotInt",
     "StrOptions",
+    "_BaseComposition",
     "_fit_context",
     "_safe_indexing",
     "torch_namespace",

@@ -42,7 +42,11 @@ HEIGHTS = {
 }
 
 # A lift may reach for its default detector when it is used.
-LIFTS = {"ensemble/_feature_bagging.py"}
+LIFTS = {
+    "ensemble/_base.py",
+    "ensemble/_feature_bagging.py",
+    "ensemble/_score_ensemble.py",
+}
 
 # Parts that cannot do anything without torch.
 TORCH = ("nn", "_torch", "embedding", "image")

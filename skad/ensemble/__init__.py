@@ -7,5 +7,6 @@ __getattr__, __dir__, __all__ = attach(
     {
         "_feature_bagging": ["FeatureBagging"],
         "_isolation_forest": ["IsolationForest"],
+        "_score_ensemble": ["ScoreEnsemble"],
     },
 )

@@ -45,6 +45,7 @@ PARTS = {
     "skad.embedding._classifier_tails._ChainTail",
     "skad.embedding._patches.Copies",
     "skad.ensemble._isolation_forest.Nodes",
+    "skad.ensemble._local_competence.LocalCompetence",
     "skad.neighbors._search.NeighborSearch",
     "skad.one_class._kernels.Kernel",
     "skad.ood._gaussian.TiedGaussian",

@@ -1,0 +1,165 @@
+"""The base of detectors that hold detectors of different kinds by name."""
+
+import numpy as np
+from sklearn import config_context
+from sklearn.utils import Bunch, get_tags
+from sklearn.utils.validation import check_is_fitted
+
+from skad._array import is_torch, like, to_numpy
+from skad._members import fit_members, seeded_clone
+from skad._sklearn import _BaseComposition
+from skad.base import BaseDetector
+
+
+def is_dropped(detector):
+    """Tell whether a detector was left out by ``set_params(name="drop")``."""
+    return isinstance(detector, str) and detector == "drop"
+
+
+def scored(member, X):
+    """Return the anomaly (n,) of rows that the member checks itself."""
+    anomaly = -member.score_samples(X)
+    return like(anomaly, X, dtype="keep") if is_torch(X) else to_numpy(anomaly)
+
+
+def mapped(member, X):
+    """Return the maps of rows that the member checks itself, never as a frame."""
+    with config_context(transform_output="default"):
+        maps = member.transform(X)
+    return maps if is_torch(maps) else np.asarray(maps)
+
+
+class NamedMembers(_BaseComposition, BaseDetector):
+    """Base of ensembles whose parameter `detectors` is a list of (name, detector).
+
+    Members get `X` as it is and check it themselves, so that tables, frames, tensors,
+    pictures and series go through unchanged. A class writes `_fit`, which calls
+    `_fit_members`, as well as `_anomaly` and `_map` for all rows at once.
+    """
+
+    def _default_detectors(self):
+        """Return what ``detectors=None`` stands for."""
+        from skad.ensemble._isolation_forest import IsolationForest
+        from skad.marginal import ECOD
+        from skad.neighbors import KNN
+
+        kinds = {"knn": KNN, "isolation_forest": IsolationForest, "ecod": ECOD}
+        return [(name, kind()) for name, kind in kinds.items()]
+
+    # -------------------------------------------------------------------- parameters
+
+    def get_params(self, deep=True):
+        """Return the parameters, those of the detectors as ``name__parameter``.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to return the detectors by name, and their parameters.
+
+        Returns
+        -------
+        params : dict
+            Parameters by name.
+        """
+        return self._get_params("detectors", deep=deep)
+
+    def set_params(self, **params):
+        """Set parameters, those of the detectors as ``name__parameter``.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters by name; a detector's own name replaces the detector, and
+            "drop" leaves it out.
+
+        Returns
+        -------
+        self : object
+            The ensemble.
+        """
+        self._set_params("detectors", **params)
+        return self
+
+    @property
+    def named_detectors_(self):
+        """The fitted members by name."""
+        check_is_fitted(self)
+        names = [name for name, _ in self._kept()]
+        return Bunch(**dict(zip(names, self.detectors_, strict=True)))
+
+    def _all(self):
+        """Return all names and detectors."""
+        return self._default_detectors() if self.detectors is None else self.detectors
+
+    def _kept(self):
+        """Return the names and detectors that are not dropped."""
+        return [pair for pair in self._all() if not is_dropped(pair[1])]
+
+    def _check_parameters(self, X):
+        for pair in self._all():
+            named = isinstance(pair, tuple) and len(pair) == 2
+            if not named or not isinstance(pair[0], str):
+                raise ValueError(f"detectors has {pair!r}, not (name, detector).")
+            if not is_dropped(pair[1]) and not _is_detector(pair[1]):
+                raise ValueError(
+                    f"detectors has {pair[1]!r} as {pair[0]!r}, which is no detector "
+                    "with scores and maps."
+                )
+        self._validate_names([name for name, _ in self._all()])
+        if not self._kept():
+            raise ValueError(f"detectors={self.detectors!r} leaves no member.")
+
+    # ------------------------------------------------------------------------ members
+
+    def _fit_members(self, X, y, random):
+        """Keep the fitted members; return their training anomalies, m times (n,)."""
+        members = [seeded_clone(member, random, True) for _, member in self._kept()]
+        same = (X for _ in members)
+        self.detectors_, anomalies = [], []
+        for member, anomaly in fit_members(self, members, same, y, self.n_jobs, scored):
+            self.detectors_.append(member)
+            anomalies.append(anomaly)
+        for name in ("n_features_in_", "feature_names_in_", "image_shape_"):
+            if hasattr(self.detectors_[0], name):
+                setattr(self, name, getattr(self.detectors_[0], name))
+        return anomalies
+
+    def _anomalies(self, X):
+        """Return the members' anomalies, m times (n,)."""
+        return [scored(member, X) for member in self.detectors_]
+
+    # ----------------------------------------------------------------------- contract
+
+    def _validate(self, X, *, reset):
+        return X  # the members check it
+
+    def _in_blocks(self, function, X, **options):
+        return function(X)  # the members have blocks of their own
+
+    def transform(self, X):
+        """Return the anomaly map: how anomalous each element of each sample is.
+
+        Parameters
+        ----------
+        X : array-like, tensor, pictures or series
+            The samples.
+
+        Returns
+        -------
+        maps : ndarray, tensor or frame
+            Higher is more anomalous, in the shape of the members' maps.
+        """
+        check_is_fitted(self)
+        return self._map(self._validate(X, reset=False))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        members = [pair[-1] for pair in self._all() if isinstance(pair, tuple)]
+        inner = [get_tags(member) for member in members if _is_detector(member)]
+        tags.target_tags.required = any(tag.target_tags.required for tag in inner)
+        return tags
+
+
+def _is_detector(member):
+    methods = ("fit", "score_samples", "transform")
+    return all(hasattr(member, method) for method in methods)
