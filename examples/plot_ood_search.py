@@ -1,10 +1,13 @@
-"""Know when not to believe a classifier, and choose how with known outliers.
+"""
+Know when not to believe a classifier
+=====================================
 
-Digits 0 to 4 are classes; of 5 to 9, which the classifier never sees, some are known
-when parameters are chosen. A scorer takes what is in and out of the distribution as
-`y`, so the class labels reach `fit` as `y_class`, by scikit-learn's metadata routing.
+Digits 0 to 4 are classes; 5 to 9 the classifier never sees, and yet it answers each of
+them with one of its classes. Detectors around the classifier say which answers not to
+believe.
 """
 
+import matplotlib.pyplot as plt
 import numpy as np
 from sklearn import config_context
 from sklearn.datasets import load_digits
@@ -13,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
 from sklearn.neural_network import MLPClassifier
 
+from skad.inspection import DetectorComparisonDisplay, ScoreDistributionDisplay
 from skad.ood import (
     KNNOOD,
     ODIN,
@@ -34,8 +38,11 @@ known, later = unseen[:100], unseen[100:]
 X_test = images[np.concatenate([test, later])]
 y_test = np.repeat([1, -1], [len(test), len(later)])
 
-# several methods around one classifier: it is fitted once, and runs once on each set
-classifier = MLPClassifier((64, 32), alpha=1e-3, max_iter=60, random_state=0)
+# %%
+# Several methods around one classifier: it is fitted once, and runs once on each set.
+# Features of the digits tell more than the classifier's own confidence.
+
+classifier = MLPClassifier((64, 32), alpha=1e-3, tol=1e-3, max_iter=300, random_state=0)
 methods = [
     MaxSoftmax(),
     Energy(),
@@ -47,7 +54,17 @@ scores = compare(methods, classifier, images[train], digits[train], X_test=X_tes
 for name, found in scores.items():
     print(f"{name:<20} ROC AUC {roc_auc_score(y_test, found):.3f}")
 
-# the temperature and the step of ODIN, chosen on known outliers
+DetectorComparisonDisplay.from_predictions(scores, y_test)
+plt.show()
+
+# %%
+# Parameters chosen with known outliers
+# -------------------------------------
+#
+# The temperature and the step of ``ODIN`` are chosen with some unseen digits that are
+# known. A scorer takes what is in and out of the distribution as ``y``, so the class
+# labels reach ``fit`` as ``y_class``, by scikit-learn's metadata routing.
+
 rows = np.concatenate([train, known])
 y = np.repeat([1, -1], [len(train), len(known)])
 with config_context(enable_metadata_routing=True):
@@ -62,5 +79,13 @@ print("chosen:", search.best_params_)
 found = search.score_samples(X_test)
 print(f"{'ODIN':<20} ROC AUC {roc_auc_score(y_test, found):.3f}")
 
-labels = search.best_estimator_.predict_with_rejection(X_test, reject="unknown")
-print("first new digits:", labels[-5:].tolist())
+# %%
+# ``predict_with_rejection`` returns a class, or what is given for "none of them":
+
+nearest = KNNOOD(classifier, n_neighbors=5, contamination=0.05)
+nearest.fit(images[train], digits[train].astype(str))
+labels = nearest.predict_with_rejection(X_test, reject="unknown")
+print("first known digits:", labels[:5].tolist())
+print("last unseen digits:", labels[-5:].tolist())
+ScoreDistributionDisplay.from_estimator(nearest, X_test, y_test)
+plt.show()
