@@ -87,6 +87,7 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
     method leaves out besides, it names in `_without` and drops from the constraints.
     """
 
+    _leading = ("window_size", "stride", "align")
     _without = ("architecture", "image_shape")
     _parameter_constraints = {
         name: constraint
@@ -140,9 +141,13 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
         # the same steps may be parted into other series
         return super()._open_checkpoint((to_numpy(X), self._lengths_), labels)
 
-    def _offset_on(self, X, y):
+    def _training_series(self, X):
+        """Return the series (t, c) of the training data as `_train` got them."""
         bounds = pairwise(np.cumsum([0, *self._lengths_]))
-        series = [X[start:stop] for start, stop in bounds]
+        return [X[start:stop] for start, stop in bounds]
+
+    def _offset_on(self, X, y):
+        series = self._training_series(X)
         anomaly = np.concatenate([to_numpy(self._anomaly(x)) for x in series])
         return BaseDetector._fit_offset(self, X, anomaly)
 
