@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.utils.validation import column_or_1d
 
 from skad._array import blocks, is_torch, namespace, on_device, to_numpy
+from skad._dask import is_dask
 from skad._sklearn import validate_data
 
 
@@ -19,18 +20,24 @@ def check_table(estimator, X, *, reset, min_samples=None, allow_nan=False):
     """
     if min_samples is None:
         min_samples = 2 if reset else 1
+    refuse_unreadable(X)
     if is_torch(X):
         X = _check_tensor(X, min_samples, allow_nan)
         validate_data(estimator, X, reset=reset, skip_check_array=True)
     else:
-        X = validate_data(
-            estimator,
-            X,
-            reset=reset,
-            dtype=(np.float64, np.float32),
-            ensure_min_samples=min_samples,
-            ensure_all_finite="allow-nan" if allow_nan else True,
-        )
+        try:
+            X = validate_data(
+                estimator,
+                X,
+                reset=reset,
+                dtype=(np.float64, np.float32),
+                ensure_min_samples=min_samples,
+                ensure_all_finite="allow-nan" if allow_nan else True,
+            )
+        except OverflowError as error:  # whole numbers of any length
+            raise ValueError(
+                "X has numbers that are too large for float64."
+            ) from error
     xp = namespace(X)
     _check_magnitude(xp.where(xp.isnan(X), 0.0, X) if allow_nan else X)
     return X
@@ -44,6 +51,7 @@ def check_images(estimator, X, *, reset):
     """
     from skad._pictures import PictureFiles
 
+    refuse_unreadable(X)
     shape = estimator.image_shape
     shape = None if shape is None else (*shape, 1)[:3]
     given = shape
@@ -67,6 +75,33 @@ def check_images(estimator, X, *, reset):
     if reset:
         estimator.image_shape_ = None if given is None else tuple(given)
     return X
+
+
+def refuse_unreadable(X):
+    """Raise for masked entries, lazy rows and tensors that are no plain arrays."""
+    if is_dask(X):
+        raise ValueError(
+            "X is a Dask collection, and here rows are needed in memory: pass "
+            "X.compute()."
+        )
+    if isinstance(X, np.ma.MaskedArray):
+        if np.ma.is_masked(X):
+            raise ValueError(
+                "X has masked entries, whose hidden values would count: fill them "
+                "(X.filled) or leave their rows out."
+            )
+    elif is_torch(X):
+        kinds = {
+            "nested": X.is_nested,
+            "sparse": str(X.layout) != "torch.strided",
+            "quantized": X.is_quantized,
+            "meta (without values)": X.is_meta,
+        }
+        if any(kinds.values()):
+            kind = next(kind for kind, found in kinds.items() if found)
+            raise TypeError(
+                f"X is a {kind} tensor, but dense tensors with values are required."
+            )
 
 
 class Pictures:
@@ -115,6 +150,7 @@ def check_pictures(estimator, X, *, reset):
     """
     from skad._pictures import PictureFiles
 
+    refuse_unreadable(X)
     given = estimator.image_shape
     given = None if given is None else tuple((*given, 1)[:3])
     if _are_paths(X):

@@ -30,6 +30,7 @@ from skad._array import (
     slices,
     to_numpy,
 )
+from skad._dask import Blocks, by_block, is_dask
 from skad._sklearn import CallbackSupportMixin, Interval, _fit_context
 from skad._validation import check_table
 
@@ -95,6 +96,13 @@ class BaseDetector(
             anomaly = self._in_blocks(self._anomaly, X, progress="score")
         return float(np.quantile(-to_numpy(anomaly), self.contamination))
 
+    def _fit_blocks(self, blocks):
+        """Learn as `_fit` does from `skad._dask.Blocks`, where statistics add up."""
+        raise ValueError(
+            f"{type(self).__name__} learns from all rows at once, and X is a Dask "
+            "collection: pass rows that fit in memory, X.compute()."
+        )
+
     # -------------------------------------------------------------------- the contract
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -103,8 +111,8 @@ class BaseDetector(
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
-            Training data, at least two rows.
+        X : array-like, tensor or Dask collection of shape (n_samples, n_features)
+            Training data, at least two rows. Dask where statistics of blocks add up.
         y : array-like of shape (n_samples,), default=None
             Labels for the methods that use them: 1 normal, -1 a known anomaly,
             0 unlabelled. The others ignore it.
@@ -122,15 +130,17 @@ class BaseDetector(
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
+        X : array-like, tensor or Dask collection of shape (n_samples, n_features)
             The samples.
 
         Returns
         -------
         scores : ndarray or tensor of shape (n_samples,), float64
-            The scores, in the library and on the device of `X`.
+            The scores, in the library and on the device of `X`; a lazy array for Dask.
         """
         check_is_fitted(self)
+        if is_dask(X):
+            return by_block(self, "score_samples", X)
         X = self._validate(X, reset=False)
         return -self._in_blocks(self._anomaly, X)
 
@@ -139,7 +149,7 @@ class BaseDetector(
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
+        X : array-like, tensor or Dask collection of shape (n_samples, n_features)
             The samples.
 
         Returns
@@ -154,7 +164,7 @@ class BaseDetector(
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
+        X : array-like, tensor or Dask collection of shape (n_samples, n_features)
             The samples.
 
         Returns
@@ -162,6 +172,8 @@ class BaseDetector(
         labels : ndarray or tensor of shape (n_samples,), int64
             The labels.
         """
+        if is_dask(X):
+            return by_block(self, "predict", X)
         scores = self.decision_function(X)
         xp = namespace(scores)
         return xp.astype(scores >= 0, xp.int64) * 2 - 1
@@ -188,7 +200,7 @@ class BaseDetector(
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features)
+        X : array-like, tensor or Dask collection of shape (n_samples, n_features)
             The samples.
 
         Returns
@@ -198,6 +210,8 @@ class BaseDetector(
             relates to the score.
         """
         check_is_fitted(self)
+        if is_dask(X):
+            return by_block(self, "transform", X)
         X = self._validate(X, reset=False)
         return self._in_blocks(self._map, X, dtype=X.dtype)
 
@@ -209,8 +223,11 @@ class BaseDetector(
         if forget:
             self._replace_fitted_state({})
         try:
-            # the first call of partial_fit knows nothing either
-            X = self._validate(X, reset=not hasattr(self, "n_features_in_"))
+            if is_dask(X):
+                X, learn = Blocks(X, self), self._learn_blocks
+            else:
+                # the first call of partial_fit knows nothing either
+                X = self._validate(X, reset=not hasattr(self, "n_features_in_"))
             self._check_parameters(X)
             self._begin_callbacks(X, y)
             if "device" in self._parameter_constraints:
@@ -224,6 +241,15 @@ class BaseDetector(
             self._replace_fitted_state(before)
             raise
         return self
+
+    def _learn_blocks(self, blocks, y):
+        if hasattr(self, "offset_"):
+            raise ValueError(
+                f"This {type(self).__name__} is fitted and would go on learning, from "
+                "rows in memory alone: pass X.compute(), block by block."
+            )
+        self._fit_blocks(blocks)
+        return blocks.anomaly()
 
     def _fitted_state(self):
         return {name: value for name, value in vars(self).items() if name[-1] == "_"}
@@ -367,7 +393,11 @@ class IncrementalMixin:
     def _fit_offset(self, X, anomaly):
         n_before = self.n_samples_seen_ - X.shape[0]
         stride, rows = getattr(self, "_sample_", (1, to_numpy(X[:0])))
-        while len(rows) + len(X[-n_before % stride :: stride]) > self._SAMPLE_ROWS:
+        n_rows = X.shape[0]
+        while (
+            len(rows) + len(range(-n_before % stride, n_rows, stride))
+            > self._SAMPLE_ROWS
+        ):
             stride, rows = 2 * stride, rows[::2]
         fresh = to_numpy(X[-n_before % stride :: stride])
         rows = np.concatenate([rows, fresh])  # copies, so X is not kept alive

@@ -264,6 +264,11 @@ class Mahalanobis(IncrementalMixin, BaseDetector):
             # plain sums: their rounding grows with the number of rows
             self._set_covariance(covariance, roundings=X.shape[0])
 
+    def _fit_blocks(self, blocks):
+        if not self._is_mergeable():
+            return super()._fit_blocks(blocks)
+        self._set_moments(blocks.reduce(lambda _, X: moments(X), merge_moments))
+
     def _moments(self):
         return self.n_samples_seen_, self.location_, self.scatter_
 

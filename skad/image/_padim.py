@@ -4,7 +4,7 @@ from numbers import Integral, Real
 
 import torch
 
-from skad._array import blocks
+from skad._array import blocks, on_device
 from skad._parameters import with_parameters
 from skad._random import generator
 from skad._sklearn import Interval
@@ -63,6 +63,46 @@ def whitening(scatter, n_samples, regularization):
             root, identity.expand_as(root), upper=False
         ).to(scatter.dtype)
     return scatter
+
+
+def patch_sums(batches, start=None):
+    """Return sums over pictures, from batches of features (b, gh, gw, d).
+
+    Parameters
+    ----------
+    batches : iterable of tensors
+        The features.
+    start : tensor of shape (gh, gw, d), default=None
+        Is taken off first, so that squares lose no digits; None is the mean of the
+        first batch.
+
+    Returns
+    -------
+    n : int
+        Number of pictures.
+    start, total : tensor of shape (p, 1, d)
+        At each of p places.
+    scatter : tensor of shape (p, d, d)
+    """
+    n, total, scatter = 0, 0, None
+    for features in batches:
+        if start is None:
+            start = features.mean(0)
+        rows = (
+            (features - start.to(features)).flatten(1, 2).transpose(0, 1)
+        )  # (p, b, d)
+        if scatter is None:
+            scatter = rows.new_zeros((rows.shape[0], *[rows.shape[2]] * 2))
+        n += rows.shape[1]
+        total = total + rows.sum(1, keepdim=True)
+        scatter.baddbmm_(rows.mT, rows)
+    return n, start.flatten(0, 1)[:, None], total, scatter
+
+
+def add_sums(first, second):
+    """Return the sums of the union of two sets of pictures, from the same start."""
+    (n, start, total, scatter), (m, _, other_total, other_scatter) = first, second
+    return n + m, start, total + other_total, scatter + other_scatter
 
 
 @with_parameters
@@ -187,23 +227,42 @@ class PaDiM(BackboneDetector):
     }
 
     def _fit(self, X, y):
-        self._fit_embedding(X)
-        self.features_ = None
-        training = TrainingPatches(self, X, self._features)
-        d = training.n_features
-        if self.n_features is not None and self.n_features < d:
-            drawn = generator(self.random_state).permutation(d)[: self.n_features]
-            self.features_ = torch.as_tensor(sorted(drawn)).to(training.device)
-            training = TrainingPatches(self, X, self._features)
-        else:
-            self.features_ = torch.arange(d, device=training.device)
+        training = self._draw_features(X)
         n, d = training.n_pictures, training.n_features
         if n <= d:
             return self._fit_few(training.all())
-        self._fit_many(training)
+        self._set_sums(training.grid, *patch_sums(training))
         if training.kept is None:
             return None
         return torch.cat([self._pool(self._distances(each)) for each in training])
+
+    def _fit_blocks(self, blocks):
+        head = self._draw_features(blocks.head)
+        start = torch.cat(list(head)).mean(0)
+        if blocks.shape[0] <= head.n_features:
+            features = blocks.map(lambda model, X: model._training(X).all())
+            self._fit_few(torch.cat(features))
+            return
+        sums = blocks.reduce(
+            lambda model, X: patch_sums(model._training(X), start), add_sums
+        )
+        self._set_sums(head.grid, *sums)
+
+    def _draw_features(self, X):
+        """Set `embedding_` and `features_`; return the features of pictures `X`."""
+        self._fit_embedding(X)
+        self.features_ = None
+        training = self._training(X)
+        d = training.n_features
+        if self.n_features is None or self.n_features >= d:
+            self.features_ = torch.arange(d, device=training.device)
+            return training
+        drawn = generator(self.random_state).permutation(d)[: self.n_features]
+        self.features_ = torch.as_tensor(sorted(drawn)).to(training.device)
+        return self._training(X)
+
+    def _training(self, X):
+        return TrainingPatches(self, on_device(X, self.device_), self._features)
 
     def _fit_few(self, features):
         self.location_ = features.mean(0)
@@ -214,20 +273,9 @@ class PaDiM(BackboneDetector):
         parts = features.split(self.batch_size)
         return torch.cat([self._pool(self._distances(part)) for part in parts])
 
-    def _fit_many(self, training):
-        p, d = training.grid[0] * training.grid[1], training.n_features
-        start, total, scatter = None, 0, None
-        for features in training:
-            rows = features.flatten(1, 2).transpose(0, 1)  # (p, b, d)
-            if start is None:  # near the mean, so that squares lose no digits
-                start = rows.mean(1, keepdim=True)
-                scatter = rows.new_zeros((p, d, d))
-            rows = rows - start
-            total = total + rows.sum(1, keepdim=True)
-            scatter.baddbmm_(rows.mT, rows)
-        n = training.n_pictures
+    def _set_sums(self, grid, n, start, total, scatter):
         scatter.baddbmm_(total.mT, total, alpha=-1 / n)
-        self.location_ = (start + total / n).reshape(*training.grid, d)
+        self.location_ = (start + total / n).reshape(*grid, -1)
         self._whitening_ = whitening(scatter, n, self.regularization)
         self._factors_ = None
 

@@ -6,7 +6,7 @@ from numbers import Integral, Real
 import torch
 from sklearn import get_config
 
-from skad._array import slices
+from skad._array import on_device, slices
 from skad._parameters import with_parameters
 from skad._random import generator
 from skad._sklearn import Interval
@@ -30,6 +30,13 @@ def nearest(queries, bank, squares):
         distances = torch.addmm(squares, queries[rows], bank.T, alpha=-2)
         indices[rows] = distances.argmin(1)
     return (queries - bank[indices]).square().sum(1).sqrt(), indices
+
+
+def _core_set(detector, X, seed):
+    """Return what is left of the patches of pictures that are thinned out alone."""
+    X = on_device(X, detector.device_)
+    training = TrainingPatches(detector, X, detector.embedding_.embed)
+    return detector._merge(training, generator(seed))
 
 
 @with_parameters
@@ -187,6 +194,16 @@ class PatchCore(BackboneDetector):
         chosen = self._choose(patches, size, random)
         self._set_bank(patches[chosen.picks])
         return self._training_anomaly(features.flatten(1, 2), chosen.owner)
+
+    def _fit_blocks(self, blocks):
+        self._fit_embedding(blocks.head)
+        grid = TrainingPatches(self, blocks.head, self.embedding_.embed).grid
+        n_patches = blocks.shape[0] * math.prod(grid)
+        size = self.bank_size or max(1, round(self.coreset_ratio * n_patches))
+        random = generator(self.random_state)
+        seeds = [random.randint(2**31 - 1) for _ in range(len(blocks))]
+        left = torch.cat(blocks.map(_core_set, seeds))
+        self._set_bank(self._thin(left, size, random))
 
     def _choose(self, patches, size, random):
         """Return the core-set of `size` among patches (n, d)."""

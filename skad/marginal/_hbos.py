@@ -185,26 +185,45 @@ class HBOS(BaseDetector):
         return 6 * self.n_features_in_
 
     def _fit(self, X, y):
-        xp = namespace(X)
         columns = sorted_columns(X)
-        n_bins = self.n_bins
-        if n_bins == "auto":
-            n_bins = max(2, round(X.shape[0] ** 0.5))
         bins = equal_width_bins if self.binning == "static" else equal_mass_bins
-        self.bin_edges_, self.n_bins_ = bins(columns, n_bins)
-        counts = bin_counts(columns, self.bin_edges_, self.n_bins_)
-        heights = to_double(xp.astype(counts, columns.dtype))
+        self.bin_edges_, self.n_bins_ = bins(columns, self._most_bins(X))
+        self._set_counts(bin_counts(columns, self.bin_edges_, self.n_bins_))
+
+    def _fit_blocks(self, blocks):
+        if self.binning == "dynamic":
+            return super()._fit_blocks(blocks)
+        ends = blocks.reduce(
+            lambda _, X: np.stack([X.min(0), X.max(0)]),
+            lambda a, b: np.stack([np.minimum(a[0], b[0]), np.maximum(a[1], b[1])]),
+        )
+        edges, n_bins = equal_width_bins(ends.T, self._most_bins(blocks))
+        self.bin_edges_, self.n_bins_ = edges, n_bins
+        self._set_counts(
+            blocks.reduce(
+                lambda _, X: bin_counts(sorted_columns(X), edges, n_bins), np.add
+            )
+        )
+
+    def _most_bins(self, X):
+        return (
+            max(2, round(X.shape[0] ** 0.5)) if self.n_bins == "auto" else self.n_bins
+        )
+
+    def _set_counts(self, counts):
+        xp = namespace(self.bin_edges_)
+        heights = to_double(xp.astype(counts, self.bin_edges_.dtype))
         if self.binning == "dynamic":
             heights = heights / bin_widths(self.bin_edges_)
         self.heights_ = heights / xp.max(heights, axis=1, keepdims=True)
 
         edges = to_double(self.bin_edges_)
-        features = like(np.arange(X.shape[1]), X, dtype="keep")
+        features = like(np.arange(edges.shape[0]), edges, dtype="keep")
         first = edges[:, 1] - edges[:, 0]
         last = edges[features, self.n_bins_] - edges[features, self.n_bins_ - 1]
         lowest = edges[:, 0] - self.tol * first
         highest = edges[:, -1] + self.tol * last
-        self._range_ = like(xp.stack((lowest, highest)), X)
+        self._range_ = like(xp.stack((lowest, highest)), self.bin_edges_)
 
     def _map(self, X):
         xp = namespace(X)

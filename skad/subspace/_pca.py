@@ -32,6 +32,12 @@ def scatter_factor(X, mean):
     return factor
 
 
+def factored(X):
+    """Return the number of rows, the mean (d,) and the scatter factor of `X`."""
+    mean = mean_row(X)
+    return X.shape[0], mean, scatter_factor(X, mean)
+
+
 def merge_factors(first, second):
     """Return number of rows, mean (d,) and scatter factor of a union of rows."""
     (n, mean, factor), (m, other_mean, other_factor) = first, second
@@ -234,10 +240,11 @@ class PCAReconstruction(IncrementalMixin, BaseDetector):
             )
 
     def _fit(self, X, y):
-        mean = mean_row(X)
-        fresh = X.shape[0], mean, scatter_factor(X, mean)
-        known = hasattr(self, "n_samples_seen_")
+        fresh, known = factored(X), hasattr(self, "n_samples_seen_")
         self._set_factor(merge_factors(self._known(), fresh) if known else fresh)
+
+    def _fit_blocks(self, blocks):
+        self._set_factor(blocks.reduce(lambda _, X: factored(X), merge_factors))
 
     def _known(self):
         return self.n_samples_seen_, self.mean_, self._factor_

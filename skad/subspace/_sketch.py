@@ -1,6 +1,6 @@
 """Leverage and projection distance from a sketch of the training rows."""
 
-from copy import deepcopy
+from copy import copy, deepcopy
 from numbers import Integral, Real
 
 from sklearn.utils.validation import check_is_fitted
@@ -25,6 +25,15 @@ def shrink(rows, size):
     loss = float(values[size]) ** 2
     kept = xp.sqrt(xp.clip(values[:size] ** 2 - loss, 0, None))
     return kept[:, None] * vectors[:size], loss
+
+
+def _sketch_on(detector, X, known):
+    """Return what a MatrixSketch knows after the rows `X` on top of `known`."""
+    detector = copy(detector)
+    vars(detector).update(known)
+    detector._sketch(X)
+    names = ("n_samples_seen_", "sketch_error_", "sketch_", "_buffer_")
+    return {name: getattr(detector, name) for name in names}
 
 
 class MatrixSketch(IncrementalMixin, BaseDetector):
@@ -187,13 +196,22 @@ class MatrixSketch(IncrementalMixin, BaseDetector):
             )
 
     def _fit(self, X, y):
+        self._sketch(X)
+        self._find_components()
+
+    def _fit_blocks(self, blocks):
+        # one block after the other where it lies: a union of sketches is coarser
+        found = blocks.fold(_sketch_on, {})
+        self._replace_fitted_state({**self._fitted_state(), **found})
+        self._find_components()
+
+    def _sketch(self, X):
         if not hasattr(self, "n_samples_seen_"):
             self.n_samples_seen_, self.sketch_error_ = 0, 0.0
             self.sketch_ = self._buffer_ = to_double(X[:0]) + 0.0  # no view of X
         self.n_samples_seen_ += X.shape[0]
         for rows in self._steps(blocks(*X.shape), "sketch", n_blocks(*X.shape)):
             self._insert(X[rows])
-        self._find_components()
 
     def _insert(self, X):
         """Append rows to the buffer; fold it into the sketch whenever it is full."""
