@@ -10,9 +10,9 @@ import copy
 
 import numpy as np
 from sklearn import config_context
-from sklearn.utils import _safe_indexing
 
 from skad._array import on_host
+from skad._sklearn import _safe_indexing
 
 
 def is_dask(X):

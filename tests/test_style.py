@@ -29,16 +29,17 @@ HEIGHTS = {
     "_sklearn": 1,
     "_array": 2,
     "_pictures": 2,
-    "_validation": 3,
-    "base": 4,
-    # 5: any other private module, shared by families
-    "embedding": 6,
-    **dict.fromkeys(skad._FAMILIES, 7),
-    **dict.fromkeys(LIFTED, 8),  # they carry the other families to other data
-    **dict.fromkeys(TOOLS, 9),
-    "__init__": 10,
-    "_commands": 11,
-    "__main__": 12,
+    "_dask": 3,
+    "_validation": 4,
+    "base": 5,
+    # 6: any other private module, shared by families
+    "embedding": 7,
+    **dict.fromkeys(skad._FAMILIES, 8),
+    **dict.fromkeys(LIFTED, 9),  # they carry the other families to other data
+    **dict.fromkeys(TOOLS, 10),
+    "__init__": 11,
+    "_commands": 12,
+    "__main__": 13,
 }
 
 # A lift may reach for its default detector when it is used.
@@ -54,6 +55,7 @@ TORCH = ("nn", "_torch", "embedding", "image")
 # Imported only where they are used, since each costs more than all of skad.
 HEAVY = {
     "PIL",
+    "dask",
     "matplotlib",
     "numba",
     "pandas",
@@ -71,7 +73,7 @@ def part(path):
 
 def height(name):
     if name not in HEIGHTS and name.startswith("_"):
-        return 5
+        return 6
     return HEIGHTS[name]
 
 
