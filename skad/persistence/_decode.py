@@ -216,6 +216,8 @@ class Decoder:
         reserved = set(vars(value)) - {"training", "_non_persistent_buffers_set"}
         check(not reserved & set(state), "hooks")
         vars(value).update(state)
+        if isinstance(value, torch.nn.RNNBase):
+            value._init_flat_weights()
         return value
 
     def _tree(self, node):

@@ -196,7 +196,10 @@ class Encoder:
 
         fresh = torch.nn.Module()
         state = {}
+        recurrent = isinstance(module, torch.nn.RNNBase)
         for name, value in vars(module).items():
+            if recurrent and name in ("_flat_weights", "_flat_weight_refs"):
+                continue  # references to the parameters, made again when loaded
             own = name in MODULE_PARTS or name == "training"
             own = own or name == "_non_persistent_buffers_set"
             if name in vars(fresh) and not own:
