@@ -195,7 +195,7 @@ class ConformalDetector(DetectorAround):
         ----------
         X : array-like, tensor, pictures or series
             The samples.
-        **params : dict
+        params : dict
             Passed to the detector (`groups` of series).
 
         Returns
@@ -221,7 +221,7 @@ class ConformalDetector(DetectorAround):
             the p-values of "split" (Bates et al. 2023). "any" is that of Benjamini and
             Yekutieli, for p-values that depend on one another in any way; it finds
             less.
-        **params : dict
+        params : dict
             Passed to the detector (`groups` of series).
 
         Returns
