@@ -117,6 +117,14 @@ CHEAP = {
     "LeftMatrixProfile": {"window_size": 3},
     "MatrixProfile": {"window_size": 3},
     "PASAD": {"window_size": 1, "rank": 1},
+    "LSTMAutoEncoder": {"window_size": 1, "hidden_size": 8, "max_epochs": 10},
+    "USAD": {
+        "window_size": 1,
+        "latent_size": 4,
+        "max_epochs": 2,
+        "hidden_sizes": (16,),
+    },
+    "OmniAnomaly": {"window_size": 1, "hidden_size": 8, "n_flows": 2},
 }
 
 # Classes whose `fit` needs class labels as long as their classifier is not fitted. In
@@ -165,6 +173,9 @@ VARIANTS = {
     "PASAD": [
         {"window_size": 4, "rank": 0.5, "measure": "residual", "align": "end"},
     ],
+    "LSTMAutoEncoder": [{"window_size": 3, "max_epochs": 1, "align": "max"}],
+    "USAD": [{"window_size": 3, "max_epochs": 1, "stride": 2, "align": "center"}],
+    "OmniAnomaly": [{"window_size": 3, "max_epochs": 1, "n_draws": 2}],
     "SpectralResidual": [{"measure": "relative", "window_size": 30}],
     "MIDAS": [{"n_rows": 3, "n_columns": 16, "tick": 0.1}],
     "MIDASR": [{"decay": 0.0, "n_columns": 100_000}],

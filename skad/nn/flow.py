@@ -1,9 +1,15 @@
-"""Normalizing flows of affine coupling blocks, on vectors or on maps of vectors."""
+"""Normalizing flows: affine coupling blocks, on vectors or maps, and planar blocks."""
 
 import math
 
 import torch
 from torch import nn
+from torch.nn import functional
+
+# Smallest squared length of a direction that is divided by.
+_TINY = 1e-12
+# Smallest rise of a planar block along its normal; rounding would make it zero.
+_RISE = 1e-6
 
 
 class Coupling(nn.Module):
@@ -67,12 +73,51 @@ class Coupling(nn.Module):
         return scale, shift
 
 
-class Flow(nn.Module):
-    """Coupling blocks one after the other.
+class Planar(nn.Module):
+    r"""Block that pushes vectors one way, by how far they lie along another.
+
+    It returns :math:`f(z) = z + \hat u \tanh(w \cdot z + b)`, whose log-determinant is
+    :math:`\log(1 + (1 - \tanh^2(w \cdot z + b)) \, w \cdot \hat u)` (Rezende and
+    Mohamed, "Variational inference with normalizing flows", ICML, 2015, equations (10)
+    to (12)). The free direction `u` is moved along `w` until the block is invertible,
+    which takes :math:`w \cdot \hat u > -1`: :math:`\hat u = u + (m(w \cdot u) - w \cdot
+    u) \, w / \lVert w \rVert^2` with :math:`m(x) = -1 + \log(1 + e^x)` (their appendix
+    A.1).
 
     Parameters
     ----------
-    blocks : sequence of Coupling
+    n_features : int
+        Length of the vectors.
+    """
+
+    def __init__(self, n_features):
+        super().__init__()
+        bound = n_features**-0.5
+        self.push = nn.Parameter(torch.empty(n_features).uniform_(-bound, bound))
+        self.normal = nn.Parameter(torch.empty(n_features).uniform_(-bound, bound))
+        self.shift = nn.Parameter(torch.zeros(()))
+
+    def direction(self):
+        """Return the direction that the block pushes in, and its product with `w`."""
+        along = self.push @ self.normal
+        allowed = functional.softplus(along).clamp(min=_RISE) - 1
+        length = (self.normal @ self.normal).clamp(min=_TINY)
+        return self.push + (allowed - along) / length * self.normal, allowed
+
+    def forward(self, z, condition=None):
+        """Return the image of `z` (..., k) and its log-determinant (...)."""
+        direction, allowed = self.direction()
+        bend = torch.tanh(z @ self.normal + self.shift)
+        logdet = torch.log1p((1 - bend**2) * allowed)
+        return z + bend[..., None] * direction, logdet
+
+
+class Flow(nn.Module):
+    """Blocks one after the other; `inverse` is of coupling blocks only.
+
+    Parameters
+    ----------
+    blocks : sequence of Coupling or of Planar
         The blocks.
     """
 

@@ -7,13 +7,16 @@ __getattr__, __dir__, __all__ = attach(
     {
         "_kmeans": ["KMeansAD"],
         "_left_matrix_profile": ["LeftMatrixProfile"],
+        "_lstm_autoencoder": ["LSTMAutoEncoder"],
         "_matrix_profile": ["MatrixProfile"],
         "_midas": ["MIDAS"],
         "_midasr": ["MIDASR"],
+        "_omni_anomaly": ["OmniAnomaly"],
         "_pasad": ["PASAD"],
         "_spectral_residual": ["SpectralResidual"],
         "_subsequence_knn": ["SubsequenceKNN"],
         "_subsequence_lof": ["SubsequenceLOF"],
+        "_usad": ["USAD"],
         "_window": ["WindowDetector"],
     },
 )

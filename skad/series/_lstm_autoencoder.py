@@ -1,0 +1,223 @@
+"""LSTM encoder-decoder: steps that are not rebuilt as others are."""
+
+from numbers import Integral, Real
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from skad._moments import merge_moments, moments
+from skad._parameters import with_parameters
+from skad._sklearn import Interval
+from skad.density._mahalanobis import whitening_matrix
+from skad.nn.network import Network
+from skad.series._network import SeriesNetwork
+from skad.series._stepwise import StepwiseNetwork
+
+
+class EncoderDecoder(Network):
+    """Reads a window, then writes it from its end; a Gaussian knows its errors."""
+
+    def __init__(self, n_channels, hidden_size, min_deviation):
+        super().__init__()
+        self.encoder = nn.LSTM(n_channels, hidden_size, batch_first=True)
+        self.decoder = nn.LSTM(n_channels, hidden_size, batch_first=True)
+        self.output = nn.Linear(hidden_size, n_channels)
+        self.floor = min_deviation**2
+        self.register_buffer("error_mean", torch.zeros(n_channels))
+        self.register_buffer("error_whitening", torch.eye(n_channels))
+
+    def loss(self, x, y):
+        """Return the mean squared error of a decoder that is told the true steps."""
+        return functional.mse_loss(self.taught(x), x.flip(1))
+
+    def taught(self, x):
+        """Return the last step first, (b, l, c), each from the true one after it."""
+        code = self.encoder(x)[1]
+        hidden = code[0].transpose(0, 1)  # (b, 1, hidden_size)
+        if x.shape[1] > 1:
+            later = self.decoder(x.flip(1)[:, :-1], code)[0]
+            hidden = torch.cat([hidden, later], 1)
+        return self.output(hidden)
+
+    def reconstruct(self, x):
+        """Return `x` (b, l, c) as the decoder writes it from its own steps alone."""
+        hidden, cell = (state[0] for state in self.encoder(x)[1])  # (b, hidden_size)
+        weights = [
+            getattr(self.decoder, f"{name}_l0")
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        ]
+        steps = [self.output(hidden)]
+        while len(steps) < x.shape[1]:
+            hidden, cell = torch.lstm_cell(steps[-1], (hidden, cell), *weights)
+            steps.append(self.output(hidden))
+        return torch.stack(steps[::-1], 1)
+
+    def errors(self, x):
+        """Return the absolute errors of the reconstruction, (b, l, c)."""
+        return (x - self.reconstruct(x)).abs()
+
+    def finish(self, batches):
+        """Fit the Gaussian to the errors of all steps of the training windows."""
+        known = None
+        for x, _ in batches():
+            fresh = moments(self.errors(x).flatten(0, 1))
+            known = fresh if known is None else merge_moments(known, fresh)
+        n_errors, mean, scatter = known
+        covariance = scatter / n_errors
+        covariance.diagonal().add_(self.floor)
+        scale = covariance.diagonal().sqrt()
+        self.error_mean.copy_(mean)
+        self.error_whitening.copy_(whitening_matrix(covariance, scale, 1e-12))
+
+    def map(self, x):
+        """Return what each channel adds to the distance of a step, (b, l, c)."""
+        return ((self.errors(x) - self.error_mean) @ self.error_whitening.T) ** 2
+
+
+@with_parameters
+class LSTMAutoEncoder(StepwiseNetwork):
+    r"""Time steps that an LSTM encoder-decoder does not rebuild as it does others.
+
+    An LSTM reads a window :math:`x_1, ..., x_l`; a second one starts from its last
+    state and writes the window in reverse, :math:`\hat x_l, ..., \hat x_1`, each step
+    from the one it wrote before. Training minimises the squared error, and there the
+    decoder is told the true step instead of its own. The errors :math:`e_t = |x_t -
+    \hat x_t|` of all steps of the training windows give a Gaussian, and the anomaly is
+    the distance from it,
+
+    .. math:: a(t) = (e_t - \mu)^T \Sigma^{-1} (e_t - \mu),
+
+    the mean over the windows that cover the step. The map is each channel's part of the
+    distance, as in :class:`~skad.density.Mahalanobis`, whose sum is the anomaly.
+
+    Read more in the :ref:`User Guide <series>`.
+
+    Parameters
+    ----------
+    hidden_size : int, default=40
+        Units of each LSTM.
+    min_deviation : float, default=0.01
+        Its square is added to the variances of the errors, so that a channel that is
+        rebuilt almost without error does not outweigh all others.
+    window_size : int or "auto", default="auto"
+        Steps `l` of a window. "auto" is the dominant period of the longest training
+        series (see :func:`skad.embedding.dominant_period`), but no more than half of
+        the shortest one.
+    stride : int, default=1
+        Steps between the starts of windows, in training and in scoring, at most
+        `window_size`.
+    align : {"mean", "center", "end", "max"}, default="mean"
+        Which windows speak for a step: all that cover it, in the mean; the one with its
+        centre there; the one that ends there, which makes scores causal; or the one
+        with the largest sum of anomalies. See :class:`WindowDetector`.
+    max_epochs : int, default=50
+        Passes over the training windows.
+    batch_size : int, default=128
+        Windows of a training step; also bounds the memory of scoring.
+    lr : float, default=0.001
+        Learning rate.
+    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
+        The optimizer, or a class with torch's signature.
+    weight_decay : float, default=0.0
+        Weight decay of the optimizer.
+    patience : int or None, default=None
+        Epochs without a better loss on held-out windows after which training stops and
+        the best weights are taken. None holds nothing out.
+    validation_fraction : float, default=0.1
+        Share of the windows that `patience` holds out.
+    amp : {"bf16", "fp16"} or None, default=None
+        Lower precision of the training, for devices that have it.
+    compile : bool, default=False
+        Whether torch compiles the networks.
+    device : str, default="auto"
+        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
+        for arrays the GPU when the work is worth the trip.
+    callbacks : list of skorch callbacks or None, default=None
+        Are copied into every training; see also `set_callbacks` for scikit-learn's.
+    warm_start : bool, default=False
+        Whether another `fit` goes on from the weights of the last one.
+    on_interrupt : {"raise", "keep"}, default="raise"
+        After an interrupt (Ctrl-C), "keep" keeps what was learned so far; "raise"
+        leaves the detector as it was.
+    checkpoint : str, path or None, default=None
+        Folder where every epoch is saved; a `fit` that was killed goes on from there.
+    contamination : float, default=0.1
+        Share of training steps with a negative decision function; sets `offset_`.
+    random_state : int, RandomState instance or None, default=None
+        Draws weights and batches. Pass an int for reproducible results.
+
+    Attributes
+    ----------
+    net_ : torch.nn.Module
+        The trained network, with its `encoder`, `decoder` and `output`, and with
+        `error_mean` :math:`\mu` and `error_whitening` :math:`W`, :math:`W^T W =
+        \Sigma^{-1}`.
+    history_ : list of dict
+        Epoch, phase, seconds, "train_loss" and, with `patience`, "valid_loss".
+    window_size_ : int
+        Steps of a window.
+    n_samples_seen_ : int
+        Training steps.
+    device_ : str
+        The device of the fit.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of channels seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the channels, where `X` has string names.
+
+    See Also
+    --------
+    USAD : Two autoencoders that are trained against each other.
+    OmniAnomaly : A probabilistic model with hidden states that depend on one another.
+
+    Notes
+    -----
+    Channels should be on one scale (StandardScaler). A score costs a pass of the
+    encoder and `l` single steps of the decoder for each window. The paper fits the
+    Gaussian to held-out normal windows, here it is fitted to the training windows, and
+    it adds no `min_deviation`; the paper reduces several channels to their first
+    principal component, which a pipeline with PCA does where it is wanted, and chooses
+    `l` and `hidden_size` for each data set. Training is in float32, scoring in the
+    dtype of `X`.
+
+    References
+    ----------
+    .. [1] P. Malhotra, A. Ramakrishnan, G. Anand, L. Vig, P. Agarwal and G. Shroff,
+       "LSTM-based encoder-decoder for multi-sensor anomaly detection", ICML Anomaly
+       Detection Workshop, 2016, sections 2.1 and 2.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.series import LSTMAutoEncoder
+    >>> X = np.sin(np.arange(300) / 3)[:, None] * [1.0, -1.0]
+    >>> X[200:204, 1] = 3.0
+    >>> detector = LSTMAutoEncoder(
+    ...     window_size=20, max_epochs=10, batch_size=16, lr=0.01, random_state=0
+    ... ).fit(X)
+    >>> int(detector.score_samples(X).argmin()) in range(200, 204)
+    True
+    >>> int(detector.transform(X)[200:204].sum(axis=0).argmax())
+    1
+    """
+
+    hidden_size: int = 40
+    min_deviation: float = 0.01
+
+    _without = (*SeriesNetwork._without, "hidden_sizes")
+    _parameter_constraints = {
+        **SeriesNetwork._parameter_constraints,
+        "hidden_size": [Interval(Integral, 1, None, closed="left")],
+        "min_deviation": [Interval(Real, 0, None, closed="neither")],
+    }
+    del _parameter_constraints["hidden_sizes"]
+
+    def _network(self, shape):
+        return EncoderDecoder(shape[1], self.hidden_size, self.min_deviation)
+
+    def _row_elements(self):
+        # all states of the encoder are kept while it reads
+        return self.window_size_ * (self.n_features_in_ + 4 * self.hidden_size)

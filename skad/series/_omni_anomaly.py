@@ -1,0 +1,294 @@
+"""OmniAnomaly: a recurrent model with hidden states that depend on one another."""
+
+from math import log, pi
+from numbers import Integral, Real
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from skad._parameters import with_parameters
+from skad._sklearn import Interval
+from skad.nn.flow import Flow, Planar
+from skad.nn.network import Network
+from skad.nn.state_space import NoisyWalk
+from skad.series._network import SeriesNetwork
+from skad.series._stepwise import StepwiseNetwork
+
+
+def surprise(x, mean, deviation):
+    """Return minus the log density of independent Gaussians, element by element."""
+    return 0.5 * (((x - mean) / deviation) ** 2 + log(2 * pi)) + deviation.log()
+
+
+class Recurrent(nn.Module):
+    """A GRU and two layers: what has been seen of a series up to each step."""
+
+    def __init__(self, n_channels, hidden_size):
+        super().__init__()
+        self.recurrence = nn.GRU(n_channels, hidden_size, batch_first=True)
+        self.layers = nn.Sequential(
+            nn.Linear(hidden_size, hidden_size),
+            nn.ReLU(),
+            nn.Linear(hidden_size, hidden_size),
+            nn.ReLU(),
+        )
+
+    def forward(self, x):
+        """Map (b, l, c) to (b, l, hidden_size)."""
+        return self.layers(self.recurrence(x)[0])
+
+
+class OmniAnomalyNetwork(Network):
+    """Draws hidden states from what is seen, and says what they make probable."""
+
+    def __init__(
+        self, shape, hidden_size, latent_size, n_flows, min_deviation, n_draws
+    ):
+        super().__init__()
+        n_steps, n_channels = shape
+        self.floor = min_deviation
+        self.encoder = Recurrent(n_channels, hidden_size)
+        self.seen = nn.Linear(hidden_size, 2 * latent_size)
+        self.previous = nn.Linear(latent_size, 2 * latent_size, bias=False)
+        self.flow = Flow(Planar(latent_size) for _ in range(n_flows))
+        self.prior = NoisyWalk(n_steps)
+        self.decoder = Recurrent(latent_size, hidden_size)
+        self.output = nn.Linear(hidden_size, 2 * n_channels)
+        self.register_buffer("draws", torch.zeros(n_draws, n_steps, latent_size))
+
+    def gaussian(self, raw):
+        """Return the mean and the deviation that a layer's output stands for."""
+        mean, deviation = raw.chunk(2, dim=-1)
+        return mean, functional.softplus(deviation) + self.floor
+
+    def hidden(self, seen, noise):
+        """Return hidden states (b, l, k) made of noise, and their log density (b,).
+
+        `seen` (b, l, 2 k) is what the encoder says of each step. Each draw depends on
+        the one before it; then all go through the flow.
+        """
+        z = torch.zeros_like(noise[..., 0, :]).expand(len(seen), -1)
+        steps = []
+        for t in range(seen.shape[1]):
+            mean, deviation = self.gaussian(seen[:, t] + self.previous(z))
+            z = mean + deviation * noise[..., t, :]
+            steps.append((z, mean, deviation))
+        draws, means, deviations = (
+            torch.stack(parts, 1) for parts in zip(*steps, strict=True)
+        )  # (b, l, k) each
+        z, logdet = self.flow(draws)
+        return z, -(surprise(draws, means, deviations).sum(2) + logdet).sum(1)
+
+    def surprises(self, x, z):
+        """Return how improbable every element (b, l, c) is, given hidden states."""
+        return surprise(x, *self.gaussian(self.output(self.decoder(z))))
+
+    def loss(self, x, y):
+        """Return minus the evidence lower bound of a step, by one draw."""
+        seen = self.seen(self.encoder(x))
+        noise = torch.randn(*seen.shape[:2], seen.shape[2] // 2, device=x.device)
+        z, log_density = self.hidden(seen, noise)
+        surprises = self.surprises(x, z).sum((1, 2))
+        bound = self.prior.log_density(z) - log_density - surprises  # (b,)
+        return -bound.mean() / x.shape[1]
+
+    def finish(self, batches):
+        """Draw the noise of all scores, the same for every window."""
+        self.draws.normal_()
+
+    def map(self, x):
+        """Return the mean surprise of every element over the draws, (b, l, c)."""
+        seen = self.seen(self.encoder(x))
+        total = torch.zeros_like(x)
+        for noise in self.draws:  # (l, k)
+            total += self.surprises(x, self.hidden(seen, noise)[0])
+        return total / len(self.draws)
+
+
+@with_parameters
+class OmniAnomaly(StepwiseNetwork):
+    r"""Time steps that a recurrent model with hidden states finds improbable.
+
+    A GRU reads a window :math:`x_1, ..., x_l`, and of what it has seen up to each step
+    a Gaussian is made, whose draws :math:`z_t^0 \sim q(z_t^0 | x_{1..t}, z_{t-1}^0)`
+    depend on the one before; planar flows bend them to :math:`z_t`. A second GRU reads
+    these hidden states and gives a Gaussian of every step, :math:`p(x_t | z_{1..t}) =
+    N(\mu_t, \sigma_t^2)`. Before anything is seen, hidden states are a random walk with
+    noise, :math:`s_t = s_{t-1} + v_t, \; z_t = s_t + \epsilon_t`. Training maximises
+    the evidence lower bound
+
+    .. math:: E_q \Big[ \sum_t \log p(x_t | z_{1..t}) + \log p(z_{1..l})
+              - \log q(z_{1..l} | x_{1..l}) \Big],
+
+    and the anomaly is minus the reconstruction probability, summed over channels `i`,
+
+    .. math:: a(t) = -\frac{1}{L} \sum_{j=1}^{L} \sum_i
+              \log p(x_{ti} | z_{1..t}^{(j)})
+
+    with draws whose noise is fixed in `fit`, one vector for every position in a window:
+    a score is always the same, whatever else is scored. A step is scored at the end of
+    the window that ends there, unless `align` says another way. The map has the
+    channels apart, and its sum is the anomaly.
+
+    Read more in the :ref:`User Guide <series>`.
+
+    Parameters
+    ----------
+    hidden_size : int, default=500
+        Units of the GRUs and of the two layers after each.
+    latent_size : int, default=3
+        Length of a hidden state.
+    n_flows : int, default=20
+        Planar flows, one after the other; 0 leaves the Gaussian as it is.
+    min_deviation : float, default=0.0001
+        Least deviation of every Gaussian. Where channels are constant for long, a
+        larger one keeps them from outweighing all others.
+    n_draws : int, default=1
+        Number of draws :math:`L` of a score.
+    window_size : int or "auto", default=100
+        Steps `l` of a window. "auto" is the dominant period of the longest training
+        series (see :func:`skad.embedding.dominant_period`), but no more than half of
+        the shortest one.
+    stride : int, default=1
+        Steps between the starts of windows, in training and in scoring, at most
+        `window_size`.
+    align : {"mean", "center", "end", "max"}, default="end"
+        Which windows speak for a step: all that cover it, in the mean; the one with its
+        centre there; the one that ends there, which makes scores causal; or the one
+        with the largest sum of anomalies. See :class:`WindowDetector`.
+    max_epochs : int, default=10
+        Passes over the training windows.
+    batch_size : int, default=50
+        Windows of a training step; also bounds the memory of scoring.
+    lr : float, default=0.001
+        Learning rate.
+    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
+        The optimizer, or a class with torch's signature.
+    weight_decay : float, default=0.0001
+        Weight decay of the optimizer.
+    patience : int or None, default=None
+        Epochs without a better loss on held-out windows after which training stops and
+        the best weights are taken. None holds nothing out.
+    validation_fraction : float, default=0.3
+        Share of the windows that `patience` holds out.
+    amp : {"bf16", "fp16"} or None, default=None
+        Lower precision of the training, for devices that have it.
+    compile : bool, default=False
+        Whether torch compiles the networks.
+    device : str, default="auto"
+        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
+        for arrays the GPU when the work is worth the trip.
+    callbacks : list of skorch callbacks or None, default=None
+        Are copied into every training; see also `set_callbacks` for scikit-learn's.
+    warm_start : bool, default=False
+        Whether another `fit` goes on from the weights of the last one.
+    on_interrupt : {"raise", "keep"}, default="raise"
+        After an interrupt (Ctrl-C), "keep" keeps what was learned so far; "raise"
+        leaves the detector as it was.
+    checkpoint : str, path or None, default=None
+        Folder where every epoch is saved; a `fit` that was killed goes on from there.
+    contamination : float, default=0.1
+        Share of training steps with a negative decision function; sets `offset_`.
+    random_state : int, RandomState instance or None, default=None
+        Draws weights, batches and noise. Pass an int for reproducible results.
+
+    Attributes
+    ----------
+    net_ : torch.nn.Module
+        The trained network: `encoder`, `flow`, `decoder`, and the noise `draws`.
+    history_ : list of dict
+        Epoch, phase, seconds, "train_loss" and, with `patience`, "valid_loss".
+    window_size_ : int
+        Steps of a window.
+    n_samples_seen_ : int
+        Training steps.
+    device_ : str
+        The device of the fit.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of channels seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the channels, where `X` has string names.
+
+    See Also
+    --------
+    LSTMAutoEncoder : Errors of a recurrent network without hidden draws.
+    skad.reconstruction.VAE : The same score for rows and pictures.
+
+    Notes
+    -----
+    Channels should be on one scale; the authors bring them to 0..1 (MinMaxScaler). The
+    defaults are theirs, and meant for a GPU: a window costs about
+    :math:`10 \, l \, h^2` multiplications for `h` hidden units, three times that in
+    training. On the host take fewer units, or a larger `stride`.
+
+    As in the authors' code, draws depend on the draw before it went through the flow,
+    so that all steps go through it together, and the hidden states' walk has unit
+    noises. The layers after the GRUs have ReLU between, without which two would be one;
+    weight decay is on all weights, gradients are not clipped (skorch's
+    GradientNormClipping among `callbacks` does that), and the threshold is the quantile
+    that `contamination` names; the paper's, from the theory of extreme values, is
+    :class:`skad.calibration.SPOT`. Training is in float32, scoring in the dtype of `X`.
+
+    References
+    ----------
+    .. [1] Y. Su, Y. Zhao, C. Niu, R. Liu, W. Sun and D. Pei, "Robust anomaly detection
+       for multivariate time series through stochastic recurrent neural network", KDD,
+       2019, sections 3 and 4.
+    .. [2] D. Rezende and S. Mohamed, "Variational inference with normalizing flows",
+       ICML, 2015, equations (10) to (12).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.series import OmniAnomaly
+    >>> X = np.sin(np.arange(300) / 3)[:, None] * [1.0, -1.0]
+    >>> X[200:204, 1] = 3.0
+    >>> detector = OmniAnomaly(
+    ...     hidden_size=16, n_flows=2, window_size=20, batch_size=16, lr=0.01,
+    ...     random_state=0,
+    ... ).fit(X)
+    >>> int(detector.score_samples(X).argmin()) in range(200, 204)
+    True
+    >>> int(detector.transform(X)[200:204].sum(axis=0).argmax())
+    1
+    """
+
+    hidden_size: int = 500
+    latent_size: int = 3
+    n_flows: int = 20
+    min_deviation: float = 1e-4
+    n_draws: int = 1
+    window_size: object = 100
+    align: str = "end"
+    max_epochs: int = 10
+    batch_size: int = 50
+    weight_decay: float = 1e-4
+    validation_fraction: float = 0.3
+
+    _without = (*SeriesNetwork._without, "hidden_sizes")
+    _parameter_constraints = {
+        **SeriesNetwork._parameter_constraints,
+        "hidden_size": [Interval(Integral, 1, None, closed="left")],
+        "latent_size": [Interval(Integral, 1, None, closed="left")],
+        "n_flows": [Interval(Integral, 0, None, closed="left")],
+        "min_deviation": [Interval(Real, 0, None, closed="neither")],
+        "n_draws": [Interval(Integral, 1, None, closed="left")],
+    }
+    del _parameter_constraints["hidden_sizes"]
+
+    def _network(self, shape):
+        return OmniAnomalyNetwork(
+            shape,
+            self.hidden_size,
+            self.latent_size,
+            self.n_flows,
+            self.min_deviation,
+            self.n_draws,
+        )
+
+    def _row_elements(self):
+        # the states of both GRUs and of the layers after them
+        return self.window_size_ * (4 * self.n_features_in_ + 6 * self.hidden_size)
