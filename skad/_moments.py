@@ -1,5 +1,7 @@
 """Sums over rows in double precision, block by block, that add up over sets of rows."""
 
+import numpy as np
+
 from skad._array import blocks, namespace, to_double
 
 
@@ -51,3 +53,15 @@ def deviations(variance, mean, roundings=1):
     deviation = xp.sqrt(variance)
     unit = float(xp.finfo(variance.dtype).eps) * xp.abs(mean)
     return xp.where(deviation > max(16, roundings) * unit, deviation, 0.0)
+
+
+def mean_and_deviation(values):
+    """Return the mean and the standard deviation (m,) of columns; 1 for constants."""
+    mean = values.mean(axis=0)
+    centred = values - mean
+    # relative to the largest, whose square may overflow
+    unit = np.abs(centred).max(axis=0)
+    unit = np.where(unit > 0, unit, 1.0)
+    deviation = unit * np.sqrt(np.mean((centred / unit) ** 2, axis=0))
+    rounding = max(16, len(values)) * np.finfo(values.dtype).eps * np.abs(mean)
+    return mean, np.where(deviation > rounding, deviation, 1.0)

@@ -114,6 +114,14 @@ CHEAP = {
     "SubsequenceKNN": {"window_size": 1, "n_neighbors": 5},
     "SubsequenceLOF": {"window_size": 1, "n_neighbors": 20},
     "KMeansAD": {"window_size": 1, "n_clusters": 5, "normalize": "none"},
+    "DeepAnT": {"window_size": 3, "max_epochs": 2, "hidden_sizes": (8,)},
+    "LSTMForecaster": {
+        "window_size": 4,
+        "stride": 4,
+        "horizon": 2,
+        "max_epochs": 1,
+        "hidden_sizes": (8,),
+    },
     "LeftMatrixProfile": {"window_size": 3},
     "MatrixProfile": {"window_size": 3},
     "PASAD": {"window_size": 1, "rank": 1},
@@ -185,6 +193,7 @@ VARIANTS = {
     ],
     "ConformalDetector": [{"method": "cross", "n_splits": 2}],
     "QuantileThreshold": [{"cv": 2}],
+    "ProbabilityCalibrator": [{"detector": skad.ECOD(), "method": "gamma"}],
     "ALOCC": [{"measure": "reconstruction"}],
     "AAE": [{"measure": "likelihood"}],
     "FeatureBagging": [
@@ -192,7 +201,7 @@ VARIANTS = {
         {"detector": skad.ECOD(), "combination": "maximum", "n_jobs": 2},
     ],
     "ScoreEnsemble": [
-        {"combination": "maximum", "n_jobs": 2},
+        {"combination": "maximum"},
         {"combination": "rank", "weights": [2, 1]},
         {"combination": "lscp", "n_subspaces": 3},
     ],

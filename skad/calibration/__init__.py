@@ -12,8 +12,10 @@ __getattr__, __dir__, __all__ = attach(
         "_conformal": ["ConformalDetector"],
         "_evt_threshold": ["EVTThreshold"],
         "_mad_threshold": ["MADThreshold"],
+        "_probability": ["ProbabilityCalibrator"],
         "_quantile_threshold": ["QuantileThreshold"],
         "_spot": ["DSPOT", "SPOT"],
         "_telemanom": ["TelemanomThreshold"],
+        "_threshold_tuner": ["ThresholdTuner"],
     },
 )

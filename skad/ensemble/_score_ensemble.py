@@ -5,6 +5,7 @@ from numbers import Integral
 import numpy as np
 
 from skad._array import like, namespace, to_numpy
+from skad._moments import mean_and_deviation
 from skad._random import generator
 from skad._sklearn import Interval, StrOptions
 from skad._validation import check_table
@@ -15,18 +16,6 @@ from skad.ensemble._local_competence import LocalCompetence
 
 # Bounds of the local region's size, a tenth of the training rows (section 4.2 of [2]).
 _LEAST_REGION, _LARGEST_REGION = 30, 100
-
-
-def mean_and_deviation(values):
-    """Return the mean and the standard deviation (m,) of columns; 1 for constants."""
-    mean = values.mean(axis=0)
-    centred = values - mean
-    # relative to the largest, whose square may overflow
-    unit = np.abs(centred).max(axis=0)
-    unit = np.where(unit > 0, unit, 1.0)
-    deviation = unit * np.sqrt(np.mean((centred / unit) ** 2, axis=0))
-    rounding = max(16, len(values)) * np.finfo(values.dtype).eps * np.abs(mean)
-    return mean, np.where(deviation > rounding, deviation, 1.0)
 
 
 def ranks(anomaly, ordered):
