@@ -8,9 +8,13 @@ PARTS ?= speed rows memory start
 VENV := .venv
 BENCH := .bench
 STAMP := $(VENV)/.installed
+DOC := $(VENV)/.installed-doc
 RUN := $(VENV)/bin/python
 
-.PHONY: help demo test lint format bench clean
+# SPHINXOPTS="-D plot_gallery=0" leaves the examples out, which take most of the time.
+SPHINXOPTS ?=
+
+.PHONY: help demo test lint format doc bench clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -30,11 +34,17 @@ format: $(STAMP) ## mend the style of the code
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
+doc: $(DOC) ## build the manual, doc/_build/html/index.html, examples and all
+	OMP_NUM_THREADS=1 $(RUN) -m sphinx -b html -W --keep-going --quiet --jobs $(JOBS) \
+	    $(SPHINXOPTS) doc doc/_build/html
+	@echo "The manual is in doc/_build/html/index.html."
+
 bench: $(BENCH)/.installed ## measure against other libraries, in an environment with them
 	OMP_NUM_THREADS=1 $(BENCH)/bin/python benchmarks/bench_tables.py $(PARTS)
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) $(BENCH) skad-report .coverage .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) doc/_build doc/generated skad-report .coverage .pytest_cache \
+	    .ruff_cache .hypothesis
 
 # The first interpreter of $(PYTHON) that is new enough and can make environments.
 $(STAMP): pyproject.toml constraints.txt
@@ -54,6 +64,11 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(RUN) -m pip install --quiet --disable-pip-version-check \
 	    --constraint constraints.txt --no-build-isolation \
 	    --editable '.[neighbors,report,parquet,test,lint]'
+	@touch $@
+
+$(DOC): $(STAMP)
+	$(RUN) -m pip install --quiet --disable-pip-version-check \
+	    --constraint constraints.txt --no-build-isolation --editable '.[doc]'
 	@touch $@
 
 $(BENCH)/.installed: $(STAMP) benchmarks/requirements.txt

@@ -1,18 +1,21 @@
 """The documentation: its code runs, its links lead somewhere, its lists are whole."""
 
+import ast
 import doctest
+import importlib
+import inspect
 import pathlib
 import re
 import runpy
 import sys
+import textwrap
 import tomllib
 
-import numpy as np
 import pytest
 from sklearn.utils.estimator_checks import check_estimator
 
 import skad
-from skad.base import BaseDetector
+from tests import test_contract, test_style
 
 ROOT = pathlib.Path(__file__).parents[1]
 MADE = {"_build", "generated"}  # by `make doc`
@@ -25,6 +28,7 @@ PAGES = [
     ),
 ]
 GUIDE = [path for path in PAGES if "user_guide" in (path.stem, path.parent.name)]
+ADDING = ROOT / "doc" / "adding_a_detector.rst"
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
@@ -34,9 +38,9 @@ def fenced(text):
     return re.findall(r"^```python\n(.*?)^```", text, flags=re.M | re.S)
 
 
-def run_doctest(name, source):
-    """Run the examples of a page; return how many there were."""
-    test = doctest.DocTestParser().get_doctest(source, {}, name, name, 0)
+def run_doctest(name, source, names=()):
+    """Run the examples of a page, which may use `names`; return how many there were."""
+    test = doctest.DocTestParser().get_doctest(source, dict(names), name, name, 0)
     runner = doctest.DocTestRunner(optionflags=FLAGS)
     report = []
     runner.run(test, out=report.append, clear_globs=False)
@@ -44,7 +48,11 @@ def run_doctest(name, source):
     return runner.tries
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path",
+    [path for path in PAGES if path != ADDING],  # it runs below, in what it writes
+    ids=lambda path: path.name,
+)
 def test_code_of_pages(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = path.read_text(encoding="utf-8")
@@ -60,28 +68,70 @@ def test_a_wrong_page_fails():
         run_doctest("page", ">>> 1 + 1\n3\n")
 
 
-def test_the_worked_example_of_a_detector(tmp_path, monkeypatch, blobs):
-    [source] = fenced((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
-    assert len(source.splitlines()) < 60
-    # a module of its own, so that it can be pickled
-    (tmp_path / "median_deviation.py").write_text(source, encoding="utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
-    from median_deviation import MedianDeviation
+def written_module(folder):
+    """Import the file that the page on adding a detector writes, as a module.
 
-    results = check_estimator(MedianDeviation(), on_fail=None, on_skip=None)
+    A module of its own, so that what it defines can be pickled.
+    """
+    text = ADDING.read_text(encoding="utf-8")
+    blocks = re.findall(
+        r"^\.\. code-block:: python\n\n((?: .*\n|\n)+)", text, flags=re.M
+    )
+    source = "\n\n".join(textwrap.dedent(block).strip() for block in blocks)
+    (folder / "_median_deviation.py").write_text(source + "\n", encoding="utf-8")
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    module = importlib.import_module("_median_deviation")
+    return module, source
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("written")
+    yield written_module(folder)
+    sys.path.remove(str(folder))
+    del sys.modules["_median_deviation"]
+
+
+def test_the_written_detector_passes_the_estimator_checks(written):
+    results = check_estimator(written[0].MedianDeviation(), on_fail=None, on_skip=None)
     failed = [row["check_name"] for row in results if row["status"] != "passed"]
     assert failed == []
-    assert issubclass(MedianDeviation, BaseDetector)
+    assert len(results) > 40
 
-    train, normal, anomalies = blobs
-    detector = MedianDeviation().fit(train)
-    assert np.mean(detector.predict(anomalies) == -1) > 0.9
-    assert np.mean(detector.predict(normal) == 1) > 0.8
-    torch = pytest.importorskip("torch")
-    scores = detector.score_samples(torch.asarray(normal))
-    np.testing.assert_allclose(scores.numpy(), detector.score_samples(normal))
-    with pytest.raises(ValueError, match="'min_deviation' parameter"):
-        MedianDeviation(min_deviation=0).fit(train)
+
+CONTRACT = [
+    function
+    for name, function in vars(test_contract).items()
+    if name.startswith("test_")
+    and list(inspect.signature(function).parameters) == ["detector", "blobs"]
+]
+
+
+@pytest.mark.parametrize("held", CONTRACT, ids=lambda held: held.__name__)
+def test_the_written_detector_keeps_the_contract(written, held, blobs):
+    held(written[0].MedianDeviation(), blobs)
+
+
+@pytest.mark.parametrize("method", test_contract.PUBLIC)
+def test_the_written_detector_refuses_bad_rows(written, method, blobs):
+    test_contract.test_bad_rows_are_refused(written[0].MedianDeviation(), blobs, method)
+
+
+def test_the_written_detector_is_documented(written):
+    module, source = written
+    assert len(CONTRACT) > 10
+    assert len(source.splitlines()) < 120
+    test_style.check_docstring(module.MedianDeviation, ["Parameters", "References"])
+    rules = [
+        fault
+        for faults in test_style.FAULTS
+        for fault in faults("density/_median.py", ast.parse(source))
+    ]
+    assert not rules
+    assert run_doctest("docstring", module.MedianDeviation.__doc__, vars(module)) == 2
+    text = ADDING.read_text(encoding="utf-8").split("What it can do now")[1]
+    assert run_doctest("page", text, vars(module)) > 10
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
