@@ -671,7 +671,7 @@ def test_classes_of_a_classifier_are_no_anomalies(calibrated):
     if calibrated is not ConformalDetector:
         parameters = {"cv": folds}
 
-    def n_scores(*labels, **params):
+    def n_scores(*labels, inner=inner, **params):
         detector = tuned(calibrated, inner, **parameters).fit(X, *labels, **params)
         return len(np.concatenate(np.atleast_2d(detector.calibration_scores_)))
 
@@ -679,6 +679,9 @@ def test_classes_of_a_classifier_are_no_anomalies(calibrated):
     assert n_scores(y) == (40 if split else 80)
     assert n_scores(y, y_ood=y_ood) == (36 if split else 72)
     assert n_scores(y_ood, y_class=y) == (36 if split else 72)
+    pipeline = make_pipeline(StandardScaler(), inner)
+    assert n_scores(y, inner=pipeline) == (40 if split else 80)
+    assert n_scores(y, inner=pipeline, energy__y_ood=y_ood) == (36 if split else 72)
 
 
 @around

@@ -10,6 +10,7 @@ pictures and series go through unchanged. A class over it writes
 """
 
 from abc import abstractmethod
+from collections.abc import Mapping, Set
 from functools import partial
 from inspect import signature
 
@@ -19,6 +20,7 @@ from sklearn import config_context, get_config
 from sklearn.base import MetaEstimatorMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import check_cv
+from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
@@ -33,15 +35,17 @@ from skad._members import seeded_clone
 from skad._parameters import with_parameters
 from skad._pictures import PictureFiles
 from skad._sklearn import HasMethods, _fit_context, _safe_indexing
-from skad._validation import Pictures
+from skad._validation import Pictures, refuse_unreadable
 from skad.base import BaseDetector
 
 
 def n_rows(X):
     """Return the number of samples of whatever detectors take."""
-    if getattr(X, "shape", None):
-        return int(X.shape[0])
-    if X is None or not hasattr(X, "__len__"):
+    shape = getattr(X, "shape", None)
+    if isinstance(shape, tuple) and shape:
+        return int(shape[0])
+    unordered = isinstance(X, str | bytes | Mapping | Set)
+    if unordered or shape == () or not hasattr(type(X), "__len__"):
         raise TypeError(f"Expected a sequence of samples, got {type(X).__name__}.")
     return len(X)
 
@@ -77,10 +81,14 @@ def known_anomalies(detector, y, n, params):
     """Return which of `n` samples are labelled as anomalies, of shape (n,).
 
     Around a classifier `y` are classes, unless these come as `y_class`, and `y_ood`
-    says what is an outlier.
+    says what is an outlier; through a pipeline they come with its step's name.
     """
-    if "y_class" in signature(innermost(detector).fit).parameters:
-        y = params.get("y_ood") if params.get("y_class") is None else y
+    last = innermost(detector)
+    while isinstance(last, Pipeline):
+        last = innermost(last[-1])
+    if "y_class" in signature(last.fit).parameters:
+        named = {name.split("__")[-1]: value for name, value in params.items()}
+        y = named.get("y_ood") if named.get("y_class") is None else y
     if y is None:
         return np.zeros(n, dtype=bool)
     labels = column_or_1d(to_numpy(y) if is_torch(y) else y)
@@ -215,7 +223,7 @@ class DetectorAround(MetaEstimatorMixin, BaseDetector):
         }
         if takes_groups(self._head()) and own.get("groups") is None:
             # no window may cross the gap that the samples left out leave
-            own["groups"] = np.cumsum(np.diff(rows, prepend=rows[0]) > 1)
+            own["groups"] = np.cumsum(np.diff(rows, prepend=rows[0] - 1) != 1)
         return own
 
     def _fit_detector(self, X, y, params):
@@ -410,9 +418,13 @@ class DetectorAround(MetaEstimatorMixin, BaseDetector):
         return getattr(detector, "_map_sums_to_score", False)
 
     def _validate(self, X, *, reset):
-        if not hasattr(X, "shape") and hasattr(X, "__array__"):
-            return np.asarray(X)
-        return X
+        refuse_unreadable(X)
+        if hasattr(X, "__array__") and not hasattr(X, "__getitem__"):
+            X = np.asarray(X)
+        n_rows(X)
+        # other sequences may lack what is asked of lists, or lie about their length
+        known = hasattr(X, "shape") or isinstance(X, list | tuple)
+        return X if known else list(X)
 
     def _fit(self, X, y, params):
         if y is not None and (is_torch(y) or not hasattr(y, "__getitem__")):

@@ -254,6 +254,7 @@ class ConformalDetector(DetectorAround):
     def _calibrate(self, X, y, params):
         n = n_rows(X)
         if n < 2 and not self._is_frozen():
+            self._fitted_clone(X, y, params)  # which may refuse X for a better reason
             raise ValueError(
                 f"Found array with {n} sample(s) while a minimum of 2 is required: to "
                 "learn from some and to calibrate with others."
