@@ -14,12 +14,14 @@ from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 
 from skad._array import (
+    block_rows,
     blocks,
     device_of,
     is_torch,
     like,
     namespace,
     on_host,
+    slices,
     to_numpy,
 )
 from skad._random import generator
@@ -30,10 +32,9 @@ METRICS = ("euclidean", "sqeuclidean", "manhattan", "cosine", "minkowski")
 _SPARE = 8
 # How far beyond the k-th distance the graph is searched (pynndescent's epsilon).
 _EPSILON = 0.45
-# Columns whose minimum is looked at together.
-_GROUP = 32
-# Training rows of one coarse block: on the CPU 32 queries by these stay in the cache,
-# on a GPU wide blocks leave less to select from.
+# Queries of one coarse block at least: fewer make slow products.
+_BLOCK_QUERIES = 256
+# Training rows of one coarse block; on a GPU wide blocks leave less to select from.
 _BANK_ROWS = 2**15
 _GPU_BANK_ROWS = 2**18
 # Features up to which a k-d tree beats products.
@@ -47,6 +48,13 @@ def smallest(values, k):
     if k == values.shape[1]:
         return np.broadcast_to(np.arange(k), values.shape)
     return np.argpartition(values, k - 1, axis=1)[:, :k]
+
+
+def _partition(values, k):
+    """Return what `smallest` does; tensors on the host take half the time in NumPy."""
+    if str(device_of(values)) != "cpu":
+        return smallest(values, k)
+    return like(smallest(to_numpy(values), k), values, dtype="keep")
 
 
 def contributions(difference, metric, p):
@@ -166,8 +174,14 @@ class NeighborSearch:
         xp = namespace(queries)
         # ties go to the smaller index, whatever order the candidates come in
         found = xp.sort(found, axis=1)
-        difference = queries[:, None, :] - self._rows(found, queries)  # (b, c, d)
-        _, distance = contributions(difference, self.metric, self.p)
+        parts = []
+        for rows in blocks(
+            found.shape[0], 4 * found.shape[1] * queries.shape[1], device_of(queries)
+        ):
+            own = queries[rows][:, None, :]
+            difference = own - self._rows(found[rows], queries)  # (b, c, d)
+            parts.append(contributions(difference, self.metric, self.p)[1])
+        distance = xp.concat(parts)
         order = xp.argsort(distance, axis=1, stable=True)[:, :k]
         return (
             xp.take_along_axis(distance, order, axis=1),
@@ -222,7 +236,8 @@ class NeighborSearch:
         xp = namespace(queries)
         n = matrix.shape[1]
         kept = min(k + _SPARE, n)
-        found, bound = coarse_smallest(coarse, matrix, kept)
+        ones = xp.ones_like(coarse[:, :1])
+        found, bound = coarse_smallest(xp.concat([coarse, ones], axis=1), matrix, kept)
         distance, indices = self._refine(queries, found, k)
         if kept == n:
             return distance, indices, xp.ones_like(bound, dtype=xp.bool)
@@ -293,8 +308,8 @@ def coarse_smallest(queries, matrix, k):
     Parameters
     ----------
     queries : array of shape (b, d)
-        Queries; a one is appended to each.
-    matrix : array of shape (d + 1, n)
+        Queries.
+    matrix : array of shape (d, n)
         Training rows.
     k : int
         Number of values, at most n.
@@ -308,21 +323,25 @@ def coarse_smallest(queries, matrix, k):
     xp = namespace(queries)
     device = device_of(queries)
     n = matrix.shape[1]
-    ones = xp.ones((queries.shape[0], 1), dtype=queries.dtype, device=device)
-    queries = xp.concat([queries, ones], axis=1)
+    if is_torch(queries):
+        queries = queries.detach()  # indices have no gradient
     width = min(n, _BANK_ROWS if str(device) == "cpu" else _GPU_BANK_ROWS)
-    parts = []
-    for rows in blocks(queries.shape[0], width, device):
+    parts, step = [], max(_BLOCK_QUERIES, block_rows(width, device))
+    room = xp.empty(
+        (min(step, len(queries)), width), dtype=queries.dtype, device=device
+    )
+    for rows in slices(queries.shape[0], step):
         best = None
         for start in range(0, n, width):
-            values = queries[rows] @ matrix[:, start : start + width]  # (b, c)
+            values = room[: len(queries[rows]), : min(width, n - start)]  # (b, c)
+            xp.matmul(queries[rows], matrix[:, start : start + width], out=values)
             columns = _group_columns(values, min(k, values.shape[1]))
             values = xp.take_along_axis(values, columns, axis=1)
             columns = columns + start
             if best is not None:
                 values = xp.concat([best[0], values], axis=1)
                 columns = xp.concat([best[1], columns], axis=1)
-            order = smallest(values, min(k, values.shape[1]))
+            order = _partition(values, min(k, values.shape[1]))
             best = (
                 xp.take_along_axis(values, order, axis=1),
                 xp.take_along_axis(columns, order, axis=1),
@@ -338,13 +357,14 @@ def _group_columns(values, k):
     """
     xp = namespace(values)
     b, width = values.shape
-    n_groups = width // _GROUP
-    if n_groups <= 2 * k:
-        return smallest(values, k)
-    grouped = values[:, : n_groups * _GROUP].reshape(b, _GROUP, n_groups)
-    groups = smallest(xp.min(grouped, axis=1), k)  # (b, k)
-    members = xp.arange(_GROUP, device=device_of(values)) * n_groups
+    size = round((width / k) ** 0.5)  # the fewest minima and members together
+    if size <= 2:
+        return _partition(values, k)
+    n_groups = width // size
+    grouped = values[:, : n_groups * size].reshape(b, size, n_groups)
+    groups = _partition(xp.min(grouped, axis=1), k)  # (b, k)
+    members = xp.arange(size, device=device_of(values)) * n_groups
     columns = (groups[:, :, None] + members).reshape(b, -1)
-    rest = xp.arange(n_groups * _GROUP, width, device=device_of(values))
+    rest = xp.arange(n_groups * size, width, device=device_of(values))
     rest = xp.broadcast_to(rest, (b, rest.shape[0]))
     return xp.concat([columns, rest], axis=1)

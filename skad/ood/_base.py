@@ -132,6 +132,10 @@ class ClassifierDetector(ClassLabelsMixin, BaseDetector):
         """Return temporary elements of a row, beyond what the classifier needs."""
         return 4 * self._view_.n_outputs + self.n_features_in_
 
+    def _map_elements(self):
+        """Return what gradients of the score need beyond that for a row."""
+        return 0
+
     def _passes_again(self):
         """Tell whether scoring needs the classifier beyond its outputs."""
         return False
@@ -247,6 +251,10 @@ class ClassifierDetector(ClassLabelsMixin, BaseDetector):
         return device_of(X) if is_torch(X) else self._view_.device
 
     def _in_blocks(self, function, X, **options):
+        if function == self._map:
+            elements = self._row_elements() + self._map_elements()
+            device = self._scoring_device(X)
+            options["parts"] = list(blocks(X.shape[0], elements, device))
         if not isinstance(X, Outputs):
             view = self._view_.matching(X)
             return super()._in_blocks(partial(function, view), X, **options)

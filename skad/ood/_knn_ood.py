@@ -120,6 +120,9 @@ class KNNOOD(ClassifierDetector):
         check_n_neighbors(self.n_neighbors, X)
 
     def _score_elements(self):
+        return 4 * (self.n_neighbors + 9 + self._n_dimensions_)
+
+    def _map_elements(self):
         return 4 * (self.n_neighbors + 9) * self._n_dimensions_
 
     def _features(self, outputs):

@@ -8,17 +8,17 @@ from skad._array import like, namespace
 from skad._parameters import with_parameters
 from skad._random import generator
 from skad._sklearn import Interval
-from skad.neighbors._search import smallest, unit_rows
+from skad.neighbors._search import coarse_smallest, unit_rows
 from skad.ood._base import PARAMETERS, ClassifierDetector
 from skad.ood._energy import energy
 
 
 def guidance(features, bank, k):
-    """Return the mean of the `k` largest products of unit features with the bank."""
-    xp = namespace(features)
-    products = unit_rows(features) @ like(bank, features).T  # (b, n)
-    chosen = smallest(-products, k)
-    return xp.mean(xp.take_along_axis(products, chosen, axis=1), axis=1)
+    """Return minus the mean of the `k` smallest products of unit features and bank."""
+    xp, unit = namespace(features), unit_rows(features)
+    bank = like(bank, features)
+    chosen, _ = coarse_smallest(unit, bank.T, k)
+    return -xp.mean(xp.vecdot(unit[:, None, :], bank[chosen]), axis=1)
 
 
 @with_parameters
@@ -130,7 +130,7 @@ class NNGuide(ClassifierDetector):
             )
 
     def _score_elements(self):
-        return 3 * self._bank_.shape[0]
+        return 2 * self.n_neighbors * self._bank_.shape[1]
 
     def _learn_from(self, outputs, codes, known):
         n = outputs.shape[0]
@@ -139,8 +139,8 @@ class NNGuide(ClassifierDetector):
             drawn = generator(self.random_state).permutation(n)
             kept = np.sort(drawn[: max(self.n_neighbors, round(self.bank_ratio * n))])
         rows = outputs[kept]
-        confidence = -energy(rows.logits)
-        self._bank_ = unit_rows(rows[self.layer]) * confidence[:, None]
+        # minus the confident directions, so that the smallest products count
+        self._bank_ = unit_rows(rows[self.layer]) * energy(rows.logits)[:, None]
 
     def _score(self, outputs):
         features = outputs[self.layer]

@@ -156,7 +156,13 @@ class ViM(ClassifierDetector):
         weight, bias = (to_double(to_numpy(part)) for part in outputs.view.head)
         # weights come in single precision, in which rows that sum to zero have a rank
         cut = float(np.finfo(np.float32).eps) * max(weight.shape)
-        self.origin_ = -np.linalg.pinv(weight, rcond=cut) @ bias
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.origin_ = -np.linalg.pinv(weight, rcond=cut) @ bias
+        if not np.isfinite(self.origin_).all():
+            raise ValueError(
+                "The classifier's last layer has weights too small to be inverted: "
+                "scale the features first."
+            )
         self.null_space_ = null_space(features, self.origin_, n_components)
         xp = namespace(outputs.logits)
         sizes = to_double(to_numpy(residual(features, self.origin_, self.null_space_)))
