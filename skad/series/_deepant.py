@@ -70,13 +70,13 @@ class DeepAnT(Forecaster):
 
     Parameters
     ----------
-    hidden_sizes : tuple of int, default=(32, 32)
-        Channels of the convolutions; each is followed by a rectifier and by a pooling
-        that halves the steps.
     kernel_size : int, default=3
         Steps that a convolution looks at.
     dropout : float, default=0.25
         Share of the features before the forecast that are left out in training.
+    hidden_sizes : tuple of int, default=(32, 32)
+        Channels of the convolutions; each is followed by a rectifier and by a pooling
+        that halves the steps.
     window_size : int or "auto", default=46
         Steps `l` of a window, the last of which is forecast: at least 2. "auto" is the
         dominant period of the longest training series, but no more than half of the
@@ -172,6 +172,7 @@ class DeepAnT(Forecaster):
     """
 
     _map_sums_to_score = True
+    _leading = ("hidden_sizes",)
     _parameter_constraints = {
         **Forecaster._parameter_constraints,
         "hidden_sizes": [tuple, list],

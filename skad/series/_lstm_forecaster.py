@@ -140,10 +140,10 @@ class LSTMForecaster(Forecaster):
 
     Parameters
     ----------
+    horizon : int, default=10
+        Forecasts `k` of each step, at most half of `window_size`.
     hidden_sizes : tuple of int, default=(30, 20)
         Units of the LSTM layers, from the series' side.
-    horizon : int, default=10
-        Forecasts `k` of each step, less than half of `window_size`.
     window_size : int or "auto", default=100
         Steps `l` that the network is unrolled over in training, and reads at most
         before a step that it scores; "auto" is the dominant period of the longest
@@ -241,7 +241,7 @@ class LSTMForecaster(Forecaster):
     400
     """
 
-    _map_sums_to_score = False
+    _leading = ("hidden_sizes",)
     _parameter_constraints = {
         **Forecaster._parameter_constraints,
         "hidden_sizes": [tuple, list],
