@@ -142,6 +142,18 @@ def test_heads_by_hand(head):
     assert_allclose(network.anomaly(x).detach(), -expected.max(1), rtol=1e-9)
 
 
+def test_the_loss_of_euclidean_heads_leaves_distances_free():
+    """What moves features away from all vectors alike changes no difference of h."""
+    torch.manual_seed(0)
+    head = HEADS["euclidean"](8, 3)
+    f = torch.randn(5, 8)
+    spread = (head.weight[1:] - head.weight[0]).detach()
+    away = torch.linalg.svd(spread).Vh[2:].sum(0)  # across the differences of vectors
+    near, far = head(f).detach(), head(f + 50 * away).detach()
+    assert_allclose(far.log_softmax(1), near.log_softmax(1), rtol=1e-3, atol=1e-3)
+    assert (far.amax(1) < near.amax(1) - 100).all()
+
+
 def test_weights_of_the_head_do_not_decay():
     network = GeneralizedODINNetwork((3,), 4, "mlp", (6,), 5, "inner")
     [groups] = network.groups("fit").values()
@@ -200,7 +212,7 @@ def test_the_best_step_is_chosen_on_held_out_rows(data, odin):
 
 def test_outliers_are_told_apart_without_any(data, odin):
     X, y, mark = data
-    if odin.head != "euclidean":  # it keeps classes apart by features without bounds
+    if odin.head != "euclidean":  # its loss leaves the distances free
         assert roc_auc_score(mark, odin.score_samples(X)) > 0.8
     inside = mark == 1
     alone = clone(odin).fit(X[inside], y[inside])  # they were left out

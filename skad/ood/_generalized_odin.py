@@ -220,10 +220,14 @@ class GeneralizedODIN(TrainedClassifier):
     same. Scoring costs two passes and one backwards. A step that is best at the end of
     the range, 0.08, asks for a longer one.
 
-    With ``head="euclidean"`` a small network on scikit-learn's digits ranked unknown
-    digits above known ones (ROC AUC .18, against .94 with cosines): check it on
-    outliers before relying on it. A guess that was not tested: nothing but weight decay
-    keeps the features near the :math:`w_c`, so that known classes may end farther out.
+    With ``head="euclidean"``, check the detector on outliers before relying on it. In
+    the differences of its logits :math:`|f|^2` cancels, so that the loss draws no
+    feature to its :math:`w_c`, while the score subtracts it: where known inputs have
+    the longer features, unknown ones rank above them. So they do on scikit-learn's
+    digits (0 to 4 known): mean lengths 59 and 45, of the :math:`w_c` 2.9, ROC AUC .16,
+    where :math:`|f|` alone has .15 and cosines .96. It was so in each of a loop without
+    this package's code, a sum for the mean, no weight decay, batch normalisation, and
+    gradient descent with momentum (.09 to .36).
 
     References
     ----------
