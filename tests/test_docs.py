@@ -6,7 +6,6 @@ import importlib
 import inspect
 import pathlib
 import re
-import runpy
 import sys
 import textwrap
 import tomllib
@@ -29,7 +28,6 @@ PAGES = [
 ]
 GUIDE = [path for path in PAGES if "user_guide" in (path.stem, path.parent.name)]
 ADDING = ROOT / "doc" / "adding_a_detector.rst"
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
@@ -132,21 +130,6 @@ def test_the_written_detector_is_documented(written):
     assert run_doctest("docstring", module.MedianDeviation.__doc__, vars(module)) == 2
     text = ADDING.read_text(encoding="utf-8").split("What it can do now")[1]
     assert run_doctest("page", text, vars(module)) > 10
-
-
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_examples_run(path, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", [str(path)])
-    runpy.run_path(str(path), run_name="__main__")
-    assert capsys.readouterr().out
-
-
-def test_the_label_free_example_chooses_as_labels_would(capsys):
-    runpy.run_path(str(ROOT / "examples" / "label_free_search.py"))
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
-    best = max(rows, key=lambda row: float(row[2]))
-    assert best[-1] == "chosen"
 
 
 def test_the_readme_lists_every_detector():
