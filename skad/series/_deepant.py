@@ -172,7 +172,7 @@ class DeepAnT(Forecaster):
     """
 
     _map_sums_to_score = True
-    _leading = ("hidden_sizes",)
+    _leading = ("hidden_sizes", "window_size", "stride")
     _parameter_constraints = {
         **Forecaster._parameter_constraints,
         "hidden_sizes": [tuple, list],

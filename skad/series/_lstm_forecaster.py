@@ -241,7 +241,7 @@ class LSTMForecaster(Forecaster):
     400
     """
 
-    _leading = ("hidden_sizes",)
+    _leading = ("hidden_sizes", "window_size", "stride")
     _parameter_constraints = {
         **Forecaster._parameter_constraints,
         "hidden_sizes": [tuple, list],
