@@ -71,8 +71,12 @@ DETECTORS = {
     "PASAD(measure='residual')": (skad.PASAD(rank=5, measure="residual"), []),
     "SpectralResidual": (skad.SpectralResidual(), ["TSB-AD.SR", "SR(MS)"]),
     # smaller than their defaults, so that two cores train them in minutes
-    "LSTMAutoEncoder(stride=5, batch_size=32)": (
-        scaled(skad.LSTMAutoEncoder(stride=5, batch_size=32, random_state=0)),
+    "LSTMAutoEncoder(stride=5, batch_size=32, max_epochs=20, lr=0.005)": (
+        scaled(
+            skad.LSTMAutoEncoder(
+                stride=5, batch_size=32, max_epochs=20, lr=0.005, random_state=0
+            )
+        ),
         [],
     ),
     "USAD(max_epochs=10)": (skad.USAD(max_epochs=10, random_state=0), []),
@@ -80,8 +84,17 @@ DETECTORS = {
         skad.USAD(alpha=1, beta=0, max_epochs=10, random_state=0),
         [],
     ),
-    "OmniAnomaly(hidden_size=32, stride=5)": (
-        scaled(skad.OmniAnomaly(hidden_size=32, stride=5, random_state=0)),
+    "OmniAnomaly(hidden_size=32, stride=5, align='mean', max_epochs=20, lr=0.005)": (
+        scaled(
+            skad.OmniAnomaly(
+                hidden_size=32,
+                stride=5,
+                align="mean",
+                max_epochs=20,
+                lr=0.005,
+                random_state=0,
+            )
+        ),
         [],
     ),
 }

@@ -181,7 +181,9 @@ VARIANTS = {
     "PASAD": [
         {"window_size": 4, "rank": 0.5, "measure": "residual", "align": "end"},
     ],
-    "LSTMAutoEncoder": [{"window_size": 3, "max_epochs": 1, "align": "max"}],
+    "LSTMAutoEncoder": [
+        {"window_size": 3, "max_epochs": 1, "align": "max", "teacher_forcing": True},
+    ],
     "USAD": [{"window_size": 3, "max_epochs": 1, "stride": 2, "align": "center"}],
     "OmniAnomaly": [{"window_size": 3, "max_epochs": 1, "n_draws": 2}],
     "SpectralResidual": [{"measure": "relative", "window_size": 30}],

@@ -104,7 +104,7 @@ def test_the_noisy_walk_is_a_kalman_filter():
 
 
 def make_encoder_decoder(n_channels=2):
-    return EncoderDecoder(n_channels, 5, 0.01).double().eval()
+    return EncoderDecoder(n_channels, 5, True, 0.01).double().eval()
 
 
 def test_the_decoder_is_taught_the_window_from_its_end():
@@ -133,6 +133,9 @@ def test_the_decoder_is_taught_the_window_from_its_end():
         own.append(network.output(code[0]))
     expected = torch.stack(own[::-1], 1).detach()
     assert_allclose(network.reconstruct(x).detach(), expected)
+    network.teacher_forcing = False
+    loss = ((x - expected) ** 2).mean()
+    assert_allclose(network.loss(x, None).detach(), loss)
 
 
 def test_distances_of_errors_are_those_of_their_gaussian():

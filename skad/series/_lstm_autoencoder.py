@@ -18,18 +18,20 @@ from skad.series._stepwise import StepwiseNetwork
 class EncoderDecoder(Network):
     """Reads a window, then writes it from its end; a Gaussian knows its errors."""
 
-    def __init__(self, n_channels, hidden_size, min_deviation):
+    def __init__(self, n_channels, hidden_size, teacher_forcing, min_deviation):
         super().__init__()
         self.encoder = nn.LSTM(n_channels, hidden_size, batch_first=True)
         self.decoder = nn.LSTM(n_channels, hidden_size, batch_first=True)
         self.output = nn.Linear(hidden_size, n_channels)
-        self.floor = min_deviation**2
+        self.teacher_forcing, self.floor = teacher_forcing, min_deviation**2
         self.register_buffer("error_mean", torch.zeros(n_channels))
         self.register_buffer("error_whitening", torch.eye(n_channels))
 
     def loss(self, x, y):
-        """Return the mean squared error of a decoder that is told the true steps."""
-        return functional.mse_loss(self.taught(x), x.flip(1))
+        """Return the mean squared error, of a decoder that is told the truth or not."""
+        if self.teacher_forcing:
+            return functional.mse_loss(self.taught(x), x.flip(1))
+        return functional.mse_loss(self.reconstruct(x), x)
 
     def taught(self, x):
         """Return the last step first, (b, l, c), each from the true one after it."""
@@ -81,10 +83,9 @@ class LSTMAutoEncoder(StepwiseNetwork):
 
     An LSTM reads a window :math:`x_1, ..., x_l`; a second one starts from its last
     state and writes the window in reverse, :math:`\hat x_l, ..., \hat x_1`, each step
-    from the one it wrote before. Training minimises the squared error, and there the
-    decoder is told the true step instead of its own. The errors :math:`e_t = |x_t -
-    \hat x_t|` of all steps of the training windows give a Gaussian, and the anomaly is
-    the distance from it,
+    from the one it wrote before. Training minimises the squared error. The errors
+    :math:`e_t = |x_t - \hat x_t|` of all steps of the training windows give a Gaussian,
+    and the anomaly is the distance from it,
 
     .. math:: a(t) = (e_t - \mu)^T \Sigma^{-1} (e_t - \mu),
 
@@ -97,6 +98,9 @@ class LSTMAutoEncoder(StepwiseNetwork):
     ----------
     hidden_size : int, default=40
         Units of each LSTM.
+    teacher_forcing : bool, default=False
+        Whether the decoder, in training, is told the true step instead of the one it
+        wrote, as in the paper.
     min_deviation : float, default=0.01
         Its square is added to the variances of the errors, so that a channel that is
         rebuilt almost without error does not outweigh all others.
@@ -175,6 +179,10 @@ class LSTMAutoEncoder(StepwiseNetwork):
 
     Notes
     -----
+    With `teacher_forcing` the next step is easy to write, so that little need be
+    learned of the window as a whole, and in scores the decoder loses its way: on series
+    136 of the UCR archive VUS-PR is .05 with it and .55 without (windows of 60 steps).
+
     Channels should be on one scale (StandardScaler). A score costs a pass of the
     encoder and `l` single steps of the decoder for each window. The paper fits the
     Gaussian to held-out normal windows, here it is fitted to the training windows, and
@@ -205,18 +213,22 @@ class LSTMAutoEncoder(StepwiseNetwork):
     """
 
     hidden_size: int = 40
+    teacher_forcing: bool = False
     min_deviation: float = 0.01
 
     _without = (*SeriesNetwork._without, "hidden_sizes")
     _parameter_constraints = {
         **SeriesNetwork._parameter_constraints,
         "hidden_size": [Interval(Integral, 1, None, closed="left")],
+        "teacher_forcing": ["boolean"],
         "min_deviation": [Interval(Real, 0, None, closed="neither")],
     }
     del _parameter_constraints["hidden_sizes"]
 
     def _network(self, shape):
-        return EncoderDecoder(shape[1], self.hidden_size, self.min_deviation)
+        return EncoderDecoder(
+            shape[1], self.hidden_size, self.teacher_forcing, self.min_deviation
+        )
 
     def _row_elements(self):
         # all states of the encoder are kept while it reads

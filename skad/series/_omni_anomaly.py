@@ -222,7 +222,8 @@ class OmniAnomaly(StepwiseNetwork):
     Channels should be on one scale; the authors bring them to 0..1 (MinMaxScaler). The
     defaults are theirs, and meant for a GPU: a window costs about
     :math:`10 \, l \, h^2` multiplications for `h` hidden units, three times that in
-    training. On the host take fewer units, or a larger `stride`.
+    training. On the host take fewer units, or a larger `stride` with ``align="mean"``:
+    with "end", steps between the ends of windows repeat the one before them.
 
     As in the authors' code, draws depend on the draw before it went through the flow,
     so that all steps go through it together, and the hidden states' walk has unit
