@@ -216,7 +216,7 @@ class ClassifierView:
         if tail is self.tail:
             return self
         view = copy.copy(self)
-        view.tail = tail
+        view.tail, view.head = tail, tail.head
         return view
 
     def require(self, what, caller):
@@ -387,7 +387,9 @@ class Outputs:
         probabilities = self["probabilities"]
         xp = namespace(probabilities)
         tiny = float(xp.finfo(probabilities.dtype).tiny)
-        return log_softmax(xp.log(xp.clip(probabilities, tiny, None)), temperature)
+        return log_softmax(
+            xp.log(xp.where(probabilities > tiny, probabilities, tiny)), temperature
+        )
 
     def probabilities(self, temperature=1.0):
         """Return the class probabilities (b, c)."""

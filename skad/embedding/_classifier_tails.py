@@ -311,6 +311,8 @@ class ModuleTail:
         tail = copy.copy(self)
         tail.module = copy.deepcopy(self.module).to(dtype=dtype, device=device)
         tail.dtype = dtype
+        if tail.head is not None:
+            tail.head = tuple(part.to(dtype=dtype, device=device) for part in tail.head)
         return tail
 
     def _samples(self, X):

@@ -19,7 +19,7 @@ def shaped(features, pruned, variant):
         return kept
     if variant == "s":
         return kept * xp.exp(spread(features, mask))
-    total = xp.sum(xp.clip(features, 0, None), axis=1, keepdims=True)
+    total = xp.sum(xp.where(features > 0, features, 0.0), axis=1, keepdims=True)
     count = xp.sum(xp.astype(mask, features.dtype), axis=1, keepdims=True)
     return xp.where(mask, total / count, 0.0)
 

@@ -4,12 +4,12 @@ from functools import partial
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 
-from skad._array import blocks, device_of, is_torch, like, to_numpy
+from skad._array import blocks, device_of, is_torch, like, on_device, to_numpy
 from skad._parameters import with_parameters
 from skad._sklearn import HasMethods, StrOptions, _fit_context
-from skad._validation import check_images, check_labels
+from skad._validation import check_images, check_labels, label_column
 from skad.base import CONTAMINATION, BaseDetector
 from skad.embedding._classifier import (
     ClassifierView,
@@ -18,7 +18,9 @@ from skad.embedding._classifier import (
     fitted_classifier,
     learns_from_labels,
 )
+from skad.neighbors._search import NeighborSearch
 from skad.ood._attribution import ATTRIBUTIONS, attribution_map, training_median
+from skad.ood._gaussian import TiedGaussian
 
 CLASSIFIER = [HasMethods(["fit"]), callable, None]
 PARAMETERS = {
@@ -47,10 +49,7 @@ def split_labels(n_samples, y, y_class, y_ood):
     if y_ood is not None:
         outlier = check_labels(y_ood, n_samples) == -1
     if labels is not None:
-        labels = to_numpy(labels) if is_torch(labels) else labels
-        labels = column_or_1d(labels, warn=True)
-        if len(labels) != n_samples:
-            raise ValueError(f"y has {len(labels)} labels for {n_samples} samples.")
+        labels = label_column(labels, n_samples)
     return labels, outlier
 
 
@@ -251,14 +250,20 @@ class ClassifierDetector(ClassLabelsMixin, BaseDetector):
         return device_of(X) if is_torch(X) else self._view_.device
 
     def _in_blocks(self, function, X, **options):
-        if function == self._map:
+        is_map = function == self._map
+        if is_map:
             elements = self._row_elements() + self._map_elements()
             device = self._scoring_device(X)
             options["parts"] = list(blocks(X.shape[0], elements, device))
+        view = X.view if isinstance(X, Outputs) else self._view_
+        device = device_of(X) if is_torch(X) else view.device
+        if str(device) != "cpu":  # what was learned goes there once, not per block
+            twin = with_state(self, moved(self._fitted_state(), device))
+            function = getattr(twin, function.__name__)
         if not isinstance(X, Outputs):
             view = self._view_.matching(X)
             return super()._in_blocks(partial(function, view), X, **options)
-        if function != self._map and not self._passes_again() and X.has(self._keys()):
+        if not is_map and not self._passes_again() and X.has(self._keys()):
             # the classifier's own temporaries are not needed any more
             elements = self._score_elements() + X.row_elements
             options["parts"] = list(blocks(X.shape[0], elements, X.view.device))
@@ -341,6 +346,29 @@ def with_rejection(classes, codes, outside, reject):
     labels = labels.astype(object)
     labels[outside] = reject
     return labels
+
+
+def with_state(value, state):
+    """Return an object like `value` with other attributes, not by way of a pickle."""
+    twin = object.__new__(type(value))
+    vars(twin).update({**vars(value), **state})
+    return twin
+
+
+def moved(value, device):
+    """Return arrays, and what containers and detectors' parts hold, as tensors there.
+
+    Detectors, networks and classifiers stay as they are.
+    """
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        return on_device(value, device)
+    if type(value) in (list, tuple):
+        return type(value)(moved(item, device) for item in value)
+    if type(value) is dict:
+        return {name: moved(item, device) for name, item in value.items()}
+    if isinstance(value, TiedGaussian | NeighborSearch):
+        return with_state(value, moved(vars(value), device))
+    return value.to(device) if is_torch(value) else value
 
 
 def take_rows(X, mask):

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.model_selection import StratifiedKFold
 
-from skad._array import namespace, to_numpy
+from skad._array import like, namespace, to_numpy
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.ood._base import PARAMETERS, ClassifierDetector
@@ -191,5 +191,4 @@ class MahalanobisOOD(ClassifierDetector):
 
     def _score(self, outputs):
         distances = self._distances(outputs.view, outputs)
-        weights = self.layer_weights_
-        return sum(float(weight) * distances[:, i] for i, weight in enumerate(weights))
+        return distances @ like(self.layer_weights_, distances)

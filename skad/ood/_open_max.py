@@ -4,7 +4,7 @@ from numbers import Integral
 
 import numpy as np
 
-from skad._array import like, namespace, to_double, to_numpy
+from skad._array import device_of, like, namespace, to_double, to_numpy
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.ood._base import PARAMETERS, ClassifierDetector
@@ -58,9 +58,9 @@ def open_max(logits, outlying, alpha):
     xp = namespace(logits)
     order = xp.argsort(-logits, axis=1, stable=True)
     logits = xp.take_along_axis(logits, order, axis=1)  # the largest one first
-    share = np.maximum(1 - np.arange(logits.shape[1]) / alpha, 0)
-    share = xp.take_along_axis(outlying, order, axis=1) * like(share, logits)
-    given = logits * share
+    rank = xp.arange(logits.shape[1], dtype=logits.dtype, device=device_of(logits))
+    part = xp.where(rank < alpha, 1 - rank / alpha, 0.0)
+    given = logits * part * xp.take_along_axis(outlying, order, axis=1)
     unknown = xp.sum(given, axis=1, keepdims=True)
     revised = xp.concat([unknown, logits - given], axis=1)
     revised = revised - xp.max(revised, axis=1, keepdims=True)
@@ -195,10 +195,12 @@ class OpenMax(ClassifierDetector):
         # a tail is one part in ten thousand wide, which needs double precision
         wide = to_double(logits)
         distances = class_distances(wide, like(self.means_, wide))
-        shifted = xp.clip(distances - like(self._floors_, wide) + _SHIFT, 1e-300, None)
+        shifted = distances - like(self._floors_, wide) + _SHIFT
+        shifted = xp.where(shifted > 1e-300, shifted, 1e-300)
         exponent = xp.log(shifted) - like(self.log_scales_, wide)
         # beyond 700 the tail is long over
-        exponent = xp.clip(like(self.shapes_, wide) * exponent, None, 700.0)
+        exponent = like(self.shapes_, wide) * exponent
+        exponent = xp.where(exponent < 700.0, exponent, 700.0)
         return open_max(
             wide, -xp.expm1(-xp.exp(exponent)), min(self.alpha, wide.shape[1])
         )

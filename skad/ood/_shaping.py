@@ -27,7 +27,7 @@ def spread(features, mask):
     above.
     """
     xp = namespace(features)
-    positive = xp.clip(features, 0, None)
+    positive = xp.where(features > 0, features, 0.0)
     whole = xp.sum(positive, axis=1, keepdims=True)
     held = xp.sum(xp.where(mask, positive, 0.0), axis=1, keepdims=True)
     return xp.where(held > 0, whole / xp.where(held > 0, held, 1.0), 1.0)
