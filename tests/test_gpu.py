@@ -8,6 +8,7 @@ import torch
 from numpy.testing import assert_allclose
 from sklearn.metrics import roc_auc_score
 
+import skad
 from tests._instances import NO_SIGN, NO_TENSORS, identify, instances
 from tests.test_contract import PUBLIC, fitted, seeded
 
@@ -92,3 +93,45 @@ def test_pickles_hold_no_gpu_tensor(detector, blobs):
         assert not [
             name for name, value in part.items() if getattr(value, "is_cuda", 0)
         ]
+
+
+AROUND = [
+    name
+    for name, method in skad.all_detectors()
+    if "classifier" in method._parameter_constraints
+]
+# Those that ask once a block whether something holds for all of its rows.
+ONE_FLAG = {"KNNOOD", "OODDetector"}
+
+
+@pytest.mark.parametrize("name", AROUND)
+def test_classifiers_are_scored_without_a_copy_per_block(name, monkeypatch):
+    """What was learned goes to the GPU once a call; rows and features stay there."""
+    torch.manual_seed(0)
+    layers = torch.nn.Linear(6, 16), torch.nn.ReLU(), torch.nn.Linear(16, 4)
+    net = torch.nn.Sequential(*layers).double().cuda()
+    settings = {"n_neighbors": 5} if name in ("KNNOOD", "NNGuide") else {}
+    X = np.random.default_rng(0).normal(size=(1000, 6))
+    detector = getattr(skad, name)(net, **settings).fit(X, np.arange(1000) % 4)
+    rows, seen = torch.from_numpy(X).cuda(), []
+    detector.classifier_.register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0].device.type)
+    )
+
+    def copies(block):
+        monkeypatch.setattr("skad.base.block_rows", lambda *_: block)
+        detector.score_samples(rows)  # loads what the kernels need
+        seen.clear()
+        kinds = torch.profiler.ProfilerActivity
+        with torch.profiler.profile(activities=[kinds.CPU, kinds.CUDA]) as profile:
+            scores = detector.score_samples(rows)
+            torch.cuda.synchronize()
+        assert scores.is_cuda
+        assert set(seen) == {"cuda"}
+        assert len(seen) >= len(rows) // block
+        to_or_from_the_host = "Memcpy HtoD", "Memcpy DtoH"
+        return sum(e.name.startswith(to_or_from_the_host) for e in profile.events())
+
+    once, in_blocks = copies(1000), copies(50)
+    assert once > 0  # whether all values are finite
+    assert in_blocks <= once + (19 if name in ONE_FLAG else 0)
