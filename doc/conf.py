@@ -63,13 +63,20 @@ html_static_path = ["_static"]
 html_css_files = ["manual.css"]
 html_copy_source = False
 html_show_sourcelink = False
-html_sidebars = {
-    "installation": [],
-    "quick_start": [],
-    "migration": [],
-    "changelog": [],
-    "detectors": [],
-}
+# pages without pages below them leave their place to the text
+html_sidebars = dict.fromkeys(
+    [
+        "adding_a_detector",
+        "changelog",
+        "detectors",
+        "index",
+        "installation",
+        "migration",
+        "quick_start",
+        "thresholds",
+    ],
+    [],
+)
 html_theme_options = {
     "logo": {"text": "skad"},
     "navbar_align": "left",
