@@ -181,8 +181,8 @@ class USAD(SeriesNetwork):
         The trained network: `encoder`, the decoders `first` and `second`, and for each
         channel `low` and `width`, the range that became 0..1.
     history_ : list of dict
-        Epoch, phase, seconds, "first_loss",
-        "second_loss", their sum "train_loss" and, with `patience`, "valid_loss".
+        Epoch, phase, seconds, "first_loss", "second_loss", their sum "train_loss" and,
+        with `patience`, "valid_loss".
     window_size_ : int
         Steps of a window.
     n_samples_seen_ : int
@@ -214,9 +214,11 @@ class USAD(SeriesNetwork):
     and where the first rebuilds well, ``alpha=1, beta=0`` can find much more: on
     machine 1-7 of the Server Machine Dataset VUS-PR is .11 with the paper's weights and
     .67 with these, on series 136 of the UCR archive .03 and .69, on NAB's taxi
-    passengers .24 and .10 (10 epochs). A `fit` with `warm_start` goes on counting epochs. The defaults of
-    window, code and epochs are those of the paper for its SWaT data. Training is in
-    float32, scoring in the dtype of `X`.
+    passengers .24 and .10 (10 epochs).
+
+    A `fit` with `warm_start` goes on counting epochs. The defaults of window, code and
+    epochs are those of the paper for its SWaT data. Training is in float32, scoring in
+    the dtype of `X`.
 
     References
     ----------
