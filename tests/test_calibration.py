@@ -741,6 +741,8 @@ def test_whole_series_are_held_out_and_none_is_joined(calibrated, waves):
             member = windows().fit(X[learn], groups=groups[learn])
             scores[test] = member.score_samples(X[test], groups[test])
         assert_array_equal(np.sort(scores), np.sort(detector.calibration_scores_))
+    with pytest.raises(ValueError, match="719 labels for 720 samples"):
+        clone(detector).fit(X, groups=groups[1:])
     bad = X[:60].copy()
     bad[30:40] = 0.0
     series = np.concatenate([X[60:120], bad]), groups[:120]

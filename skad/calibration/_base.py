@@ -28,14 +28,14 @@ from sklearn.utils.metadata_routing import (
     process_routing,
 )
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 
 from skad._array import is_torch, like, namespace, to_numpy
 from skad._members import seeded_clone
 from skad._parameters import with_parameters
 from skad._pictures import PictureFiles
 from skad._sklearn import HasMethods, _fit_context, _safe_indexing
-from skad._validation import Pictures, refuse_unreadable
+from skad._validation import Pictures, label_column, refuse_unreadable
 from skad.base import BaseDetector
 
 
@@ -91,10 +91,7 @@ def known_anomalies(detector, y, n, params):
         y = named.get("y_ood") if named.get("y_class") is None else y
     if y is None:
         return np.zeros(n, dtype=bool)
-    labels = column_or_1d(to_numpy(y) if is_torch(y) else y)
-    if len(labels) != n:
-        raise ValueError(f"y has {len(labels)} labels for {n} samples.")
-    return labels == -1
+    return label_column(y, n) == -1
 
 
 def takes_groups(detector):
@@ -430,6 +427,10 @@ class DetectorAround(MetaEstimatorMixin, BaseDetector):
         if y is not None and (is_torch(y) or not hasattr(y, "__getitem__")):
             y = to_numpy(y)
         groups = params.get("groups")
+        if groups is not None and len(groups) != n_rows(X):
+            raise ValueError(
+                f"groups has {len(groups)} labels for {n_rows(X)} samples."
+            )
         splitter = {} if groups is None else {"groups": groups}
         if get_config()["enable_metadata_routing"]:
             routed = process_routing(self, "fit", **params)

@@ -290,24 +290,20 @@ class ConformalDetector(DetectorAround):
         if self._is_frozen():
             return [np.arange(n)]
         in_order = takes_groups(self._head()) and groups is None
+        if in_order and self.method == "jackknife+":
+            raise ValueError(
+                "method='jackknife+' cannot leave one step out of a series: pass "
+                "groups, or take method='cross'."
+            )
         if groups is not None:
-            codes = np.unique(to_numpy(groups), return_inverse=True)[1]
-            units = [np.flatnonzero(codes == code) for code in range(codes.max() + 1)]
+            units = np.unique(to_numpy(groups), return_inverse=True)[1]
         elif in_order:
-            units = list(np.arange(n)[:, None])
+            units = np.arange(n)
         else:  # all known anomalies are learned from
-            units = list(np.flatnonzero(~known)[:, None])
-        if in_order:
-            order = np.arange(len(units))
-            if self.method == "jackknife+":
-                raise ValueError(
-                    "method='jackknife+' cannot leave one step out of a series: pass "
-                    "groups, or take method='cross'."
-                )
-        else:
-            order = random.permutation(len(units))
-        parts = self._parts(order)
-        return [np.sort(np.concatenate([units[i] for i in part])) for part in parts]
+            units = np.where(known, -1, np.cumsum(~known) - 1)
+        n_units = int(units.max()) + 1
+        order = np.arange(n_units) if in_order else random.permutation(n_units)
+        return [np.flatnonzero(np.isin(units, part)) for part in self._parts(order)]
 
     def _parts(self, order):
         """Return the parts of the units, in `order`, that each fit leaves out."""
