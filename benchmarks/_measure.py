@@ -34,13 +34,15 @@ def median_seconds(function, turns):
 
 def fresh_process(code, *arguments):
     """Run Python code in a new interpreter and return the last line it prints."""
+    root = str(pathlib.Path(__file__).parents[1])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
         check=True,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
-        cwd=pathlib.Path(__file__).parents[1],
-        env={**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[1])},
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
     )
     return done.stdout.strip().splitlines()[-1]
 

@@ -85,6 +85,12 @@ PICTURE_SETTINGS = {
         ),
     ),
     "RaPP": (2000, 10_000, falling(10, lr=3e-3, hidden_sizes=(16, 32))),
+    # with their defaults, which want a GPU
+    **{
+        name: (6000, 10_000, {})
+        for name in "AAE ADAE ALAD ALOCC EGBAD FAnoGAN SkipGANomaly".split()
+    },
+    "AnoGAN": (6000, 1000, {}),
 }
 # The peers' defaults, with which peers.tsv was made, where ours have such parameters.
 PEER_SETTINGS = {

@@ -2,10 +2,11 @@
 
     OMP_NUM_THREADS=1 python benchmarks/bench_peers.py tables readme
 
-`tables` measures PyOD's detectors and ours in one run, in turns: ROC AUC on the two sets
-that scikit-learn ships, fit and score of 10,000 rows, the process' peak memory (imports too), estimator checks. It
-writes ``benchmarks/results/peers_tables.tsv``. `readme` puts the table into README.md,
-from that file and from those of the other benchmarks, with the date of each.
+`tables` measures PyOD's detectors and ours in one run, in turns: ROC AUC on the two
+sets that scikit-learn ships, fit and score of 10,000 rows, the process' peak memory
+(imports too), estimator checks. It writes ``benchmarks/results/peers_tables.tsv``.
+`readme` puts the table into README.md, from that file and from those of the other
+benchmarks, with the date of each.
 """
 
 import argparse
