@@ -35,9 +35,7 @@ def check_table(estimator, X, *, reset, min_samples=None, allow_nan=False):
                 ensure_all_finite="allow-nan" if allow_nan else True,
             )
         except OverflowError as error:  # whole numbers of any length
-            raise ValueError(
-                "X has numbers that are too large for float64."
-            ) from error
+            raise ValueError("X has numbers that are too large for float64.") from error
     xp = namespace(X)
     _check_magnitude(xp.where(xp.isnan(X), 0.0, X) if allow_nan else X)
     return X
@@ -194,14 +192,26 @@ def check_pictures(estimator, X, *, reset):
     return X if is_torch(X) or isinstance(X, Pictures) else Pictures(X)
 
 
+def label_column(y, n_samples):
+    """Return labels of any one kind as an array (n,), or raise an error about y."""
+    try:
+        labels = column_or_1d(to_numpy(y) if is_torch(y) else y, warn=True)
+        if labels.dtype.kind == "O":
+            np.unique(labels)  # which takes what can be compared
+    except (TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"y is no column of labels of one kind: {reason}") from error
+    if len(labels) != n_samples:
+        raise ValueError(f"y has {len(labels)} labels for {n_samples} samples.")
+    return labels
+
+
 def check_labels(y, n_samples):
     """Return labels 1 normal, -1 known anomaly, 0 unlabelled, of shape (n,).
 
     Any other label counts as unlabelled, with a warning.
     """
-    y = column_or_1d(to_numpy(y) if is_torch(y) else y)
-    if y.shape[0] != n_samples:
-        raise ValueError(f"y has {y.shape[0]} labels for {n_samples} samples.")
+    y = label_column(y, n_samples)
     labels = np.where(y == -1, -1, np.where(y == 1, 1, 0))
     if not np.all(labels == y):
         warnings.warn(
