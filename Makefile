@@ -3,8 +3,6 @@
 PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 JOBS ?= 2
 
-PARTS ?= speed rows memory start
-
 VENV := .venv
 BENCH := .bench
 STAMP := $(VENV)/.installed
@@ -39,8 +37,8 @@ doc: $(DOC) ## build the manual, doc/_build/html/index.html, examples and all
 	    $(SPHINXOPTS) doc doc/_build/html
 	@echo "The manual is in doc/_build/html/index.html."
 
-bench: $(BENCH)/.installed ## measure against other libraries, in an environment with them
-	OMP_NUM_THREADS=1 $(BENCH)/bin/python benchmarks/bench_tables.py $(PARTS)
+bench: $(BENCH)/.installed ## measure beside other libraries and write the table of the README
+	OMP_NUM_THREADS=1 $(BENCH)/bin/python benchmarks/bench_peers.py tables readme
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) $(BENCH) doc/_build doc/generated skad-report .coverage .pytest_cache \
