@@ -28,6 +28,7 @@ from skad.inspection import (
     SeriesDisplay,
     ThresholdDisplay,
 )
+from skad.inspection._plots import asinh_ticks
 from skad.metrics import average_precision
 from skad.model_selection import NoveltyKFold
 
@@ -144,6 +145,16 @@ def test_threshold_axis_is_that_of_the_distribution(scored):
     for values in (decision, tail):
         scale = ScoreDistributionDisplay.from_predictions(values).ax_.get_xscale()
         assert ThresholdDisplay.from_predictions(values).ax_.get_xscale() == scale
+
+
+def test_ticks_of_long_tails_have_room():
+    ticks = asinh_ticks(-1e6, 50.0, 1.0)
+    assert 0 in ticks
+    assert min(ticks) == -1e6
+    places = np.arcsinh(ticks)
+    assert np.diff(places).min() > (np.arcsinh(50) + np.arcsinh(1e6)) / 9
+    assert len(ticks) > 4
+    assert asinh_ticks(1e3, 1e5, 1.0) == [1e3, 1e4, 1e5]
 
 
 def test_threshold_errors():

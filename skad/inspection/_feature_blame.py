@@ -250,7 +250,7 @@ class FeatureBlameDisplay:
         label = of_name("share of the anomaly map", self.name)
         ax.set_xlabel(f"{label}{sign}", fontsize=9)
         if ax.get_legend_handles_labels()[0]:
-            legend_above(ax, ink, ncols=3)
+            legend_above(ax, ink, ncols=3, loc="lower right")  # there is more room
         paint(ax, ink)
         self.ax_, self.figure_ = ax, ax.figure
         return self

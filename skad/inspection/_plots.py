@@ -98,6 +98,32 @@ def new_axes(n_rows=1, n_columns=1, *, size, **options):
     return pyplot.subplots(n_rows, n_columns, **options)[1]
 
 
+def scale_axis(ax, values):
+    """Give values with long tails an axis that is linear around 0, then logarithmic.
+
+    Returns where it turns logarithmic, or None where it stays linear.
+    """
+    width = linear_width(values)
+    if width is not None:
+        ax.set_xscale("asinh", linear_width=width)
+        ax.set_xticks(asinh_ticks(values.min(), values.max(), width))
+    return width
+
+
+def asinh_ticks(low, high, width, most=9):
+    """Return 0 and powers of ten with room for their labels between them."""
+    powers = 10.0 ** np.arange(-300, 300)
+    candidates = np.concatenate([[0.0], powers, -powers])  # outwards, to either side
+    candidates = candidates[(candidates >= low) & (candidates <= high)]
+    places = np.arcsinh(candidates / width)
+    room = (np.arcsinh(high / width) - np.arcsinh(low / width)) / most
+    kept = []
+    for k, place in enumerate(places):
+        if all(abs(place - places[other]) > room for other in kept):
+            kept.append(k)
+    return sorted(candidates[kept].tolist())
+
+
 def linear_width(values):
     """Return where the axis turns logarithmic; None where it can be linear."""
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
@@ -120,7 +146,8 @@ def paint(ax, ink):
 
 def legend_above(ax, ink, **options):
     """Write the legend above the axes, where nothing that is drawn can be under it."""
-    options = {"ncols": 2, "loc": "lower left", "bbox_to_anchor": (0, 1)} | options
+    x = 1 if "right" in options.get("loc", "") else 0
+    options = {"ncols": 2, "loc": "lower left", "bbox_to_anchor": (x, 1)} | options
     style = {"frameon": False, "labelcolor": ink, "fontsize": 8.5, "borderaxespad": 0}
     return ax.legend(**style, **options)
 

@@ -10,10 +10,10 @@ from skad.inspection._plots import (
     NORMAL_COLOR,
     estimator_name,
     legend_above,
-    linear_width,
     new_axes,
     of_name,
     paint,
+    scale_axis,
 )
 from skad.metrics._labels import finite_scores, is_anomaly
 
@@ -174,10 +174,7 @@ class ScoreDistributionDisplay:
         if self.train_decision is not None:
             values.append(self.train_decision)
         values = np.concatenate(values)
-        width = linear_width(values)
-        if width is not None:  # long tails: linear around the threshold, then log
-            ax.set_xscale("asinh", linear_width=width)
-        edges = bin_edges(values, bins, width)
+        edges = bin_edges(values, bins, scale_axis(ax, values))
         self.bars_ = []
         for label, decision, style in groups:
             weights = np.full(len(decision), 1 / max(1, len(decision)))

@@ -262,6 +262,9 @@ class SeriesDisplay:
         _write_name(axes[-1], "score", ink)
         if self.threshold is not None:
             axes[-1].axhline(self.threshold, color=ink, linestyle="--", linewidth=1)
+        for panel in axes:  # old releases of matplotlib make room for what is shaded
+            panel.set_ylim(panel.get_ylim())
+        if self.threshold is not None:
             for panel in axes:
                 _shade(panel, time, score < self.threshold)
         if self.y is not None:

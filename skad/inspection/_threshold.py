@@ -10,10 +10,10 @@ from skad.inspection._plots import (
     NORMAL_COLOR,
     estimator_name,
     legend_above,
-    linear_width,
     new_axes,
     of_name,
     paint,
+    scale_axis,
 )
 from skad.metrics._labels import finite_scores, is_anomaly
 
@@ -192,9 +192,7 @@ class ThresholdDisplay:
             With `ax_`, `figure_`, `lines_` and `line_`.
         """
         ax = new_axes(size=(6.4, 3.4)) if ax is None else ax
-        width = linear_width(self.thresholds)
-        if width is not None:  # long tails, as the distribution of the scores has them
-            ax.set_xscale("asinh", linear_width=width)
+        scale_axis(ax, self.thresholds)
         # line styles tell the curves apart where colours do not
         curves = {
             "precision": (self.precision, NORMAL_COLOR, "-"),
