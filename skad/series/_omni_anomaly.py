@@ -237,7 +237,7 @@ class OmniAnomaly(StepwiseNetwork):
     ----------
     .. [1] Y. Su, Y. Zhao, C. Niu, R. Liu, W. Sun and D. Pei, "Robust anomaly detection
        for multivariate time series through stochastic recurrent neural network", KDD,
-       2019, sections 3 and 4.
+       2019, section 3.
     .. [2] D. Rezende and S. Mohamed, "Variational inference with normalizing flows",
        ICML, 2015, equations (10) to (12).
 

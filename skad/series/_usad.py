@@ -15,14 +15,14 @@ from skad.series._network import SeriesNetwork
 
 
 def first_loss(x, first, both, n):
-    """Return what the first autoencoder makes small in epoch n, equation (4)."""
+    """Return what the first autoencoder makes small in epoch n."""
     share = 1 / n
     good = functional.mse_loss(first, x)
     return share * good + (1 - share) * functional.mse_loss(both, x)
 
 
 def second_loss(x, second, both, n):
-    """Return what the second autoencoder makes small in epoch n, equation (5)."""
+    """Return what the second autoencoder makes small in epoch n."""
     share = 1 / n
     good = functional.mse_loss(second, x)
     return share * good - (1 - share) * functional.mse_loss(both, x)
@@ -223,8 +223,8 @@ class USAD(SeriesNetwork):
     References
     ----------
     .. [1] J. Audibert, P. Michiardi, F. Guyard, S. Marti and M. A. Zuluaga, "USAD:
-       unsupervised anomaly detection on multivariate time series", KDD, 2020, equations
-       (4) to (8) and algorithms 1 and 2.
+       unsupervised anomaly detection on multivariate time series", KDD, 2020,
+       algorithms 1 and 2.
 
     Examples
     --------
