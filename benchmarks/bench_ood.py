@@ -9,13 +9,19 @@ Run where pytorch-ood 0.4.0 can be imported, with nothing else running:
 Parts:
 
 - speed: features of 256 and 10 classes, 20,000 rows fitted and 10,000 scored. Ours
-  takes features as any input, validated, through a last layer where a method has one;
-  the peer gets tensors ready for use. CPU seconds of this process, the median of turns.
-  Neighbours score 2,000 rows only. The peer computes in single precision always.
-- passes: what each method adds to the pass through a small convolutional network.
+  takes features as any input, validated, through a last layer where a method has one,
+  or "ready": extracted before, as the peer gets its tensors. Seconds are CPU seconds of
+  this process, which other work on the machine disturbs less; medians of turns A B C A
+  B C. Neighbours score 2,000 rows only. The peer computes in single precision always,
+  so that rows with float32 are like for like.
+- passes: what each method adds to the pass through a small convolutional network and
+  through a wider one, beside the pass itself.
 - digits: networks trained on digits 0 to 4, scored on them and on 5 to 9, three seeds,
-  beside the peer's scores of networks that were trained the same way.
-- fashion: a network trained with skorch on Fashion-MNIST, scored on it and on MNIST.
+  beside the peer's scores of networks that were trained the same way. Shaped
+  activations (ReAct, ASH, SCALE) of the "cnn" are beside the peer on the very features:
+  its shared scores shape maps before they are averaged, where authors do it after.
+- fashion: a network trained with skorch on Fashion-MNIST, scored on it and on MNIST,
+  beside the peer on the same network.
 
 Each writes a table ``ood_<part>.tsv`` into ``benchmarks/results``.
 """
@@ -123,8 +129,9 @@ def peers_of(name, X, y, layer):
 def speed(options):
     """Fit and score on features, against the peer."""
     table = Table(
-        "method dtype fit_cpu_s peer_fit_cpu_s fit_ratio score_cpu_s peer_score_cpu_s"
-        " score_ratio wanted ready_cpu_s ready_ratio one_minus_correlation".split()
+        "method dtype fit_cpu_s ready_fit_cpu_s peer_fit_cpu_s fit_ratio"
+        " ready_fit_ratio score_cpu_s ready_score_cpu_s peer_score_cpu_s score_ratio"
+        " ready_score_ratio wanted one_minus_correlation".split()
     )
     data = made_features()
     for name, settings, through, wanted in SPEED:
@@ -133,7 +140,7 @@ def speed(options):
         turns = 1 if name == "KNNOOD" else options.turns
         for dtype in (np.float32, np.float64):
             row = measured(name, settings, through, dtype, turns, data)
-            table.add(name, np.dtype(dtype).name, *row[:6], wanted, *row[6:])
+            table.add(name, np.dtype(dtype).name, *row[:-1], wanted, row[-1])
     return table
 
 
@@ -147,22 +154,27 @@ def measured(name, settings, through, dtype, turns, data):
         scored = scored[:2000]
         probe = probe[:2000]
     tensor = torch.as_tensor(scored).float()
-    fits = cpu_seconds([lambda: ours.fit(rows, y), fit], max(1, turns // 3))
-    # where the features and logits are there already, as in a comparison of methods
-    outputs = ood.extract(layer, probe) if through else probe
+    # where features and logits are there already, as in a comparison of methods
+    ready = [ood.extract(ours.classifier, part) for part in (rows, probe)]
+    fits = cpu_seconds(
+        [lambda: ours.fit(rows, y), lambda: ours.fit(ready[0], y), fit],
+        max(1, turns // 3),
+    )
     scores = cpu_seconds(
         [
             lambda: ours.score_samples(probe),
+            lambda: ours.score_samples(ready[1]),
             lambda: score(tensor),
-            lambda: ours.score_samples(outputs),
         ],
         turns,
     )
     a, b = -ours.score_samples(probe), np.asarray(score(tensor), dtype=float)
-    fit_ratio = fits[1] / fits[0] if fits[1] > 1e-4 else "-"
-    ready = [scores[2], scores[1] / scores[2]] if through else ["-", "-"]
-    ratio = scores[1] / scores[0]
-    return [*fits, fit_ratio, *scores[:2], ratio, *ready, 1 - np.corrcoef(a, b)[0, 1]]
+    found = []
+    for times in (fits, scores):
+        peers = times[2]
+        ratios = [peers / own if peers > 1e-4 else "-" for own in times[:2]]
+        found += [*times, *ratios]
+    return [*found, 1 - np.corrcoef(a, b)[0, 1]]
 
 
 class SmallConv(torch.nn.Module):
@@ -190,13 +202,25 @@ class SmallConv(torch.nn.Module):
 
 def passes(options):
     """What k methods cost beside one pass through a network."""
-    table = Table(["method", "cpu_s", "of_a_pass", "wanted"])
+    table = Table(["channels", "rows", "method", "cpu_s", "of_a_pass", "wanted"])
+    for channels, n_fitted, n_scored in (
+        ((16, 32), 4000, 2000),
+        ((64, 128), 2000, 500),
+    ):
+        names = f"{channels[0]}-{channels[1]}", n_scored
+        for row in passes_through(channels, n_fitted, n_scored):
+            table.add(*names, *row)
+    return table
+
+
+def passes_through(channels, n_fitted, n_scored):
+    """Yield (method, seconds, share of the pass, wanted share) for one network."""
     rng = np.random.default_rng(0)
-    X = rng.uniform(size=(4000, 28, 28)).astype(np.float32)
-    y = np.arange(4000) % 10
+    X = rng.uniform(size=(n_fitted, 28, 28)).astype(np.float32)
+    y = np.arange(n_fitted) % 10
     torch.manual_seed(0)
-    net = SmallConv().eval()
-    probe = X[:2000]
+    net = SmallConv(channels).eval()
+    probe = rng.uniform(size=(n_scored, 28, 28)).astype(np.float32)
     tensor = torch.as_tensor(probe)[:, None]
 
     def forward():
@@ -207,16 +231,15 @@ def passes(options):
     outputs = ood.extract(net, X)
     ready = ood.extract(net, probe)
     one, ours = cpu_seconds([forward, lambda: ood.extract(net, probe)], 3)
-    table.add("the pass alone", one, 1.0, "-")
-    table.add("extract", ours, ours / one, "-")
+    yield "the pass alone", one, 1.0, "-"
+    yield "extract", ours, ours / one, "-"
     total = ours
     for name in METHODS:
         detector = getattr(ood, name)(net).fit(outputs, y)
         [own] = cpu_seconds([lambda d=detector: d.score_samples(ready)], 3)
         total += own
-        table.add(name, own, own / one, 0.1)
-    table.add(f"all {len(METHODS)} together", total, total / one, "-")
-    return table
+        yield name, own, own / one, 0.1
+    yield f"all {len(METHODS)} together", total, total / one, "-"
 
 
 # methods that look at outputs alone
@@ -325,9 +348,14 @@ def digits(options):
                 detector = getattr(ood, method)(net, image_shape=shape, **settings)
                 scores = detector.fit(known[0], y).score_samples(known[1])
                 found.setdefault(name, []).append(metrics.auroc(y_test, -scores))
-                parts = [shared[f"s_{part}|{name_there}"] for part in ("test", "ood")]
-                there = np.repeat([1, -1], [len(part) for part in parts])
-                auc = metrics.auroc(there, np.concatenate(parts).astype(float))
+                if kind == "cnn" and method in ("ReAct", "ASH", "SCALE"):
+                    peers = to_numpy(peers_scores(method, settings, net, *known, y))
+                    there = y_test
+                else:
+                    parts = [shared[f"s_{p}|{name_there}"] for p in ("test", "ood")]
+                    there = np.repeat([1, -1], [len(part) for part in parts])
+                    peers = np.concatenate(parts)
+                auc = metrics.auroc(there, peers.astype(float))
                 theirs.setdefault(name, []).append(auc)
             own = trained_here(X, y, P, shape, seed) if kind == "mlp" else ()
             for name, scores in own:
@@ -425,7 +453,7 @@ def fashion(options):
             known, kinds = validation, y[held]
         detector = getattr(ood, method)(module, **settings)
         scores = detector.fit(known, kinds).score_samples(tested)
-        theirs = peers_scores(method, settings, module, known, kinds, tested)
+        theirs = peers_scores(method, settings, module, known, tested, kinds)
         found = areas(y_test, scores)
         peers, gap = "-", "-"
         if theirs is not None:
@@ -435,16 +463,14 @@ def fashion(options):
     return table
 
 
-def peers_scores(method, settings, net, known, y, tested):
+def peers_scores(method, settings, net, known, tested, y):
     """Return the peer's anomalies of the same network, None where it has no such."""
     d, head, labels = peer(), net.fc, torch.as_tensor(y)
-    f, z = (
-        torch.as_tensor(to_numpy(known[key])) for key in ("penultimate", "decision")
+    f, z, F, Z = (
+        torch.as_tensor(to_numpy(outputs[key])).float()
+        for outputs in (known, tested)
+        for key in ("penultimate", "decision")
     )
-    F, Z = (
-        torch.as_tensor(to_numpy(tested[key])) for key in ("penultimate", "decision")
-    )
-    pictures = torch.as_tensor(tested.X).reshape(-1, 1, 28, 28)
     epsilon, pruned = settings.get("epsilon"), settings.get("pruned")
 
     def encoder(x):
@@ -488,6 +514,7 @@ def peers_scores(method, settings, net, known, y, tested):
     elif method == "MahalanobisOOD" and epsilon:
         made = d.MahalanobisODIN(encoder, eps=epsilon).fit_features(f, labels)
     if method in ("ODIN", "GradNorm") or (method == "MahalanobisOOD" and epsilon):
+        pictures = torch.as_tensor(tested.X).reshape(-1, 1, 28, 28)
         return torch.cat([made.predict(part).detach() for part in pictures.split(500)])
     if method in on_logits:
         made = on_logits[method]()
