@@ -1,14 +1,17 @@
 """Series: quality beside the peers' figures, time and memory over long series.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_series.py quality --data ../shared/data
+    OMP_NUM_THREADS=1 python benchmarks/bench_series.py smd --data ../shared/data
     OMP_NUM_THREADS=1 python benchmarks/bench_series.py scale profile
     OMP_NUM_THREADS=1 python benchmarks/bench_series.py edges --data ../shared/data
 
 `quality`: every detector with its defaults, fitted on the whole series that it scores,
 as the peers were; VUS-PR in TSB-AD's form with the dominant period as its window.
 Trivial scores stand beside, and a last row per pair has the means over the series in
-common. `scale`: up to a million steps of ten channels, in processes of their own, in
-CPU seconds. `profile`: matrix profiles and STUMPY's, in CPU seconds; it needs stumpy
+common. `smd`: server machines, fitted on their training part: VUS-PR of the scores, and
+how well the map names the channels of an event, beside |z| of each channel. `scale`: up
+to a million steps of ten channels, in processes of their own, in CPU seconds.
+`profile`: matrix profiles and STUMPY's, in CPU seconds; it needs stumpy
 (requirements.txt). `edges`: MIDAS on the DARPA stream. `gpu`: a long matrix profile on
 a GPU and on the host. Each part writes ``benchmarks/results/series_<part>.tsv``.
 """
@@ -27,7 +30,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import skad
-from skad.metrics import vus_pr
+from skad.metrics import hit_rate_at, vus_pr
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
@@ -70,6 +73,11 @@ DETECTORS = {
     "PASAD": (skad.PASAD(rank=5), []),
     "PASAD(measure='residual')": (skad.PASAD(rank=5, measure="residual"), []),
     "SpectralResidual": (skad.SpectralResidual(), ["TSB-AD.SR", "SR(MS)"]),
+    "LSTMForecaster": (scaled(skad.LSTMForecaster(random_state=0)), []),
+    "DeepAnT(max_epochs=20)": (
+        scaled(skad.DeepAnT(max_epochs=20, random_state=0)),
+        [],
+    ),
     # smaller than their defaults, so that two cores train them in minutes
     "LSTMAutoEncoder(stride=5, batch_size=32, max_epochs=20, lr=0.005)": (
         scaled(
@@ -96,6 +104,45 @@ DETECTORS = {
             )
         ),
         [],
+    ),
+}
+
+# For many channels and long training series: what takes a minute at most.
+ON_MACHINES = {
+    "DeepAnT(stride=10)": skad.DeepAnT(stride=10, random_state=0),
+    "LSTMForecaster(stride=25, max_epochs=10)": skad.LSTMForecaster(
+        stride=25, max_epochs=10, random_state=0
+    ),
+    "WindowDetector(Mahalanobis(), window_size=1)": skad.WindowDetector(
+        skad.Mahalanobis(), window_size=1
+    ),
+    "WindowDetector(PCAReconstruction(), window_size=1)": skad.WindowDetector(
+        skad.PCAReconstruction(), window_size=1
+    ),
+    "WindowDetector(ECOD(), window_size=1)": skad.WindowDetector(
+        skad.ECOD(), window_size=1
+    ),
+    "WindowDetector(HBOS(), window_size=1)": skad.WindowDetector(
+        skad.HBOS(), window_size=1
+    ),
+    "SpectralResidual": skad.SpectralResidual(),
+    "PASAD(rank=5)": skad.PASAD(rank=5),
+    "PASAD(rank=5, measure='residual')": skad.PASAD(rank=5, measure="residual"),
+    "KMeansAD(max_windows=5000)": skad.KMeansAD(max_windows=5000, random_state=0),
+    "SubsequenceKNN(window_size=20, max_windows=5000)": skad.SubsequenceKNN(
+        window_size=20, max_windows=5000
+    ),
+    "SubsequenceLOF(window_size=20, max_windows=5000)": skad.SubsequenceLOF(
+        window_size=20, max_windows=5000
+    ),
+    "LSTMAutoEncoder(window_size=50, stride=25, max_epochs=20)": skad.LSTMAutoEncoder(
+        window_size=50, stride=25, max_epochs=20, batch_size=32, random_state=0
+    ),
+    "USAD(stride=5, max_epochs=20)": skad.USAD(stride=5, max_epochs=20, random_state=0),
+    "OmniAnomaly(hidden_size=32, window_size=50, stride=25, align='end')": (
+        skad.OmniAnomaly(
+            hidden_size=32, window_size=50, stride=25, max_epochs=20, random_state=0
+        )
     ),
 }
 
@@ -162,6 +209,48 @@ def quality(options):
         ours, theirs = np.mean(values, axis=0)
         theirs = theirs if method else ""
         table.add(f"mean of {len(values)}", label, ours, "", "", "", method, theirs, "")
+    return table
+
+
+def smd(options):
+    """How well scores find, and maps name the channels of, events on two machines."""
+    from tests._series_data import SMD, load_machine, peer_figures
+
+    folder = pathlib.Path(options.data)
+    peers = peer_figures(folder)
+    table = Table(
+        "machine detector vus_pr hit_rate_100 hit_rate_150 fit_s "
+        "score_and_map_s".split()
+    )
+    means = {}
+    for name in SMD:
+        train, test, y, causes = load_machine(folder, name)
+        [window] = {int(row["window"]) for key, row in peers.items() if key[0] == name}
+
+        def add(label, anomaly, maps, *took, name=name, y=y, c=causes, w=window):
+            figures = (
+                vus_pr(y, anomaly, window=w, pos_label=1),
+                hit_rate_at(c, maps, percent=100),
+                hit_rate_at(c, maps, percent=150),
+            )
+            table.add(name, label, *figures, *(took or ("", "")))
+            means.setdefault(label, []).append(figures)
+
+        scale = train.std(axis=0)
+        z = np.abs(test - train.mean(axis=0)) / np.where(scale > 0, scale, 1)
+        add("|z| of each channel", z.max(axis=1), z)
+        noise = np.random.default_rng(0).random(test.shape)
+        add("random", noise.max(axis=1), noise)
+        for label, detector in ON_MACHINES.items():
+            if options.only and options.only not in label:
+                continue
+            start = time.perf_counter()
+            detector.fit(train)
+            fitted = time.perf_counter()
+            anomaly, maps = -detector.score_samples(test), detector.transform(test)
+            add(label, anomaly, maps, fitted - start, time.perf_counter() - fitted)
+    for label, figures in means.items():
+        table.add(f"mean of {len(figures)}", label, *np.mean(figures, axis=0), "", "")
     return table
 
 
@@ -326,7 +415,7 @@ def gpu(options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "parts", nargs="+", choices=["quality", "scale", "profile", "edges", "gpu"]
+        "parts", nargs="+", choices="quality smd scale profile edges gpu".split()
     )
     parser.add_argument("--data", default="../shared/data")
     parser.add_argument("--only", help="part of the names of detectors to run")

@@ -28,6 +28,21 @@ def load_series(folder, name):
     return x[:, None], y
 
 
+def load_machine(folder, name):
+    """Return train and test (t, c), y (t,), 1 an anomaly, and causes (t, c) of one."""
+    folder = folder / "series" / "smd"
+    with np.load(folder / f"{SMD[name]}.npz") as file:
+        train, test, y = (file[key] for key in ("train", "test", "label"))
+    causes = np.zeros(test.shape, dtype=bool)
+    text = (folder / f"{SMD[name]}_interpretation_label.txt").read_text()
+    for line in text.split():
+        first, last, *channels = map(
+            int, line.replace("-", ",").replace(":", ",").split(",")
+        )
+        causes[first:last, np.array(channels) - 1] = True
+    return train.astype(float), test.astype(float), y.astype(int), causes
+
+
 def _nab(folder, name):
     with (folder / name).open() as file:
         rows = list(csv.DictReader(file))[1:]  # the benchmark drops the first
