@@ -268,8 +268,8 @@ VARIANTS = {
     ],
 }
 
-# Classes whose own `fit` needs class labels, whatever the classifier: the tests that
-# call fit(X) alone leave them out.
+# Classes whose own `fit` needs class labels, whatever the classifier: the contract has
+# them label their rows themselves, other tests that call fit(X) alone leave them out.
 OWN_LABELS = {
     "GeneralizedODIN": "it trains a classifier",
     "OutlierExposure": "it trains a classifier",
@@ -304,11 +304,15 @@ NO_SIGN = {
     ("MIDASR", None): "it counts edges, and the rows of a table come once",
     ("MatrixProfile", None): "it compares shapes, and rows in random order have none",
     ("ODIN", None): "a linear classifier is surer the farther away an input is",
+    ("GeneralizedODIN", None): "its small network is surer the farther away one is",
+    ("OutlierExposure", "max_softmax"): "it was shown no outlier to be unsure of",
 }
 
 # Classes for which no feature can be far out by itself, with the reason.
 NO_FEATURE = {
     "ODIN": "a linear classifier is surer the farther away an input is",
+    "GeneralizedODIN": "its small network is surer the farther away an input is",
+    "OutlierExposure": "it was shown no outlier to be unsure of",
     "LeftMatrixProfile": "a constant has been seen after its first steps",
     "SpectralResidual": "in a channel that is constant no step stands out",
     "MIDAS": "it counts, and far out is as good a name as any",
@@ -341,6 +345,17 @@ def instances():
     for name, detector in skad.all_detectors():
         for setting in VARIANTS.get(name, []):
             found.append(detector(**{**CHEAP.get(name, {}), **setting}))
+    return found
+
+
+def self_labelling_instances():
+    """Return those of OWN_LABELS so that fit(X) is enough for them too."""
+    from tests import _labelled
+
+    found = [getattr(_labelled, name)(**CHEAP.get(name, {})) for name in OWN_LABELS]
+    for detector in found:
+        if "classifier" in detector.get_params(deep=False):
+            detector.set_params(classifier=bumps())
     return found
 
 

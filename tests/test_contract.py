@@ -27,10 +27,16 @@ from tests._instances import (
     identify,
     instances,
     looks_around,
+    self_labelling_instances,
 )
 
-every_setting = pytest.mark.parametrize("detector", instances(), ids=identify)
-every_class = pytest.mark.parametrize("detector", default_instances(), ids=identify)
+OF_LABELS = self_labelling_instances()
+every_setting = pytest.mark.parametrize(
+    "detector", [*instances(), *OF_LABELS], ids=identify
+)
+every_class = pytest.mark.parametrize(
+    "detector", [*default_instances(), *OF_LABELS], ids=identify
+)
 
 PUBLIC = ["score_samples", "decision_function", "predict", "transform"]
 _FITTED = {}
@@ -77,7 +83,7 @@ def test_all_detectors_finds_every_subclass():
 
 
 def _leaves(cls):
-    below = cls.__subclasses__()
+    below = [c for c in cls.__subclasses__() if not c.__module__.startswith("tests.")]
     return {leaf for sub in below for leaf in _leaves(sub)} if below else {cls}
 
 
