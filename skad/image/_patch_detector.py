@@ -111,7 +111,7 @@ class PatchDetector(ImageDetector):
     -----
     The detector's own `contamination` is not used. With ``positions="each"`` there are
     as many detectors as places and each learns from as many vectors as there are
-    pictures.
+    pictures. The cost is the backbone's and the detector's on all patches.
 
     References
     ----------

@@ -126,7 +126,8 @@ class TiledDetector(BaseDetector):
     A tile is described without its surroundings, so that maps differ from those of
     whole pictures near the borders of tiles: let `overlap` be as wide as what a patch
     of the detector's backbone sees. A detector with a model for each place, such as
-    PaDiM, learns one tile's layout for all tiles.
+    PaDiM, learns one tile's layout for all tiles. The cost is the detector's for every
+    tile.
 
     References
     ----------

@@ -123,9 +123,9 @@ class SVDD(BaseDetector):
     Without known anomalies and with the rbf kernel, :math:`\alpha` is that of
     `OneClassSVM` divided by :math:`\nu n`, and the score is its score times :math:`2 /
     (\nu n)` less a constant. The dual problem, equations (11) and (22) of [1]_, is
-    solved in the same way and at the same cost. With known anomalies the problem of
-    :math:`R^2` has the lower bound 0: where the costs make the sphere vanish,
-    `radius_` is 0.
+    solved in the same way: with s support vectors `fit` takes O(n s d) and a few rounds
+    more, scoring O(s d) a row. With known anomalies the problem of :math:`R^2` has the
+    lower bound 0: where the costs make the sphere vanish, `radius_` is 0.
 
     References
     ----------

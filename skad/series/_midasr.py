@@ -62,7 +62,7 @@ class MIDASR(EdgeDetector):
     -----
     Streams are scored, learned and continued as by :class:`MIDAS`. The last column is
     the time; each of the others is a kind of node with a sketch of its own, so that
-    there may be more or fewer than two.
+    there may be more or fewer than two. Edges cost O(n r) for each sketch.
 
     References
     ----------
