@@ -232,4 +232,4 @@ class LSTMAutoEncoder(StepwiseNetwork):
 
     def _row_elements(self):
         # all states of the encoder are kept while it reads
-        return self.window_size_ * (self.n_features_in_ + 4 * self.hidden_size)
+        return self.window_size_ * (self.n_features_in_ + 2 * self.hidden_size)

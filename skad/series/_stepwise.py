@@ -13,6 +13,10 @@ class StepwiseNetwork(SeriesNetwork):
 
     _map_sums_to_score = True
 
+    def _block_rows(self, device):
+        # recurrent layers go step by step: few windows at a time would take for ever
+        return max(self.batch_size, super()._block_rows(device))
+
     def _anomaly(self, x):
         return namespace(x).sum(self._map(x), axis=1)
 
