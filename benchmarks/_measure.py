@@ -10,7 +10,8 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 
 PACKAGES = (
-    "skad scikit-learn pyod deepod stumpy skorch numpy scipy torch pynndescent".split()
+    "skad scikit-learn pyod deepod pytorch-ood stumpy skorch numpy scipy torch"
+    " pynndescent".split()
 )
 
 
@@ -88,10 +89,10 @@ class Table:
         self.rows.append(row)
         print("\t".join(row), flush=True)
 
-    def write(self, path):
-        """Write the rows under the machine's description."""
+    def write(self, path, *notes):
+        """Write the rows under the machine's description and notes."""
         path = pathlib.Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = [f"# {line}" for line in machine()]
+        lines = [f"# {line}" for line in [*machine(), *notes]]
         lines += ["\t".join(row) for row in [self.columns, *self.rows]]
         path.write_text("\n".join(lines) + "\n")
