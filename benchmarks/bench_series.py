@@ -24,7 +24,7 @@ import time
 import warnings
 
 import numpy as np
-from _measure import Table, fresh_process
+from _measure import Table, fresh_process, machine
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -73,12 +73,12 @@ DETECTORS = {
     "PASAD": (skad.PASAD(rank=5), []),
     "PASAD(measure='residual')": (skad.PASAD(rank=5, measure="residual"), []),
     "SpectralResidual": (skad.SpectralResidual(), ["TSB-AD.SR", "SR(MS)"]),
-    "LSTMForecaster": (scaled(skad.LSTMForecaster(random_state=0)), []),
-    "DeepAnT(max_epochs=20)": (
-        scaled(skad.DeepAnT(max_epochs=20, random_state=0)),
+    # fewer steps than their defaults, so that two cores train them in minutes
+    "LSTMForecaster(max_epochs=20, lr=0.005)": (
+        scaled(skad.LSTMForecaster(max_epochs=20, lr=0.005, random_state=0)),
         [],
     ),
-    # smaller than their defaults, so that two cores train them in minutes
+    "DeepAnT(stride=5)": (scaled(skad.DeepAnT(stride=5, random_state=0)), []),
     "LSTMAutoEncoder(stride=5, batch_size=32, max_epochs=20, lr=0.005)": (
         scaled(
             skad.LSTMAutoEncoder(
@@ -129,11 +129,11 @@ ON_MACHINES = {
     "PASAD(rank=5)": skad.PASAD(rank=5),
     "PASAD(rank=5, measure='residual')": skad.PASAD(rank=5, measure="residual"),
     "KMeansAD(max_windows=5000)": skad.KMeansAD(max_windows=5000, random_state=0),
-    "SubsequenceKNN(window_size=20, max_windows=5000)": skad.SubsequenceKNN(
-        window_size=20, max_windows=5000
+    "SubsequenceKNN(window_size=20, max_windows=1000)": skad.SubsequenceKNN(
+        window_size=20, max_windows=1000
     ),
-    "SubsequenceLOF(window_size=20, max_windows=5000)": skad.SubsequenceLOF(
-        window_size=20, max_windows=5000
+    "SubsequenceLOF(window_size=20, max_windows=1000)": skad.SubsequenceLOF(
+        window_size=20, max_windows=1000
     ),
     "LSTMAutoEncoder(window_size=50, stride=25, max_epochs=20)": skad.LSTMAutoEncoder(
         window_size=50, stride=25, max_epochs=20, batch_size=32, random_state=0
@@ -412,19 +412,39 @@ def gpu(options):
     return table
 
 
+def merged(table, path, only):
+    """Write the rows of some detectors into a table that has others already."""
+    old = path.read_text().splitlines()
+    header = [line for line in old if line.startswith("#")]
+    rows = [line.split("\t") for line in old if not line.startswith("#")][1:]
+    rows = [row for row in rows if only not in row[1]]
+    added = [row for row in table.rows if only in row[1]]
+    order = list(dict.fromkeys(row[0] for row in rows + added))
+    rows = sorted(rows + added, key=lambda row: order.index(row[0]))
+    header += [f"# rows of {only}: {'; '.join(machine()[:2])}"]
+    lines = ["\t".join(row) for row in [table.columns, *rows]]
+    path.write_text("\n".join(header + lines) + "\n")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "parts", nargs="+", choices="quality smd scale profile edges gpu".split()
     )
     parser.add_argument("--data", default="../shared/data")
-    parser.add_argument("--only", help="part of the names of detectors to run")
+    parser.add_argument(
+        "--only",
+        help="part of the names of detectors to run; the rows of others are kept",
+    )
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     for part in options.parts:
         table = globals()[part](options)
-        results = pathlib.Path(__file__).parent / "results"
-        table.write(results / f"series_{part}.tsv")
+        path = pathlib.Path(__file__).parent / "results" / f"series_{part}.tsv"
+        if options.only and path.exists():
+            merged(table, path, options.only)
+        else:
+            table.write(path)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score
 from skorch.callbacks import Callback
 
 from skad._moments import moments
+from skad.metrics import hit_rate_at
 from skad.series import DeepAnT, LSTMForecaster
 from skad.series._deepant import ConvolutionalForecaster, shares_of_distance
 from skad.series._forecaster import forecast_pieces
@@ -21,6 +22,7 @@ from skad.series._lstm_forecaster import (
     forecast_errors,
 )
 from skad.series._network import Windows, window_starts
+from tests._series_data import SMD, load_machine
 
 SMALL = {
     LSTMForecaster: {
@@ -412,3 +414,23 @@ def test_constant_series(cls):
     X[50, 0] = 4
     changed = detector.score_samples(X)
     assert changed[50] < scores.min() - 1
+
+
+def test_the_map_names_channels_of_servers_better_than_their_z_scores(shared):
+    rates = []
+    for name in SMD:
+        train, test, _, causes = load_machine(shared, name)
+        scale = train.std(axis=0)
+        z = np.abs(test - train.mean(axis=0)) / np.where(scale > 0, scale, 1)
+        detector = LSTMForecaster(
+            horizon=3,
+            stride=50,
+            max_epochs=5,
+            batch_size=16,
+            lr=0.005,
+            random_state=0,
+        )
+        maps = detector.fit(train[-8000:]).transform(test)
+        rates.append([hit_rate_at(causes, maps), hit_rate_at(causes, z)])
+    ours, theirs = np.mean(rates, axis=0)
+    assert ours >= theirs
