@@ -1,17 +1,18 @@
 """Series: quality beside the peers' figures, time and memory over long series.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_series.py quality --data ../shared/data
-    OMP_NUM_THREADS=1 python benchmarks/bench_series.py smd --data ../shared/data
+    OMP_NUM_THREADS=1 python benchmarks/bench_series.py published smd --data ../shared/data
     OMP_NUM_THREADS=1 python benchmarks/bench_series.py scale profile
     OMP_NUM_THREADS=1 python benchmarks/bench_series.py edges --data ../shared/data
 
 `quality`: every detector with its defaults, fitted on the whole series that it scores,
 as the peers were; VUS-PR in TSB-AD's form with the dominant period as its window.
 Trivial scores stand beside, and a last row per pair has the means over the series in
-common. `smd`: server machines, fitted on their training part: VUS-PR of the scores, and
-how well the map names the channels of an event, beside |z| of each channel. `scale`: up
-to a million steps of ten channels, in processes of their own, in CPU seconds.
-`profile`: matrix profiles and STUMPY's, in CPU seconds; it needs stumpy
+common. `published`: forecasters trained on the first rows of server machines, beside
+TSB-AD's own figures. `smd`: the same machines, fitted on their training part: VUS-PR of
+the scores, and how well the map names the channels of an event, beside |z| of each
+channel. `scale`: up to a million steps of ten channels, in processes of their own, in
+CPU seconds. `profile`: matrix profiles and STUMPY's, in CPU seconds; it needs stumpy
 (requirements.txt). `edges`: MIDAS on the DARPA stream. `gpu`: a long matrix profile on
 a GPU and on the host. Each part writes ``benchmarks/results/series_<part>.tsv``.
 """
@@ -139,9 +140,14 @@ ON_MACHINES = {
         window_size=50, stride=25, max_epochs=20, batch_size=32, random_state=0
     ),
     "USAD(stride=5, max_epochs=20)": skad.USAD(stride=5, max_epochs=20, random_state=0),
-    "OmniAnomaly(hidden_size=32, window_size=50, stride=25, align='end')": (
+    "OmniAnomaly(hidden_size=32, window_size=50, stride=25, align='mean')": (
         skad.OmniAnomaly(
-            hidden_size=32, window_size=50, stride=25, max_epochs=20, random_state=0
+            hidden_size=32,
+            window_size=50,
+            stride=25,
+            align="mean",
+            max_epochs=20,
+            random_state=0,
         )
     ),
 }
@@ -251,6 +257,38 @@ def smd(options):
             add(label, anomaly, maps, fitted - start, time.perf_counter() - fitted)
     for label, figures in means.items():
         table.add(f"mean of {len(figures)}", label, *np.mean(figures, axis=0), "", "")
+    return table
+
+
+# TSB-AD's own figures, and how many first rows of the test part it trains on.
+PUBLISHED = {
+    "smd_1-7": (737, {"CNN": 0.138, "LSTMAD": 0.120}),
+    "smd_2-1": (5923, {"CNN": 0.335, "LSTMAD": 0.366}),
+}
+
+
+def published(options):
+    """Forecasters by the peer's protocol: trained on the first rows they score."""
+    from tests._series_data import load_series, peer_figures
+
+    folder = pathlib.Path(options.data)
+    peers = peer_figures(folder)
+    table = Table("series detector vus_pr seconds peer published_vus_pr".split())
+    pairs = {}
+    for name, (n, known) in PUBLISHED.items():
+        X, y = load_series(folder, name)
+        [window] = {int(row["window"]) for key, row in peers.items() if key[0] == name}
+        for label, peer in (("DeepAnT", "CNN"), ("LSTMForecaster", "LSTMAD")):
+            detector = scaled(getattr(skad, label)(random_state=0))
+            start = time.perf_counter()
+            anomaly = -detector.fit(X[:n]).score_samples(X)
+            took = time.perf_counter() - start
+            found = vus_pr(y, anomaly, window=window, pos_label=1)
+            table.add(name, label, found, took, f"TSB-AD.{peer}", known[peer])
+            pairs.setdefault((label, peer), []).append((found, known[peer]))
+    for (label, peer), values in pairs.items():
+        ours, theirs = np.mean(values, axis=0)
+        table.add(f"mean of {len(values)}", label, ours, "", f"TSB-AD.{peer}", theirs)
     return table
 
 
@@ -421,7 +459,7 @@ def merged(table, path, only):
     added = [row for row in table.rows if only in row[1]]
     order = list(dict.fromkeys(row[0] for row in rows + added))
     rows = sorted(rows + added, key=lambda row: order.index(row[0]))
-    header += [f"# rows of {only}: {'; '.join(machine()[:2])}"]
+    header += [f"# rows with {only!r}: {'; '.join(machine()[:2])}"]
     lines = ["\t".join(row) for row in [table.columns, *rows]]
     path.write_text("\n".join(header + lines) + "\n")
 
@@ -429,7 +467,9 @@ def merged(table, path, only):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "parts", nargs="+", choices="quality smd scale profile edges gpu".split()
+        "parts",
+        nargs="+",
+        choices="quality published smd scale profile edges gpu".split(),
     )
     parser.add_argument("--data", default="../shared/data")
     parser.add_argument(
