@@ -106,14 +106,18 @@ def scale_axis(ax, values):
     width = linear_width(values)
     if width is not None:
         ax.set_xscale("asinh", linear_width=width)
-        ax.set_xticks(asinh_ticks(values.min(), values.max(), width))
+        ticks = asinh_ticks(values.min(), values.max(), width)
+        ax.set_xticks(ticks, [tick_label(tick) for tick in ticks])
     return width
 
 
 def asinh_ticks(low, high, width, most=9):
-    """Return 0 and powers of ten with room for their labels between them."""
+    """Return 0 and round numbers with room for their labels between them."""
     powers = 10.0 ** np.arange(-300, 300)
-    candidates = np.concatenate([[0.0], powers, -powers])  # outwards, to either side
+    powers = powers[powers <= max(abs(low), abs(high))]
+    # the rounder first; of one kind those nearer to 0 first, on either side
+    candidates = [step * powers * sign for step in (1, 5, 2) for sign in (1, -1)]
+    candidates = np.concatenate([[0.0], *candidates])
     candidates = candidates[(candidates >= low) & (candidates <= high)]
     places = np.arcsinh(candidates / width)
     room = (np.arcsinh(high / width) - np.arcsinh(low / width)) / most
@@ -122,6 +126,16 @@ def asinh_ticks(low, high, width, most=9):
         if all(abs(place - places[other]) > room for other in kept):
             kept.append(k)
     return sorted(candidates[kept].tolist())
+
+
+def tick_label(value):
+    """Return a round number as it is written at an axis."""
+    if value == 0 or 1e-3 < abs(value) < 1e5:
+        return f"{value:g}".replace("-", "\N{MINUS SIGN}")
+    digit, power = f"{value:.0e}".split("e")
+    times = r"\times " if digit.lstrip("-") != "1" else ""
+    digit = digit if times else digit.replace("1", "")
+    return f"${digit}{times}10^{{{int(power)}}}$"
 
 
 def linear_width(values):
