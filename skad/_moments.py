@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skad._array import blocks, namespace, to_double
+from skad._array import blocks, like, namespace, to_double
 
 
 def mean_row(X):
@@ -34,6 +34,8 @@ def moments(X):
 def merge_moments(first, second):
     """Return the moments of the union of two sets of rows (Chan et al. 1979)."""
     (n, mean, scatter), (m, other_mean, other_scatter) = first, second
+    # what was learned from arrays may go on with tensors
+    mean, scatter = like(mean, other_mean), like(scatter, other_scatter)
     shift = other_mean - mean
     outer = shift[:, None] * shift[None, :]
     return (

@@ -406,6 +406,19 @@ class IncrementalMixin:
             X, anomaly = like(rows, X), None
         return super()._fit_offset(X, anomaly)
 
+    def _check_mergeable(self, other):
+        """Raise unless both are fitted, of one class, on as many features."""
+        name = type(self).__name__
+        check_is_fitted(self)
+        if type(other) is not type(self):
+            raise TypeError(f"other is a {type(other).__name__}, not a {name}.")
+        check_is_fitted(other)
+        if self.n_features_in_ != other.n_features_in_:
+            raise ValueError(
+                f"other has {other.n_features_in_} features, this {name} has "
+                f"{self.n_features_in_}; only equal numbers can be merged."
+            )
+
     def _merge_sample(self, other):
         """Take the other's sample of rows in, and set the threshold anew."""
         (stride, rows), (other_stride, other_rows) = self._sample_, other._sample_

@@ -40,3 +40,18 @@ def shared():
     if not (folder / "data").is_dir():
         pytest.skip("no shared data: set SKAD_SHARED to its folder")
     return folder / "data"
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print how many cells of tables of inputs were checked, by all workers."""
+    counts = [
+        value
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == "cells" and getattr(report, "when", None) == "call"
+    ]
+    if counts:
+        terminalreporter.write_line(
+            f"{sum(counts)} cells of bad input x detector x method were checked"
+        )

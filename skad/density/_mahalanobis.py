@@ -6,7 +6,6 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.covariance import MinCovDet, ledoit_wolf
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
 
 from skad._array import like, namespace, to_double, to_numpy
 from skad._moments import deviations, mean_row, merge_moments, moments
@@ -220,13 +219,7 @@ class Mahalanobis(IncrementalMixin, BaseDetector):
             As if fitted on all the rows; its threshold comes from an even sample of
             them, as after `partial_fit`.
         """
-        check_is_fitted(self)
-        check_is_fitted(other)
-        if self.n_features_in_ != other.n_features_in_:
-            raise ValueError(
-                f"other has {other.n_features_in_} features, this Mahalanobis has "
-                f"{self.n_features_in_}; only equal numbers can be merged."
-            )
+        self._check_mergeable(other)
         merged = deepcopy(self)
         merged._set_moments(merge_moments(self._moments(), other._moments()))
         merged._merge_sample(other)

@@ -4,7 +4,6 @@ from copy import deepcopy
 from numbers import Integral, Real
 
 from scipy.special import gammaincinv
-from sklearn.utils.validation import check_is_fitted
 
 from skad._array import blocks, like, namespace, to_double
 from skad._moments import deviations, mean_row
@@ -41,6 +40,8 @@ def factored(X):
 def merge_factors(first, second):
     """Return number of rows, mean (d,) and scatter factor of a union of rows."""
     (n, mean, factor), (m, other_mean, other_factor) = first, second
+    # what was learned from arrays may go on with tensors
+    mean, factor = like(mean, other_mean), like(factor, other_factor)
     xp = namespace(factor)
     shift = other_mean - mean
     between = shift * (n * m / (n + m)) ** 0.5
@@ -218,13 +219,7 @@ class PCAReconstruction(IncrementalMixin, BaseDetector):
             As if fitted on all the rows; its threshold comes from an even sample of
             them, as after `partial_fit`.
         """
-        check_is_fitted(self)
-        check_is_fitted(other)
-        if self.n_features_in_ != other.n_features_in_:
-            raise ValueError(
-                f"other has {other.n_features_in_} features, this PCAReconstruction "
-                f"has {self.n_features_in_}; only equal numbers can be merged."
-            )
+        self._check_mergeable(other)
         merged = deepcopy(self)
         merged._set_factor(merge_factors(self._known(), other._known()))
         merged._merge_sample(other)

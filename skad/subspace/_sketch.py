@@ -3,8 +3,6 @@
 from copy import copy, deepcopy
 from numbers import Integral, Real
 
-from sklearn.utils.validation import check_is_fitted
-
 from skad._array import blocks, like, n_blocks, namespace, to_double
 from skad._sklearn import Interval, StrOptions
 from skad.base import CONTAMINATION, BaseDetector, IncrementalMixin
@@ -166,19 +164,14 @@ class MatrixSketch(IncrementalMixin, BaseDetector):
         merged : MatrixSketch
             Its `sketch_error_` keeps the bound of a sketch of all the rows.
         """
-        check_is_fitted(self)
-        check_is_fitted(other)
-        if self.n_features_in_ != other.n_features_in_:
-            raise ValueError(
-                f"other has {other.n_features_in_} features, this MatrixSketch has "
-                f"{self.n_features_in_}; only equal numbers can be merged."
-            )
+        self._check_mergeable(other)
         merged = deepcopy(self)
         xp = namespace(self.sketch_)
         merged.n_samples_seen_ = self.n_samples_seen_ + other.n_samples_seen_
-        merged._fold(xp.concat([self.sketch_, other.sketch_], axis=0))
+        others = [like(part, self.sketch_) for part in (other.sketch_, other._buffer_)]
+        merged._fold(xp.concat([self.sketch_, others[0]], axis=0))
         merged.sketch_error_ += other.sketch_error_
-        merged._insert(other._buffer_)
+        merged._insert(others[1])
         merged._find_components()
         merged._merge_sample(other)
         return merged
@@ -209,6 +202,10 @@ class MatrixSketch(IncrementalMixin, BaseDetector):
         if not hasattr(self, "n_samples_seen_"):
             self.n_samples_seen_, self.sketch_error_ = 0, 0.0
             self.sketch_ = self._buffer_ = to_double(X[:0]) + 0.0  # no view of X
+        # what was learned from arrays may go on with tensors
+        self.sketch_, self._buffer_ = (
+            like(part, to_double(X[:0])) for part in (self.sketch_, self._buffer_)
+        )
         self.n_samples_seen_ += X.shape[0]
         for rows in self._steps(blocks(*X.shape), "sketch", n_blocks(*X.shape)):
             self._insert(X[rows])

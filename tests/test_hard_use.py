@@ -1,0 +1,424 @@
+"""Bad input on every public method of every public detector; threads; memory; peace.
+
+A cell of the table is one kind of input in one method of one detector. It gives an
+error that says what is wrong, or a finite answer of the right shape; either way the
+detector answers as before, a failed fit leaves what was there, and the input stays as
+it is. Cells are counted, and the count is printed at the end of the run.
+"""
+
+import contextlib
+import copy
+import dataclasses
+import inspect
+import re
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+
+import skad
+from tests._bad_inputs import (
+    EITHER,
+    FINITE,
+    FOR_PICTURES,
+    FOR_SERIES,
+    GROUPS,
+    LABELS,
+    PATHS,
+    PICTURES,
+    REFUSED,
+    SAME,
+    TABLES,
+    frame,
+)
+from tests._classifiers import bumps
+from tests._instances import CHEAP, OWN_LABELS, default_instances
+
+RNG = np.random.default_rng(0)
+# whole numbers, which every dtype and wrapper can hold
+TRAIN = RNG.integers(0, 10, size=(24, 4)).astype(float)
+PROBE = RNG.integers(0, 10, size=(12, 4)).astype(float)
+
+# Methods that change what they are called on: they get a copy.
+CHANGING = {"partial_fit", "score_stream"}
+
+# Methods that all others call.
+LOOKING = {"score_samples", "transform"}
+
+# Parameters that make a fit as cheap as it can be.
+TINY = {
+    "max_epochs": 1,
+    "pretrain_epochs": 1,
+    "n_search_steps": 1,
+    "n_estimators": 5,
+    "false_alarm_rate": 0.5,  # a small one needs many rows
+}
+
+
+def tiny(detector):
+    """Return a clone whose fit is seeded and as cheap as it can be."""
+    settings = {}
+    for name, value in detector.get_params().items():
+        last = name.split("__")[-1]
+        settings |= {name: TINY[last]} if last in TINY else {}
+        settings |= {name: 0} if last == "random_state" else {}
+        settings |= {name: bumps()} if last == "classifier" and value is None else {}
+    return clone(detector).set_params(**settings)
+
+
+def detectors():
+    """Return an instance of every public detector by its name."""
+    found = default_instances()
+    found += [getattr(skad, name)(**CHEAP.get(name, {})) for name in OWN_LABELS]
+    return {type(detector).__name__: tiny(detector) for detector in found}
+
+
+DETECTORS = detectors()
+every_detector = pytest.mark.parametrize("name", DETECTORS)
+
+
+def methods(detector):
+    """Return the names of all public methods that take X, `fit` before the others."""
+    found = []
+    for name in dir(type(detector)):
+        member = None if name[0] == "_" else getattr(detector, name, None)
+        if inspect.ismethod(member):
+            parameters = list(inspect.signature(member).parameters)
+            found += [name] if parameters[:1] == ["X"] else []
+    return sorted(found, key=lambda name: name != "fit")
+
+
+def labels(name, n_rows):
+    """Return what else `fit` needs."""
+    return (np.arange(n_rows) % 3,) if name in OWN_LABELS else ()
+
+
+def is_network(detector):
+    return any("epochs" in name for name in detector.get_params())
+
+
+def twin(detector):
+    """Return a detector of its own with the same state in it."""
+    again = type(detector).__new__(type(detector))
+    vars(again).update(vars(detector))
+    return again
+
+
+def same_state(detector, before):
+    """Tell whether a detector holds the very objects that it held before."""
+    now = vars(detector)
+    return now.keys() == before.keys() and all(now[k] is v for k, v in before.items())
+
+
+def contents(X):
+    """Return what must not change in an input."""
+    if isinstance(X, torch.Tensor):
+        facts = X.dtype, X.requires_grad, X.layout
+        if X.layout != torch.strided or X.is_meta or X.is_quantized:
+            return facts
+        return *facts, repr(X.detach().tolist())
+    if isinstance(X, np.ndarray):
+        masked = np.ma.getmaskarray(X).sum() if isinstance(X, np.ma.MaskedArray) else 0
+        return X.tobytes(), X.dtype, X.strides, X.flags.writeable, masked
+    if hasattr(X, "columns"):
+        return list(X.columns), repr(X.to_numpy().tolist())
+    return repr(X) if isinstance(X, list | tuple | dict | set) else None
+
+
+def on_host(answer):
+    return np.asarray(answer.detach() if isinstance(answer, torch.Tensor) else answer)
+
+
+class Cells:
+    """The cells of one detector: how many were seen, and what was wrong with them."""
+
+    def __init__(self, name):
+        self.name, self.count, self.wrong = name, 0, []
+
+    @contextlib.contextmanager
+    def cell(self, *where):
+        self.count += 1
+        try:
+            yield
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}".split("\nassert ")[0]
+            self.wrong.append(f"{self.name}, {', '.join(where)}: {text[:400]}")
+
+    def close(self, record_property):
+        record_property("cells", self.count)
+        if self.wrong:
+            pytest.fail("\n".join([f"{len(self.wrong)} wrong", *self.wrong]), False)
+
+
+def allowed(parameters, bad, kind):
+    """Return what may happen with a kind of table in a detector, and which errors."""
+    errors = ValueError, TypeError
+    for (kinds, says), takes in [
+        (FOR_PICTURES, "image_shape" in parameters),
+        (FOR_SERIES, "window_size" in parameters),
+    ]:
+        if takes and kind in kinds:
+            bad = dataclasses.replace(bad, says=f"{bad.says}|{says}", fit=EITHER)
+    if "image_shape" in parameters and kind in PATHS[0]:
+        bad, errors = dataclasses.replace(bad, says=PATHS[1]), FileNotFoundError
+    if EITHER in (bad.fit, bad.score):  # may be too little for a parameter
+        names = "|".join(rf"\b{name}\b" for name in parameters)
+        bad = dataclasses.replace(bad, says=f"{bad.says}|{names}")
+    return bad, errors
+
+
+def check_cell(name, detector, method, bad, errors, truths):
+    """Check one cell; return the error that it gave, or None."""
+    learns = method.startswith("fit")
+    rows = TRAIN if learns else PROBE
+    plain, X, before = bad.plain(rows), bad.make(rows), vars(detector).copy()
+    fate = bad.fit if learns else bad.score
+    known = contents(X)
+    trial = detector
+    if learns:
+        trial = twin(detector)
+    elif method in CHANGING and fate != REFUSED:
+        trial = copy.deepcopy(detector)
+        before = vars(trial).copy()
+    extra = labels(name, len(plain)) if "fit" in method else ()
+    error = None
+    try:
+        answer = getattr(trial, method)(X, *extra)
+    except errors as raised:
+        error = raised
+    if error is not None:
+        assert re.search(bad.says, str(error)), f"unclear: {error!r}"
+        assert fate != FINITE, f"refused: {error!r}"
+        assert same_state(trial, before), "half fitted"
+        if fate == SAME and not learns:
+            with pytest.raises((ValueError, TypeError)):
+                getattr(copy.deepcopy(detector), method)(plain, *extra)
+    assert contents(X) == known, "the input was changed"
+    assert fate != REFUSED or error is not None, "accepted"
+    if method in ("fit", "partial_fit") and error is None:
+        assert answer is trial
+        assert np.isfinite(trial.offset_)
+        if fate == EITHER:
+            check_answer(trial.score_samples(bad.make(rows)), plain)
+        if fate == SAME and method == "fit" and bad.plain(PROBE) is PROBE:
+            far = abs(trial.offset_ - detector.offset_)
+            assert far <= bad.tolerance * max(1, abs(detector.offset_)), "learns other"
+    elif error is None:
+        answer = check_answer(answer, plain)
+        if fate == SAME and "predict" not in method:
+            key = method, plain.tobytes()
+            if key not in truths:
+                other = copy.deepcopy(detector) if method in CHANGING else detector
+                truths[key] = on_host(getattr(other, method)(plain))
+            assert answer.shape == truths[key].shape
+            far = np.abs(answer - truths[key]).max()
+            largest = max(1, np.abs(truths[key]).max())
+            assert far <= bad.tolerance * largest, f"off by {far}, scale {largest}"
+    return error
+
+
+def check_answer(answer, plain):
+    answer = on_host(answer)
+    assert len(answer) == len(plain), answer.shape
+    assert answer.dtype.kind == "O" or np.isfinite(answer).all(), "not finite"
+    return answer
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """Return a function: name and whether on a frame to the fitted detector, once."""
+    known = {}
+
+    def get(name, on_frame=False):
+        if (name, on_frame) not in known:
+            X = frame(TRAIN) if on_frame else TRAIN
+            known[name, on_frame] = clone(DETECTORS[name]).fit(X, *labels(name, 24))
+        return known[name, on_frame]
+
+    return get
+
+
+def planned(name, detector):
+    """Yield the cells of a detector: kinds with the methods that they are passed to.
+
+    Where `fit` takes an input, `fit_predict` and `fit_transform` are `fit` and another
+    cell in one, and are left out. A quarter of the inputs that are taken goes to every
+    method of a network, another quarter for each network; the others, which reach it as
+    the same arrays, go only to the two methods that look at them.
+    """
+    turn, every, parameters = (
+        list(DETECTORS).index(name),
+        methods(detector),
+        detector.get_params(deep=False),
+    )
+    for number, kind in enumerate(TABLES):
+        bad, _ = allowed(parameters, TABLES[kind], kind)
+        found = every
+        if bad.fit != REFUSED:
+            found = [method for method in found if not method.startswith("fit_")]
+            if is_network(detector) and (number + turn) % 4:
+                found = [name for name in found if name in LOOKING]
+        yield kind, found
+
+
+@every_detector
+@pytest.mark.filterwarnings("ignore")  # a warning is a fair answer
+def test_bad_tables(name, fitted, record_property):
+    cells, truths = Cells(name), {False: {}, True: {}}
+    scores = {on: fitted(name, on).score_samples(PROBE) for on in truths}
+    parameters = fitted(name).get_params(deep=False)
+    for kind, names in planned(name, fitted(name)):
+        detector = fitted(name, TABLES[kind].names)
+        before = vars(detector).copy()
+        bad, errors = allowed(parameters, TABLES[kind], kind)
+        for method in names:
+            with cells.cell(kind, method):
+                check_cell(name, detector, method, bad, errors, truths[bad.names])
+        with cells.cell(kind, "afterwards"):
+            assert same_state(detector, before)
+            if bad.score != REFUSED or bad.fit != REFUSED:
+                again = detector.score_samples(PROBE)
+                assert np.array_equal(again, scores[bad.names])
+    cells.close(record_property)
+
+
+def test_the_table_is_large():
+    assert len(TABLES) >= 100
+    n_cells = sum(
+        len(names)
+        for name, detector in DETECTORS.items()
+        for _, names in planned(name, clone(detector))
+    )
+    assert n_cells > 40 * 6 * len(DETECTORS)
+
+
+# --------------------------------------------------- labels, groups, pictures, merging
+
+
+def attempt(detector, call, says, errors=(ValueError, TypeError)):
+    """Call, and check that an error says what is wrong and leaves all as it was."""
+    before = vars(detector).copy()
+    try:
+        return call()
+    except errors as raised:
+        error = raised
+    assert re.search(says, str(error)), f"unclear: {error!r}"
+    assert same_state(detector, before), "half fitted"
+    return None
+
+
+@every_detector
+@pytest.mark.filterwarnings("ignore")
+def test_bad_labels(name, fitted, record_property):
+    detector, cells = fitted(name), Cells(name)
+    scores = detector.score_samples(PROBE)
+    first = list(DETECTORS).index(name)
+    for turn, (kind, make) in enumerate(LABELS.items(), first):
+        if is_network(detector) and name not in OWN_LABELS and turn % 4:
+            continue  # most networks do not look at labels, and are trained again
+        with cells.cell(kind, "fit"):
+            trial = twin(detector)
+            y = make(24)
+            says = r"\by\b|label|class|anomal|target|outlier|normal"
+            if attempt(trial, lambda: trial.fit(TRAIN, y), says) is not None:  # noqa: B023
+                assert np.isfinite(trial.score_samples(PROBE)).all()
+    assert np.array_equal(detector.score_samples(PROBE), scores)
+    cells.close(record_property)
+
+
+SERIES = [
+    name
+    for name, detector in DETECTORS.items()
+    if "groups" in inspect.signature(detector.score_samples).parameters
+]
+
+
+@pytest.mark.parametrize("name", SERIES)
+@pytest.mark.filterwarnings("ignore")
+def test_bad_groups(name, fitted, record_property):
+    detector, cells = fitted(name), Cells(name)
+    scores = detector.score_samples(PROBE)
+    for kind, make in GROUPS.items():
+        for method in ("score_samples", "predict", "transform", "fit"):
+            rows = TRAIN if method == "fit" else PROBE
+            trial = twin(detector)
+            with cells.cell(kind, method):
+                answer = attempt(
+                    trial,
+                    lambda: getattr(trial, method)(rows, groups=make(len(rows))),  # noqa: B023
+                    "groups|label|1d array|Series|time steps|array",
+                )
+                if method == "fit" and answer is not None:
+                    answer = trial.score_samples(PROBE)
+                if answer is not None:
+                    assert len(answer) in (12, 24)
+                    assert np.isfinite(answer).all()
+    assert np.array_equal(detector.score_samples(PROBE), scores)
+    cells.close(record_property)
+
+
+# Pictures that another fit may well learn, which takes networks long.
+LEARNABLE = {"two channels", "four channels", "grey", "another size"}
+
+PICTURED = [
+    name
+    for name, detector in DETECTORS.items()
+    if "image_shape" in detector.get_params(deep=False)
+]
+
+
+@pytest.mark.parametrize("name", PICTURED)
+@pytest.mark.filterwarnings("ignore")
+def test_bad_pictures(name, record_property):
+    pictures = np.random.default_rng(0).random((12, 8, 8, 3))
+    cells = Cells(name)
+    detector = clone(DETECTORS[name])
+    y = labels(name, 12)
+    detector.fit(pictures, *y)
+    scores = detector.score_samples(pictures)
+    says = (
+        "image|picture|shape|size|feature|channel|file|NaN|infinity|too large|2D|"
+        "[Dd]im|[Cc]omplex|sample|dtype|mask|tensor|convert|number|float|sequence|array|pixel|"
+        "n_neighbors"
+    )
+    for kind, make in PICTURES.items():
+        for method in ("score_samples", "predict", "transform", "fit"):
+            if method == "fit" and is_network(detector) and kind in LEARNABLE:
+                continue
+            with cells.cell(kind, method):
+                X, trial = make(pictures), twin(detector)
+                known = contents(X)
+                extra = y if method == "fit" else ()
+                answer = attempt(
+                    trial,
+                    lambda: getattr(trial, method)(X, *extra),  # noqa: B023
+                    says,
+                    (ValueError, TypeError, OSError),
+                )
+                if answer is not None and method != "fit":
+                    assert len(answer) == len(X)
+                    assert np.isfinite(on_host(answer)).all()
+                assert contents(X) == known, "the input was changed"
+    assert np.array_equal(detector.score_samples(pictures), scores)
+    cells.close(record_property)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, found in DETECTORS.items() if hasattr(found, "merge")]
+)
+def test_merge_refuses_what_is_no_other_part(name, fitted, record_property):
+    detector, cells = fitted(name), Cells(name)
+    for other in (None, "part", TRAIN, skad.KNN().fit(TRAIN), skad.KNN, object()):
+        with (
+            cells.cell(repr(other)[:20], "merge"),
+            pytest.raises(TypeError, match="other"),
+        ):
+            detector.merge(other)
+    with cells.cell("unfitted", "merge"), pytest.raises(ValueError, match="not fitted"):
+        detector.merge(clone(detector))
+    with cells.cell("features", "merge"), pytest.raises(ValueError, match="features"):
+        detector.merge(clone(detector).fit(TRAIN[:, :3]))
+    both = detector.merge(clone(detector).fit(torch.tensor(TRAIN)))
+    assert np.isfinite(both.score_samples(PROBE)).all()
+    cells.close(record_property)
