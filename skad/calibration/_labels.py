@@ -16,12 +16,16 @@ def known_labels(detector, y, n, params):
     Around a classifier whose classes are `y`, all that `y_ood` does not call an outlier
     is normal.
     """
-    if y is None and params.get("y_ood") is None:
-        return np.zeros(n, dtype=int)
-    by_class = "y_class" in signature(innermost(detector).fit).parameters
-    if by_class and params.get("y_class") is None:
-        return np.where(known_anomalies(detector, y, n, params), -1, 1)
-    return check_labels(y, n)
+    outside = known_anomalies(detector, y, n, params)
+    last = innermost(detector)
+    while isinstance(last, Pipeline):
+        last = innermost(last[-1])
+    names = {
+        name.split("__")[-1] for name, value in params.items() if value is not None
+    }
+    if "y_class" in signature(last.fit).parameters and "y_class" not in names:
+        return np.where(outside, -1, 1)
+    return np.zeros(n, dtype=int) if y is None else check_labels(y, n)
 
 
 def own_offset(detector):

@@ -162,4 +162,4 @@ class NamedMembers(_BaseComposition, BaseDetector):
 
 def _is_detector(member):
     methods = ("fit", "score_samples", "transform")
-    return all(hasattr(member, method) for method in methods)
+    return not isinstance(member, type) and all(hasattr(member, m) for m in methods)

@@ -95,10 +95,10 @@ class ScoreEnsemble(NamedMembers):
     truth : {"maximum", "average"}, default="maximum"
         What "lscp" takes for the truth about a training sample: the largest or the
         mean :math:`z_j`.
-    n_bins : int or None, default=10
-        "lscp" averages the members whose competence is in the highest of this many
-        equal parts of the range over all members. None weights all members by their
-        competence, where it is positive.
+    n_bins : int or None, default=None
+        None lets "lscp" weight all members by their competence, where it is positive.
+        A number, 10 in PyOD, averages the members whose competence is in
+        the highest of so many equal parts of its range over all members.
     contamination : float, default=0.1
         Share of training samples with a negative decision function; sets `offset_`.
     n_jobs : int or None, default=None
@@ -148,10 +148,12 @@ class ScoreEnsemble(NamedMembers):
     "lscp": the local region of a sample are the training samples that are among its
     `n_neighbors` nearest in more than half of the subspaces. A member's competence is
     Pearson's correlation of its :math:`z_j` with the pseudo ground truth over the
-    region. With "maximum" this is the paper's LSCP_AOM, and LSCP_M for many bins. Its
-    "largest bin" is read here as the one of the largest correlations, so that the
+    region. The paper selects members (`n_bins`, with "maximum" its LSCP_AOM, and LSCP_M
+    for many bins), of which there are many of one kind. Among few of different kinds
+    that leaves about one, and was worse on small tables than all of them weighted. The
+    paper's "largest bin" is read as the one of the largest correlations, so that the
     most competent member always counts; PyOD takes the bin with the most members,
-    which among few members may be the least competent. Neighbours are found in the
+    which may be the least competent. Neighbours are found in the
     units of the features: scale them first. Memory is `n_subspaces` times the
     training data.
 
@@ -207,7 +209,7 @@ class ScoreEnsemble(NamedMembers):
         n_neighbors=None,
         n_subspaces=20,
         truth="maximum",
-        n_bins=10,
+        n_bins=None,
         contamination=0.1,
         n_jobs=None,
         random_state=None,
