@@ -1,7 +1,8 @@
 """Series: quality beside the peers' figures, time and memory over long series.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_series.py quality --data ../shared/data
-    OMP_NUM_THREADS=1 python benchmarks/bench_series.py published smd --data ../shared/data
+    OMP_NUM_THREADS=1 python benchmarks/bench_series.py smd --data ../shared/data
+    OMP_NUM_THREADS=1 python benchmarks/bench_series.py published --data ../shared/data
     OMP_NUM_THREADS=1 python benchmarks/bench_series.py scale profile
     OMP_NUM_THREADS=1 python benchmarks/bench_series.py edges --data ../shared/data
 
