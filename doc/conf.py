@@ -64,19 +64,16 @@ html_css_files = ["manual.css"]
 html_copy_source = False
 html_show_sourcelink = False
 # pages without pages below them leave their place to the text
-html_sidebars = dict.fromkeys(
-    [
-        "adding_a_detector",
-        "changelog",
-        "detectors",
-        "index",
-        "installation",
-        "migration",
-        "quick_start",
-        "thresholds",
-    ],
-    [],
-)
+html_sidebars = {
+    "adding_a_detector": [],
+    "changelog": [],
+    "detectors": [],
+    "index": [],
+    "installation": [],
+    "migration": [],
+    "quick_start": [],
+    "thresholds": [],
+}
 html_theme_options = {
     "logo": {"text": "skad"},
     "navbar_align": "left",

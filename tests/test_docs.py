@@ -138,6 +138,71 @@ def test_the_written_detector_is_documented(written):
     assert run_doctest("page", text, vars(module)) > 10
 
 
+def calls(page):
+    """Return (there, here) of the rows of the tables of calls, reST's backticks off."""
+    tables = re.findall(r"   :class: calls\n\n((?:   .*\n)+)", page)
+    rows = [row for table in tables for row in table.split("   * - ")[2:]]
+    cells = [re.split(r"\n     - ?", row.rstrip("\n")) for row in rows]
+    assert {len(row) for row in cells} == {3}
+    return [(there, here.strip("`")) for there, here, _ in cells]
+
+
+def test_every_call_of_the_migration_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = MIGRATION.read_text(encoding="utf-8")
+    names = {}
+    assert run_doctest("migration", page, names) > 60
+    names |= dict(skad.all_detectors())
+    found = calls(page)
+    assert len(found) > 40
+    for _, here in found:
+        detector = eval(here, names)
+        detector._validate_params()  # every parameter is one that `fit` would take
+        assert type(detector).__name__ in dict(skad.all_detectors()), here
+
+
+@pytest.fixture(scope="module")
+def table():
+    """Return the part of the manual's extensions that reads rows off the classes."""
+    folder = str(ROOT / "doc" / "_ext")
+    sys.path.insert(0, folder)
+    module = importlib.import_module("detector_rows")
+    yield module
+    sys.path.remove(folder)
+
+
+@pytest.mark.parametrize("name", [name for name, _ in skad.all_detectors()])
+def test_the_table_of_detectors_has_no_gap(table, name):
+    row = table.row(getattr(skad, name))
+    assert all(row.values()), row
+    year = re.search(r"\((\d{4})\), \*.+\*$", row["Paper"])[1]
+    assert 1900 < int(year) < 2100
+    assert not re.search(r"\]_|\.\. math|[;:,.]$", " ".join(row.values()))
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "expected"),
+    [
+        ("KNN", "Paper", "Ramaswamy et al. (2000)"),
+        ("ECOD", "Localization", "features; sums to the score"),
+        ("KNN", "Cost", "O(n d)"),
+        ("SVDD", "Labels", "known anomalies, optional"),
+        ("KNN", "Labels", "none"),
+        ("Energy", "Labels", "classes"),
+        ("KNNOOD", "Labels", "classes, optional"),
+        ("WindowDetector", "Labels", "what its detector uses"),
+        ("AutoEncoder", "Input", "rows, pictures"),
+        ("AutoEncoder", "Cost", "Trains 50 epochs of a network"),
+        ("PatchCore", "Input", "pictures"),
+        ("MatrixProfile", "Input", "series, also with NaN"),
+        ("MIDAS", "Input", "edges in the order of time"),
+    ],
+)
+def test_the_table_of_detectors_says_what_the_code_says(table, name, column, expected):
+    found = table.row(getattr(skad, name))[column]
+    assert expected in found if column in ("Paper", "Cost") else found == expected
+
+
 def test_the_readme_lists_every_detector():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     listed = set(
