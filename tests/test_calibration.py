@@ -28,7 +28,7 @@ from skad.calibration import (
     MADThreshold,
     QuantileThreshold,
 )
-from skad.calibration._conformal import largest_count
+from skad.calibration._conformal import largest_count, tie_break
 from skad.density import Mahalanobis
 from skad.neighbors import KNN
 from tests._pixels import Pixels
@@ -46,6 +46,17 @@ class Column(BaseEstimator):
 
     def score_samples(self, X):
         return np.asarray(X)[:, 0].astype(float)
+
+
+class Steps(Column):
+    """Takes `groups`, as detectors of series do."""
+
+    def fit(self, X, y=None, groups=None):
+        self.groups_ = groups
+        return super().fit(X, y)
+
+    def score_samples(self, X, groups=None):
+        return super().score_samples(X)
 
 
 class Centre(BaseEstimator):
@@ -198,6 +209,17 @@ def test_scores_far_out_stay_apart():
     X = column([-1e30, -1e15, -1e8, -1e8 + 1, -5])
     assert (np.diff(detector.score_samples(X)) > 0).all()
     assert (detector.p_values(X) == 1 / 101).all()
+
+
+def test_the_tie_break_never_lifts_a_p_value_to_the_next():
+    z = np.array([-np.inf, -1e300, -1e8, -1, 0, 1, 1e8, 1e300, np.inf])
+    found = tie_break(z)
+    assert (np.diff(found) >= 0).all()
+    assert (np.diff(found[1:7]) > 0).all()
+    assert found[0] == 0
+    for count in (0, 7, 10**6):
+        assert (count + found < count + 1).all()
+    assert_allclose(tie_break(torch.from_numpy(z)), found)
 
 
 def test_calibration_rows_tie_with_themselves_in_any_batch():
@@ -648,6 +670,13 @@ def test_known_anomalies_do_not_calibrate_but_are_learned_from(calibrated):
         member = detector.detector_
         assert len(scores) == 34
     assert_array_equal(member.y_ == -1, member.X_[:, 0] < 6)
+    for inside, params in [
+        (frozen_column(), {}),
+        (Steps(), {"groups": np.repeat(np.arange(20), 2)}),
+    ]:
+        held = tuned(calibrated, inside).fit(column(values), y, **params)
+        scores = np.concatenate(np.atleast_2d(held.calibration_scores_))
+        assert scores.min() >= 6
     for labels in (torch.from_numpy(y), pd.Series(y)):
         again = tuned(calibrated, Column())
         if calibrated is ConformalDetector:
@@ -770,6 +799,11 @@ def test_a_single_series_is_cut_into_blocks(waves):
     pieces = np.delete(X, np.s_[240:480], axis=0)
     inner = windows().fit(pieces, groups=np.repeat([0, 1], 240))
     assert_array_equal(cross.calibration_scores_[1], inner.score_samples(X[240:480]))
+    assert_array_equal(ConformalDetector(Steps()).fit(X).estimators_[0].groups_, 0)
+    steps = ConformalDetector(Steps(), method="cross", n_splits=3).fit(X)
+    pieces = [member.groups_ for member in steps.estimators_]
+    assert_array_equal(pieces[1], np.repeat([0, 1], 240))
+    assert [len(np.unique(groups)) for groups in pieces] == [1, 2, 1]
     with pytest.raises(ValueError, match="groups"):
         ConformalDetector(windows(), method="jackknife+").fit(X)
     leave_one_out = ConformalDetector(windows(), method="jackknife+")
