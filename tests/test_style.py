@@ -117,7 +117,12 @@ def private_import_faults(path, tree):
 
 
 def heavy_import_faults(path, tree):
-    bases = "skad._torch", "skad.ood._trained", "skad.series._network"
+    bases = (
+        "skad._torch",
+        "skad.ood._trained",
+        "skad.series._forecaster",
+        "skad.series._network",
+    )
     trained = any(module in bases for module, _, _ in imports(tree))
     for module, _, in_function in imports(tree):
         root = module.split(".")[0]
