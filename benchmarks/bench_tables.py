@@ -43,6 +43,10 @@ OTHERS = [
     ("KernelPCAReconstruction", {}),
     ("MatrixSketch", {}),
     ("FeatureBagging", {"random_state": 0}),
+    *[
+        ("ScoreEnsemble", {"combination": combination, "random_state": 0})
+        for combination in ("average", "maximum", "rank", "lscp")
+    ],
 ]
 
 
