@@ -19,7 +19,7 @@ Parts:
 - digits: networks trained on digits 0 to 4, scored on them and on 5 to 9, three seeds,
   beside the peer's scores of networks that were trained the same way. Shaped
   activations (ReAct, ASH, SCALE) of the "cnn" are beside the peer on the very features:
-  its shared scores shape maps before they are averaged, where authors do it after.
+  its shared scores shape maps before they are averaged, ours after.
 - fashion: a network trained with skorch on Fashion-MNIST, scored on it and on MNIST,
   beside the peer on the same network.
 

