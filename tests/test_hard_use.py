@@ -10,12 +10,21 @@ import contextlib
 import copy
 import dataclasses
 import inspect
+import os
 import re
+import subprocess
+import sys
+import textwrap
+import threading
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
+from sklearn import config_context
 from sklearn.base import clone
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import skad
 from tests._bad_inputs import (
@@ -422,3 +431,178 @@ def test_merge_refuses_what_is_no_other_part(name, fitted, record_property):
     both = detector.merge(clone(detector).fit(torch.tensor(TRAIN)))
     assert np.isfinite(both.score_samples(PROBE)).all()
     cells.close(record_property)
+
+
+# ------------------------------------------------------------------------------ threads
+
+
+@every_detector
+def test_eight_threads_score_as_one(name, fitted):
+    detector = fitted(name)
+    calls = [detector.score_samples, detector.transform] * 4
+    alone = [call(PROBE) for call in calls[:2]]
+    start = threading.Barrier(len(calls))
+
+    def run(call):
+        start.wait(30)
+        return [call(PROBE) for _ in range(3)]
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        for turn, answers in enumerate(pool.map(run, calls)):
+            for answer in answers:
+                assert np.array_equal(answer, alone[turn % 2])
+
+
+# ------------------------------------------------------------------------------- memory
+
+
+class Largest(TorchDispatchMode):
+    """Notes the size of the largest tensor that an operation makes, in bytes."""
+
+    def __init__(self, X):
+        super().__init__()
+        self.bytes = 0
+        self.known = X.data_ptr() if isinstance(X, torch.Tensor) else X.ctypes.data
+        self.n_known = X.nbytes
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor):
+            inside = 0 <= made.data_ptr() - self.known < self.n_known  # a view of X
+            self.bytes = max(self.bytes, 0 if inside else made.nbytes)
+        return made
+
+
+def peak_bytes(detector, X):
+    """Return the most that NumPy holds at once in scoring, and torch's largest."""
+    tracemalloc.start()
+    with Largest(X) as largest:
+        detector.score_samples(X)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return np.array([peak, largest.bytes])
+
+
+# Of every family what could hold most: distances, kernels, networks, features.
+HUNGRY = [
+    "AutoEncoder",
+    "DeepSVDD",
+    "ECOD",
+    "Energy",
+    "GMM",
+    "IsolationForest",
+    "KDE",
+    "KNN",
+    "Mahalanobis",
+    "OneClassSVM",
+    "PCAReconstruction",
+    "PaDiM",
+    "ScoreEnsemble",
+]
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+@pytest.mark.parametrize("name", HUNGRY)
+@pytest.mark.filterwarnings("ignore")
+def test_memory_of_scoring_does_not_grow_with_rows(name, library, monkeypatch):
+    monkeypatch.setattr("skad._array._BLOCK_ELEMENTS", 2**12)
+    rng = np.random.default_rng(0)
+    detector = clone(DETECTORS[name]).fit(rng.normal(size=(64, 32)))
+    X = rng.normal(size=(800, 32))
+    X = torch.from_numpy(X) if library == "torch" else X
+    detector.score_samples(X[:400])  # what is imported and kept
+    with config_context(working_memory=1):
+        few, many = peak_bytes(detector, X[:400]), peak_bytes(detector, X)
+    # a row itself takes 256 bytes, its score 8, its neighbours 16 each
+    assert ((many - few) / 400 < 128).all(), (many - few) / 400
+
+
+# -------------------------------------------------------------------------------- peace
+
+PEACE = """
+    import locale, logging, os, random, signal, sys, threading, warnings
+    import decimal, joblib, numpy as np, pandas, polars, pytest, scipy, sklearn
+    import sklearn.callback, skorch, torch, torch._dynamo
+    import tests._classifiers
+
+    def state():
+        return {
+            "environment": dict(os.environ),
+            "directory": os.getcwd(),
+            "path": list(sys.path),
+            "hooks": (sys.excepthook, sys.displayhook, threading.excepthook),
+            "recursion": sys.getrecursionlimit(),
+            "umask": [os.umask(0o22), os.umask(0o22)],
+            "warnings": list(warnings.filters),
+            "locale": locale.setlocale(locale.LC_ALL),
+            "logging": (logging.root.level, list(logging.root.handlers)),
+            "disabled": logging.root.manager.disable,
+            "signals": [signal.getsignal(s) for s in signal.valid_signals()],
+            "decimal": repr(decimal.getcontext()),
+            "random": random.getstate(),
+            "numpy": repr(np.random.get_state(legacy=False)),
+            "numpy errors": np.geterr(),
+            "numpy printing": np.get_printoptions(),
+            "scikit-learn": sklearn.get_config(),
+            "torch": torch.get_rng_state().tolist(),
+            "torch dtype": torch.get_default_dtype(),
+            "torch device": torch.get_default_device(),
+            "torch grad": torch.is_grad_enabled(),
+            "torch threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
+            "torch determinism": torch.are_deterministic_algorithms_enabled(),
+            "cudnn": (torch.backends.cudnn.benchmark, torch.backends.cudnn.enabled),
+            "precision": torch.get_float32_matmul_precision(),
+            "matplotlib": "matplotlib" in sys.modules,
+            "threads": threading.active_count(),
+        }
+
+    touched = []
+    CHANGES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+    EVENTS = ("socket.", "subprocess.", "os.system", "os.exec", "os.fork", "os.posix",
+              "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate",
+              "os.putenv", "os.unsetenv", "os.chdir", "os.kill", "shutil.", "tempfile.",
+              "urllib.", "http.", "ftplib.", "webbrowser.", "sqlite3.", "syslog.")
+
+    def hook(event, arguments):
+        if event == "open" and arguments[0] != os.devnull and arguments[2] & CHANGES:
+            touched.append((event, str(arguments[:2])))
+        elif event.startswith(EVENTS):
+            touched.append((event, str(arguments)[:200]))
+
+    def check(when):
+        assert not touched, (when, touched)
+        now = state()
+        for name, value in before.items():
+            assert now[name] == value, (when, name, value, now[name])
+
+    before = state()
+    sys.addaudithook(hook)
+    import skad
+    skad.all_detectors()
+    import skad.calibration, skad.metrics, skad.inspection, skad.persistence
+    check("import")
+    from tests.test_hard_use import DETECTORS, PROBE, TRAIN, labels
+    warnings.filters[:] = before["warnings"]
+    check("collect")
+    for name, detector in DETECTORS.items():
+        detector.fit(TRAIN, *labels(name, len(TRAIN)))
+        check(("fit", name))
+        for X in (PROBE, torch.from_numpy(PROBE)):
+            detector.predict(X)
+            detector.transform(X)
+            check(("score", name))
+    print(len(DETECTORS))
+"""
+
+
+def test_nothing_is_touched_by_import_fit_and_score():
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", textwrap.dedent(PEACE)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert int(done.stdout) == len(DETECTORS)
