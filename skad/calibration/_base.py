@@ -83,15 +83,25 @@ def known_anomalies(detector, y, n, params):
     Around a classifier `y` are classes, unless these come as `y_class`, and `y_ood`
     says what is an outlier; through a pipeline they come with its step's name.
     """
-    last = innermost(detector)
-    while isinstance(last, Pipeline):
-        last = innermost(last[-1])
-    if "y_class" in signature(last.fit).parameters:
-        named = {name.split("__")[-1]: value for name, value in params.items()}
+    if takes_classes(detector):
+        named = step_parameters(params)
         y = named.get("y_ood") if named.get("y_class") is None else y
     if y is None:
         return np.zeros(n, dtype=bool)
     return label_column(y, n) == -1
+
+
+def takes_classes(detector):
+    """Tell whether a detector, also at the end of a pipeline, takes class labels."""
+    last = innermost(detector)
+    while isinstance(last, Pipeline):
+        last = innermost(last[-1])
+    return "y_class" in signature(last.fit).parameters
+
+
+def step_parameters(params):
+    """Return parameters of a fit without the names of a pipeline's steps."""
+    return {name.split("__")[-1]: value for name, value in params.items()}
 
 
 def takes_groups(detector):

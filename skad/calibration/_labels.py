@@ -1,13 +1,11 @@
 """What calibration with labels needs: which samples are known, the former threshold."""
 
-from inspect import signature
-
 import numpy as np
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
 from skad._validation import check_labels
-from skad.calibration._base import innermost, known_anomalies
+from skad.calibration._base import known_anomalies, step_parameters, takes_classes
 
 
 def known_labels(detector, y, n, params):
@@ -17,13 +15,7 @@ def known_labels(detector, y, n, params):
     is normal.
     """
     outside = known_anomalies(detector, y, n, params)
-    last = innermost(detector)
-    while isinstance(last, Pipeline):
-        last = innermost(last[-1])
-    names = {
-        name.split("__")[-1] for name, value in params.items() if value is not None
-    }
-    if "y_class" in signature(last.fit).parameters and "y_class" not in names:
+    if takes_classes(detector) and step_parameters(params).get("y_class") is None:
         return np.where(outside, -1, 1)
     return np.zeros(n, dtype=int) if y is None else check_labels(y, n)
 
