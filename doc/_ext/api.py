@@ -120,15 +120,38 @@ def mend_types(app, what, name, obj, options, lines):
     ).split("\n")
 
 
+def target_of(text, known):
+    """Return the full name of what a literal such as ``KNN(p=1)`` names, or None.
+
+    `load` and the like are words of other libraries, too: they need the module's name.
+    """
+    name = text.split("(")[0].removeprefix("skad.")
+    short = name.rpartition(".")[2]
+    target = known.get(short, "")
+    if not target.endswith(f".{name}") or (
+        short == text and short.isalpha() and short.islower()
+    ):
+        return None
+    return target
+
+
+def is_elsewhere(literal):
+    """Tell whether a literal is a call of another library, left in a table of calls."""
+    node = literal
+    while node.parent is not None and not isinstance(node, nodes.entry):
+        node = node.parent
+    first = isinstance(node, nodes.entry) and node.parent.index(node) == 0
+    return first and "calls" in node.parent.parent.parent.parent["classes"]
+
+
 def link_names(app, doctree):
-    """Make a link of every literal that is a public name."""
+    """Make a link of every literal that is a public name, with or without arguments."""
     for literal in list(doctree.findall(nodes.literal)):
-        name = literal.astext().removesuffix("()")
-        target = app.env.skad_places.get(name.rpartition(".")[2])
+        target = target_of(literal.astext(), app.env.skad_places)
         linked = isinstance(
             literal.parent, nodes.reference | nodes.title | pending_xref
         )
-        if target is None or linked or not target.endswith(name):
+        if target is None or linked or is_elsewhere(literal):
             continue
         link = pending_xref(
             "", refdomain="py", reftype="obj", reftarget=target, refdoc=app.env.docname
