@@ -4,7 +4,6 @@ import copy
 import io
 import pickle
 import re
-import threading
 
 import joblib
 import numpy as np
@@ -27,6 +26,7 @@ from tests._instances import (
     identify,
     instances,
     looks_around,
+    seeded,
     self_labelling_instances,
 )
 
@@ -40,16 +40,6 @@ every_class = pytest.mark.parametrize(
 
 PUBLIC = ["score_samples", "decision_function", "predict", "transform"]
 _FITTED = {}
-
-
-def seeded(detector):
-    """Return a clone with every random_state, nested ones too, set to 0."""
-    seeds = {
-        name: 0
-        for name in detector.get_params()
-        if name == "random_state" or name.endswith("__random_state")
-    }
-    return clone(detector).set_params(**seeds)
 
 
 def fitted(detector, blobs):
@@ -417,17 +407,3 @@ def test_contamination_is_checked(detector, blobs, value):
         pytest.skip("has a threshold of its own")
     with pytest.raises(ValueError, match="contamination"):
         clone(detector).set_params(contamination=value).fit(blobs[0])
-
-
-@every_class
-def test_threads_score_alike_and_none_stay(detector, blobs):
-    detector = fitted(detector, blobs)
-    normal = blobs[1]
-    expected = detector.score_samples(normal)
-    before = threading.active_count()
-    results = joblib.Parallel(n_jobs=4, prefer="threads")(
-        joblib.delayed(detector.score_samples)(normal) for _ in range(8)
-    )
-    for found in results:
-        assert_allclose(found, expected, rtol=1e-12)
-    assert threading.active_count() <= before + 4  # joblib keeps its pool

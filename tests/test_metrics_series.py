@@ -22,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 import skad.metrics as metrics
 from skad import KNN
 from tests import _naive
+from tests._series_data import load_machine
 
 EVENTS = {
     0: [(50, 20), (120, 5), (130, 10)],  # buffers that merge
@@ -589,15 +590,8 @@ def test_hit_rate_against_sorting():
 
 
 def test_hit_rate_on_server_machines(shared):
-    folder = shared / "series" / "smd"
-    for machine, figure in [("1-7", 0.87), ("2-1", 0.51)]:
-        with np.load(folder / f"machine-{machine}.npz") as file:
-            train, test = file["train"], file["test"]
-        causes = np.zeros(test.shape, dtype=bool)
-        text = (folder / f"machine-{machine}_interpretation_label.txt").read_text()
-        for line in text.split():
-            first, last, *channels = map(int, re.split("[-:,]", line))
-            causes[first:last, np.array(channels) - 1] = True
+    for machine, figure in [("smd_1-7", 0.87), ("smd_2-1", 0.51)]:
+        train, test, _, causes = load_machine(shared, machine)
         deviation = np.maximum(train.std(axis=0), 1e-3)
         z = np.abs(test - train.mean(axis=0)) / deviation
         noise = np.random.default_rng(0).uniform(size=test.shape)

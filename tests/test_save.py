@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_array_equal
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -24,7 +24,7 @@ import skad
 from skad.persistence import CorruptFileError, _file
 from skad.persistence._file import from_bytes, to_bytes
 from tests import _classifiers
-from tests._instances import NEEDS_LABELS, OWN_LABELS, identify, instances
+from tests._instances import NEEDS_LABELS, OWN_LABELS, identify, instances, seeded
 from tests._instances import labelled_instances as labelled
 from tests._pixels import Pixels
 
@@ -36,11 +36,6 @@ OWN = [
     for member in vars(_classifiers).values()
     if isinstance(member, type) and member.__module__ == _classifiers.__name__
 ]
-
-
-def seeded(detector):
-    seeds = [name for name in detector.get_params() if name.endswith("random_state")]
-    return clone(detector).set_params(**dict.fromkeys(seeds, 0))
 
 
 def assert_same(detector, loaded, X):

@@ -28,7 +28,14 @@ import skad
 from skad.base import BaseDetector
 from skad.density import Mahalanobis
 from skad.model_selection import NoveltyKFold, excess_mass
-from tests._instances import CHEAP, VARIANTS, brief, default_instances, identify
+from tests._instances import (
+    CHEAP,
+    VARIANTS,
+    brief,
+    default_instances,
+    identify,
+    seeded,
+)
 
 every_class = pytest.mark.parametrize(
     "detector", brief(default_instances()), ids=identify
@@ -51,16 +58,6 @@ def frame(library, X):
     if library.__name__ == "pandas":
         return library.DataFrame(X, columns=NAMES)
     return library.DataFrame(X, schema=NAMES)
-
-
-def seeded(detector):
-    """Return a clone that draws the same in every fit."""
-    seeds = {
-        name: 0
-        for name in detector.get_params()
-        if name.split("__")[-1] == "random_state"
-    }
-    return clone(detector).set_params(**seeds)
 
 
 # ---------------------------------------------------------------------------- pipelines
