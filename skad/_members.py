@@ -3,11 +3,13 @@
 from contextlib import nullcontext
 
 import joblib
+import numpy as np
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
+from skad._array import is_torch, like
 from skad.base import BaseDetector
 
 
@@ -37,6 +39,39 @@ def map_of(member, X):
     if isinstance(member, BaseDetector):
         return member._in_blocks(member._map, X, dtype=X.dtype)
     return member.transform(X)
+
+
+def scores_of(member, X, **params):
+    """Return the scores of rows that a member checks itself, float64 where `X` is."""
+    scores = member.score_samples(X, **params)
+    if is_torch(X):
+        scores = like(scores, X, dtype="keep")
+    return scores if is_torch(scores) else np.asarray(scores, dtype=np.float64)
+
+
+def maps_of(member, X, **params):
+    """Return the maps of rows that a member checks itself, never as a frame."""
+    with config_context(transform_output="default"):
+        maps = member.transform(X, **params)
+    return maps if is_torch(maps) else np.asarray(maps)
+
+
+def take_over_features(holder, member):
+    """Let a detector know of its features what a fitted member knows."""
+    for name in ("n_features_in_", "feature_names_in_", "image_shape_"):
+        if hasattr(member, name):
+            setattr(holder, name, getattr(member, name))
+
+
+def fit_within(context, caller, member, X, y, **params):
+    """Fit a member as a task that the caller's callbacks see; None without any."""
+    if context is None:
+        return member.fit(X, y, **params)
+    with context.propagate_callback_context(member):
+        context.call_on_fit_task_begin(estimator=caller, X=X, y=y)
+        member.fit(X, y, **params)
+    context.call_on_fit_task_end(estimator=caller, X=X, y=y)
+    return member
 
 
 def fit_members(caller, members, tables, y, n_jobs, anomaly_of=anomaly_of):
@@ -104,11 +139,5 @@ def _fit_member(member, X, y, anomaly_of, n_threads, context, caller):
     with checked, limited:
         if hasattr(member, "set_output"):
             member.set_output(transform="default")
-        if context is None:
-            member.fit(X, y)
-        else:
-            with context.propagate_callback_context(member):
-                context.call_on_fit_task_begin(estimator=caller, X=X, y=y)
-                member.fit(X, y)
-            context.call_on_fit_task_end(estimator=caller, X=X, y=y)
+        fit_within(context, caller, member, X, y)
         return member, anomaly_of(member, X)

@@ -16,7 +16,7 @@ from inspect import signature
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn import config_context, get_config
+from sklearn import get_config
 from sklearn.base import MetaEstimatorMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import check_cv
@@ -31,7 +31,13 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skad._array import is_torch, like, namespace, to_numpy
-from skad._members import seeded_clone
+from skad._members import (
+    fit_within,
+    maps_of,
+    scores_of,
+    seeded_clone,
+    take_over_features,
+)
 from skad._parameters import with_parameters
 from skad._pictures import PictureFiles
 from skad._sklearn import HasMethods, _fit_context, _safe_indexing
@@ -115,21 +121,6 @@ def scoring_parameters(detector, params):
     return {name: value for name, value in params.items() if name in names}
 
 
-def scores_of(detector, X, params):
-    """Return a detector's `score_samples`, float64 where `X` lives."""
-    scores = detector.score_samples(X, **params)
-    if is_torch(X):
-        scores = like(scores, X, dtype="keep")
-    return scores if is_torch(scores) else np.asarray(scores, dtype=np.float64)
-
-
-def maps_of(detector, X, params):
-    """Return a detector's maps as an array or tensor, never as a frame."""
-    with config_context(transform_output="default"):
-        maps = detector.transform(X, **params)
-    return maps if is_torch(maps) else np.asarray(maps)
-
-
 def _has_map(self):
     detector = getattr(self, "detector_", None)
     detector = self._head() if detector is None else detector
@@ -165,11 +156,11 @@ class DetectorAround(MetaEstimatorMixin, BaseDetector):
 
     def _scores(self, X, params):
         """Return `score_samples`, of shape (n,)."""
-        return scores_of(self.detector_, X, params)
+        return scores_of(self.detector_, X, **params)
 
     def _maps(self, X, params):
         """Return the anomaly maps."""
-        return maps_of(self.detector_, X, params)
+        return maps_of(self.detector_, X, **params)
 
     def _head(self):
         """Return the detector that is held, unfitted unless it is frozen."""
@@ -195,14 +186,9 @@ class DetectorAround(MetaEstimatorMixin, BaseDetector):
             detector = seeded_clone(self._head(), random, unset_only=True)
         root = getattr(self, "_callback_fit_ctx", None)
         # a frozen one may be watched by callbacks of its own
-        if root is None or self._is_frozen():
-            return detector.fit(X, y, **params)
-        context = root.subcontext(task_name="fit detector")
-        with context.propagate_callback_context(detector):
-            context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-            detector.fit(X, y, **params)
-        context.call_on_fit_task_end(estimator=self, X=X, y=y)
-        return detector
+        seen = root is not None and not self._is_frozen()
+        context = root.subcontext(task_name="fit detector") if seen else None
+        return fit_within(context, self, detector, X, y, **params)
 
     def _fitted_on(self, rows, X, y, params, reason, random=None):
         """Return the detector fitted to the samples at `rows`, which `reason` left."""
@@ -220,7 +206,7 @@ class DetectorAround(MetaEstimatorMixin, BaseDetector):
     def _scores_on(self, rows, member, X, params):
         """Return the scores (m,) of a fitted detector on the samples at `rows`."""
         params = self._parameters_on(rows, params, n_rows(X))
-        return to_numpy(scores_of(member, take_rows(X, rows), params))
+        return to_numpy(scores_of(member, take_rows(X, rows), **params))
 
     def _parameters_on(self, rows, params, n):
         """Return parameters for the samples at `rows` of `n`."""
@@ -236,13 +222,7 @@ class DetectorAround(MetaEstimatorMixin, BaseDetector):
     def _fit_detector(self, X, y, params):
         """Keep the detector, fitted to `X`, and what it knows of its features."""
         self.detector_ = self._fitted_clone(X, y, params)
-        self._take_over(self.detector_)
-
-    def _take_over(self, detector):
-        """Take over what a fitted detector knows of its features."""
-        for name in ("n_features_in_", "feature_names_in_", "image_shape_"):
-            if hasattr(detector, name):
-                setattr(self, name, getattr(detector, name))
+        take_over_features(self, self.detector_)
 
     def _calibration_scores(self, X, y, params, cv=None):
         """Return scores (m,) of training samples and which these are, (m,).
@@ -255,7 +235,7 @@ class DetectorAround(MetaEstimatorMixin, BaseDetector):
         n = n_rows(X)
         scoring = scoring_parameters(self._head(), params)
         if cv is None or self._is_frozen():
-            return to_numpy(scores_of(self.detector_, X, scoring)), np.arange(n)
+            return to_numpy(scores_of(self.detector_, X, **scoring)), np.arange(n)
         scores, rows = [], []
         for train, test in check_cv(cv).split(X, y, **self._split_params_):
             member = self._fitted_on(train, X, y, params, f"cv={cv}")

@@ -8,6 +8,7 @@ from scipy.stats import false_discovery_control
 from sklearn.utils.validation import check_is_fitted
 
 from skad._array import is_torch, like, namespace, to_numpy
+from skad._members import maps_of, scores_of, take_over_features
 from skad._parameters import with_parameters
 from skad._random import generator
 from skad._sklearn import Interval, RealNotInt, StrOptions
@@ -15,9 +16,7 @@ from skad.base import BaseDetector
 from skad.calibration._base import (
     DetectorAround,
     known_anomalies,
-    maps_of,
     n_rows,
-    scores_of,
     scoring_parameters,
     takes_groups,
 )
@@ -277,7 +276,7 @@ class ConformalDetector(DetectorAround):
             scores = self._scores_on(held, member, X, scoring)
             self.estimators_.append(member)
             self.calibration_scores_.append(scores[~known[held]])
-        self._take_over(self.estimators_[0])
+        take_over_features(self, self.estimators_[0])
         self._cuts_ = [lowered(scores) for scores in self.calibration_scores_]
         scores = np.concatenate(self.calibration_scores_)
         centre = float(np.median(scores))
@@ -345,7 +344,7 @@ class ConformalDetector(DetectorAround):
         """
         counts = total = 0
         for member, cuts in zip(self.estimators_, self._cuts_, strict=True):
-            scores = scores_of(member, X, params)
+            scores = scores_of(member, X, **params)
             xp = namespace(scores)
             below = xp.searchsorted(like(cuts, scores), scores, side="right")
             counts = counts + xp.astype(below, scores.dtype)
@@ -358,9 +357,8 @@ class ConformalDetector(DetectorAround):
         return (counts + tie_break((mean - centre) / scale)) / (self.n_calibration_ + 1)
 
     def _maps(self, X, params):
-        return sum(maps_of(member, X, params) for member in self.estimators_) / len(
-            self.estimators_
-        )
+        total = sum(maps_of(member, X, **params) for member in self.estimators_)
+        return total / len(self.estimators_)
 
     def _row_elements(self):
         inner = isinstance(self.estimators_[0], BaseDetector)

@@ -8,7 +8,7 @@ from scipy.special import erf, expit, gammainc
 from sklearn.isotonic import IsotonicRegression
 from sklearn.utils.validation import check_is_fitted
 
-from skad._array import is_torch, like, namespace, to_numpy
+from skad._array import is_torch, like, to_numpy
 from skad._moments import mean_and_deviation
 from skad._parameters import with_parameters
 from skad._sklearn import StrOptions
@@ -19,6 +19,11 @@ WITH_LABELS = ("isotonic", "sigmoid")
 
 # A gamma distribution of so large a shape is a Gaussian.
 _LARGEST_SHAPE = 1e8
+
+
+def regularized(anomaly, baseline):
+    """Return how far anomalies lie above the baseline, which is 0 below it."""
+    return anomaly if baseline is None else np.maximum(anomaly - baseline, 0.0)
 
 
 def linear_scaling(anomaly, lowest, highest):
@@ -273,10 +278,3 @@ class ProbabilityCalibrator(DetectorAround):
         tags = super().__sklearn_tags__()
         tags.target_tags.required |= self.method in WITH_LABELS
         return tags
-
-
-def regularized(anomaly, baseline):
-    """Return how far anomalies lie above the baseline, which is 0 below it."""
-    if baseline is None:
-        return anomaly
-    return namespace(anomaly).maximum(anomaly - baseline, 0.0)

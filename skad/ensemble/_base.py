@@ -1,12 +1,9 @@
 """The base of detectors that hold detectors of different kinds by name."""
 
-import numpy as np
-from sklearn import config_context
 from sklearn.utils import Bunch, get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from skad._array import is_torch, like, to_numpy
-from skad._members import fit_members, seeded_clone
+from skad._members import fit_members, scores_of, seeded_clone, take_over_features
 from skad._sklearn import _BaseComposition
 from skad.base import BaseDetector
 
@@ -18,15 +15,7 @@ def is_dropped(detector):
 
 def scored(member, X):
     """Return the anomaly (n,) of rows that the member checks itself."""
-    anomaly = -member.score_samples(X)
-    return like(anomaly, X, dtype="keep") if is_torch(X) else to_numpy(anomaly)
-
-
-def mapped(member, X):
-    """Return the maps of rows that the member checks itself, never as a frame."""
-    with config_context(transform_output="default"):
-        maps = member.transform(X)
-    return maps if is_torch(maps) else np.asarray(maps)
+    return -scores_of(member, X)
 
 
 class NamedMembers(_BaseComposition, BaseDetector):
@@ -119,9 +108,7 @@ class NamedMembers(_BaseComposition, BaseDetector):
         for member, anomaly in fit_members(self, members, same, y, self.n_jobs, scored):
             self.detectors_.append(member)
             anomalies.append(anomaly)
-        for name in ("n_features_in_", "feature_names_in_", "image_shape_"):
-            if hasattr(self.detectors_[0], name):
-                setattr(self, name, getattr(self.detectors_[0], name))
+        take_over_features(self, self.detectors_[0])
         return anomalies
 
     def _anomalies(self, X):

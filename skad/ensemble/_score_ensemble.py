@@ -5,12 +5,13 @@ from numbers import Integral
 import numpy as np
 
 from skad._array import like, namespace, to_numpy
+from skad._members import maps_of
 from skad._moments import mean_and_deviation
 from skad._random import generator
 from skad._sklearn import Interval, StrOptions
 from skad._validation import check_table
 from skad.base import CONTAMINATION
-from skad.ensemble._base import NamedMembers, is_dropped, mapped
+from skad.ensemble._base import NamedMembers, is_dropped
 from skad.ensemble._feature_bagging import columns, draw_features
 from skad.ensemble._local_competence import LocalCompetence
 
@@ -96,7 +97,8 @@ class ScoreEnsemble(NamedMembers):
         What "lscp" takes for the truth about a training sample: the largest or the
         mean :math:`z_j`.
     n_bins : int or None, default=None
-        None lets "lscp" weight all members by their competence, where it is positive.
+        None lets "lscp" weight all members by their competence, where it is positive,
+        and alike where that of none is.
         A number, 10 in PyOD, averages the members whose competence is in
         the highest of so many equal parts of its range over all members.
     contamination : float, default=0.1
@@ -270,7 +272,7 @@ class ScoreEnsemble(NamedMembers):
         units = self.deviations_.copy()
         for j, member in enumerate(self.detectors_):
             if not getattr(member, "_map_sums_to_score", False):
-                maps = to_numpy(mapped(member, X)).astype(np.float64)
+                maps = to_numpy(maps_of(member, X)).astype(np.float64)
                 totals = maps.reshape(len(maps), -1).sum(axis=1)
                 units[j] = mean_and_deviation(totals[:, None])[1][0]
         return units
@@ -354,7 +356,7 @@ class ScoreEnsemble(NamedMembers):
             weights = self._weights(self._standard(self._anomalies(X)), X)
         total = None
         for j, member in enumerate(self.detectors_):
-            maps = mapped(member, X)
+            maps = maps_of(member, X)
             if total is not None and maps.shape != total.shape:
                 raise ValueError(
                     f"detectors have maps of shapes {tuple(total.shape)} and "

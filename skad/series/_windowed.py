@@ -15,7 +15,7 @@ from sklearn import config_context
 from sklearn.base import clone
 
 from skad._array import device_of, is_torch, like, namespace, slices, to_numpy
-from skad._members import anomaly_of, map_of
+from skad._members import anomaly_of, fit_within, map_of
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad.base import CONTAMINATION, BaseDetector
@@ -287,20 +287,11 @@ class WindowLift(WindowedDetector):
             head.set_output(transform="default")
         vectors = for_head(vectors, head)
         root = getattr(self, "_callback_fit_ctx", None)
-        if root is None:
-            return self._fitted(head, vectors, labels)
-        context = root.subcontext(task_name="fit detector")
-        with context.propagate_callback_context(head):
-            context.call_on_fit_task_begin(estimator=self, X=vectors, y=labels)
-            self._fitted(head, vectors, labels)
-        context.call_on_fit_task_end(estimator=self, X=vectors, y=labels)
-        return head
-
-    def _fitted(self, head, vectors, labels):
+        context = None if root is None else root.subcontext(task_name="fit detector")
         try:
             # outer parameters are checked by now, the head's are not
             with config_context(skip_parameter_validation=False):
-                return head.fit(vectors, labels)
+                return fit_within(context, self, head, vectors, labels)
         except ValueError as error:
             raise ValueError(
                 f"{type(head).__name__} cannot be fitted on the {len(vectors)} windows "
