@@ -322,9 +322,14 @@ def test_keyword_dictionaries_reach_matplotlib(scored):
     )
     assert display.lines_["recall"].get_linewidth() == 4
     display = FeatureBlameDisplay.from_estimator(
-        detector, X, bar_kwargs={"height": 0.5}, line_kwargs={"linewidth": 3}
+        detector,
+        X,
+        bar_kwargs={"height": 0.5},
+        line_kwargs={"linewidth": 3, "label": "middle half"},
     )
     assert display.bars_[0].get_height() == 0.5
+    assert display.whiskers_.get_linewidth() == 3
+    assert display.whiskers_.get_label() == "middle half"
     display = DetectorComparisonDisplay.from_estimator(
         [detector], X, y, point_kwargs={"s": 99}
     )

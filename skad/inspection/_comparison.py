@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import cross_validate
+from sklearn.model_selection import check_cv, cross_validate
 
 from skad._array import to_numpy
 from skad.inspection._plots import (
@@ -147,18 +147,14 @@ class DetectorComparisonDisplay:
                 ax=ax,
                 **options,
             )
-        if not isinstance(cv, int):  # the same folds for every detector
-            splitter = cv.split(X, y) if hasattr(cv, "split") else cv
-            cv = [(train, test) for train, test in splitter]
-            tested = np.concatenate([y[test] for _, test in cv])
-        else:
-            tested = y
+        folds = list(check_cv(cv).split(X, y))  # the same for every detector
+        tested = np.concatenate([y[test] for _, test in folds])
         found = [
             cross_validate(
                 estimator,
                 X,
                 y,
-                cv=cv,
+                cv=folds,
                 scoring=score_areas,
                 n_jobs=n_jobs,
                 error_score="raise",

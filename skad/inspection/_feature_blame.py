@@ -237,8 +237,9 @@ class FeatureBlameDisplay:
         low, high = np.quantile(self.shares[:, self.features_], [0.25, 0.75], axis=0)
         self.whiskers_ = None
         if len(self.shares) > 1:
-            style = {"color": ink, "linewidth": 1.2} | (line_kwargs or {})
+            style = {"color": ink, "linewidth": 1.2}
             style |= {"label": f"quartiles of {len(self.shares)} samples"}
+            style |= line_kwargs or {}
             self.whiskers_ = ax.hlines(at[: len(low)], low, high, **style)
         ends = np.maximum(np.maximum(values[: len(high)], high), 0)
         self._draw_directions(ax, at, ends, ink)

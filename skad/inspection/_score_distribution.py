@@ -17,6 +17,8 @@ from skad.inspection._plots import (
 )
 from skad.metrics._labels import finite_scores, is_anomaly
 
+_DARK = "#6e3000"  # the anomalies' vermilion, darker
+
 
 @dataclass
 class ScoreDistributionDisplay:
@@ -217,9 +219,6 @@ class ScoreDistributionDisplay:
             (f"anomalous test {self.unit}s", self.decision[anomaly], hatched),
         ]
         return [group for group in groups if len(group[1])]
-
-
-_DARK = "#6e3000"  # the anomalies' vermilion, darker
 
 
 def bin_edges(values, bins, width):
