@@ -21,7 +21,7 @@ def read(path):
 
 
 def pair(ours, theirs, digits=3):
-    """Return two figures, the better one bold where they differ."""
+    """Return ours and theirs, rounded."""
     ours, theirs = f"{float(ours):.{digits}f}", f"{float(theirs):.{digits}f}"
     return f"{ours} / {theirs}"
 
