@@ -10,7 +10,7 @@ def with_parameters(cls):
     training, the backbone) is stated once. New ones come first, then those named in
     `_leading`, then the others from the top of the hierarchy down. `_positional` names
     the parameters that need no keyword and come before all others, `_without` inherited
-    ones that make no sense here.
+    ones that make no sense here, which lose their constraints as well.
     """
     names = []
     for base in reversed(cls.__mro__[1:]):
@@ -19,7 +19,14 @@ def with_parameters(cls):
     positional = getattr(cls, "_positional", ())
     leading = getattr(cls, "_leading", ())
     names = list(dict.fromkeys([*positional, *new, *leading, *names]))
-    names = [name for name in names if name not in getattr(cls, "_without", ())]
+    without = getattr(cls, "_without", ())
+    names = [name for name in names if name not in without]
+    if without:
+        cls._parameter_constraints = {
+            name: constraint
+            for name, constraint in cls._parameter_constraints.items()
+            if name not in without
+        }
     made = Signature(
         [Parameter("self", Parameter.POSITIONAL_OR_KEYWORD)]
         + [

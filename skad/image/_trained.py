@@ -96,12 +96,8 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
 
     _without = ("architecture", "hidden_sizes")
     _parameter_constraints = {
-        name: constraint
-        for name, constraint in {
-            **TorchDetector._parameter_constraints,
-            **BackboneDetector._parameter_constraints,
-        }.items()
-        if name not in ("architecture", "hidden_sizes")
+        **TorchDetector._parameter_constraints,
+        **BackboneDetector._parameter_constraints,
     }
 
     # ---------------------------------------------------------------------- samples

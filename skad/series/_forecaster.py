@@ -48,11 +48,6 @@ class Forecaster(SeriesNetwork):
     """Base of forecasters; the module's docstring says what a method writes."""
 
     _without = (*SeriesNetwork._without, "align")
-    _parameter_constraints = {
-        name: constraint
-        for name, constraint in SeriesNetwork._parameter_constraints.items()
-        if name != "align"
-    }
 
     def _scored_steps(self):
         """Return how many of the last steps of a window its forecasts score."""

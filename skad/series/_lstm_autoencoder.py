@@ -223,7 +223,6 @@ class LSTMAutoEncoder(StepwiseNetwork):
         "teacher_forcing": ["boolean"],
         "min_deviation": [Interval(Real, 0, None, closed="neither")],
     }
-    del _parameter_constraints["hidden_sizes"]
 
     def _network(self, shape):
         return EncoderDecoder(

@@ -84,18 +84,14 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
     """Base of networks over windows; the module's docstring says what a method writes.
 
     Pictures and the families of layers that suit them are no parameters here. What a
-    method leaves out besides, it names in `_without` and drops from the constraints.
+    method leaves out besides, it names in `_without`.
     """
 
     _leading = ("window_size", "stride", "align")
     _without = ("architecture", "image_shape")
     _parameter_constraints = {
-        name: constraint
-        for name, constraint in {
-            **TorchDetector._parameter_constraints,
-            **WindowedDetector._parameter_constraints,
-        }.items()
-        if name not in ("architecture", "image_shape")
+        **TorchDetector._parameter_constraints,
+        **WindowedDetector._parameter_constraints,
     }
 
     # ---------------------------------------------------------------------- samples

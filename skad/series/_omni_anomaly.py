@@ -278,7 +278,6 @@ class OmniAnomaly(StepwiseNetwork):
         "min_deviation": [Interval(Real, 0, None, closed="neither")],
         "n_draws": [Interval(Integral, 1, None, closed="left")],
     }
-    del _parameter_constraints["hidden_sizes"]
 
     def _network(self, shape):
         return OmniAnomalyNetwork(
