@@ -277,6 +277,7 @@ class Training:
         self.best = self.misses = None
         resident = x.nbytes <= _RESIDENT_BYTES
         x = x.to(self.device) if resident else x
+        y = None if y is None else y.to(x.device)  # one index serves both
         make = partial(
             Batches, batch_size=detector.batch_size, device=torch.device(self.device)
         )

@@ -114,7 +114,12 @@ CHEAP = {
     "SubsequenceKNN": {"window_size": 1, "n_neighbors": 5},
     "SubsequenceLOF": {"window_size": 1, "n_neighbors": 20},
     "KMeansAD": {"window_size": 1, "n_clusters": 5, "normalize": "none"},
-    "DeepAnT": {"window_size": 3, "max_epochs": 2, "hidden_sizes": (8,)},
+    "DeepAnT": {
+        "window_size": 3,
+        "max_epochs": 2,
+        "hidden_sizes": (8,),
+        "lr": 0.01,
+    },
     "LSTMForecaster": {
         "window_size": 4,
         "stride": 4,

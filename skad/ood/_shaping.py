@@ -16,7 +16,9 @@ def largest(features, pruned):
         return xp.ones_like(features, dtype=xp.bool)
     mask = xp.zeros_like(features, dtype=xp.bool)
     rows = xp.arange(features.shape[0], device=getattr(features, "device", None))
-    mask[rows[:, None], smallest(-features, kept)] = True
+    chosen = smallest(-features, kept)
+    # a plain True would be copied to a GPU at every call
+    mask[rows[:, None], chosen] = xp.ones_like(chosen, dtype=xp.bool)
     return mask
 
 
