@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from sklearn.metrics import roc_auc_score
 
 import skad
-from tests._instances import NO_SIGN, NO_TENSORS, identify, instances
+from tests._instances import CHEAP, NO_SIGN, NO_TENSORS, identify, instances
 from tests.test_contract import PUBLIC, fitted, seeded
 
 pytestmark = pytest.mark.skipif(
@@ -59,6 +59,22 @@ def test_device_cuda_takes_arrays(detector, blobs):
         return
     expected = fitted(detector, blobs).score_samples(normal)
     assert_allclose(scores, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name, cls in skad.all_detectors() if getattr(cls, "_uses_labels", False)],
+)
+def test_labels_follow_the_rows(name, blobs):
+    train, normal, anomalies = blobs
+    rows = np.concatenate([train, anomalies[:10]])
+    y = np.repeat([0, 1, -1], [200, len(train) - 200, 10])
+    detector = seeded(getattr(skad, name)(**CHEAP.get(name, {})))
+    if "device" in detector.get_params():
+        detector.set_params(device="cuda").fit(rows, y)
+        assert np.isfinite(detector.score_samples(normal)).all()
+    detector.fit(torch.from_numpy(rows).cuda(), y)
+    assert detector.score_samples(torch.from_numpy(normal).cuda()).is_cuda
 
 
 @every_setting
