@@ -188,7 +188,7 @@ def _parser():
         action="append",
         default=[],
         metavar="COLUMN",
-        help="a column to leave out; may be repeated",
+        help="a column to leave out, of either file or of both; may be repeated",
     )
     detect.add_argument(
         "--image-shape",

@@ -328,6 +328,8 @@ def _folder(tmp_path):
             "width,height,weight\n1,2,inf\n4,1,6\n",
             "'weight' in row 0 is infin",
         ),
+        ("a.csv", "a;b;c\n1,5;2,5;3,5\n", "semicolons separate"),
+        ("a.csv", "a\tb\tc\n1\t2\t3\n", "tabs separate the values; save it with com"),
         ("a.csv", 'width,"height\n1,2\n', "a.csv: cannot be read"),
         ("a.parquet", "no parquet", "a.parquet: cannot be read"),
         ("a.npy", "no array", "a.npy: cannot be read"),
@@ -391,12 +393,29 @@ def test_unknown_columns_in_options(files, capsys):
     assert "no columns left" in complaint(capsys, detect(*files, *everything))
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_column_of_one_file_can_be_dropped(data, files, tmp_path, capsys, place):
+    frame = pd.DataFrame(data[place], columns=COLUMNS).assign(note="none")
+    wider = list(files)
+    wider[place] = tmp_path / "wider.csv"
+    frame.to_csv(wider[place], index=False)
+    text = complaint(capsys, detect(*wider))
+    assert "'note' is not numeric" in text
+    assert "drop the column" in text
+    expected, found = tmp_path / "expected", tmp_path / "found"
+    assert detect(*files, "--out", expected) == 0
+    assert detect(*wider, "--drop", "note", "--out", found) == 0
+    scores = [(out / "scores.csv").read_text() for out in (expected, found)]
+    assert scores[0] == scores[1]
+
+
 def test_ambiguous_labels(data, files, tmp_path, capsys):
     y = np.array(["ok", "broken"])[(data[2] == -1).astype(int)]
     test = write_table(tmp_path, "labelled.csv", data[1], y)
     out = ["--out", tmp_path / "report"]
     text = complaint(capsys, detect(files[0], test, "--label-column", "y"))
     assert "'broken', 'ok'" in text
+    assert "--anomaly-label" in text
     label = ["--label-column", "y", "--anomaly-label"]
     assert "'bad'" in complaint(capsys, detect(files[0], test, *label, "bad"))
     assert detect(files[0], test, *label, "broken", *out) == 0

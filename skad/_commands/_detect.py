@@ -18,6 +18,7 @@ from skad._commands._folders import (
     load_pictures,
     writable_folder,
 )
+from skad.datasets._files import read_tables
 from skad.inspection import (
     examine,
     examine_pictures,
@@ -68,7 +69,7 @@ def detect(
     anomaly_label : str or None, default=None
         Which label means an anomaly; see `skad.datasets.anomaly_labels`.
     drop : sequence of str, default=()
-        Columns to leave out.
+        Columns to leave out, of either file or of both.
     image_shape : tuple of int or None, default=None
         Height and width, where rows are pictures; passed on to detectors that look at
         them as such.
@@ -140,10 +141,10 @@ def detect(
         reading = {"label_column": label_column, "drop": drop, "aside": aside}
         if series and model.get_params().get("missing") == "skip":
             reading["allow_nan"] = True
-        seen = datasets.read_table(train, **reading)
-        new = datasets.read_table(test, **reading)
+        seen, new = read_tables([train, test], **reading)
         datasets.check_same_columns(seen, new, Path(train).name, Path(test).name)
-        labels = _labels(seen, new, test, label_column, anomaly_label)
+        with in_words_of_options():
+            labels = _labels(seen, new, test, label_column, anomaly_label)
         common = {
             "y_train": labels[0],
             "y_test": labels[1],

@@ -93,6 +93,7 @@ def in_words_of_options():
         text = str(error)
         words = text.replace("size=(height, width)", "--image-size HEIGHT,WIDTH")
         words = words.replace("on_error='skip' leaves", "--on-error skip leaves")
+        words = words.replace("with anomaly_label", "with --anomaly-label")
         if words == text:
             raise
         raise type(error)(words) from error

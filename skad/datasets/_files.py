@@ -71,7 +71,36 @@ def read_table(path, *, label_column=None, drop=(), aside=(), allow_nan=False):
     ValueError
         If the file is no such table, or a feature is not numeric, missing or infinite.
     """
-    path = Path(path)
+    options = {"label_column": label_column, "drop": drop, "aside": aside}
+    return read_tables([path], allow_nan=allow_nan, **options)[0]
+
+
+def read_tables(paths, *, label_column=None, drop=(), aside=(), allow_nan=False):
+    """Read several files as `read_table` does; a column to drop may be in any of them.
+
+    Parameters
+    ----------
+    paths : list of str or Path
+        The files.
+    label_column, drop, aside, allow_nan
+        See `read_table`.
+
+    Returns
+    -------
+    tables : list of Table
+        One per file.
+    """
+    contents = [(path, *_read(Path(path), label_column)) for path in paths]
+    for name in drop:
+        if not any(name in arrays for _, arrays, *_ in contents):
+            files = " and ".join(dict.fromkeys(str(path) for path in paths))
+            near = _nearest(name, {key for _, arrays, *_ in contents for key in arrays})
+            raise ValueError(f"{files}: no column {name!r} to drop{near}")
+    return [_table(*content, drop, aside, allow_nan) for content in contents]
+
+
+def _read(path, label_column):
+    """Return {column: array}, labels and image shape of a file."""
     suffix = path.suffix.lower()
     if suffix not in _SUFFIXES:
         raise ValueError(
@@ -94,14 +123,17 @@ def read_table(path, *, label_column=None, drop=(), aside=(), allow_nan=False):
         raise ValueError(f"{path}: cannot be read: {_one_line(error)}") from error
     if label_column in arrays:
         labels = arrays.pop(label_column)
-    for name in (*drop, *aside):
+    return arrays, labels, image_shape
+
+
+def _table(path, arrays, labels, image_shape, drop, aside, allow_nan):
+    """Return what was read of a file as a Table of numbers."""
+    for name in aside:
         if name not in arrays:
-            what = (
-                f"no column {name!r} to drop" if name in drop else f"no column {name!r}"
-            )
-            raise ValueError(f"{path}: {what}{_nearest(name, arrays)}")
+            raise ValueError(f"{path}: no column {name!r}{_nearest(name, arrays)}")
+    dropped = [name for name in drop if name in arrays]
     kept = {name: arrays.pop(name) for name in aside}
-    for name in drop:
+    for name in dropped:
         arrays.pop(name, None)
     if not arrays:
         raise ValueError(f"{path}: no columns left to look at")
@@ -113,7 +145,7 @@ def read_table(path, *, label_column=None, drop=(), aside=(), allow_nan=False):
     X = np.empty((n_samples, len(arrays)), dtype=dtype)
     for j, (name, values) in enumerate(arrays.items()):
         X[:, j] = _as_numbers(path, name, values, allow_nan)
-    if drop or aside:
+    if dropped or aside:
         image_shape = None
     return Table(X, list(arrays), labels, image_shape, kept)
 
@@ -137,6 +169,14 @@ def _read_frame(path):
     else:
         separator = "\t" if path.suffix.lower() == ".tsv" else ","
         try:
+            with path.open(encoding="utf-8") as file:
+                first = file.readline()
+            if separator not in first and (";" in first or "\t" in first):
+                found = "semicolons" if ";" in first else "tabs"
+                raise ValueError(
+                    f"{path}: {found} separate the values; save it with "
+                    f"{'tabs' if separator != ',' else 'commas'}"
+                )
             with warnings.catch_warnings():
                 # lines longer than the first would lose their ends, or their beginnings
                 # to row names
@@ -214,7 +254,8 @@ def _as_numbers(path, name, values, allow_nan):
         if wrong:
             raise ValueError(
                 f"{path}: column {name!r} is not numeric: row {wrong[0]} holds "
-                f"{_one_line(values[wrong[0]])!r}"
+                f"{_one_line(values[wrong[0]])!r}; mend it, drop the column, or make "
+                "it the label column"
             )
         values = values.astype(np.float64)
     values = values.astype(np.float64 if values.dtype.kind != "f" else values.dtype)
@@ -222,7 +263,10 @@ def _as_numbers(path, name, values, allow_nan):
     if not finite.all():
         row = int(np.argmin(finite))
         what = "is missing (NaN)" if np.isnan(values[row]) else "is infinite"
-        raise ValueError(f"{path}: the value of column {name!r} in row {row} {what}")
+        raise ValueError(
+            f"{path}: the value of column {name!r} in row {row} {what}; fill it in, or "
+            "leave out the row or the column"
+        )
     return values
 
 
@@ -300,7 +344,8 @@ def anomaly_labels(values, *, anomaly_label=None, known=()):
         return np.where(texts == "1", -1, 1)
     raise ValueError(
         f"the labels are {_listed(sorted(found))}: say which one is the anomalies' "
-        "(1 and -1 are read as scikit-learn's, 0 and 1 as 1 = anomaly)"
+        "with anomaly_label (1 and -1 are read as scikit-learn's, 0 and 1 as 1 = "
+        "anomaly)"
     )
 
 
