@@ -30,15 +30,16 @@ from skad._array import (
     slices,
     to_numpy,
 )
+from skad._callbacks import FitCallbacksMixin
 from skad._dask import Blocks, by_block, is_dask
-from skad._sklearn import CallbackSupportMixin, Interval, _fit_context
+from skad._sklearn import Interval, _fit_context
 from skad._validation import check_table
 
 CONTAMINATION = [Interval(Real, 0, 0.5, closed="right")]
 
 
 class BaseDetector(
-    CallbackSupportMixin,
+    FitCallbacksMixin,
     OneToOneFeatureMixin,
     TransformerMixin,
     OutlierMixin,
@@ -294,52 +295,6 @@ class BaseDetector(
         if "device" not in self._parameter_constraints:
             return device_of(X)
         return X.device if is_torch(X) and self.device == "auto" else self.device_
-
-    # ------------------------------------------------- scikit-learn 1.9's fit callbacks
-
-    def _begin_callbacks(self, X, y):
-        if hasattr(self, "_init_callback_context"):
-            self._init_callback_context(max_subtasks=None).call_on_fit_task_begin(
-                estimator=self, X=X, y=y
-            )
-
-    def _end_callbacks(self, X, y):
-        context = getattr(self, "_callback_fit_ctx", None)
-        if context is not None:
-            # empty: by now the detector itself is the fitted one that callbacks score
-            context.call_on_fit_task_end(
-                estimator=self, X=X, y=y, reconstruction_attributes={}
-            )
-
-    def _steps(self, iterable, name, total, may_stop=False, state=None):
-        """Pass `iterable` through, one callback task per item.
-
-        A callback's wish to stop counts only with `may_stop`, where the items left out
-        make the model coarser but not wrong. `state` is what callbacks need to score
-        the detector as if the fit ended after an item: a dict with X, y and a function
-        `reconstruction_attributes` that returns the attributes it would have.
-        """
-        state = state or {}
-        root = getattr(self, "_callback_fit_ctx", None)
-        if root is None or not hasattr(self, "_skl_callbacks"):
-            yield from iterable
-            return
-        phase = root.subcontext(task_name=name, max_subtasks=total)
-        phase.call_on_fit_task_begin(estimator=self)
-        for item in iterable:
-            step = phase.subcontext(task_name=f"{name} step")
-            step.call_on_fit_task_begin(estimator=self)
-            try:
-                yield item
-            except GeneratorExit:  # the loop was left before its last item
-                # after an error this may come only once the callbacks are torn down
-                if getattr(self, "_callback_fit_ctx", None) is root:
-                    step.call_on_fit_task_end(estimator=self, **state)
-                    phase.call_on_fit_task_end(estimator=self)
-                raise
-            if step.call_on_fit_task_end(estimator=self, **state) and may_stop:
-                break
-        phase.call_on_fit_task_end(estimator=self)
 
     # ----------------------------------------------------------------------- the state
 

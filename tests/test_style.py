@@ -28,6 +28,7 @@ HEIGHTS = {
     "datasets": 0,
     "_sklearn": 1,
     "_array": 2,
+    "_callbacks": 2,
     "_pictures": 2,
     "_dask": 3,
     "_validation": 4,
