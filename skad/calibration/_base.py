@@ -10,12 +10,10 @@ pictures and series go through unchanged. A class over it writes
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping, Set
 from functools import partial
 from inspect import signature
 
 import numpy as np
-from scipy.sparse import issparse
 from sklearn import get_config
 from sklearn.base import MetaEstimatorMixin, clone
 from sklearn.frozen import FrozenEstimator
@@ -30,7 +28,7 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skad._array import is_torch, like, namespace, to_numpy
+from skad._array import is_torch, namespace, to_numpy
 from skad._members import (
     fit_within,
     maps_of,
@@ -39,37 +37,10 @@ from skad._members import (
     take_over_features,
 )
 from skad._parameters import with_parameters
-from skad._pictures import PictureFiles
-from skad._sklearn import HasMethods, _fit_context, _safe_indexing
-from skad._validation import Pictures, label_column, refuse_unreadable
+from skad._sklearn import HasMethods, _fit_context
+from skad._validation import label_column, refuse_unreadable
 from skad.base import BaseDetector
-
-
-def n_rows(X):
-    """Return the number of samples of whatever detectors take."""
-    shape = getattr(X, "shape", None)
-    if isinstance(shape, tuple) and shape:
-        return int(shape[0])
-    unordered = isinstance(X, str | bytes | Mapping | Set)
-    if unordered or shape == () or not hasattr(type(X), "__len__"):
-        raise TypeError(f"Expected a sequence of samples, got {type(X).__name__}.")
-    return len(X)
-
-
-def take_rows(X, rows):
-    """Return the samples at indices `rows` of whatever detectors take."""
-    if is_torch(X):
-        return X[like(rows, X, dtype="keep")]
-    if isinstance(X, PictureFiles):
-        return X.take(rows)
-    if isinstance(X, Pictures):
-        return X[rows]
-    return _safe_indexing(X.tocsr() if issparse(X) else X, rows)
-
-
-def _per_sample(value, n):
-    sized = hasattr(value, "__len__") and not isinstance(value, str | dict)
-    return sized and len(value) == n
+from skad.calibration._rows import n_rows, per_sample, take_rows
 
 
 def innermost(detector):
@@ -211,7 +182,7 @@ class DetectorAround(MetaEstimatorMixin, BaseDetector):
     def _parameters_on(self, rows, params, n):
         """Return parameters for the samples at `rows` of `n`."""
         own = {
-            name: take_rows(value, rows) if _per_sample(value, n) else value
+            name: take_rows(value, rows) if per_sample(value, n) else value
             for name, value in params.items()
         }
         if takes_groups(self._head()) and own.get("groups") is None:
@@ -448,36 +419,6 @@ class DetectorAround(MetaEstimatorMixin, BaseDetector):
         tags.input_tags, tags.target_tags = inner.input_tags, inner.target_tags
         tags.non_deterministic = inner.non_deterministic
         return tags
-
-
-@with_parameters
-class Threshold(DetectorAround):
-    """Base of detectors with a threshold from the scores of normal samples alone.
-
-    A class writes `_threshold(scores)`, of scores (m,) where higher is more normal.
-    """
-
-    cv: object = None
-
-    _parameter_constraints = {
-        **DetectorAround._parameter_constraints,
-        "cv": ["cv_object"],
-    }
-
-    @abstractmethod
-    def _threshold(self, scores):
-        """Return the `offset_` that scores (m,) of normal samples give."""
-
-    def _calibrate(self, X, y, params):
-        self._fit_detector(X, y, params)
-        scores, rows = self._calibration_scores(X, y, params, self.cv)
-        known = known_anomalies(self._head(), y, n_rows(X), params)
-        self.calibration_scores_ = scores[~known[rows]]
-        if len(self.calibration_scores_) == 0:
-            raise ValueError("y marks all samples as anomalies; no normal one is left.")
-
-    def _fit_offset(self, X, anomaly):
-        return float(self._threshold(self.calibration_scores_))
 
 
 # set only here, since scikit-learn wraps what a class body defines for its frames

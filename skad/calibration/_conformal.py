@@ -16,10 +16,10 @@ from skad.base import BaseDetector
 from skad.calibration._base import (
     DetectorAround,
     known_anomalies,
-    n_rows,
     scoring_parameters,
     takes_groups,
 )
+from skad.calibration._rows import n_rows
 
 # Of two scores nearer than this, relative and in the largest, neither is the lower: a
 # sample that is scored in another batch ties with itself.

@@ -4,8 +4,8 @@ from numbers import Real
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad.calibration._base import Threshold
 from skad.calibration._gpd_tail import MIN_PEAKS, TailOfStream
+from skad.calibration._threshold import Threshold
 
 # What level="auto" takes for the tail: a share, but no more scores than say enough. Of
 # shares from a twentieth to a fifth the largest came nearest to small risks.

@@ -6,7 +6,7 @@ import numpy as np
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad.calibration._base import Threshold
+from skad.calibration._threshold import Threshold
 
 
 @with_parameters

@@ -1,0 +1,37 @@
+"""The base of thresholds that need no labels."""
+
+from abc import abstractmethod
+
+from skad._parameters import with_parameters
+from skad.calibration._base import DetectorAround, known_anomalies
+from skad.calibration._rows import n_rows
+
+
+@with_parameters
+class Threshold(DetectorAround):
+    """Base of detectors with a threshold from the scores of normal samples alone.
+
+    A class writes `_threshold(scores)`, of scores (m,) where higher is more normal.
+    """
+
+    cv: object = None
+
+    _parameter_constraints = {
+        **DetectorAround._parameter_constraints,
+        "cv": ["cv_object"],
+    }
+
+    @abstractmethod
+    def _threshold(self, scores):
+        """Return the `offset_` that scores (m,) of normal samples give."""
+
+    def _calibrate(self, X, y, params):
+        self._fit_detector(X, y, params)
+        scores, rows = self._calibration_scores(X, y, params, self.cv)
+        known = known_anomalies(self._head(), y, n_rows(X), params)
+        self.calibration_scores_ = scores[~known[rows]]
+        if len(self.calibration_scores_) == 0:
+            raise ValueError("y marks all samples as anomalies; no normal one is left.")
+
+    def _fit_offset(self, X, anomaly):
+        return float(self._threshold(self.calibration_scores_))
