@@ -20,6 +20,11 @@ class FitCallbacksMixin(CallbackSupportMixin):
                 estimator=self, X=X, y=y, reconstruction_attributes={}
             )
 
+    def _subtask(self, name):
+        """Return the callback task of a part of the fit; None without callbacks."""
+        root = getattr(self, "_callback_fit_ctx", None)
+        return None if root is None else root.subcontext(task_name=name)
+
     def _steps(self, iterable, name, total, may_stop=False, state=None):
         """Pass `iterable` through, one callback task per item.
 

@@ -155,10 +155,8 @@ class DetectorAround(MetaEstimatorMixin, BaseDetector):
             detector = clone(self._head())
         else:
             detector = seeded_clone(self._head(), random, unset_only=True)
-        root = getattr(self, "_callback_fit_ctx", None)
         # a frozen one may be watched by callbacks of its own
-        seen = root is not None and not self._is_frozen()
-        context = root.subcontext(task_name="fit detector") if seen else None
+        context = None if self._is_frozen() else self._subtask("fit detector")
         return fit_within(context, self, detector, X, y, **params)
 
     def _fitted_on(self, rows, X, y, params, reason, random=None):

@@ -286,8 +286,7 @@ class WindowLift(WindowedDetector):
         if hasattr(head, "set_output"):
             head.set_output(transform="default")
         vectors = for_head(vectors, head)
-        root = getattr(self, "_callback_fit_ctx", None)
-        context = None if root is None else root.subcontext(task_name="fit detector")
+        context = self._subtask("fit detector")
         try:
             # outer parameters are checked by now, the head's are not
             with config_context(skip_parameter_validation=False):
