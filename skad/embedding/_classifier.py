@@ -339,8 +339,8 @@ class Outputs:
             if key not in self.known:
                 self.known.update(self.view.compute(self, key))
             return self.known[key]
-        part = {name: _take(values, key) for name, values in self.known.items()}
-        return Outputs(self.view, _take(self.X, key), self.layers, part)
+        part = {name: chosen_rows(values, key) for name, values in self.known.items()}
+        return Outputs(self.view, chosen_rows(self.X, key), self.layers, part)
 
     @property
     def shape(self):
@@ -418,8 +418,9 @@ class Outputs:
         return Outputs(self.view, self.X, self.layers, {**self.known, **known})
 
 
-def _take(values, rows):
-    if not isinstance(rows, slice):
+def chosen_rows(values, rows):
+    """Return rows of arrays, tensors or outputs by a slice, by indices or by a mask."""
+    if not isinstance(rows, slice) and not isinstance(values, Outputs):
         rows = like(rows, values, dtype="keep")
     return values[rows]
 

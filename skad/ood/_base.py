@@ -14,6 +14,7 @@ from skad.base import CONTAMINATION, BaseDetector
 from skad.embedding._classifier import (
     ClassifierView,
     Outputs,
+    chosen_rows,
     class_codes,
     fitted_classifier,
     learns_from_labels,
@@ -150,7 +151,7 @@ class ClassifierDetector(ClassLabelsMixin, BaseDetector):
             )
         known = None
         if outlier.any():
-            known, X = take_rows(X, outlier), take_rows(X, ~outlier)
+            known, X = chosen_rows(X, outlier), chosen_rows(X, ~outlier)
             labels = None if labels is None else labels[~outlier]
             if X.shape[0] < 2:
                 raise ValueError(
@@ -369,8 +370,3 @@ def moved(value, device):
     if isinstance(value, TiedGaussian | NeighborSearch):
         return with_state(value, moved(vars(value), device))
     return value.to(device) if is_torch(value) else value
-
-
-def take_rows(X, mask):
-    """Return some rows of an array, a tensor, or of outputs."""
-    return X[mask] if isinstance(X, Outputs) else X[like(mask, X, dtype="keep")]

@@ -12,10 +12,11 @@ from skad._validation import check_images
 from skad.embedding._classifier import (
     ClassifierView,
     Outputs,
+    chosen_rows,
     fitted_classifier,
     is_fitted_already,
 )
-from skad.ood._base import split_labels, take_rows
+from skad.ood._base import split_labels
 
 
 class _Rows(BaseEstimator):
@@ -122,7 +123,7 @@ def compare(
     rows = check_images(checked, X, reset=True)
     classes = None
     if not is_fitted_already(classifier):
-        inside = take_rows(rows, ~outlier)
+        inside = chosen_rows(rows, ~outlier)
         own = None if labels is None else labels[~outlier]
         classifier, classes = fitted_classifier(classifier, inside, own)
         classifier = FrozenEstimator(classifier)

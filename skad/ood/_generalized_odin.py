@@ -10,9 +10,9 @@ from skad._array import to_numpy
 from skad._parameters import with_parameters
 from skad._random import generator
 from skad._sklearn import Interval, StrOptions
+from skad.embedding._classifier import chosen_rows
 from skad.nn.architecture import build
 from skad.nn.network import Network, input_gradients
-from skad.ood._base import take_rows
 from skad.ood._perturbation import EPSILON, best_epsilon, candidates
 from skad.ood._trained import TrainedClassifier
 
@@ -276,8 +276,8 @@ class GeneralizedODIN(TrainedClassifier):
             super()._fit_classes(X, codes)
             return
         held = self._held_out(codes)
-        super()._fit_classes(take_rows(X, ~held), codes[~held])
-        rows = take_rows(X, held)
+        super()._fit_classes(chosen_rows(X, ~held), codes[~held])
+        rows = chosen_rows(X, held)
 
         def anomaly_of(epsilon):
             self.epsilon_ = float(epsilon)

@@ -10,9 +10,9 @@ from skad._array import namespace, to_double, to_numpy
 from skad._parameters import with_parameters
 from skad._random import generator
 from skad._sklearn import Interval
-from skad.embedding._classifier import Outputs, learns_from_labels
+from skad.embedding._classifier import Outputs, chosen_rows, learns_from_labels
 from skad.embedding._classifier_tails import log_softmax
-from skad.ood._base import PARAMETERS, ClassifierDetector, take_rows
+from skad.ood._base import PARAMETERS, ClassifierDetector
 
 
 def best_temperature(logits, codes):
@@ -158,7 +158,7 @@ class TemperatureScaling(ClassifierDetector):
                 f"validation_fraction={self.validation_fraction} holds out none of "
                 f"{X.shape[0]} rows."
             )
-        return super()._view(take_rows(X, ~self._held_), labels[~self._held_])
+        return super()._view(chosen_rows(X, ~self._held_), labels[~self._held_])
 
     def _learn_from(self, outputs, codes, known):
         held = outputs[self._held_]

@@ -10,12 +10,11 @@ from skad._array import to_numpy
 from skad._parameters import with_parameters
 from skad._sklearn import StrOptions
 from skad._torch import TorchDetector
-from skad.embedding._classifier import class_codes
+from skad.embedding._classifier import chosen_rows, class_codes
 from skad.ood._attribution import ATTRIBUTIONS, attribution_map, training_median
 from skad.ood._base import (
     ClassLabelsMixin,
     split_labels,
-    take_rows,
     with_rejection,
 )
 
@@ -59,7 +58,7 @@ class TrainedClassifier(ClassLabelsMixin, TorchDetector):
                 f"y has {len(classes)} class in the distribution; a classifier needs 2."
             )
         self.classes_ = classes
-        inside = take_rows(X, ~outlier) if outlier.any() else X
+        inside = chosen_rows(X, ~outlier) if outlier.any() else X
         self._baseline_ = training_median(inside)
         how = "integrated" if self.attribution == "auto" else self.attribution
         self._attribution_ = how
@@ -79,7 +78,7 @@ class TrainedClassifier(ClassLabelsMixin, TorchDetector):
         return torch.as_tensor(y)
 
     def _normal_rows(self, X, y):
-        return take_rows(X, y >= 0)
+        return chosen_rows(X, y >= 0)
 
     # ------------------------------------------------------------------------- scoring
 
