@@ -55,7 +55,7 @@ $(STAMP): pyproject.toml constraints.txt
 	        "Install one (Debian: python3 python3-venv) or name it: make PYTHON=/path/to/python" >&2; \
 	    exit 1; \
 	fi; \
-	echo "Installing into $(VENV) with $$("$$found" --version); this takes a minute or two."; \
+	echo "Installing into $(VENV) with $$("$$found" --version); this downloads torch and takes minutes."; \
 	"$$found" -m venv $(VENV)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check \
 	    --constraint constraints.txt setuptools
