@@ -19,7 +19,6 @@ import skad
 from skad.export import to_onnx
 from skad.image import PaDiM
 from skad.inspection import AnomalyMapDisplay
-from skad.persistence import CorruptFileError
 
 digits = load_digits()
 images = (digits.images / 16).astype(np.float32)
@@ -45,7 +44,7 @@ content[len(content) // 2] ^= 1
 path.write_bytes(content)
 try:
     skad.load(path)
-except CorruptFileError as error:
+except skad.CorruptFileError as error:
     print("a changed file:", str(error).partition(": ")[2])
 
 # %%

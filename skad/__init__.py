@@ -35,7 +35,7 @@ _TOOLS = (
 # Where detectors are: what calibrates any other detector is one too.
 _WITH_DETECTORS = (*_FAMILIES, "calibration")
 
-_FILES = ("load", "save")
+_FILES = ("CorruptFileError", "load", "save")
 
 
 def all_detectors():

@@ -407,7 +407,7 @@ def test_archives_are_refused(content, tmp_path):
     path = tmp_path / "one.skad"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("../../outside", content)
-    with pytest.raises(CorruptFileError):
+    with pytest.raises(skad.CorruptFileError):
         skad.load(path)
     assert not (tmp_path.parent.parent / "outside").exists()
 
