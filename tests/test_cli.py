@@ -384,6 +384,11 @@ def test_columns_that_differ(data, files, tmp_path, capsys):
     assert "'height'" in text
 
 
+def test_a_missing_path_beside_pictures(files, tmp_path, capsys):
+    text = complaint(capsys, detect(tmp_path, tmp_path / "new", detector="PaDiM"))
+    assert text.endswith("new: no such file or folder\n")
+
+
 def test_unknown_columns_in_options(files, capsys):
     text = complaint(capsys, detect(*files, "--label-column", "wight"))
     assert "no label column 'wight'; did you mean 'weight'?" in text
@@ -470,7 +475,8 @@ def test_missing_extra_is_named(files, capsys, monkeypatch):
 
 def test_demo_prints_every_detector_on_rows_but_slow_networks(tmp_path, capsys):
     assert main(["demo", "--out", str(tmp_path)]) == 0
-    printed = capsys.readouterr().out
+    printed, warned = capsys.readouterr()
+    assert warned == ""
     page = (tmp_path / "index.html").read_text()
     wanted = {name for name, _ in demonstrated()}
     for name, _ in skad.all_detectors():
@@ -490,7 +496,7 @@ def test_demo_leaves_out_slow_networks_unless_asked():
     more = set(all_) - set(quick)
     assert {"AnoGAN", "DeepSVDD", "RaPP"} <= more
     assert all(trains_network(all_[name]()) for name in more)
-    assert not {"Energy", "MatrixProfile", "PaDiM"} & set(all_)
+    assert not {"Energy", "MatrixProfile", "PaDiM", "QuantileThreshold"} & set(all_)
 
 
 def test_pictures_are_pictures_to_networks(tmp_path, capsys):

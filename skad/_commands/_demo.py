@@ -79,6 +79,8 @@ def demo(out="skad-report", say=print, *, networks=False):
 def demonstrated(*, networks=False):
     """Return (name, class) of the detectors that `demo` runs.
 
+    What calibrates another detector has that one's scores, and is left out.
+
     Parameters
     ----------
     networks : bool, default=False
@@ -88,5 +90,6 @@ def demonstrated(*, networks=False):
         (name, kind)
         for name, kind in skad.all_detectors()
         if kind_of_data(kind) == "tables"
+        and not kind.__module__.startswith("skad.calibration.")
         and (networks or name in _QUICK_NETWORKS or not trains_network(kind()))
     ]

@@ -273,7 +273,7 @@ def _times(values, groups, column, file):
         except (ValueError, TypeError) as error:
             raise ValueError(
                 f"{file}: column {column!r} holds neither numbers nor dates: "
-                f"{str(error).splitlines()[0]}"
+                f"{str(error).partition('. You might')[0]}"
             ) from error
     if values.dtype.kind == "M":
         values = values.astype("datetime64[ns]")

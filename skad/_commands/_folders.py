@@ -40,6 +40,9 @@ def load_pictures(train, test, *, size=None, on_error="raise"):
         `load_folder` has them, `files` (the names of the test pictures below their
         folder) and `title`.
     """
+    for paths in (train, test):
+        if paths and len(paths) == 1 and not Path(paths[0]).exists():
+            raise FileNotFoundError(f"{paths[0]}: no such file or folder")
     options = {"size": size, "on_error": on_error}
     own = test is None or _same(train, test)
     # a share of good/ is held out only where nothing else is there to look at

@@ -255,7 +255,7 @@ def _as_numbers(path, name, values, allow_nan):
             raise ValueError(
                 f"{path}: column {name!r} is not numeric: row {wrong[0]} holds "
                 f"{_one_line(values[wrong[0]])!r}; mend it, drop the column, or make "
-                "it the label column"
+                "it the label, time or group column"
             )
         values = values.astype(np.float64)
     values = values.astype(np.float64 if values.dtype.kind != "f" else values.dtype)

@@ -277,7 +277,8 @@ class NeighborSearch:
             from pynndescent import NNDescent
         except ImportError as error:
             raise ImportError(
-                "algorithm='pynndescent' needs pynndescent: pip install skad[neighbors]"
+                "algorithm='pynndescent' needs pynndescent: "
+                "pip install 'skad[neighbors]'"
             ) from error
 
         flat = self.metric in ("sqeuclidean", "cosine")  # same order of unit rows
