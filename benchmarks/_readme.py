@@ -69,7 +69,10 @@ def series(results):
 def classifiers(results):
     date, rows = read(results / "ood_speed.tsv")
     _, quality = read(results / "ood_digits.tsv")
-    areas = {row["method"]: row for row in quality if row["network"] == "mlp"}
+    areas = {}
+    for row in quality:
+        if row["network"] == "mlp":
+            areas.setdefault(row["method"].split(",")[0], row)
     for row in rows:
         if row["dtype"] != "float32":
             continue
@@ -88,11 +91,18 @@ def classifiers(results):
 def pictures(results):
     date, rows = read(results / "images_speed.tsv")
     for row in rows:
-        what = row["work"].split(",")[0]
-        if row["note"].startswith("ratio:"):
+        if row["note"].startswith("ratio:"):  # against the backbone
             continue
         same = "same" if "same" in row["note"] or " and " in row["note"] else ""
-        yield what, "anomalib", same, times(row["ratio"]), "", "all, no estimator", date
+        yield (
+            row["work"],
+            "anomalib",
+            same,
+            times(row["ratio"]),
+            "",
+            "all, no estimator",
+            date,
+        )
 
 
 def write_table(readme, results):
