@@ -25,6 +25,12 @@ def by_block(detector, method, X):
     import dask
     import dask.array
 
+    if detector._looks_around:
+        raise ValueError(
+            f"{type(detector).__name__} looks at the rows around a row, which may be "
+            "in other blocks of the Dask collection X: pass rows in memory, "
+            "X.compute()."
+        )
     tail, dtype = (), np.dtype(np.float64)
     if method == "predict":
         dtype = np.dtype(np.int64)

@@ -53,6 +53,8 @@ class BaseDetector(
     """
 
     _map_sums_to_score = False
+    # Whether a row's score depends on the rows around it, as in series.
+    _looks_around = False
 
     # ------------------------------------------------------------- what a method writes
 

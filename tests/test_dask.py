@@ -34,6 +34,7 @@ EXACT = [
     skad.HBOS(),
     skad.HBOS(n_bins="auto"),
 ]
+PUBLIC = ["score_samples", "decision_function", "predict", "transform"]
 every_exact = pytest.mark.parametrize("detector", EXACT, ids=identify)
 
 
@@ -154,14 +155,22 @@ def _delayed(function):
 
 @pytest.mark.parametrize(
     "detector",
-    [skad.IsolationForest(n_estimators=5, random_state=0), skad.LOF(), skad.SVDD()],
+    [
+        skad.IsolationForest(n_estimators=5, random_state=0),
+        skad.LOF(),
+        skad.SVDD(),
+        skad.ConformalDetector(skad.HBOS(), random_state=0),
+        skad.QuantileThreshold(),
+        skad.ScoreEnsemble([("knn", skad.KNN()), ("tails", skad.ECOD())]),
+    ],
     ids=identify,
 )
 def test_any_detector_of_rows_scores_blocks(detector, rows):
     fitted = clone(detector).fit(rows[:200])
     lazy = da.from_array(rows, chunks=(450, 6))
-    for method in ("score_samples", "decision_function", "predict", "transform"):
-        found = getattr(fitted, method)(lazy).compute()
+    for method in PUBLIC:
+        found = getattr(fitted, method)(lazy)
+        assert isinstance(found, da.Array)
         assert_allclose(found, getattr(fitted, method)(rows), rtol=1e-9, atol=1e-12)
 
 
@@ -228,9 +237,22 @@ def test_errors_are_clear_and_nothing_is_lost(rows):
         detector.partial_fit(lazy)
     with pytest.raises(ValueError, match="6 features"):
         detector.score_samples(lazy[:, :3]).compute()
-    series = skad.MatrixProfile(window_size=5).fit(rows)
-    with pytest.raises(ValueError, match="rows are needed in memory"):
-        series.score_samples(lazy)
+
+
+@pytest.mark.parametrize(
+    "detector",
+    [
+        skad.MatrixProfile(window_size=5),
+        skad.MIDAS(),
+        skad.QuantileThreshold(skad.KMeansAD(window_size=5)),
+    ],
+    ids=identify,
+)
+@pytest.mark.parametrize("method", PUBLIC)
+def test_what_looks_at_other_rows_needs_them_in_memory(detector, method, rows):
+    fitted = clone(detector).fit(rows[:300])
+    with pytest.raises(ValueError, match=r"in memory.*X\.compute\(\)"):
+        getattr(fitted, method)(da.from_array(rows, chunks=(500, 6)))
 
 
 # ------------------------------------------------------------------- several processes

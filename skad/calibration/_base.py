@@ -29,6 +29,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skad._array import is_torch, namespace, to_numpy
+from skad._dask import by_block, is_dask
 from skad._members import (
     fit_within,
     maps_of,
@@ -252,6 +253,8 @@ class DetectorAround(MetaEstimatorMixin, BaseDetector):
             The scores, in the library and on the device of `X`.
         """
         check_is_fitted(self)
+        if is_dask(X):
+            return by_block(self, "score_samples", X)
         return self._scores(self._validate(X, reset=False), params)
 
     def decision_function(self, X, **params):
@@ -286,6 +289,8 @@ class DetectorAround(MetaEstimatorMixin, BaseDetector):
         labels : ndarray or tensor of shape (n_samples,), int64
             The labels.
         """
+        if is_dask(X):
+            return by_block(self, "predict", X)
         scores = self.decision_function(X, **params)
         xp = namespace(scores)
         return xp.astype(scores >= 0, xp.int64) * 2 - 1
@@ -326,6 +331,8 @@ class DetectorAround(MetaEstimatorMixin, BaseDetector):
             The detector's map; higher is more anomalous.
         """
         check_is_fitted(self)
+        if is_dask(X):
+            return by_block(self, "transform", X)
         return self._maps(self._validate(X, reset=False), params)
 
     def fit_transform(self, X, y=None, **params):
@@ -372,6 +379,10 @@ class DetectorAround(MetaEstimatorMixin, BaseDetector):
     def _map_sums_to_score(self):
         detector = getattr(self, "detector_", None)
         return getattr(detector, "_map_sums_to_score", False)
+
+    @property
+    def _looks_around(self):
+        return getattr(innermost(self._head()), "_looks_around", False)
 
     def _validate(self, X, *, reset):
         refuse_unreadable(X)

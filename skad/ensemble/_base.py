@@ -3,6 +3,7 @@
 from sklearn.utils import Bunch, get_tags
 from sklearn.utils.validation import check_is_fitted
 
+from skad._dask import by_block, is_dask
 from skad._members import fit_members, scores_of, seeded_clone, take_over_features
 from skad._sklearn import _BaseComposition
 from skad.base import BaseDetector
@@ -137,7 +138,13 @@ class NamedMembers(_BaseComposition, BaseDetector):
             Higher is more anomalous, in the shape of the members' maps.
         """
         check_is_fitted(self)
+        if is_dask(X):
+            return by_block(self, "transform", X)
         return self._map(self._validate(X, reset=False))
+
+    @property
+    def _looks_around(self):
+        return any(getattr(one, "_looks_around", False) for one in self.detectors_)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

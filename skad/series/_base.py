@@ -76,6 +76,7 @@ class SeriesDetector(BaseDetector):
     """
 
     _uses_labels = False
+    _looks_around = True
     __metadata_request__fit = {"groups": True}
     __metadata_request__predict = {"groups": True}
     __metadata_request__decision_function = {"groups": True}

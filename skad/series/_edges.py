@@ -196,6 +196,7 @@ class EdgeDetector(IncrementalMixin, BaseDetector):
     contamination: float = 0.1
     random_state: object = None
 
+    _looks_around = True  # at the edges before
     _parameter_constraints = {
         "n_rows": [Interval(Integral, 1, None, closed="left")],
         "n_columns": [Interval(Integral, 1, 2**31 - 1, closed="both")],
