@@ -202,9 +202,11 @@ def test_zero_rows_have_a_cosine_distance():
 
 @pytest.mark.slow
 def test_pynndescent_recalls_the_nearest():
+    threads = torch.get_num_threads()
     # one test for both metrics: what pynndescent compiles first serves both
     for metric in ("euclidean", "cosine"):
         check_recall(metric)
+    assert torch.get_num_threads() == threads
 
 
 def check_recall(metric):

@@ -12,6 +12,7 @@ import pickle
 import numpy as np
 from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
+from threadpoolctl import threadpool_limits
 
 from skad._array import (
     block_rows,
@@ -282,15 +283,17 @@ class NeighborSearch:
             ) from error
 
         flat = self.metric in ("sqeuclidean", "cosine")  # same order of unit rows
-        graph = NNDescent(
-            to_numpy(self.bank),
-            metric="euclidean" if flat else self.metric,
-            metric_kwds={"p": self.p} if self.metric == "minkowski" else None,
-            n_neighbors=max(30, n_neighbors + 1),
-            random_state=generator(random_state),
-            n_jobs=self.n_jobs,
-        )
-        graph.prepare()
+        # the first parallel call of numba sets the threads of OpenMP, torch's as well
+        with threadpool_limits(None):  # sets nothing, and puts back what was set
+            graph = NNDescent(
+                to_numpy(self.bank),
+                metric="euclidean" if flat else self.metric,
+                metric_kwds={"p": self.p} if self.metric == "minkowski" else None,
+                n_neighbors=max(30, n_neighbors + 1),
+                random_state=generator(random_state),
+                n_jobs=self.n_jobs,
+            )
+            graph.prepare()
         return graph
 
     def __getstate__(self):
