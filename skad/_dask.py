@@ -94,7 +94,7 @@ class Blocks:
         self._parts = [part for part, n in zip(parts, lengths, strict=True) if n]
         self._lengths = [int(n) for n in lengths if n]
         self._detector = detector
-        head = (self._parts or parts)[0].compute()[:2]
+        head = (self._parts or parts)[0][:2].compute()
         if len(head) == 1 < sum(self._lengths):
             head = _safe_indexing(head, [0, 0])
         self.head = detector._validate(head, reset=True)
