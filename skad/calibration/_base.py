@@ -410,9 +410,14 @@ class DetectorAround(MetaEstimatorMixin, BaseDetector):
         del self._split_params_
         return anomaly
 
+    def _fitted(self):
+        """Return a fitted detector that is held."""
+        return self.detector_
+
     def _row_elements(self):
-        inner = isinstance(self.detector_, BaseDetector)
-        return self.detector_._row_elements() if inner else self.n_features_in_
+        held = self._fitted()
+        inner = isinstance(held, BaseDetector)
+        return held._row_elements() if inner else self.n_features_in_
 
     # called by detectors that hold this one, on rows that are checked
 

@@ -12,7 +12,6 @@ from skad._members import maps_of, scores_of, take_over_features
 from skad._parameters import with_parameters
 from skad._random import generator
 from skad._sklearn import Interval, RealNotInt, StrOptions
-from skad.base import BaseDetector
 from skad.calibration._base import (
     DetectorAround,
     known_anomalies,
@@ -360,6 +359,5 @@ class ConformalDetector(DetectorAround):
         total = sum(maps_of(member, X, **params) for member in self.estimators_)
         return total / len(self.estimators_)
 
-    def _row_elements(self):
-        inner = isinstance(self.estimators_[0], BaseDetector)
-        return self.estimators_[0]._row_elements() if inner else self.n_features_in_
+    def _fitted(self):
+        return self.estimators_[0]
