@@ -1,0 +1,93 @@
+"""Scores that must not change unnoticed: what is recorded, and how to record it anew.
+
+`python -m tests._recorded` writes `tests/files/scores.npz`. Do so after a change of
+scores that is meant, and name it in the changelog.
+"""
+
+import pathlib
+
+import numpy as np
+from sklearn.base import clone
+
+import skad
+from tests._instances import brief, instances, seeded
+
+FILE = pathlib.Path(__file__).parent / "files" / "scores.npz"
+
+# Pictures of few pixels, on networks of few steps.
+ON_PICTURES = {
+    "CFLOW": {"max_epochs": 1, "n_steps": 1, "condition_size": 4},
+    "DFR": {"max_epochs": 2},
+    "FastFlow": {"max_epochs": 2, "n_steps": 2},
+    "PaDiM": {"n_features": 8},
+    "PatchCore": {"coreset_ratio": 0.2},
+    "PatchDetector": {},
+    "ReverseDistillation": {"max_epochs": 1},
+    "SPADE": {"n_pictures": 3},
+    "STFPM": {"max_epochs": 1},
+    "SimpleNet": {"max_epochs": 2},
+}
+
+
+def rows():
+    """Return training rows and test rows of six features, half of them anomalies."""
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(6, 6))
+    train = rng.normal(size=(120, 6)) @ mixing
+    normal = rng.normal(size=(8, 6)) @ mixing
+    far = 4 * rng.normal(size=(8, 6)) + rng.choice([-8, 8], size=(8, 6))
+    return train, np.concatenate([normal, far])
+
+
+def pictures():
+    """Return training and test pictures, half of these with a spot."""
+    rng = np.random.default_rng(1)
+    train = rng.normal(0.5, 0.05, size=(6, 24, 24))
+    test = rng.normal(0.5, 0.05, size=(4, 24, 24))
+    test[2:, 8:14, 10:16] += 0.3
+    return train, test
+
+
+def subjects():
+    """Yield (key, unfitted detector, training data, test data)."""
+    counts = {}
+    on_rows = rows()
+    for detector in brief(instances()):
+        name = type(detector).__name__
+        i = counts[name] = counts.get(name, -1) + 1
+        yield f"{name}-{i}", prepared(detector), *on_rows
+    on_pictures = pictures()
+    for name, settings in ON_PICTURES.items():
+        yield (
+            f"{name}-pictures",
+            prepared(getattr(skad, name)(**settings)),
+            *on_pictures,
+        )
+
+
+def prepared(detector):
+    """Return a seeded clone whose threshold is the quantile of its training scores."""
+    detector = seeded(detector)
+    if "contamination" in detector.get_params(deep=False):
+        detector.set_params(contamination=0.1)
+    return detector
+
+
+def record(detector, train, test):
+    """Return the scores of test data, the largest value of each map, the threshold."""
+    fitted = clone(detector).fit(train)
+    largest = np.asarray(fitted.transform(test)).reshape(len(test), -1).max(1)
+    return np.concatenate(
+        [fitted.score_samples(test), largest, [fitted.offset_]]
+    ).astype(np.float64)
+
+
+def main():
+    """Write the file."""
+    found = {key: record(*subject) for key, *subject in subjects()}
+    FILE.parent.mkdir(exist_ok=True)
+    np.savez_compressed(FILE, **found)
+
+
+if __name__ == "__main__":
+    main()
