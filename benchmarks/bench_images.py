@@ -173,9 +173,9 @@ def speed(options):
 
     from skad.embedding import PatchEmbedding
     from skad.image import PatchCore
-    from skad.image._coreset import GreedyKCenter
-    from skad.image._padim import low_rank_factors
     from skad.image._upsampling import upsample
+    from skad.image.density._padim import low_rank_factors
+    from skad.image.memory._coreset import GreedyKCenter
     from skad.metrics import pro_score
 
     KCenterGreedy, Gaussian, PatchcoreModel, AUPRO = anomalib()
@@ -312,7 +312,7 @@ MEMORY = """
 import resource, sys
 import torch
 from bench_images import anomalib, manifold
-from skad.image._padim import low_rank_factors
+from skad.image.density._padim import low_rank_factors
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 features = manifold(60 * 784, 550).reshape(60, 28, 28, 550)
 if sys.argv[1] == "ours":

@@ -12,7 +12,8 @@ def attach(package, files):
     package : str
         The package's ``__name__``.
     files : dict of str to list of str
-        Private module to the public names in it.
+        Private module, in a folder of the package as "folder._module", to the public
+        names in it.
     """
     where = {name: file for file, names in files.items() for name in names}
 

@@ -15,9 +15,9 @@ from torch.nn import functional as F  # noqa: N812
 import skad
 from skad.embedding import PatchEmbedding
 from skad.image import PaDiM, PatchCore, PatchDetector, TiledDetector
-from skad.image._coreset import GreedyKCenter, project
-from skad.image._patchcore import nearest
 from skad.image._upsampling import upsample
+from skad.image.memory._coreset import GreedyKCenter, project
+from skad.image.memory._search import nearest
 
 
 class Grid(torch.nn.Module):

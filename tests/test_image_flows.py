@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from skad.image import CFLOW, DFR, SPADE, FastFlow
-from skad.image._dfr import explaining_components
+from skad.image.restoration._dfr import explaining_components
 from skad.nn.flow import Coupling, Flow, sinusoids
 from tests.test_image import backbone, pictures  # noqa: F401 (a fixture)
 

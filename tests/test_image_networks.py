@@ -19,9 +19,9 @@ from skad.image import (
     SimpleNet,
     load_folder,
 )
-from skad.image._reverse_distillation import ReverseDistillationNetwork
-from skad.image._simplenet import truncated_l1
 from skad.image._trained import Maps, split_maps
+from skad.image.discriminative._simplenet import truncated_l1
+from skad.image.student._reverse_distillation import ReverseDistillationNetwork
 from skad.nn.residual import (
     Norm,
     Pyramid,

@@ -23,6 +23,7 @@ from sklearn.preprocessing import StandardScaler
 import skad
 from skad.persistence import CorruptFileError, _file
 from skad.persistence._file import from_bytes, to_bytes
+from skad.persistence._names import MOVED, find, name_of
 from tests import _classifiers
 from tests._instances import NEEDS_LABELS, OWN_LABELS, identify, instances, seeded
 from tests._instances import labelled_instances as labelled
@@ -208,6 +209,26 @@ def test_callbacks_and_hooks_are_refused(blobs):
     detector.net_.register_forward_hook(lambda *_: None)
     with pytest.raises(ValueError, match="net_ has forward hooks"):
         to_bytes(detector)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "skad.image._cflow.CFLOWNetwork",
+        "skad.image._dfr.DFRNetwork",
+        "skad.image._fastflow.FastFlowNetwork",
+        "skad.image._reverse_distillation.Bottleneck",
+        "skad.image._reverse_distillation.Decoder",
+        "skad.image._reverse_distillation.ReverseDistillationNetwork",
+        "skad.image._simplenet.SimpleNetNetwork",
+        "skad.image._stfpm.STFPMNetwork",
+    ],
+)
+def test_names_of_version_0_1_outlive_moves(name):
+    module, _, last = name.rpartition(".")
+    found = find(name)
+    assert found.__name__ == last
+    assert name_of(found) == f"{MOVED[module]}.{last}"
 
 
 def test_classes_of_one_s_own_are_trusted_by_name(blobs, tmp_path):

@@ -50,6 +50,9 @@ LIFTS = {
     "ensemble/_score_ensemble.py",
 }
 
+# A lift of any detector of its own family, with one of them as its default.
+FAMILY_LIFTS = {"image/_tiled.py"}
+
 # Parts that cannot do anything without torch.
 TORCH = ("nn", "_torch", "embedding", "image")
 
@@ -105,6 +108,24 @@ def layering_faults(path, tree):
             target = target if target in HEIGHTS or target[0] == "_" else "__init__"
             lift = path in LIFTS and in_function and target in skad._FAMILIES
             if target != own and not lift and height(target) >= height(own):
+                yield f"{path} imports {module} ({target})"
+
+
+def folder_faults(path, tree):
+    """Folders of a family import what the family shares, and never one another."""
+    family, *folders, name = path.split("/") if "/" in path else ("", path)
+    if family not in skad._FAMILIES or path in FAMILY_LIFTS or name == "__init__.py":
+        return
+    for module, names, _ in imports(tree):
+        parts = module.split(".")
+        if parts[:2] == ["skad", family]:
+            targets = parts[2:3] or names or [family]
+        elif module == "skad":
+            targets = [family] if family in (names or [family]) else []
+        else:
+            continue
+        for target in targets:
+            if target[0] != "_" and target not in folders:
                 yield f"{path} imports {module} ({target})"
 
 
@@ -170,6 +191,7 @@ def constructor_faults(path, tree):
 
 FAULTS = [
     layering_faults,
+    folder_faults,
     private_import_faults,
     heavy_import_faults,
     call_faults,
@@ -204,6 +226,18 @@ def test_no_file_breaks_a_rule(faults):
         (layering_faults, "datasets/_a.py", "from skad.base import BaseDetector"),
         (layering_faults, "inspection/_a.py", "from skad.model_selection import x"),
         (layering_faults, "ensemble/_feature_bagging.py", "import skad.density"),
+        (folder_faults, "image/memory/_a.py", "import skad.image.density._padim"),
+        (folder_faults, "image/memory/_a.py", "from skad.image.density._b import c"),
+        (folder_faults, "image/memory/_a.py", "from skad.image.density import _b"),
+        (
+            folder_faults,
+            "image/memory/_a.py",
+            "def f():\n import skad.image.density",
+        ),
+        (folder_faults, "image/memory/_a.py", "from skad.image import PaDiM"),
+        (folder_faults, "image/memory/_a.py", "import skad.image"),
+        (folder_faults, "image/memory/_a.py", "from skad import image"),
+        (folder_faults, "image/_base.py", "from skad.image.density._b import c"),
         (private_import_faults, "base.py", "from sklearn.base import _fit_context"),
         (private_import_faults, "base.py", "import sklearn.utils._mask"),
         (private_import_faults, "base.py", "def f():\n from sklearn._a import b"),
@@ -238,6 +272,14 @@ def test_the_rules_allow_what_is_meant():
     assert not list(
         heavy_import_faults("base.py", ast.parse("def f():\n import torch"))
     )
+    for source in (
+        "from skad.image._base import a",
+        "from skad.image import _base",
+        "from skad.image.memory._search import nearest",
+        "from skad.image.memory import _search",
+        "from skad.embedding import PatchEmbedding",
+    ):
+        assert not list(folder_faults("image/memory/_a.py", ast.parse(source)))
 
 
 def test_files_are_where_they_are_looked_for():
@@ -245,9 +287,41 @@ def test_files_are_where_they_are_looked_for():
     assert not {name for name in names if name.endswith("utils.py")}
     unknown = {part(name) for name in names if part(name)[0] != "_"} - set(HEIGHTS)
     assert not unknown, "give the new part a height"
-    for family in skad._FAMILIES:
-        public = [name for name in names if name.startswith(f"{family}/")]
-        assert all(name.split("/")[1][0] == "_" for name in public)
+    assert not misplaced(names)
+
+
+def misplaced(names):
+    """Return files of families that are not family/_method or family/idea/_method."""
+    found = [name for name in names if part(name) in skad._FAMILIES]
+    shape = re.compile(r"[a-z_]+/([a-z][a-z_]*/)?_\w+\.py")
+    stray = {name for name in found if not shape.fullmatch(name)}
+    packages = {name.rpartition("/")[0] for name in found if "/__init__.py" in name}
+    return stray | {name for name in found if name.rpartition("/")[0] not in packages}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "image/padim.py",
+        "image/memory/padim.py",
+        "image/memory/bank/_padim.py",
+        "image/_memory/_padim.py",
+        "image/strange/_padim.py",
+    ],
+)
+def test_the_search_for_misplaced_files_sees_them(name):
+    packages = {"image/__init__.py", "image/memory/__init__.py"}
+    assert not misplaced({*packages, "image/_base.py", "image/memory/_padim.py"})
+    assert name in misplaced({*packages, name})
+
+
+def test_folders_of_ideas_hold_no_public_names():
+    for file in FILES:
+        path = file.relative_to(ROOT).as_posix().split("/")
+        if path[0] in skad._FAMILIES and path[2:] == ["__init__.py"]:
+            (line,) = file.read_text("utf-8").splitlines()
+            assert re.fullmatch(r'"""[A-Z].+\."""', line)
+            assert path[1] not in import_module(f"skad.{path[0]}").__all__
 
 
 def test_the_base_stays_small():

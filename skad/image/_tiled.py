@@ -12,7 +12,7 @@ from skad._random import generator
 from skad._sklearn import HasMethods, Interval
 from skad._validation import Pictures, check_pictures
 from skad.base import CONTAMINATION, BaseDetector
-from skad.image._patchcore import PatchCore
+from skad.image.memory._patchcore import PatchCore
 
 # Pictures are cut one by one, and together only where they are smaller than this.
 _PICTURE_ELEMENTS = 2**18

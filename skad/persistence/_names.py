@@ -52,6 +52,16 @@ PARTS = {
     "skad.series._edges.EdgeCounts",
 }
 
+# Where private files were in version 0.1: files name the networks in them.
+MOVED = {
+    "skad.image._cflow": "skad.image.density._cflow",
+    "skad.image._dfr": "skad.image.restoration._dfr",
+    "skad.image._fastflow": "skad.image.density._fastflow",
+    "skad.image._reverse_distillation": "skad.image.student._reverse_distillation",
+    "skad.image._simplenet": "skad.image.discriminative._simplenet",
+    "skad.image._stfpm": "skad.image.student._stfpm",
+}
+
 _KERNELS = "additive_chi2 chi2 laplacian linear polynomial rbf sigmoid"
 FUNCTIONS = {
     *(f"sklearn.metrics.pairwise.{name}_kernel" for name in _KERNELS.split()),
@@ -86,6 +96,7 @@ def find(name, trusted=()):
     if not _NAME.fullmatch(name) or "__" in name:
         raise ValueError(f"{name} is no part of skad, and is not trusted")
     module, _, last = name.rpartition(".")
+    module = MOVED.get(module, module)
     if name in SKLEARN | FUNCTIONS:
         return getattr(import_module(module), last)
     root = name.split(".")[0]

@@ -8,7 +8,7 @@ from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.embedding._patches import join_maps
 from skad.image._base import BackboneDetector, as_tensor
-from skad.image._patchcore import nearest
+from skad.image.memory._search import nearest
 
 
 @with_parameters

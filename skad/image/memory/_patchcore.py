@@ -6,30 +6,16 @@ from numbers import Integral, Real
 import torch
 from sklearn import get_config
 
-from skad._array import on_device, slices
+from skad._array import on_device
 from skad._parameters import with_parameters
 from skad._random import generator
 from skad._sklearn import Interval
 from skad.image._base import BackboneDetector, TrainingPatches, as_tensor
-from skad.image._coreset import GreedyKCenter, project
+from skad.image.memory._coreset import GreedyKCenter, project
+from skad.image.memory._search import nearest
 
-# Elements of a block of distances between patches and the bank.
-_DISTANCES = 2**22
 # Patches of each training picture that are searched together.
 _AT_ONCE = 16
-
-
-def nearest(queries, bank, squares):
-    """Return distances (q,) to the nearest rows of `bank` (m, d), and their indices.
-
-    Candidates come from the product of matrices; their distances are computed once
-    more from the differences, so that a patch of the bank is at distance zero.
-    """
-    indices = torch.empty(len(queries), dtype=torch.long, device=queries.device)
-    for rows in slices(len(queries), max(1, _DISTANCES // len(bank))):
-        distances = torch.addmm(squares, queries[rows], bank.T, alpha=-2)
-        indices[rows] = distances.argmin(1)
-    return (queries - bank[indices]).square().sum(1).sqrt(), indices
 
 
 def _core_set(detector, X, seed):

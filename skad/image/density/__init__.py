@@ -1,0 +1,1 @@
+"""Detectors with a density of the features of normal pictures."""

@@ -1,0 +1,1 @@
+"""Detectors that tell normal features from made anomalies."""

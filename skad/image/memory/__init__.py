@@ -1,0 +1,1 @@
+"""Detectors that keep what normal pictures look like, and search in it."""

@@ -1,0 +1,1 @@
+"""Detectors that rebuild features or pictures, and compare."""

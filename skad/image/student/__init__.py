@@ -1,0 +1,1 @@
+"""Detectors whose student network imitates a teacher on normal pictures only."""
