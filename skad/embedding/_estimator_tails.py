@@ -1,4 +1,4 @@
-"""The last step of a scikit-learn classifier: how its outputs are computed.
+"""The last step of a scikit-learn classifier, or of none: how outputs are computed.
 
 A tail has the attributes of a `ClassifierView` that speak of outputs, and computes what
 the view asks it for: a chain of linear layers with known weights, which has gradients
