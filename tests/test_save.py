@@ -278,7 +278,7 @@ def test_forging_is_possible_and_the_tests_below_mean_something(content):
     [
         (LogisticRegression(), "_ChainTail"),
         (GaussianNB(), "_BlackBoxTail"),
-        (torch.nn.Linear(5, 3), "ModuleTail"),
+        (torch.nn.Linear(6, 3), "ModuleTail"),
     ],
     ids=["chain", "black box", "module"],
 )

@@ -114,6 +114,11 @@ def find(name, trusted=()):
     return found
 
 
+def is_part(cls):
+    """Tell whether a class is a part of detectors, whatever a file calls it."""
+    return f"{cls.__module__}.{cls.__qualname__}" in PARTS
+
+
 def _allowed(found, name):
     where = found.__module__
     if name in PARTS:
