@@ -23,9 +23,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import skad
-from skad.persistence import CorruptFileError, _file
+from skad.persistence import CorruptFileError, _file, _names
 from skad.persistence._file import from_bytes, to_bytes
-from skad.persistence._names import PARTS
 from tests import _classifiers
 from tests._instances import NEEDS_LABELS, OWN_LABELS, identify, instances, seeded
 from tests._instances import labelled_instances as labelled
@@ -285,8 +284,8 @@ def test_forging_is_possible_and_the_tests_below_mean_something(content):
 def test_parts_are_found_where_files_of_version_0_1_name_them(classifier, tail, blobs):
     train, normal, _ = blobs
     detector = skad.MaxSoftmax(classifier).fit(train[:60], np.arange(60) % 3)
-    new = next(name for name in PARTS if name.endswith(f".{tail}"))
     old = f"skad.embedding._classifier_tails.{tail}"
+    new = _names.MOVED_PARTS[old]
 
     def as_it_was(entry):
         text = json.dumps(entry)

@@ -15,7 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from skad._sklearn import tree_class
 from skad.persistence._encode import BITS, MODULE_PARTS, PLAIN
-from skad.persistence._names import find, is_part
+from skad.persistence._names import PARTS, find
 
 # Detectors hold detectors hold modules; no honest file comes near.
 _DEEPEST = 100
@@ -169,7 +169,7 @@ class Decoder:
         cls = find(node["class"], self.trusted)
         fits = isinstance(cls, type) and (
             issubclass(cls, kind)
-            or (kind is BaseEstimator and is_part(cls))
+            or (kind is BaseEstimator and node["class"] in PARTS)
             or any(cls is each for each in self.trusted)
         )
         check(fits, f"{node['class']} is not what it has to be")

@@ -36,8 +36,20 @@ SKLEARN = {
     "sklearn.tree.ExtraTreeRegressor",
 }
 
+# Where parts stood in version 0.1, whose files name them there.
+MOVED_PARTS = {
+    f"skad.embedding._classifier_tails.{name}": f"skad.embedding.{room}.{name}"
+    for name, room in [
+        ("NoTail", "_estimator_tails"),
+        ("_BlackBoxTail", "_estimator_tails"),
+        ("_ChainTail", "_estimator_tails"),
+        ("ModuleTail", "_module_tail"),
+    ]
+}
+
 # Parts of fitted detectors that are neither estimators nor modules.
 PARTS = {
+    *MOVED_PARTS,
     "skad.embedding._classifier.ClassifierView",
     "skad.embedding._estimator_tails.NoTail",
     "skad.embedding._estimator_tails._BlackBoxTail",
@@ -56,17 +68,6 @@ _KERNELS = "additive_chi2 chi2 laplacian linear polynomial rbf sigmoid"
 FUNCTIONS = {
     *(f"sklearn.metrics.pairwise.{name}_kernel" for name in _KERNELS.split()),
     "sklearn.metrics.pairwise.cosine_similarity",
-}
-
-# Where parts stood in version 0.1, whose files name them there.
-MOVED_PARTS = {
-    f"skad.embedding._classifier_tails.{name}": f"skad.embedding.{room}.{name}"
-    for name, room in [
-        ("NoTail", "_estimator_tails"),
-        ("_BlackBoxTail", "_estimator_tails"),
-        ("_ChainTail", "_estimator_tails"),
-        ("ModuleTail", "_module_tail"),
-    ]
 }
 
 _NAME = re.compile(r"(skad|sklearn|torch)(\.[A-Za-z_][A-Za-z_0-9]*)+", re.ASCII)
@@ -112,11 +113,6 @@ def find(name, trusted=()):
     if not isinstance(found, type) or not _allowed(found, name):
         raise ValueError(f"{name} is not among what a file may name")
     return found
-
-
-def is_part(cls):
-    """Tell whether a class is a part of detectors, whatever a file calls it."""
-    return f"{cls.__module__}.{cls.__qualname__}" in PARTS
 
 
 def _allowed(found, name):
