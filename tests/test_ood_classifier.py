@@ -20,7 +20,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from skad.embedding._classifier import ClassifierView, Outputs, class_codes
+from skad.embedding._classifier import ClassifierView, Outputs
+from skad.embedding._classifier_fit import class_codes
 from skad.ood import Energy, MahalanobisOOD, MaxLogit, MaxSoftmax, OODDetector, extract
 
 

@@ -17,11 +17,13 @@ import pytest
 import torch
 from numpy.testing import assert_array_equal
 from sklearn.base import BaseEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import skad
-from skad.persistence import CorruptFileError, _file
+from skad.persistence import CorruptFileError, _file, _names
 from skad.persistence._file import from_bytes, to_bytes
 from skad.persistence._names import MOVED, find, name_of
 from tests import _classifiers
@@ -289,6 +291,30 @@ def content(blobs):
 
 def test_forging_is_possible_and_the_tests_below_mean_something(content):
     assert isinstance(from_bytes(forged(content, lambda entry: None)), skad.KNN)
+
+
+@pytest.mark.parametrize(
+    ("classifier", "tail"),
+    [
+        (LogisticRegression(), "_ChainTail"),
+        (GaussianNB(), "_BlackBoxTail"),
+        (torch.nn.Linear(6, 3), "ModuleTail"),
+    ],
+    ids=["chain", "black box", "module"],
+)
+def test_parts_are_found_where_files_of_version_0_1_name_them(classifier, tail, blobs):
+    train, normal, _ = blobs
+    detector = skad.MaxSoftmax(classifier).fit(train[:60], np.arange(60) % 3)
+    old = f"skad.embedding._classifier_tails.{tail}"
+    new = _names.MOVED_PARTS[old]
+
+    def as_it_was(entry):
+        text = json.dumps(entry)
+        assert new in text
+        return json.loads(text.replace(new, old))
+
+    loaded = from_bytes(forged(bytes(to_bytes(detector)), as_it_was))
+    assert_same(detector, loaded, normal[:20])
 
 
 def state(entry):

@@ -30,11 +30,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
 
 import skad
+from skad._grouped import series_rows
 from skad.base import CONTAMINATION
 from skad.embedding import dominant_period
 from skad.metrics import vus_pr
 from skad.series import KMeansAD, SubsequenceKNN, SubsequenceLOF, WindowDetector
-from skad.series._base import SeriesDetector, series_rows
+from skad.series._base import SeriesDetector
 from tests._series_data import load_series, peer_figures
 
 ALIGNS = ["mean", "center", "end", "max"]

@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skad.series import PASAD, LeftMatrixProfile, MatrixProfile, SpectralResidual, _join
+from skad.series import (
+    PASAD,
+    LeftMatrixProfile,
+    MatrixProfile,
+    SpectralResidual,
+    _join,
+    _similarity,
+)
 from skad.series._pasad import signal_subspace
 from skad.series._spectral_residual import predicted_step, saliency, trailing_mean
 from tests._series_data import load_series
@@ -80,11 +87,11 @@ def hard_series(n=150):
 
 def units(x, size):
     """Return UnitWindows of a series without its mean, as the detectors take it."""
-    return _join.unit_windows(x - np.nanmean(x), size)
+    return _similarity.unit_windows(x - np.nanmean(x), size)
 
 
 def distance_to(query, reference, index):
-    return _join.gaps(query, reference, index)[1]
+    return _similarity.gaps(query, reference, index)[1]
 
 
 every_series = pytest.mark.parametrize("kind", hard_series())
@@ -92,7 +99,7 @@ every_series = pytest.mark.parametrize("kind", hard_series())
 
 @pytest.fixture(params=[1024, 16], ids=["one tile", "many tiles"])
 def tiles(request, monkeypatch):
-    monkeypatch.setattr(_join, "_TILE", request.param)
+    monkeypatch.setattr(_similarity, "_TILE", request.param)
 
 
 @every_series
@@ -105,7 +112,7 @@ def test_self_join_is_the_naive_profile(kind, size, tiles):
     found = distance_to(own, own, index)
     assert_allclose(found, naive_profile(x, size), atol=1e-6)
     assert (abs(index - np.arange(len(index)))[index >= 0] > exclusion).all()
-    index = _join.nearest(_join.Correlations(own, own), 3, exclusion=exclusion)
+    index = _join.nearest(_similarity.Correlations(own, own), 3, exclusion=exclusion)
     for k in (1, 2, 3):
         found = distance_to(own, own, index[:, k - 1])
         assert_allclose(found, naive_profile(x, size, k), atol=1e-6)
@@ -122,7 +129,7 @@ def test_left_profile_is_the_naive_one(kind, tiles):
     rows = np.arange(40, len(index), 7)
     some = _join.nearest_one(own, own, exclusion=2, past=True, rows=rows)
     assert_allclose(
-        _join.gaps(own, own, some, rows)[1],
+        _similarity.gaps(own, own, some, rows)[1],
         naive_profile(x, size, past=True)[rows],
         atol=1e-6,
     )
@@ -174,7 +181,7 @@ def test_profiles_are_those_of_stumpy():
 
 
 def test_double_precision_decides_where_single_cannot(monkeypatch):
-    monkeypatch.setattr(_join, "_TILE", 32)
+    monkeypatch.setattr(_similarity, "_TILE", 32)
     compared = []
     nearest = _join.nearest
 
@@ -200,8 +207,8 @@ def test_double_precision_decides_where_single_cannot(monkeypatch):
 def test_error_of_single_precision_is_bounded(seed, size):
     rng = np.random.default_rng(seed)
     own = units(rng.standard_t(1.5, size=size + 60).cumsum(), size)
-    rough = _join.Correlations(own, own, single=True)
-    exact = _join.Correlations(own, own)
+    rough = _similarity.Correlations(own, own, single=True)
+    exact = _similarity.Correlations(own, own)
     everything = slice(0, own.n_windows)
     gap = rough.tile(rough.rows(everything), everything).astype(float) - exact.tile(
         exact.rows(everything), everything
@@ -216,7 +223,7 @@ def test_joint_channels_are_the_naive_mean(n_largest, tiles):
     channels = [units(x, size) for x in X]
     distance = np.stack([naive_distances(x, x, size) for x in X])
     mean = np.sort(distance, axis=0)[-n_largest:].mean(axis=0)
-    similarity = _join.MeanDistances(channels, channels, n_largest)
+    similarity = _similarity.MeanDistances(channels, channels, n_largest)
     index = _join.nearest(similarity, 2, exclusion=2)
     for k in (1, 2):
         expected = profile_of(mean, 2, k)

@@ -1,7 +1,7 @@
 """The base of what calibrates any detector from outside.
 
 The detector that is held checks its input itself, so that tables, frames, tensors,
-pictures and series go through unchanged. A class over it writes
+pictures and series go through unchanged; `Holder` fits and scores it. A class writes
 
 - `_calibrate(X, y, params)`: call `_fit_detector`, which keeps `detector_`, and learn
   from `_calibration_scores` what it needs; `params` go to the detector's `fit`;
@@ -11,14 +11,10 @@ pictures and series go through unchanged. A class over it writes
 
 from abc import abstractmethod
 from functools import partial
-from inspect import signature
 
 import numpy as np
 from sklearn import get_config
-from sklearn.base import MetaEstimatorMixin, clone
-from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import check_cv
-from sklearn.pipeline import Pipeline
+from sklearn.base import MetaEstimatorMixin
 from sklearn.utils import get_tags
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
@@ -30,67 +26,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from skad._array import is_torch, namespace, to_numpy
 from skad._dask import by_block, is_dask
-from skad._members import (
-    fit_within,
-    maps_of,
-    scores_of,
-    seeded_clone,
-    take_over_features,
-)
+from skad._members import maps_of, scores_of
 from skad._parameters import with_parameters
 from skad._sklearn import HasMethods, _fit_context
-from skad._validation import label_column, refuse_unreadable
+from skad._validation import refuse_unreadable
 from skad.base import BaseDetector
-from skad.calibration._rows import n_rows, per_sample, take_rows
-
-
-def innermost(detector):
-    """Return the detector inside of what freezes or calibrates it."""
-    while True:
-        if isinstance(detector, FrozenEstimator):
-            detector = detector.estimator
-        elif isinstance(detector, DetectorAround):
-            detector = detector._head()
-        else:
-            return detector
-
-
-def known_anomalies(detector, y, n, params):
-    """Return which of `n` samples are labelled as anomalies, of shape (n,).
-
-    Around a classifier `y` are classes, unless these come as `y_class`, and `y_ood`
-    says what is an outlier; through a pipeline they come with its step's name.
-    """
-    if takes_classes(detector):
-        named = step_parameters(params)
-        y = named.get("y_ood") if named.get("y_class") is None else y
-    if y is None:
-        return np.zeros(n, dtype=bool)
-    return label_column(y, n) == -1
-
-
-def takes_classes(detector):
-    """Tell whether a detector, also at the end of a pipeline, takes class labels."""
-    last = innermost(detector)
-    while isinstance(last, Pipeline):
-        last = innermost(last[-1])
-    return "y_class" in signature(last.fit).parameters
-
-
-def step_parameters(params):
-    """Return parameters of a fit without the names of a pipeline's steps."""
-    return {name.split("__")[-1]: value for name, value in params.items()}
-
-
-def takes_groups(detector):
-    """Tell whether a detector looks at series, whose rows `groups` tells apart."""
-    return "groups" in signature(innermost(detector).score_samples).parameters
-
-
-def scoring_parameters(detector, params):
-    """Return those parameters of `fit` that scoring takes too (groups, not labels)."""
-    names = signature(innermost(detector).score_samples).parameters
-    return {name: value for name, value in params.items() if name in names}
+from skad.calibration._held import Holder, innermost, scoring_parameters
+from skad.calibration._rows import n_rows
 
 
 def _has_map(self):
@@ -105,7 +47,7 @@ def _has_map(self):
 
 
 @with_parameters
-class DetectorAround(MetaEstimatorMixin, BaseDetector):
+class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
     """Base of detectors that are another detector with more around it.
 
     What else `fit` takes (groups, classes, weights) goes to the detector that is held,
@@ -133,85 +75,6 @@ class DetectorAround(MetaEstimatorMixin, BaseDetector):
     def _maps(self, X, params):
         """Return the anomaly maps."""
         return maps_of(self.detector_, X, **params)
-
-    def _head(self):
-        """Return the detector that is held, unfitted unless it is frozen."""
-        if self.detector is None:
-            from skad.density import Mahalanobis
-
-            return Mahalanobis()
-        return self.detector
-
-    def _is_frozen(self):
-        return isinstance(self.detector, FrozenEstimator)
-
-    # ------------------------------------------------------------ for those that do so
-
-    def _fitted_clone(self, X, y, params, random=None):
-        """Return the detector fitted to some samples, or as it is if it is frozen.
-
-        `random` draws those of its random states that are None.
-        """
-        if random is None or self._is_frozen():
-            detector = clone(self._head())
-        else:
-            detector = seeded_clone(self._head(), random, unset_only=True)
-        # a frozen one may be watched by callbacks of its own
-        context = None if self._is_frozen() else self._subtask("fit detector")
-        return fit_within(context, self, detector, X, y, **params)
-
-    def _fitted_on(self, rows, X, y, params, reason, random=None):
-        """Return the detector fitted to the samples at `rows`, which `reason` left."""
-        own = None if y is None else take_rows(y, rows)
-        params = self._parameters_on(rows, params, n_rows(X))
-        try:
-            return self._fitted_clone(take_rows(X, rows), own, params, random)
-        except ValueError as error:
-            name = type(self._head()).__name__
-            raise ValueError(
-                f"{name} cannot be fitted on the {len(rows)} samples that {reason} "
-                f"leaves: {error}"
-            ) from error
-
-    def _scores_on(self, rows, member, X, params):
-        """Return the scores (m,) of a fitted detector on the samples at `rows`."""
-        params = self._parameters_on(rows, params, n_rows(X))
-        return to_numpy(scores_of(member, take_rows(X, rows), **params))
-
-    def _parameters_on(self, rows, params, n):
-        """Return parameters for the samples at `rows` of `n`."""
-        own = {
-            name: take_rows(value, rows) if per_sample(value, n) else value
-            for name, value in params.items()
-        }
-        if takes_groups(self._head()) and own.get("groups") is None:
-            # no window may cross the gap that the samples left out leave
-            own["groups"] = np.cumsum(np.diff(rows, prepend=rows[0] - 1) != 1)
-        return own
-
-    def _fit_detector(self, X, y, params):
-        """Keep the detector, fitted to `X`, and what it knows of its features."""
-        self.detector_ = self._fitted_clone(X, y, params)
-        take_over_features(self, self.detector_)
-
-    def _calibration_scores(self, X, y, params, cv=None):
-        """Return scores (m,) of training samples and which these are, (m,).
-
-        Without `cv` they are the scores of `detector_` on all samples. Else each
-        comes from a detector that was fitted without the sample, and a splitter may
-        leave samples out. Known anomalies (`known_anomalies`) are among them. A frozen
-        detector is not fitted again, whatever `cv` is: it has seen none of them.
-        """
-        n = n_rows(X)
-        scoring = scoring_parameters(self._head(), params)
-        if cv is None or self._is_frozen():
-            return to_numpy(scores_of(self.detector_, X, **scoring)), np.arange(n)
-        scores, rows = [], []
-        for train, test in check_cv(cv).split(X, y, **self._split_params_):
-            member = self._fitted_on(train, X, y, params, f"cv={cv}")
-            scores.append(self._scores_on(test, member, X, scoring))
-            rows.append(test)
-        return np.concatenate(scores), np.concatenate(rows)
 
     # -------------------------------------------------------------------- the contract
 

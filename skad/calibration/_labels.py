@@ -5,7 +5,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
 from skad._validation import check_labels
-from skad.calibration._base import known_anomalies, step_parameters, takes_classes
+from skad.calibration._held import known_anomalies, step_parameters, takes_classes
 
 
 def known_labels(detector, y, n, params):

@@ -12,7 +12,8 @@ from skad._array import is_torch, like, to_numpy
 from skad._moments import mean_and_deviation
 from skad._parameters import with_parameters
 from skad._sklearn import StrOptions
-from skad.calibration._base import DetectorAround, known_anomalies
+from skad.calibration._base import DetectorAround
+from skad.calibration._held import known_anomalies
 from skad.calibration._labels import known_labels, own_offset
 from skad.calibration._rows import n_rows
 

@@ -3,7 +3,8 @@
 from abc import abstractmethod
 
 from skad._parameters import with_parameters
-from skad.calibration._base import DetectorAround, known_anomalies
+from skad.calibration._base import DetectorAround
+from skad.calibration._held import known_anomalies
 from skad.calibration._rows import n_rows
 
 

@@ -11,10 +11,8 @@ from skad._parameters import with_parameters
 from skad._sklearn import HasMethods, StrOptions, _fit_context
 from skad._validation import check_images, check_labels, label_column
 from skad.base import CONTAMINATION, BaseDetector
-from skad.embedding._classifier import (
-    ClassifierView,
-    Outputs,
-    chosen_rows,
+from skad.embedding._classifier import ClassifierView, Outputs, chosen_rows
+from skad.embedding._classifier_fit import (
     class_codes,
     fitted_classifier,
     learns_from_labels,

@@ -2,7 +2,7 @@
 
 from skad._array import namespace
 from skad._parameters import with_parameters
-from skad.embedding._classifier_tails import log_softmax
+from skad.embedding._logits import log_softmax
 from skad.ood._base import PARAMETERS, ClassifierDetector
 
 

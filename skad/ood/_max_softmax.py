@@ -5,7 +5,7 @@ from numbers import Real
 from skad._array import namespace
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad.embedding._classifier_tails import softmax
+from skad.embedding._logits import softmax
 from skad.ood._base import PARAMETERS, ClassifierDetector
 
 

@@ -10,8 +10,9 @@ from skad._array import namespace, to_double, to_numpy
 from skad._parameters import with_parameters
 from skad._random import generator
 from skad._sklearn import Interval
-from skad.embedding._classifier import Outputs, chosen_rows, learns_from_labels
-from skad.embedding._classifier_tails import log_softmax
+from skad.embedding._classifier import Outputs, chosen_rows
+from skad.embedding._classifier_fit import learns_from_labels
+from skad.embedding._logits import log_softmax
 from skad.ood._base import PARAMETERS, ClassifierDetector
 
 

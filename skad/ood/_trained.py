@@ -10,7 +10,8 @@ from skad._array import to_numpy
 from skad._parameters import with_parameters
 from skad._sklearn import StrOptions
 from skad._torch import TorchDetector
-from skad.embedding._classifier import chosen_rows, class_codes
+from skad.embedding._classifier import chosen_rows
+from skad.embedding._classifier_fit import class_codes
 from skad.ood._attribution import ATTRIBUTIONS, attribution_map, training_median
 from skad.ood._base import (
     ClassLabelsMixin,

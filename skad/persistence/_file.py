@@ -21,7 +21,7 @@ from sklearn.base import BaseEstimator
 
 from skad import __version__
 from skad._array import resolve_device
-from skad.embedding._classifier_tails import ModuleTail
+from skad.embedding._module_tail import ModuleTail
 from skad.persistence._decode import Decoder
 from skad.persistence._encode import Encoder
 from skad.persistence._faults import CorruptFileError

@@ -36,13 +36,25 @@ SKLEARN = {
     "sklearn.tree.ExtraTreeRegressor",
 }
 
+# Where parts stood in version 0.1, whose files name them there.
+MOVED_PARTS = {
+    f"skad.embedding._classifier_tails.{name}": f"skad.embedding.{room}.{name}"
+    for name, room in [
+        ("NoTail", "_estimator_tails"),
+        ("_BlackBoxTail", "_estimator_tails"),
+        ("_ChainTail", "_estimator_tails"),
+        ("ModuleTail", "_module_tail"),
+    ]
+}
+
 # Parts of fitted detectors that are neither estimators nor modules.
 PARTS = {
+    *MOVED_PARTS,
     "skad.embedding._classifier.ClassifierView",
-    "skad.embedding._classifier_tails.ModuleTail",
-    "skad.embedding._classifier_tails.NoTail",
-    "skad.embedding._classifier_tails._BlackBoxTail",
-    "skad.embedding._classifier_tails._ChainTail",
+    "skad.embedding._estimator_tails.NoTail",
+    "skad.embedding._estimator_tails._BlackBoxTail",
+    "skad.embedding._estimator_tails._ChainTail",
+    "skad.embedding._module_tail.ModuleTail",
     "skad.embedding._patches.Copies",
     "skad.ensemble._isolation_forest.Nodes",
     "skad.ensemble._local_competence.LocalCompetence",
@@ -95,6 +107,7 @@ def find(name, trusted=()):
             return each
     if not _NAME.fullmatch(name) or "__" in name:
         raise ValueError(f"{name} is no part of skad, and is not trusted")
+    name = MOVED_PARTS.get(name, name)
     module, _, last = name.rpartition(".")
     module = MOVED.get(module, module)
     if name in SKLEARN | FUNCTIONS:

@@ -4,8 +4,8 @@ import numpy as np
 
 from skad._array import like, namespace, slices
 from skad._parameters import with_parameters
-from skad.series._join import tile_side, unit_windows
 from skad.series._profile import ProfileDetector
+from skad.series._similarity import tile_side, unit_windows
 
 
 def n_equal_steps(x, y):

@@ -8,8 +8,8 @@ from skad._array import device_of, like, namespace, slices, to_numpy
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.embedding._windows import sliding
-from skad.series._join import tile_side
 from skad.series._profile import ProfileDetector
+from skad.series._similarity import tile_side
 
 
 def fingerprints(windows):

@@ -17,7 +17,6 @@ from skad._parameters import with_parameters
 from skad._torch import TorchDetector
 from skad.base import BaseDetector
 from skad.embedding._windows import sliding
-from skad.series._base import series_rows
 from skad.series._windowed import WindowedDetector
 
 
@@ -115,7 +114,9 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
         # the labels of all steps, for callbacks that score
         self._known_ = y
         if y is not None and groups is not None:
-            order = [np.arange(X.shape[0])[own] for own in series_rows(groups, len(X))]
+            order = [
+                np.arange(X.shape[0])[own] for own in self._series_rows(groups, len(X))
+            ]
             self._known_ = np.asarray(to_numpy(y))[np.concatenate(order)]
         anomaly = super()._fit(X, y, groups)
         del self._known_

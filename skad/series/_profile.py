@@ -6,13 +6,12 @@ from skad._array import like, namespace, to_double
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad._validation import check_table
-from skad.series._join import (
+from skad.series._join import nearest, nearest_one
+from skad.series._similarity import (
     Correlations,
     MeanDistances,
     UnitWindows,
     gaps,
-    nearest,
-    nearest_one,
     unit_windows,
 )
 from skad.series._windowed import WindowedDetector

@@ -33,7 +33,7 @@ from skad.embedding._windows import (
     standardised,
     strongest,
 )
-from skad.series._base import SeriesDetector, check_lengths
+from skad.series._base import SeriesDetector
 
 # Elements of the windows that max_windows="auto" learns from: 256 MB of float64.
 _FIT_ELEMENTS = 2**25
@@ -94,7 +94,7 @@ class WindowedDetector(SeriesDetector):
             least = min(map(len, series))
             # a window needs others of its size to be compared with
             self.window_size_ = max(1, min(dominant_period(longest), least // 2))
-        check_lengths([len(x) for x in series], *self._min_steps())
+        self._check_lengths([len(x) for x in series])
         if self.stride > self.window_size_:
             raise ValueError(
                 f"stride={self.stride} must be at most window_size="

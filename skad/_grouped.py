@@ -1,0 +1,367 @@
+"""The contract over rows in time, where `groups` says which series each row is of.
+
+A row is whatever a family makes of it, a time step of channels or a frame of a video:
+nothing here asks what is in one. A family writes `_validate`, which returns rows as an
+array or tensor (n, ...), `_no_rows`, and what errors call a row, `_row`.
+
+A method writes these, all on whole series `x` of shape (t, ...), never on a mixture:
+
+- `_fit_series(series, labels)`: learn from a list of series. It may return the training
+  rows' anomaly, a list with one array (t,) per series; otherwise the base scores them.
+- `_anomaly(x)` of shape (t,) and `_map(x)`; higher is more anomalous.
+- `_min_steps()`: the fewest rows that a series must have to be scored, and the name of
+  the parameter that says so. (`_check_lengths` is for `_fit_series` to refuse others.)
+- `_streams()`, whether no score looks ahead; then `score_stream` works, and
+  `_past_steps(n_seen)` says how many of the last rows the next score needs. A method
+  that scores the end of a series for less than the whole overrides `_anomaly_from`; one
+  that keeps something else than rows overrides `_start_stream` and `_continue_stream`.
+"""
+
+from abc import abstractmethod
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted, column_or_1d
+
+from skad._array import device_of, is_torch, like, namespace, to_numpy
+from skad._sklearn import _fit_context
+from skad._validation import check_labels
+from skad.base import BaseDetector
+
+
+def series_rows(groups, n, row="row"):
+    """Return where each series lies in the rows: slices, or indices in order of time.
+
+    Series come in the order in which their last rows do. Rows of one series that other
+    series interrupt are joined in their order. `row` is what errors call a row.
+    """
+    if groups is None:
+        return [slice(0, n)]
+    groups = column_or_1d(to_numpy(groups) if is_torch(groups) else np.asarray(groups))
+    if len(groups) != n:
+        raise ValueError(f"groups has {len(groups)} labels for {n} {row}s.")
+    try:
+        labels, codes = np.unique(groups, return_inverse=True)
+    except TypeError as error:
+        raise ValueError(
+            "groups has labels that cannot be compared with one another: pass labels "
+            "of one kind, such as ints or strings."
+        ) from error
+    if any(label != label for label in labels):
+        raise ValueError(f"groups contains NaN: every {row} needs a label.")
+    cuts = np.flatnonzero(np.diff(codes)) + 1
+    if len(cuts) + 1 == len(labels):
+        bounds = [0, *cuts.tolist(), n]
+        return [slice(*pair) for pair in pairwise(bounds)]
+    order = np.argsort(codes, kind="stable")
+    rows = np.split(order, np.cumsum(np.bincount(codes))[:-1])
+    return sorted(rows, key=lambda own: own[-1])
+
+
+def check_lengths(lengths, least, reason, row="row"):
+    """Raise ValueError for a series with fewer than `least` rows."""
+    for i, length in enumerate(lengths):
+        if length < least:
+            which = "X has" if len(lengths) == 1 else f"Series {i} of X has"
+            raise ValueError(f"{which} {length} {row}s, fewer than {reason}.")
+
+
+def n_rows(rows):
+    """Return how many rows a slice or an array of indices takes."""
+    return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+
+
+def take(X, rows):
+    """Return some rows of `X`: a view for a slice, a copy for indices."""
+    if isinstance(rows, slice):
+        return X[rows]
+    return X[like(rows, X, dtype="keep")]
+
+
+class GroupedDetector(BaseDetector):
+    """Base of detectors on rows in time; the module's docstring says what they write.
+
+    Wherever `X` goes, `groups` may go with it. Meta-estimators of scikit-learn pass
+    it on by metadata routing, and it is requested unless `set_fit_request` and its
+    like say otherwise: no detector may run over a boundary unasked.
+    """
+
+    _uses_labels = False
+    _looks_around = True
+    _row = "row"
+    __metadata_request__fit = {"groups": True}
+    __metadata_request__predict = {"groups": True}
+    __metadata_request__decision_function = {"groups": True}
+    __metadata_request__transform = {"groups": True}
+
+    # ------------------------------------------------------------- what a family writes
+
+    @abstractmethod
+    def _validate(self, X, *, reset):
+        """Return `X` as checked rows (n, ...), an array or tensor; `reset` in fits."""
+
+    @abstractmethod
+    def _no_rows(self):
+        """Return an array (0, ...) of no rows, with which a stream begins anew."""
+
+    # ------------------------------------------------------------- what a method writes
+
+    @abstractmethod
+    def _fit_series(self, series, labels):
+        """Learn from a list of series (t, ...); may return a list of anomalies (t,).
+
+        `labels` is None, or with `_uses_labels` a list of arrays (t,): 1 normal, -1 a
+        known anomaly, 0 unlabelled.
+        """
+
+    def _min_steps(self):
+        """Return the fewest rows of a series that can be scored, and why."""
+        return 1, ""
+
+    def _streams(self):
+        """Tell whether no score depends on later rows."""
+        return False
+
+    def _past_steps(self, n_seen):
+        """Return how many of the last of `n_seen` rows the next score depends on."""
+        raise NotImplementedError
+
+    def _anomaly_from(self, x, begin):
+        """Return the anomaly (t - begin,) of the rows of a series from `begin` on."""
+        return self._anomaly(x)[begin:]
+
+    def _start_stream(self, x):
+        """Keep what `score_stream` needs to go on after the series `x` (t, ...)."""
+        n_seen = x.shape[0]
+        kept = self._past_steps(n_seen)
+        # a copy, so that the training data are not kept alive
+        self._stream_ = n_seen, np.array(to_numpy(x[n_seen - kept :]))
+
+    def _continue_stream(self, rows):
+        """Return the anomaly of the rows that come next, and keep what they change."""
+        n_seen, past = self._stream_
+
+        def continued(rows):
+            x = namespace(rows).concat([like(past, rows), rows])
+            return self._anomaly_from(x, len(past))
+
+        anomaly = BaseDetector._in_blocks(self, continued, rows, parts=[slice(None)])
+        n_seen += rows.shape[0]
+        known = np.concatenate([past, to_numpy(rows)])
+        kept = self._past_steps(n_seen)
+        self._stream_ = n_seen, known[len(known) - kept :].copy()
+        return anomaly
+
+    # -------------------------------------------------------------------- the contract
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, groups=None):
+        """Learn what is normal.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_timesteps, ...)
+            Training data, at least two rows, in order of time: channels or pictures,
+            whatever the method takes.
+        y : array-like of shape (n_timesteps,), default=None
+            Labels for the methods that use them: 1 normal, -1 a known anomaly,
+            0 unlabelled. The others ignore it.
+        groups : array-like of shape (n_timesteps,), default=None
+            Which series each row belongs to; None is one series. Rows of one series
+            are in order, and may be interrupted by others.
+
+        Returns
+        -------
+        self : object
+            The fitted detector.
+        """
+        forget = not getattr(self, "warm_start", False)
+        return self._learn(X, y, partial(self._fit, groups=groups), forget=forget)
+
+    def score_samples(self, X, groups=None):
+        """Return how normal each time step is: higher is more normal.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_timesteps, ...)
+            The rows, in order of time.
+        groups : array-like of shape (n_timesteps,), default=None
+            Which series each row belongs to.
+
+        Returns
+        -------
+        scores : ndarray or tensor of shape (n_timesteps,), float64
+            The scores, in the library and on the device of `X`.
+        """
+        check_is_fitted(self)
+        X = self._validate(X, reset=False)
+        return -self._by_series(self._anomaly, X, groups)
+
+    def decision_function(self, X, groups=None):
+        """Return `score_samples(X, groups) - offset_`: below 0 is an anomaly.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_timesteps, ...)
+            The rows, in order of time.
+        groups : array-like of shape (n_timesteps,), default=None
+            Which series each row belongs to.
+
+        Returns
+        -------
+        scores : ndarray or tensor of shape (n_timesteps,), float64
+            The shifted scores.
+        """
+        return self.score_samples(X, groups) - self.offset_
+
+    def predict(self, X, groups=None):
+        """Return 1 for normal time steps and -1 for anomalies.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_timesteps, ...)
+            The rows, in order of time.
+        groups : array-like of shape (n_timesteps,), default=None
+            Which series each row belongs to.
+
+        Returns
+        -------
+        labels : ndarray or tensor of shape (n_timesteps,), int64
+            The labels.
+        """
+        scores = self.decision_function(X, groups)
+        xp = namespace(scores)
+        return xp.astype(scores >= 0, xp.int64) * 2 - 1
+
+    def fit_predict(self, X, y=None, groups=None):
+        """Fit to `X` and return its labels, as `fit` and then `predict`.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_timesteps, ...)
+            Training data.
+        y : array-like of shape (n_timesteps,), default=None
+            Passed to `fit`.
+        groups : array-like of shape (n_timesteps,), default=None
+            Which series each row belongs to.
+
+        Returns
+        -------
+        labels : ndarray or tensor of shape (n_timesteps,), int64
+            1 for normal time steps and -1 for anomalies.
+        """
+        return self.fit(X, y, groups).predict(X, groups)
+
+    def transform(self, X, groups=None):
+        """Return the anomaly map: how anomalous each part of each row is.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_timesteps, ...)
+            The rows, in order of time.
+        groups : array-like of shape (n_timesteps,), default=None
+            Which series each row belongs to.
+
+        Returns
+        -------
+        maps : ndarray, tensor or frame of shape (n_timesteps, ...)
+            Higher is more anomalous, in the dtype of `X`. The class says how the map
+            relates to the score.
+        """
+        check_is_fitted(self)
+        X = self._validate(X, reset=False)
+        return self._by_series(self._map, X, groups, dtype=X.dtype)
+
+    def fit_transform(self, X, y=None, groups=None):
+        """Fit to `X` and return its anomaly map, as `fit` and then `transform`.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_timesteps, ...)
+            Training data.
+        y : array-like of shape (n_timesteps,), default=None
+            Passed to `fit`.
+        groups : array-like of shape (n_timesteps,), default=None
+            Which series each row belongs to.
+
+        Returns
+        -------
+        maps : ndarray, tensor or frame of shape (n_timesteps, ...)
+            Higher is more anomalous.
+        """
+        return self.fit(X, y, groups).transform(X, groups)
+
+    @available_if(lambda self: self._streams())
+    def score_stream(self, X):
+        """Return how normal the time steps are that come next.
+
+        The first call goes on where the last training series ended, each later call
+        where the one before did: the scores are those of the whole series in one call
+        of `score_samples`, whatever the pieces.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_timesteps, ...)
+            The next time steps, at least one.
+
+        Returns
+        -------
+        scores : ndarray or tensor of shape (n_timesteps,), float64
+            Higher is more normal; below `offset_` is an anomaly.
+        """
+        check_is_fitted(self)
+        return -self._continue_stream(self._validate(X, reset=False))
+
+    @available_if(lambda self: self._streams())
+    def reset_stream(self):
+        """Forget what `score_stream` has seen: the next time step begins a new series.
+
+        Returns
+        -------
+        self : object
+            The detector.
+        """
+        check_is_fitted(self)
+        self._start_stream(self._no_rows())
+        return self
+
+    # ------------------------------------------------------------------------ machinery
+
+    def _fit(self, X, y, groups=None):
+        rows = self._series_rows(groups, X.shape[0])
+        labels = None
+        if self._uses_labels and y is not None:
+            labels = check_labels(y, X.shape[0])
+            labels = [labels[own] for own in rows]
+        anomaly = self._fit_series([take(X, own) for own in rows], labels)
+        if anomaly is None:
+            whole = self._by_series(self._anomaly, X, groups, progress="score")
+        else:
+            whole = namespace(X).empty(
+                X.shape[0], dtype=anomaly[0].dtype, device=device_of(X)
+            )
+            for own, part in zip(rows, anomaly, strict=True):
+                whole[own] = part
+        if self._streams():
+            self._start_stream(take(X, rows[-1]))
+        return whole
+
+    def _fit_offset(self, X, anomaly):
+        if anomaly is None:
+            anomaly = self._by_series(self._anomaly, X, None)
+        return super()._fit_offset(X, anomaly)
+
+    def _by_series(self, function, X, groups, **options):
+        """Apply `function` to each series of `X`; the result lives where `X` lives."""
+        rows = self._series_rows(groups, X.shape[0])
+        self._check_lengths([n_rows(own) for own in rows])
+        # whole series, not blocks of rows: what is in one is the method's business
+        return BaseDetector._in_blocks(self, function, X, parts=rows, **options)
+
+    def _series_rows(self, groups, n):
+        return series_rows(groups, n, self._row)
+
+    def _check_lengths(self, lengths):
+        check_lengths(lengths, *self._min_steps(), self._row)
