@@ -43,7 +43,6 @@ PARTS = {
     "skad.embedding._classifier_tails.NoTail",
     "skad.embedding._classifier_tails._BlackBoxTail",
     "skad.embedding._classifier_tails._ChainTail",
-    "skad.embedding._patches.Copies",
     "skad.ensemble._isolation_forest.Nodes",
     "skad.ensemble._local_competence.LocalCompetence",
     "skad.neighbors._search.NeighborSearch",
@@ -52,6 +51,9 @@ PARTS = {
     "skad.series._edges.EdgeCounts",
 }
 
+# Parts of older files that fitted detectors no longer have: read, and left out.
+GONE = {"skad.embedding._patches.Copies"}
+
 _KERNELS = "additive_chi2 chi2 laplacian linear polynomial rbf sigmoid"
 FUNCTIONS = {
     *(f"sklearn.metrics.pairwise.{name}_kernel" for name in _KERNELS.split()),
@@ -59,6 +61,10 @@ FUNCTIONS = {
 }
 
 _NAME = re.compile(r"(skad|sklearn|torch)(\.[A-Za-z_][A-Za-z_0-9]*)+", re.ASCII)
+
+
+class Gone:
+    """What a file holds of a part in `GONE`."""
 
 
 def name_of(member, trusted=()):
@@ -85,6 +91,8 @@ def find(name, trusted=()):
             return each
     if not _NAME.fullmatch(name) or "__" in name:
         raise ValueError(f"{name} is no part of skad, and is not trusted")
+    if name in GONE:
+        return Gone
     module, _, last = name.rpartition(".")
     if name in SKLEARN | FUNCTIONS:
         return getattr(import_module(module), last)
