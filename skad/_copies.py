@@ -7,7 +7,6 @@ when a weight changes all of them go.
 
 import copy
 import weakref
-from itertools import chain
 
 import torch
 
@@ -33,9 +32,20 @@ def converted(network, dtype, device, *, channels_last=False, compiled=False):
         Whether it is a copy that is compiled.
     """
     device = torch.device(device)
-    if not (channels_last or compiled) and _is_in(network, dtype, device):
+    if device.index is None and device.type != "cpu":
+        device = torch.empty(0, device=device).device  # with its number
+    tensors = [*network.parameters(), *network.buffers()]
+    fits = all(
+        one.device == device and (one.dtype == dtype or not one.is_floating_point())
+        for one in tensors
+    )
+    if fits and not (channels_last or compiled):
         return network
-    state = [_version(one) for one in _tensors(network)]
+    # those of inference mode count no versions: nothing outside it may write to them
+    state = [
+        (one.data_ptr(), None if one.is_inference() else one._version)
+        for one in tensors
+    ]
     known, copies = _KEPT.get(network, (None, None))
     if known != state:
         copies = {}
@@ -49,25 +59,3 @@ def converted(network, dtype, device, *, channels_last=False, compiled=False):
             made.compile()
         copies[key] = made
     return copies[key]
-
-
-def _tensors(network):
-    return chain(network.parameters(), network.buffers())
-
-
-def _is_in(network, dtype, device):
-    for one in _tensors(network):
-        if one.is_floating_point() and one.dtype != dtype:
-            return False
-        # "cuda" without a number is any of them
-        own = one.device
-        if own != device and (own.type, None) != (device.type, device.index):
-            return False
-    return True
-
-
-def _version(tensor):
-    """Return what differs once a tensor is replaced or written to."""
-    # those of inference mode are not counted, and nothing outside it may write to them
-    count = None if tensor.is_inference() else tensor._version
-    return tensor.data_ptr(), count
