@@ -37,7 +37,7 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import LRScheduler
 
 import skad
-from skad._torch import TorchDetector
+from skad._training import TorchDetector
 
 
 def falling(max_epochs, **parameters):

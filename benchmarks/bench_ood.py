@@ -410,7 +410,7 @@ def fashion(options):
     """Fashion-MNIST against MNIST, around a network that skorch trains."""
     from skorch import NeuralNetClassifier
 
-    from skad._torch import reproducible
+    from skad._training import reproducible
 
     folder = pathlib.Path(options.data) / "oneclass"
     X, y = pictures_of_fashion(folder, "train", 60_000)

@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from skorch.callbacks import Callback
 
+from skad._samples import Maps
 from skad.embedding._resnet import ResNet
 from skad.image import (
     STFPM,
@@ -19,7 +20,7 @@ from skad.image import (
     SimpleNet,
     load_folder,
 )
-from skad.image._trained import Maps, split_maps
+from skad.image._trained import split_maps
 from skad.image.discriminative._simplenet import truncated_l1
 from skad.image.student._reverse_distillation import ReverseDistillationNetwork
 from skad.nn.residual import (
@@ -305,7 +306,8 @@ def test_a_fit_in_bounded_memory_is_the_same(detector, stripes, patience, monkey
         return found
 
     monkeypatch.setattr(Maps, "__getitem__", record)
-    monkeypatch.setattr("skad._torch._GATHERED_ELEMENTS", 1)  # no batches ahead
+    # no batches ahead
+    monkeypatch.setattr("skad._training._batches._GATHERED_ELEMENTS", 1)
     with config_context(working_memory=1e-3):
         parts = clone(detector).fit(stripes[0])
     assert sum(asked) > 2 * 16  # both epochs asked for all pictures of theirs

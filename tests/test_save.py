@@ -166,10 +166,21 @@ def test_a_detector_of_a_gpu_loads_on_the_host(blobs, tmp_path):
 def test_embeddings_inside_move_with_their_detector(tmp_path):
     pictures = np.random.default_rng(0).uniform(size=(4, 32, 32))
     detector = skad.PaDiM(random_state=0).fit(pictures)
+    maps = detector.transform(pictures)
     detector.embedding_.device_ = detector.device_ = "cuda:0"
     loaded = roundtrip(detector, tmp_path, device="cpu")
     assert loaded.device_ == loaded.embedding_.device_ == "cpu"
-    assert loaded.embedding_._copies_.module is loaded.embedding_.backbone_
+    assert_array_equal(loaded.transform(pictures), maps)
+
+
+def test_parts_that_detectors_no_longer_have_are_left_out(tmp_path):
+    old = pathlib.Path(__file__).parent / "files" / "0.1-DFR.skad"
+    assert b"skad.embedding._patches.Copies" in old.read_bytes()
+    detector = skad.load(old)
+    assert not hasattr(detector.embedding_, "_copies_")
+    X = np.random.default_rng(0).uniform(size=(3, *detector.image_shape_))
+    again = roundtrip(detector, tmp_path)
+    assert_array_equal(again.score_samples(X), detector.score_samples(X))
 
 
 # ----------------------------------------------------------- what is refused when saved

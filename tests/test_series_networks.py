@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score
 from skorch.callbacks import Callback
 
 from skad._moments import moments
+from skad._samples import Windows
 from skad.metrics import hit_rate_at
 from skad.series import DeepAnT, LSTMForecaster
 from skad.series._deepant import ConvolutionalForecaster, shares_of_distance
@@ -21,7 +22,7 @@ from skad.series._lstm_forecaster import (
     error_gaussian,
     forecast_errors,
 )
-from skad.series._network import Windows, window_starts
+from skad.series._network import window_starts
 from tests._series_data import SMD, load_machine
 
 SMALL = {

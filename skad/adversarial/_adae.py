@@ -7,7 +7,7 @@ from torch import nn
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._torch import TorchDetector
+from skad._training import TorchDetector
 from skad.base import IncrementalMixin
 from skad.nn.adversarial import frozen
 from skad.nn.architecture import build

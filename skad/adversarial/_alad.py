@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._torch import TorchDetector
+from skad._training import TorchDetector
 from skad.base import IncrementalMixin
 from skad.nn.adversarial import (
     Discriminator,

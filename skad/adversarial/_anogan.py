@@ -7,7 +7,7 @@ import torch
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._torch import TorchDetector
+from skad._training import TorchDetector
 from skad.nn.adversarial import (
     Discriminator,
     discriminator_loss,

@@ -4,7 +4,7 @@ from numbers import Integral, Real
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._torch import TorchDetector
+from skad._training import TorchDetector
 from skad.base import IncrementalMixin
 from skad.nn.adversarial import Discriminator, discriminator_loss, frozen
 from skad.nn.architecture import build

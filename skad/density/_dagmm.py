@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._torch import TorchDetector
+from skad._training import TorchDetector
 from skad.nn.architecture import build
 from skad.nn.network import Network, over_channels
 

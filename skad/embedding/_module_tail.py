@@ -89,12 +89,14 @@ class ModuleTail:
     def matching(self, X):
         import torch
 
+        from skad._copies import converted
+
         dtype = X.dtype if is_torch(X) else getattr(torch, str(X.dtype))
         device = X.device if is_torch(X) else torch.device(self.device)
         if dtype == self.dtype and device == torch.device(self.device):
             return self
         tail = copy.copy(self)
-        tail.module = copy.deepcopy(self.module).to(dtype=dtype, device=device)
+        tail.module = converted(self.module, dtype, device)
         tail.dtype = dtype
         if tail.head is not None:
             tail.head = tuple(part.to(dtype=dtype, device=device) for part in tail.head)

@@ -1,6 +1,5 @@
 """From pictures to the features of their patches."""
 
-import copy
 import os
 from collections.abc import Mapping
 from numbers import Integral
@@ -17,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from skad._array import is_torch, resolve_device, slices, to_numpy
+from skad._copies import converted
 from skad._sklearn import Interval, StrOptions, _fit_context
 from skad._validation import check_pictures
 from skad.embedding._backbones import resolve
@@ -39,38 +39,6 @@ def join_maps(maps, neighborhood=1, interpolation="bilinear"):
             each = F.interpolate(each, maps[0].shape[-2:], mode=interpolation)
         joined.append(each)
     return torch.cat(joined, 1).permute(0, 2, 3, 1)
-
-
-class Copies:
-    """Copies of a network for each dtype and device it is asked for.
-
-    They are no part of the state: a pickle or a deep copy starts without them.
-    """
-
-    def __init__(self, module, channels_last=False, compiled=False):
-        self.module = module
-        self.channels_last, self.compiled = channels_last, compiled
-        self._made = {}
-
-    def on(self, dtype, device):
-        """Return the network in `dtype` on `device`."""
-        key = dtype, str(device)
-        if key not in self._made:
-            module = self.module
-            state = [*module.parameters(), *module.buffers()]
-            state = [value for value in state if value.is_floating_point()]
-            as_it_is = all((v.dtype, str(v.device)) == key for v in state)
-            if not as_it_is or self.channels_last or self.compiled:
-                module = copy.deepcopy(module).to(dtype=dtype, device=device)
-            if self.channels_last:
-                module = module.to(memory_format=torch.channels_last)
-            if self.compiled:
-                module.compile()
-            self._made[key] = module
-        return self._made[key]
-
-    def __getstate__(self):
-        return {**vars(self), "_made": {}}
 
 
 class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -313,7 +281,6 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             1 if found.n_channels is None else found.n_channels // n_channels
         )
         self.mean_, self.std_ = self._norms(found.norms, found.n_channels)
-        self._copies_ = Copies(self.backbone_, self.channels_last, self.compile)
         return self
 
     def _norms(self, known, n_channels):
@@ -352,7 +319,13 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         with torch.no_grad():
             dtype = torch.float32 if self.amp else x.dtype
             pictures = self.network_input(x).to(dtype)
-            module = self._copies_.on(dtype, x.device)
+            module = converted(
+                self.backbone_,
+                dtype,
+                x.device,
+                channels_last=self.channels_last,
+                compiled=self.compile,
+            )
             if self.channels_last:
                 pictures = pictures.contiguous(memory_format=torch.channels_last)
             if self.amp:

@@ -121,7 +121,7 @@ def no_weights(name, kind="the path of a .pth, .safetensors or .npz file"):
 
 def seeded(build):
     """Call `build` with torch's generators forked and seeded: equal random weights."""
-    from skad._torch import reproducible, seed_generators
+    from skad._training import reproducible, seed_generators
 
     with reproducible("cpu"):
         seed_generators(0, "cpu")

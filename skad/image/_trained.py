@@ -8,66 +8,18 @@ backbone again for each batch where they do not.
 import math
 from numbers import Integral
 
-import numpy as np
 import torch
 from sklearn import get_config
 
 from skad._array import is_torch, slices
 from skad._parameters import with_parameters
-from skad._torch import TorchDetector
+from skad._samples import Maps
+from skad._training import TorchDetector
 from skad.embedding._resnet import ResNet
 from skad.image._base import BackboneDetector, as_tensor
 
 # Pictures of few pixels are scored together up to this many elements.
 _SCORED_ELEMENTS = 2**14
-
-
-class Maps:
-    """Feature maps of pictures, computed when they are asked for.
-
-    To the training loop it looks like the tensor (n, m) of all samples.
-
-    Parameters
-    ----------
-    pictures : tensor or Pictures of shape (n, h, w, c)
-        The pictures.
-    describe : callable
-        From a tensor of pictures (b, h, w, c) to samples (b, m), both in float32.
-    rows : ndarray or None, default=None
-        Which pictures count, in which order; None is all of them.
-    """
-
-    def __init__(self, pictures, describe, rows=None):
-        self.pictures, self.describe = pictures, describe
-        self.rows = np.arange(len(pictures)) if rows is None else rows
-        first = self[:1]
-        self.shape = (len(self.rows), first.shape[1])
-        self.device, self.nbytes = first.device, first.nbytes * len(self.rows)
-
-    def __len__(self):
-        return len(self.rows)
-
-    def __getitem__(self, rows):
-        """Return the samples of a slice or of indices, (b, m), or of one picture."""
-        if isinstance(rows, int):
-            return self[rows : rows + 1][0]
-        if torch.is_tensor(rows):
-            rows = rows.cpu().numpy()
-        with torch.no_grad():
-            # in float32 whatever the pictures are, as the network trains in it
-            return self.describe(as_tensor(self.pictures[self.rows[rows]]).float())
-
-    def subset(self, rows):
-        """Return the maps of some of the pictures, computed later as well."""
-        return Maps(self.pictures, self.describe, self.rows[rows.cpu().numpy()])
-
-    def float(self):
-        """Return itself: what it makes is float32."""
-        return self
-
-    def to(self, device):
-        """Return itself: the backbone computes where the pictures are read to."""
-        return self
 
 
 def split_maps(samples, shapes):

@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 from skad._array import to_numpy
 from skad._parameters import with_parameters
 from skad._sklearn import StrOptions
-from skad._torch import TorchDetector
+from skad._training import TorchDetector
 from skad.embedding._classifier import chosen_rows
 from skad.embedding._classifier_fit import class_codes
 from skad.ood._attribution import ATTRIBUTIONS, attribution_map, training_median

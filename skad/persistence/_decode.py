@@ -15,7 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from skad._sklearn import tree_class
 from skad.persistence._encode import BITS, MODULE_PARTS, PLAIN
-from skad.persistence._names import PARTS, find
+from skad.persistence._names import GONE, PARTS, Gone, find
 
 # Detectors hold detectors hold modules; no honest file comes near.
 _DEEPEST = 100
@@ -161,7 +161,9 @@ class Decoder:
             # data must not stand where methods are looked for
             hides = name.startswith("__") or callable(getattr(cls, name, None))
             check(not hides, f"an attribute {name} of {cls.__name__}")
-            state[name] = self.decode(value)
+            decoded = self.decode(value)
+            if not isinstance(decoded, Gone):
+                state[name] = decoded
         return state
 
     def _new(self, node, kind):
@@ -169,7 +171,7 @@ class Decoder:
         cls = find(node["class"], self.trusted)
         fits = isinstance(cls, type) and (
             issubclass(cls, kind)
-            or (kind is BaseEstimator and node["class"] in PARTS)
+            or (kind is BaseEstimator and node["class"] in PARTS | GONE)
             or any(cls is each for each in self.trusted)
         )
         check(fits, f"{node['class']} is not what it has to be")

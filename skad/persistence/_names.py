@@ -55,7 +55,6 @@ PARTS = {
     "skad.embedding._estimator_tails._BlackBoxTail",
     "skad.embedding._estimator_tails._ChainTail",
     "skad.embedding._module_tail.ModuleTail",
-    "skad.embedding._patches.Copies",
     "skad.ensemble._isolation_forest.Nodes",
     "skad.ensemble._local_competence.LocalCompetence",
     "skad.neighbors._search.NeighborSearch",
@@ -74,6 +73,9 @@ MOVED = {
     "skad.image._stfpm": "skad.image.student._stfpm",
 }
 
+# Parts of older files that fitted detectors no longer have: read, and left out.
+GONE = {"skad.embedding._patches.Copies"}
+
 _KERNELS = "additive_chi2 chi2 laplacian linear polynomial rbf sigmoid"
 FUNCTIONS = {
     *(f"sklearn.metrics.pairwise.{name}_kernel" for name in _KERNELS.split()),
@@ -81,6 +83,10 @@ FUNCTIONS = {
 }
 
 _NAME = re.compile(r"(skad|sklearn|torch)(\.[A-Za-z_][A-Za-z_0-9]*)+", re.ASCII)
+
+
+class Gone:
+    """What a file holds of a part in `GONE`."""
 
 
 def name_of(member, trusted=()):
@@ -107,6 +113,8 @@ def find(name, trusted=()):
             return each
     if not _NAME.fullmatch(name) or "__" in name:
         raise ValueError(f"{name} is no part of skad, and is not trusted")
+    if name in GONE:
+        return Gone
     name = MOVED_PARTS.get(name, name)
     module, _, last = name.rpartition(".")
     module = MOVED.get(module, module)

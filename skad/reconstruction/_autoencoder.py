@@ -6,7 +6,7 @@ import torch
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._torch import TorchDetector
+from skad._training import TorchDetector
 from skad.base import IncrementalMixin
 from skad.nn.architecture import build
 from skad.nn.losses import element_errors, mean_error

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._torch import TorchDetector
+from skad._training import TorchDetector
 from skad.base import IncrementalMixin
 from skad.nn.architecture import build
 from skad.nn.network import Network, integrated_gradients, over_channels

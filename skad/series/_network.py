@@ -14,51 +14,11 @@ import torch
 
 from skad._array import is_torch, namespace, to_numpy
 from skad._parameters import with_parameters
-from skad._torch import TorchDetector
+from skad._samples import Windows
+from skad._training import TorchDetector
 from skad.base import BaseDetector
 from skad.embedding._windows import sliding
 from skad.series._windowed import WindowedDetector
-
-
-class Windows:
-    """The windows of several series, gathered when they are asked for.
-
-    To the training loop it looks like the tensor (n, l, c) of all windows.
-
-    Parameters
-    ----------
-    x : tensor of shape (t, c)
-        The series, one after the other.
-    starts : tensor of shape (n,)
-        The steps of `x` at which windows start.
-    size : int
-        Steps `l` of a window.
-    """
-
-    def __init__(self, x, starts, size):
-        self.x, self.starts, self.size = x, starts, size
-        self.views = sliding(x, size)
-        self.shape = (len(starts), size, x.shape[1])
-        self.device, self.nbytes = x.device, x.nbytes + starts.nbytes
-
-    def __len__(self):
-        return self.shape[0]
-
-    def __getitem__(self, rows):
-        """Return the windows of a slice or of indices, (b, l, c), or one of them."""
-        return self.views[self.starts[rows]].contiguous()
-
-    def subset(self, rows):
-        """Return some of the windows, gathered later as well."""
-        return Windows(self.x, self.starts[rows], self.size)
-
-    def float(self):
-        """Return the same windows in float32."""
-        return Windows(self.x.float(), self.starts, self.size)
-
-    def to(self, device):
-        """Return the same windows on a device."""
-        return Windows(self.x.to(device), self.starts.to(device), self.size)
 
 
 def window_starts(lengths, size, stride):

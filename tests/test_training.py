@@ -16,7 +16,7 @@ from sklearn.base import clone
 from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 
-from skad._torch import Batches
+from skad._training._batches import Batches
 from skad.nn.architecture import MLP, Conv, build
 from skad.nn.network import integrated_gradients
 from skad.one_class import DeepSAD, DeepSVDD
@@ -49,7 +49,7 @@ def assert_same_weights(first, second):
 
 def networks():
     """Return every detector that trains a network, made cheap."""
-    from skad._torch import TorchDetector
+    from skad._training import TorchDetector
     from tests._instances import default_instances
 
     return [one for one in default_instances() if isinstance(one, TorchDetector)]
@@ -160,7 +160,7 @@ def test_batches_are_the_same_however_many_are_gathered(shuffle, monkeypatch):
     x, y = torch.arange(66.0).reshape(33, 2), torch.arange(33)
     found = []
     for elements in (1, 40, 10**6):  # one batch at once, two, all
-        monkeypatch.setattr("skad._torch._GATHERED_ELEMENTS", elements)
+        monkeypatch.setattr("skad._training._batches._GATHERED_ELEMENTS", elements)
         torch.manual_seed(0)
         found.append(list(Batches(x, y, 8, torch.device("cpu"), shuffle=shuffle)))
     for parts in zip(*found, strict=True):

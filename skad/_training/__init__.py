@@ -1,0 +1,13 @@
+"""The one training loop: skorch's, held by every detector that learns by gradients.
+
+A method is a `skad.nn.network.Network`, which states losses and scores, and a
+`TorchDetector`, which builds it. Batches are slices of one tensor, or of what looks
+like one (`skad._samples`). Every epoch draws from a generator seeded with the fit's
+seed and the epoch's number, so that a run that is resumed from a checkpoint goes on
+with the numbers it would have drawn.
+"""
+
+from skad._training._detector import TorchDetector
+from skad._training._seeds import reproducible, seed_generators
+
+__all__ = ["TorchDetector", "reproducible", "seed_generators"]

@@ -1,0 +1,221 @@
+"""One fit of a network: its phases, patience, and the checkpoints it goes on from."""
+
+import copy
+import os
+from contextlib import suppress
+from functools import partial
+from inspect import signature
+
+import numpy as np
+import torch
+from skorch.callbacks import Callback
+
+from skad._training._batches import Batches, resident
+from skad._training._loop import Loop, Stop
+from skad._training._seeds import seed_generators
+
+OPTIMIZERS = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+    "rmsprop": torch.optim.RMSprop,
+}
+
+
+class _EpochEnd(Callback):
+    """Seeds, reports, watches the validation loss and saves, once an epoch."""
+
+    def __init__(self, training, phase, first, steps):
+        self.training, self.phase = training, phase
+        self.first, self.steps = first, steps
+
+    def on_epoch_begin(self, net, **parameters):
+        if next(self.steps, None) is None:
+            raise Stop  # a callback of scikit-learn's said so
+        epoch = self.training.n_epochs + 1
+        seed_generators((self.training.seed + epoch) % 2**31, self.training.device)
+
+    def on_epoch_end(self, net, **parameters):
+        training, network = self.training, net.module_
+        network.eval()
+        with torch.no_grad():
+            network.end_epoch(self.phase, training.in_order)
+        training.record(self.phase, net.history[-1])
+        stop = training.watch(network, net.history[-1].get("valid_loss"))
+        if training.checkpoint is not None:
+            training.save(network, net.updaters, stop)
+        if stop:
+            raise Stop
+
+
+class Training:
+    """One fit of a network: phases, patience, checkpoints.
+
+    Parameters
+    ----------
+    detector : TorchDetector
+        The parameters of the training.
+    x, y : tensor of shape (n, ...), tensor of shape (n,) or None
+        The samples and their labels.
+    seed : int
+        Of everything that is drawn.
+    given : tuple of X and y
+        The training data as the detector got them, for callbacks that score.
+    n_epochs : int or None
+        Epochs of each phase instead of the detector's own.
+    """
+
+    def __init__(self, detector, x, y, seed, given, n_epochs=None):
+        self.detector, self.device, self.seed = detector, detector.device_, seed
+        self.given, self.only = given, n_epochs
+        self.n_epochs, self.history = 0, []
+        self.best = self.misses = None
+        x = resident(x, self.device)
+        y = None if y is None else y.to(x.device)  # one index serves both
+        make = partial(
+            Batches, batch_size=detector.batch_size, device=torch.device(self.device)
+        )
+        self.valid = None
+        if detector.patience is not None:
+            n_valid = max(1, round(detector.validation_fraction * len(x)))
+            if len(x) - n_valid < 2:
+                raise ValueError(
+                    f"validation_fraction={detector.validation_fraction} leaves "
+                    f"{len(x) - n_valid} of {len(x)} samples to train on."
+                )
+            order = torch.randperm(len(x))
+            held, kept = order[:n_valid].to(x.device), order[n_valid:].to(x.device)
+            part = None if y is None else y[held]
+            # what is computed when it is asked for is not asked for all at once
+            select = getattr(x, "subset", x.__getitem__)
+            self.valid = make(select(held), part, shuffle=False)
+            x, y = select(kept), None if y is None else y[kept]
+        self.train = make(x, y, shuffle=True)
+        # passes that train nothing take as many samples at once as scores do
+        rows = max(detector.batch_size, detector._block_rows(self.device))
+        self.in_order = partial(make, x, y, batch_size=rows, shuffle=False)
+        self.checkpoint = None
+
+    def run(self, network, saved=None):
+        """Train `network` through its phases, from a saved state where there is one."""
+        detector, skip = self.detector, 0
+        phases = network.phases
+        if self.history and saved is None:
+            phases = network.warm_phases or phases
+        if saved is not None:
+            network.load_state_dict(saved["network"])
+            self.history, self.n_epochs = saved["history"], saved["n_epochs"]
+            skip = phases.index(saved["phase"])
+        for i, phase in enumerate(phases[skip:], start=skip):
+            resumed = saved is not None and i == skip
+            done = saved["phase_epochs"] if resumed else 0
+            n_epochs = (self.only or detector._epochs(phase)) - done
+            if resumed and saved["stopped"]:
+                n_epochs = 0
+            network.eval()
+            if not resumed:
+                with torch.no_grad():
+                    network.begin(phase, self.in_order)
+            self.best, self.misses = (None, 0) if not resumed else saved["best"]
+            self._run_phase(network, phase, done, n_epochs, saved if resumed else None)
+            if self.best is not None:
+                network.load_state_dict(self.best[1])
+
+    def _run_phase(self, network, phase, done, n_epochs, saved):
+        detector = self.detector
+        steps = detector._steps(
+            range(n_epochs),
+            f"{phase} epochs",
+            n_epochs,
+            may_stop=True,
+            state={
+                "X": self.given[0],
+                "y": self.given[1],
+                "reconstruction_attributes": partial(
+                    detector._reconstruct, network, self
+                ),
+            },
+        )
+        optimizer = OPTIMIZERS.get(detector.optimizer, detector.optimizer)
+        loop = Loop(
+            module=network,
+            criterion=torch.nn.Identity,
+            optimizer=optimizer,
+            lr=detector.lr,
+            max_epochs=n_epochs,
+            train_split=None,
+            callbacks=[
+                *copy.deepcopy(list(detector.callbacks or ())),
+                _EpochEnd(self, phase, done, steps),
+            ],
+            callbacks__print_log=None,
+            verbose=0,
+            device=self.device,
+        )
+        fp16 = detector.amp == "fp16"
+        known = signature(optimizer).parameters  # SGD has no betas
+        options = {k: v for k, v in detector._optimizer_options.items() if k in known}
+        options["weight_decay"] = detector.weight_decay
+        if isinstance(detector.optimizer, str) and "fused" in known:
+            options["fused"] = True  # one call for all weights
+        loop.held = {
+            "phase": phase,
+            "valid": self.valid,
+            "options": options,
+            "amp": detector.amp,
+            "scaler": torch.amp.GradScaler(self.device) if fp16 else None,
+        }
+        loop.initialize()
+        self.phase_epochs = done
+        if saved is not None:
+            for name, updater in loop.updaters.items():
+                updater.load_state_dict(saved["updaters"][name])
+        loop.notify("on_train_begin", X=None, y=None)
+        with suppress(Stop):
+            loop.fit_loop(self.train, epochs=n_epochs)
+        steps.close()
+        loop.notify("on_train_end", X=None, y=None)
+
+    def record(self, phase, row):
+        """Add one epoch to the history: its losses and seconds."""
+        self.n_epochs += 1
+        self.phase_epochs += 1
+        entry = {"epoch": self.n_epochs, "phase": phase, "seconds": row["dur"]}
+        for name, value in row.items():
+            if name.endswith("_loss") and "best" not in name:
+                entry[name] = float(value)
+        groups = {name for batch in row["batches"] for name in batch}
+        for name in sorted(groups - set(entry)):
+            if name.endswith("_loss"):
+                values = [batch[name] for batch in row["batches"] if name in batch]
+                entry[name] = float(np.mean(values))
+        self.history.append(entry)
+
+    def watch(self, network, loss):
+        """Keep the best state; tell whether patience is at its end."""
+        if self.detector.patience is None:
+            return False
+        if self.best is None or loss < self.best[0]:
+            state = {k: v.detach().clone() for k, v in network.state_dict().items()}
+            self.best, self.misses = (float(loss), state), 0
+            return False
+        self.misses += 1
+        return self.misses >= self.detector.patience
+
+    def save(self, network, updaters, stopped):
+        """Write the state of the training, whole or not at all."""
+        state = {
+            "fingerprint": self.fingerprint,
+            "seed": self.seed,
+            "phase": self.history[-1]["phase"],
+            "phase_epochs": self.phase_epochs,
+            "n_epochs": self.n_epochs,
+            "stopped": stopped,
+            "history": self.history,
+            "network": network.state_dict(),
+            "updaters": {name: each.state_dict() for name, each in updaters.items()},
+            "best": (self.best, self.misses),
+        }
+        partial_file = self.checkpoint.with_suffix(".partial")
+        torch.save(state, partial_file)
+        os.replace(partial_file, self.checkpoint)
