@@ -163,3 +163,43 @@ def block_rows(row_elements, device="cpu"):
 def device_of(array):
     """Return the device of `array`; "cpu" for NumPy."""
     return array.device if is_torch(array) else "cpu"
+
+
+def over_blocks(function, X, parts, device, dtype=None):
+    """Return what `function` makes of blocks of rows, put together where `X` lives.
+
+    Parameters
+    ----------
+    function : callable
+        From a block on `device` to one array (b, ...) or a tuple of them.
+    X : array or tensor of shape (n, ...)
+        The rows.
+    parts : iterable of slices or indices
+        The blocks, which cover all rows.
+    device : str or torch.device
+        Where blocks are computed.
+    dtype : dtype or None
+        Of the only or last array; None, and all others, are float64, float32 on MPS.
+    """
+    xp = namespace(X)
+    on_mps = is_torch(X) and X.device.type == "mps"
+    exact = xp.float32 if on_mps else xp.float64
+    results = None
+    for rows in parts:
+        found = function(on_device(X[rows], device))
+        one = not isinstance(found, tuple)
+        found = [found] if one else found
+        dtypes = [*[exact] * (len(found) - 1), dtype or exact]
+        found = [
+            xp.astype(like(part, X, dtype="keep"), own)
+            for part, own in zip(found, dtypes, strict=True)
+        ]
+        if results is None:
+            make = X.new_empty if is_torch(X) else np.empty
+            results = [
+                make((X.shape[0], *part.shape[1:]), dtype=own)
+                for part, own in zip(found, dtypes, strict=True)
+            ]
+        for whole, part in zip(results, found, strict=True):
+            whole[rows] = part
+    return results[0] if one else tuple(results)

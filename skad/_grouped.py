@@ -18,7 +18,6 @@ A method writes these, all on whole series `x` of shape (t, ...), never on a mix
 """
 
 from abc import abstractmethod
-from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -177,8 +176,7 @@ class GroupedDetector(BaseDetector):
         self : object
             The fitted detector.
         """
-        forget = not getattr(self, "warm_start", False)
-        return self._learn(X, y, partial(self._fit, groups=groups), forget=forget)
+        return self._learn(X, y, self._fit, forget=self._forgets(), groups=groups)
 
     def score_samples(self, X, groups=None):
         """Return how normal each time step is: higher is more normal.
@@ -348,10 +346,10 @@ class GroupedDetector(BaseDetector):
             self._start_stream(take(X, rows[-1]))
         return whole
 
-    def _fit_offset(self, X, anomaly):
+    def _seen_anomaly(self, X, anomaly):
         if anomaly is None:
             anomaly = self._by_series(self._anomaly, X, None)
-        return super()._fit_offset(X, anomaly)
+        return anomaly
 
     def _by_series(self, function, X, groups, **options):
         """Apply `function` to each series of `X`; the result lives where `X` lives."""

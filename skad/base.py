@@ -3,11 +3,14 @@
 A method states its mathematics in `_fit` and in one of two ways to score, both with
 higher = more anomalous: `_map` alone where the score is the sum of the map (then
 `_map_sums_to_score` is true), or `_anomaly` with a `_map` that the method's docstring
-relates to it. Validation, sign, threshold, blocks, devices and outputs live here.
+relates to it. Where both need the same (features of a backbone, neighbours), `_inspect`
+returns both from one pass. Validation, sign, threshold, blocks, devices and outputs
+live here.
 """
 
 from abc import ABCMeta, abstractmethod
 from numbers import Real
+from typing import ClassVar
 
 import numpy as np
 from sklearn.base import (
@@ -18,26 +21,29 @@ from sklearn.base import (
 )
 from sklearn.utils.validation import check_is_fitted
 
+from skad._answers import Inspection, labels_of
 from skad._array import (
     block_rows,
     device_of,
     is_torch,
-    like,
     namespace,
     on_device,
     on_host,
+    over_blocks,
     resolve_device,
     slices,
     to_numpy,
 )
 from skad._callbacks import FitCallbacksMixin
+from skad._cross_fitting import cross_fitted
 from skad._dask import Blocks, by_block, is_dask
-from skad._sklearn import Interval, _fit_context
+from skad._limits import upper_limit
+from skad._parameters import with_parameters
+from skad._sklearn import Interval, StrOptions, _fit_context
 from skad._validation import check_table
 
-CONTAMINATION = [Interval(Real, 0, 0.5, closed="right")]
 
-
+@with_parameters
 class BaseDetector(
     FitCallbacksMixin,
     OneToOneFeatureMixin,
@@ -50,8 +56,36 @@ class BaseDetector(
 
     Fitted state, public or private, ends in an underscore: a second `fit` drops all of
     it before it learns, and a `fit` that fails puts all of it back.
+
+    Parameters
+    ----------
+    contamination : "auto" or float, default="auto"
+        "auto" sets `offset_` so that about `false_alarm_rate` of new normal samples
+        fall below it. A number in (0, 0.5] is the share of the training samples below
+        it, as in scikit-learn, for training data that hold anomalies.
+    false_alarm_rate : float, default=0.05
+        With ``contamination="auto"`` the share of new normal samples that `predict` may
+        call anomalies, in (0, 0.5].
+
+    Attributes
+    ----------
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has string names.
     """
 
+    contamination: str | float = "auto"
+    false_alarm_rate: float = 0.05
+
+    _parameter_constraints = {
+        "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
+        "false_alarm_rate": [Interval(Real, 0, 0.5, closed="right")],
+    }
+    # Where scores for contamination="auto" come from, as the table of detectors says.
+    _honesty: ClassVar[str] = "cross-fitting"
     _map_sums_to_score = False
     # Whether a row's score depends on the rows around it, as in series.
     _looks_around = False
@@ -74,6 +108,13 @@ class BaseDetector(
     def _map(self, X):
         """Return how anomalous each element of a block is, of shape (b, d)."""
 
+    def _inspect(self, *block):
+        """Return the anomaly (b,) and the map of a block, from one pass."""
+        maps = self._map(*block)
+        if type(self)._anomaly is BaseDetector._anomaly:
+            return namespace(maps).sum(maps, axis=1), maps
+        return self._anomaly(*block), maps
+
     def _validate(self, X, *, reset):
         """Return `X` as a checked array or tensor; `reset` when fitting."""
         return check_table(self, X, reset=reset)
@@ -93,11 +134,31 @@ class BaseDetector(
         """Return the multiplications that `fit` needs, for `device="auto"`."""
         return X.shape[0] * X.shape[1]
 
-    def _fit_offset(self, X, anomaly):
-        """Return the threshold: the `contamination` quantile of training scores."""
+    def _fit_offset(self, X, y, anomaly, **params):
+        """Return the threshold.
+
+        `X`, `y` and `params` are what `fit` got, `anomaly` is what `_fit` returned: of
+        all training rows as `score_samples` would score them, or None.
+        """
+        if self.contamination == "auto":
+            honest = self._honest_anomaly(X, y, anomaly, **params)
+            return -upper_limit(to_numpy(honest), self.false_alarm_rate)
+        anomaly = self._seen_anomaly(X, anomaly)
+        return float(np.quantile(-to_numpy(anomaly), self.contamination))
+
+    def _seen_anomaly(self, X, anomaly):
+        """Return the anomaly (n,) of the training rows, as new rows are scored."""
         if anomaly is None:
             anomaly = self._in_blocks(self._anomaly, X, progress="score")
-        return float(np.quantile(-to_numpy(anomaly), self.contamination))
+        return anomaly
+
+    def _honest_anomaly(self, X, y, anomaly, **params):
+        """Return the anomaly (m,) of normal rows as if they had not been learned from.
+
+        A method that can leave a row out of what it learned overrides this, one whose
+        scores of training rows leave them out returns `_seen_anomaly`.
+        """
+        return cross_fitted(self, X, y, params, anomaly)
 
     def _fit_blocks(self, blocks):
         """Learn as `_fit` does from `skad._dask.Blocks`, where statistics add up."""
@@ -125,8 +186,7 @@ class BaseDetector(
         self : object
             The fitted detector.
         """
-        forget = not getattr(self, "warm_start", False)
-        return self._learn(X, y, self._fit, forget=forget)
+        return self._learn(X, y, self._fit, forget=self._forgets())
 
     def score_samples(self, X):
         """Return how normal each sample is: higher is more normal.
@@ -177,9 +237,7 @@ class BaseDetector(
         """
         if is_dask(X):
             return by_block(self, "predict", X)
-        scores = self.decision_function(X)
-        xp = namespace(scores)
-        return xp.astype(scores >= 0, xp.int64) * 2 - 1
+        return labels_of(self.decision_function(X))
 
     def fit_predict(self, X, y=None):
         """Fit to `X` and return its labels, as `fit(X, y).predict(X)`.
@@ -197,6 +255,24 @@ class BaseDetector(
             1 for normal samples and -1 for anomalies.
         """
         return self.fit(X, y).predict(X)
+
+    def inspect(self, X):
+        """Return scores, decision, labels and maps from one pass over the samples.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            The samples.
+
+        Returns
+        -------
+        inspection : Inspection
+            A named tuple `(scores, decision, labels, maps)` of what `score_samples`,
+            `decision_function`, `predict` and `transform` return.
+        """
+        check_is_fitted(self)
+        X = self._validate(X, reset=False)
+        return self._inspection(*self._in_blocks(self._inspect, X, dtype=X.dtype))
 
     def transform(self, X):
         """Return the anomaly map: how anomalous each element of each sample is.
@@ -220,8 +296,21 @@ class BaseDetector(
 
     # ------------------------------------------------------------------------ machinery
 
-    def _learn(self, X, y, learn, *, forget):
-        """Call `learn` and set the threshold; an error leaves everything as it was."""
+    def _forgets(self):
+        """Tell whether another `fit` begins anew."""
+        return not getattr(self, "warm_start", False)
+
+    def _inspection(self, anomaly, maps):
+        """Return what `inspect` returns."""
+        decision = -anomaly - self.offset_
+        return Inspection(-anomaly, decision, labels_of(decision), maps)
+
+    def _learn(self, X, y, learn, *, forget, **params):
+        """Call `learn` and set the threshold; an error leaves everything as it was.
+
+        `params` are what `fit` takes besides: `learn` gets them, and so does what sets
+        the threshold.
+        """
         before = self._fitted_state()
         if forget:
             self._replace_fitted_state({})
@@ -235,10 +324,10 @@ class BaseDetector(
             self._begin_callbacks(X, y)
             if "device" in self._parameter_constraints:
                 self.device_ = resolve_device(self.device, X, self._fit_work(X))
-                anomaly = learn(on_device(X, self.device_), y)
+                anomaly = learn(on_device(X, self.device_), y, **params)
             else:
-                anomaly = learn(X, y)
-            self.offset_ = self._fit_offset(X, anomaly)
+                anomaly = learn(X, y, **params)
+            self.offset_ = self._fit_offset(X, y, anomaly, **params)
             self._end_callbacks(X, y)
         except BaseException:
             self._replace_fitted_state(before)
@@ -263,34 +352,27 @@ class BaseDetector(
         vars(self).update(state)
 
     def _in_blocks(self, function, X, dtype=None, progress=None, parts=None):
-        """Apply `function` to blocks of rows; the result lives where `X` lives.
+        """Apply `function` to blocks of rows; the results live where `X` lives.
 
-        `parts` are the blocks where a method has its own, slices or indices.
+        `function` returns one array or a tuple of them; `dtype` is that of the last,
+        the others are as exact as can be. `parts` are the blocks where a method has its
+        own, slices or indices.
         """
-        xp = namespace(X)
-        if dtype is None:
-            on_mps = is_torch(X) and X.device.type == "mps"
-            dtype = xp.float32 if on_mps else xp.float64
         device = self._scoring_device(X)
         if parts is None:
             parts = list(slices(X.shape[0], self._block_rows(device)))
         if progress is not None:
             parts = self._steps(parts, progress, len(parts))
-        result = None
-        for rows in parts:
-            part = xp.astype(
-                like(function(on_device(X[rows], device)), X, dtype="keep"), dtype
-            )
-            if result is None:
-                shape = (X.shape[0], *part.shape[1:])
-                result = (X.new_empty if is_torch(X) else np.empty)(shape, dtype=dtype)
-            result[rows] = part
-        if not xp.all(xp.isfinite(result)):
-            raise ValueError(
-                f"X has values too large for {type(self).__name__}: scores overflow "
-                f"{X.dtype}. Scale the features (StandardScaler) or pass float64."
-            )
-        return result
+        results = over_blocks(function, X, parts, device, dtype)
+        xp = namespace(X)
+        for whole in results if isinstance(results, tuple) else [results]:
+            if not xp.all(xp.isfinite(whole)):
+                raise ValueError(
+                    f"X has values too large for {type(self).__name__}: scores "
+                    f"overflow {X.dtype}. Scale the features (StandardScaler) or pass "
+                    "float64."
+                )
+        return results
 
     def _scoring_device(self, X):
         """Return the device that scores `X`: its own where the method has no say."""
@@ -317,74 +399,3 @@ class BaseDetector(
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-class IncrementalMixin:
-    """Adds `partial_fit` to a detector whose `_add`, or `_fit`, adds to what is known.
-
-    The threshold is the quantile over all training rows after `fit`. A stream cannot
-    be kept, so after `partial_fit` it is the quantile over at most `_SAMPLE_ROWS` rows
-    spread evenly over everything seen (every row, then every second, every fourth...).
-    """
-
-    _SAMPLE_ROWS = 4096
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y=None):
-        """Add rows to what is known as normal.
-
-        Parameters
-        ----------
-        X : array-like or tensor of shape (n_samples, n_features)
-            More training data, at least one row.
-        y : array-like of shape (n_samples,), default=None
-            Ignored.
-
-        Returns
-        -------
-        self : object
-            The fitted detector.
-        """
-        return self._learn(X, y, self._add, forget=False)
-
-    def _fit_offset(self, X, anomaly):
-        n_before = self.n_samples_seen_ - X.shape[0]
-        stride, rows = getattr(self, "_sample_", (1, to_numpy(X[:0])))
-        n_rows = X.shape[0]
-        while (
-            len(rows) + len(range(-n_before % stride, n_rows, stride))
-            > self._SAMPLE_ROWS
-        ):
-            stride, rows = 2 * stride, rows[::2]
-        fresh = to_numpy(X[-n_before % stride :: stride])
-        rows = np.concatenate([rows, fresh])  # copies, so X is not kept alive
-        self._sample_ = (stride, rows)
-        if n_before:
-            X, anomaly = like(rows, X), None
-        return super()._fit_offset(X, anomaly)
-
-    def _check_mergeable(self, other):
-        """Raise unless both are fitted, of one class, on as many features."""
-        name = type(self).__name__
-        check_is_fitted(self)
-        if type(other) is not type(self):
-            raise TypeError(f"other is a {type(other).__name__}, not a {name}.")
-        check_is_fitted(other)
-        if self.n_features_in_ != other.n_features_in_:
-            raise ValueError(
-                f"other has {other.n_features_in_} features, this {name} has "
-                f"{self.n_features_in_}; only equal numbers can be merged."
-            )
-
-    def _merge_sample(self, other):
-        """Take the other's sample of rows in, and set the threshold anew."""
-        (stride, rows), (other_stride, other_rows) = self._sample_, other._sample_
-        # thin both to one stride, a power of two, so that every row counts the same
-        while stride < other_stride:
-            stride, rows = 2 * stride, rows[::2]
-        other_rows = other_rows[:: stride // other_stride]
-        rows = np.concatenate([rows, other_rows])
-        while len(rows) > self._SAMPLE_ROWS:
-            stride, rows = 2 * stride, rows[::2]
-        self._sample_ = (stride, rows)
-        self.offset_ = BaseDetector._fit_offset(self, rows, None)

@@ -68,9 +68,11 @@ def subjects():
 def prepared(detector):
     """Return a seeded clone whose threshold is the quantile of its training scores."""
     detector = seeded(detector)
-    if "contamination" in detector.get_params(deep=False):
-        detector.set_params(contamination=0.1)
-    return detector
+    if isinstance(detector, skad.ProbabilityCalibrator | skad.ThresholdTuner):
+        held = detector.detector or skad.Mahalanobis()
+        detector.set_params(detector=held)
+    names = [n for n in detector.get_params() if n.split("__")[-1] == "contamination"]
+    return detector.set_params(**dict.fromkeys(names, 0.1))
 
 
 def record(detector, train, test):

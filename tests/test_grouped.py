@@ -8,17 +8,12 @@ from sklearn.pipeline import make_pipeline
 
 from skad._array import namespace
 from skad._grouped import GroupedDetector, check_lengths, series_rows
-from skad.base import CONTAMINATION
 
 
 class FrameChange(GroupedDetector):
     """The squared change since the frame before, over the training scale."""
 
     _row = "frame"
-    _parameter_constraints = {"contamination": CONTAMINATION}
-
-    def __init__(self, contamination=0.1):
-        self.contamination = contamination
 
     def _validate(self, X, *, reset):
         if X.ndim != 4:

@@ -31,7 +31,6 @@ from sklearn.svm import OneClassSVM
 
 import skad
 from skad._grouped import series_rows
-from skad.base import CONTAMINATION
 from skad.embedding import dominant_period
 from skad.metrics import vus_pr
 from skad.series import KMeansAD, SubsequenceKNN, SubsequenceLOF, WindowDetector
@@ -269,11 +268,7 @@ def test_groups_travel_through_cross_validation(walk):
     seen = []
 
     class Recorder(SeriesDetector):
-        _parameter_constraints = {"contamination": CONTAMINATION}
         _map_sums_to_score = True
-
-        def __init__(self, contamination=0.1):
-            self.contamination = contamination
 
         def _fit_series(self, series, labels):
             seen.append([len(x) for x in series])

@@ -31,7 +31,10 @@ HEIGHTS = {
     "_array": 2,
     "_callbacks": 2,
     "_pictures": 2,
+    "_answers": 3,
     "_dask": 3,
+    "_limits": 3,
+    "_cross_fitting": 4,
     "_validation": 4,
     "base": 5,
     # 6: any other private module, shared by families

@@ -21,7 +21,7 @@ from skad._training._loop import AMP
 from skad._training._run import OPTIMIZERS, Training
 from skad._training._seeds import reproducible, seed_generators
 from skad._validation import check_images, check_labels
-from skad.base import CONTAMINATION, BaseDetector
+from skad.base import BaseDetector
 
 # Elements of samples that are scored together where batch_size asks for fewer.
 _SCORED_ELEMENTS = 2**19
@@ -46,6 +46,60 @@ class TorchDetector(BaseDetector):
     A method writes `_network(shape)` and its constructor's parameters as annotated
     defaults; everything about training is here, and the parameters are documented in
     each class.
+
+    Parameters
+    ----------
+    max_epochs : int, default=50
+        Passes over the training data.
+    batch_size : int, default=128
+        Windows of a training step; also bounds the memory of scoring.
+    lr : float, default=0.001
+        Learning rate.
+    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
+        The optimizer, or a class with torch's signature.
+    weight_decay : float, default=0.0
+        Weight decay of the optimizer.
+    patience : int or None, default=None
+        Epochs without a better loss on held-out windows after which training stops and
+        the best weights are taken. None holds nothing out.
+    validation_fraction : float, default=0.1
+        Share of the windows that `patience` holds out.
+    architecture : {"auto", "mlp", "conv"} or class, default="auto"
+        "auto" takes linear layers for rows and convolutions for images. A class of
+        modules is called with the shapes (without the axis of samples) that it has to
+        lead from and to, once for each network of the method.
+    hidden_sizes : tuple of int or None, default=None
+        Units or channels of the layers between, from the sample's side; None is
+        (64, 32) for linear layers and (32, 64, 128) for convolutions.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of images that come as rows.
+    amp : {"bf16", "fp16"} or None, default=None
+        Lower precision of the training, for devices that have it.
+    compile : bool, default=False
+        Whether torch compiles the networks.
+    device : str, default="auto"
+        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
+        for arrays the GPU when the work is worth the trip.
+    callbacks : list of skorch callbacks or None, default=None
+        Are copied into every training; see also `set_callbacks` for scikit-learn's.
+    warm_start : bool, default=False
+        Whether another `fit` goes on from the weights of the last one.
+    on_interrupt : {"raise", "keep"}, default="raise"
+        After an interrupt (Ctrl-C), "keep" keeps what was learned so far; "raise"
+        leaves the detector as it was.
+    checkpoint : str, path or None, default=None
+        Folder where every epoch is saved; a `fit` that was killed goes on from there.
+    random_state : int, RandomState instance or None, default=None
+        Draws weights, batches and noise. Pass an int for reproducible results.
+
+    Attributes
+    ----------
+    net_ : torch.nn.Module
+        The trained network, with its `generator` and `discriminator`.
+    history_ : list of dict
+        Epoch, phase, seconds, "train_loss" and, with `patience`, "valid_loss".
+    device_ : str
+        The device of the fit.
     """
 
     max_epochs: int = 50
@@ -65,7 +119,6 @@ class TorchDetector(BaseDetector):
     warm_start: bool = False
     on_interrupt: str = "raise"
     checkpoint: object = None
-    contamination: float = 0.1
     random_state: object = None
 
     _uses_labels = False
@@ -88,7 +141,6 @@ class TorchDetector(BaseDetector):
         "warm_start": ["boolean"],
         "on_interrupt": [StrOptions({"raise", "keep"})],
         "checkpoint": [str, os.PathLike, None],
-        "contamination": CONTAMINATION,
         "random_state": ["random_state"],
     }
 
@@ -234,7 +286,7 @@ class TorchDetector(BaseDetector):
 
     def _offset_on(self, X, y):
         """Return the threshold of the training data as `_train` got them."""
-        return BaseDetector._fit_offset(self, self._normal_rows(X, y), None)
+        return BaseDetector._fit_offset(self, self._normal_rows(X, y), y, None)
 
     # ---------------------------------------------------------------------- scoring
 

@@ -5,10 +5,10 @@ from numbers import Integral
 
 import torch
 
+from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad._training import TorchDetector
-from skad.base import IncrementalMixin
 from skad.nn.adversarial import (
     Discriminator,
     discriminator_loss,
@@ -93,50 +93,6 @@ class AAE(IncrementalMixin, TorchDetector):
         Units of the discriminator's two hidden layers, linear for any `architecture`.
     measure : {"reconstruction", "likelihood"}, default="reconstruction"
         The squared error, or the negative log-likelihood of the code.
-    max_epochs : int, default=50
-        Passes over the training data.
-    batch_size : int, default=128
-        Samples of a training step; also bounds the memory of scoring.
-    lr : float, default=0.001
-        Learning rate.
-    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
-        The optimizer, or a class with torch's signature.
-    weight_decay : float, default=0.0
-        Weight decay of the optimizer.
-    patience : int or None, default=None
-        Epochs without a better loss on held-out samples after which training stops and
-        the best weights are taken. None holds nothing out.
-    validation_fraction : float, default=0.1
-        Share of the samples that `patience` holds out.
-    architecture : {"auto", "mlp", "conv"} or class, default="auto"
-        "auto" takes linear layers for rows and convolutions for images. A class of
-        modules is called with the shapes (without the axis of samples) that it has to
-        lead from and to, once for each network of the method.
-    hidden_sizes : tuple of int or None, default=None
-        Units or channels of the layers between, from the sample's side; None is
-        (64, 32) for linear layers and (32, 64, 128) for convolutions.
-    image_shape : tuple of int or None, default=None
-        (height, width) or (height, width, channels) of images that come as rows.
-    amp : {"bf16", "fp16"} or None, default=None
-        Lower precision of the training, for devices that have it.
-    compile : bool, default=False
-        Whether torch compiles the networks.
-    device : str, default="auto"
-        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
-        for arrays the GPU when the work is worth the trip.
-    callbacks : list of skorch callbacks or None, default=None
-        Are copied into every training; see also `set_callbacks` for scikit-learn's.
-    warm_start : bool, default=False
-        Whether another `fit` goes on from the weights of the last one.
-    on_interrupt : {"raise", "keep"}, default="raise"
-        After an interrupt (Ctrl-C), "keep" keeps what was learned so far; "raise"
-        leaves the detector as it was.
-    checkpoint : str, path or None, default=None
-        Folder where every epoch is saved; a `fit` that was killed goes on from there.
-    contamination : float, default=0.1
-        Share of training samples with a negative decision function; sets `offset_`.
-    random_state : int, RandomState instance or None, default=None
-        Draws weights, batches and noise. Pass an int for reproducible results.
 
     Attributes
     ----------
@@ -149,14 +105,8 @@ class AAE(IncrementalMixin, TorchDetector):
         (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    device_ : str
-        The device of the fit.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
     n_features_in_ : int
         Number of features, or of the elements of an image.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -192,7 +142,6 @@ class AAE(IncrementalMixin, TorchDetector):
 
     _optimizer_options = {"betas": (0.5, 0.999)}
     _parameter_constraints = {
-        **TorchDetector._parameter_constraints,
         "latent_size": [Interval(Integral, 1, None, closed="left")],
         "feature_size": [Interval(Integral, 1, None, closed="left")],
         "measure": [StrOptions({"reconstruction", "likelihood"})],

@@ -10,7 +10,6 @@ pictures and series go through unchanged; `Holder` fits and scores it. A class w
 """
 
 from abc import abstractmethod
-from functools import partial
 
 import numpy as np
 from sklearn import get_config
@@ -46,18 +45,32 @@ def _has_map(self):
     return True
 
 
-@with_parameters
+@with_parameters(kw_only=False)
 class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
     """Base of detectors that are another detector with more around it.
 
     What else `fit` takes (groups, classes, weights) goes to the detector that is held,
     by scikit-learn's metadata routing where that is enabled. What else the other
     methods take goes to the same method of that detector.
+
+    Parameters
+    ----------
+    detector : detector, default=None
+        Any detector of this package or of scikit-learn, or a pipeline that ends in one.
+        It is cloned; one in a ``FrozenEstimator`` is taken as it is, and `fit` gets
+        samples that it has not learned from. None is ``Mahalanobis()``.
+
+    Attributes
+    ----------
+    image_shape_ : tuple of int
+        (height, width, channels) of pictures, around detectors on these.
     """
 
     detector: object = None
 
-    _positional = ("detector",)
+    # its own threshold is what it is for
+    _without = ("contamination", "false_alarm_rate")
+    _honesty = "its own"
     _parameter_constraints = {
         "detector": [HasMethods(["fit", "score_samples"]), None],
     }
@@ -98,7 +111,7 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
         self : object
             The fitted detector.
         """
-        return self._learn(X, y, partial(self._fit, params=params), forget=True)
+        return self._learn(X, y, self._fit, forget=True, params=params)
 
     def score_samples(self, X, **params):
         """Return how normal each sample is: higher is more normal.

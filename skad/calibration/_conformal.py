@@ -94,15 +94,6 @@ class ConformalDetector(DetectorAround):
         For each of them the scores of the samples that it has not learned from.
     n_calibration_ : int
         Number of calibration scores `n`.
-    offset_ : float
-        ``decision_function = score_samples - offset_``; the decision function is
-        negative exactly where :math:`p \le \alpha`.
-    n_features_in_ : int
-        Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
-    image_shape_ : tuple of int
-        (height, width, channels) of pictures, around detectors on these.
 
     See Also
     --------
@@ -165,7 +156,6 @@ class ConformalDetector(DetectorAround):
 
     _map_sums_to_score = False
     _parameter_constraints = {
-        **DetectorAround._parameter_constraints,
         "method": [StrOptions({"split", "cross", "jackknife+"})],
         "false_alarm_rate": [Interval(Real, 0, 1, closed="neither")],
         "calibration_size": [
@@ -178,7 +168,7 @@ class ConformalDetector(DetectorAround):
 
     method: str = "split"
     false_alarm_rate: float = 0.05
-    calibration_size: object = 0.5
+    calibration_size: float = 0.5
     n_splits: int = 5
     random_state: object = None
 
@@ -328,7 +318,7 @@ class ConformalDetector(DetectorAround):
                 f"these is {1 / (n + 1):.4g}."
             )
 
-    def _fit_offset(self, X, anomaly):
+    def _fit_offset(self, X, y, anomaly, **params):
         n = self.n_calibration_
         return largest_count(self.false_alarm_rate, n) / (n + 1)
 

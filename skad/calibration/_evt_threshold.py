@@ -38,24 +38,15 @@ class EVTThreshold(Threshold):
 
     Parameters
     ----------
-    detector : detector, default=None
-        Any detector of this package or of scikit-learn, or a pipeline that ends in one.
-        It is cloned; one in a ``FrozenEstimator`` is taken as it is, and `fit` gets
-        samples that it has not learned from. None is ``Mahalanobis()``.
     risk : float, default=0.001
         Probability `q` that a normal sample raises an alarm, less than the share of the
         samples in the tail.
     level : float or "auto", default="auto"
         Quantile of the anomalies over which the tail begins. "auto" puts a fifth of the
         samples in the tail, but at least ten and at most 1,000.
-    cv : int, splitter, iterable or None, default=None
-        Folds whose scores come from a detector fitted on the others: an int is that
-        many blocks in the order of the rows. None takes the training scores.
 
     Attributes
     ----------
-    detector_ : detector
-        The detector, fitted on all samples.
     calibration_scores_ : ndarray of shape (n_scores,)
         The scores whose tail is fitted.
     level_ : float
@@ -66,14 +57,6 @@ class EVTThreshold(Threshold):
         Scale of the tail.
     n_peaks_ : int
         Number of scores in the tail, :math:`N_t`.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
-    n_features_in_ : int
-        Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
-    image_shape_ : tuple of int
-        (height, width, channels) of pictures, around detectors on these.
 
     See Also
     --------
@@ -111,10 +94,9 @@ class EVTThreshold(Threshold):
     """
 
     risk: float = 1e-3
-    level: object = "auto"
+    level: float | str = "auto"
 
     _parameter_constraints = {
-        **Threshold._parameter_constraints,
         "risk": [Interval(Real, 0, 1, closed="neither")],
         "level": [Interval(Real, 0, 1, closed="neither"), StrOptions({"auto"})],
     }

@@ -28,31 +28,14 @@ class MADThreshold(Threshold):
 
     Parameters
     ----------
-    detector : detector, default=None
-        Any detector of this package or of scikit-learn, or a pipeline that ends in one.
-        It is cloned; one in a ``FrozenEstimator`` is taken as it is, and `fit` gets
-        samples that it has not learned from. None is ``Mahalanobis()``.
     n_deviations : float, default=3.0
         Deviations `k`. The paper calls 3 very conservative, 2.5 moderately and 2 poorly
         conservative.
-    cv : int, splitter, iterable or None, default=None
-        Folds whose scores come from a detector fitted on the others: an int is that
-        many blocks in the order of the rows. None takes the training scores.
 
     Attributes
     ----------
-    detector_ : detector
-        The detector, fitted on all samples.
     calibration_scores_ : ndarray of shape (n_scores,)
         The scores whose medians are taken.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
-    n_features_in_ : int
-        Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
-    image_shape_ : tuple of int
-        (height, width, channels) of pictures, around detectors on these.
 
     See Also
     --------
@@ -87,7 +70,6 @@ class MADThreshold(Threshold):
     n_deviations: float = 3.0
 
     _parameter_constraints = {
-        **Threshold._parameter_constraints,
         "n_deviations": [Interval(Real, 0, None, closed="neither")],
     }
 

@@ -103,10 +103,6 @@ class ProbabilityCalibrator(DetectorAround):
 
     Parameters
     ----------
-    detector : detector, default=None
-        Any detector of this package or of scikit-learn, or a pipeline that ends in one.
-        It is cloned; one in a ``FrozenEstimator`` is taken as it is, and `fit` gets
-        samples that it has not learned from. None is ``Mahalanobis()``.
     method : {"linear", "gaussian", "gamma", "isotonic", "sigmoid"}, default="gaussian"
         Above. "isotonic" is the step function that rises and is nearest to the labels,
         for about a thousand labels or more; "sigmoid" is
@@ -130,14 +126,6 @@ class ProbabilityCalibrator(DetectorAround):
         What the method learned: the baseline or None, then the lowest and the highest
         anomaly, mean and deviation, steps and their probabilities, or slope and
         intercept.
-    offset_ : float
-        ``decision_function = score_samples - offset_``, the detector's.
-    n_features_in_ : int
-        Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
-    image_shape_ : tuple of int
-        (height, width, channels) of pictures, around detectors on these.
 
     See Also
     --------
@@ -183,11 +171,10 @@ class ProbabilityCalibrator(DetectorAround):
     """
 
     method: str = "gaussian"
-    baseline: object = None
+    baseline: float | str | None = None
     cv: object = None
 
     _parameter_constraints = {
-        **DetectorAround._parameter_constraints,
         "method": [StrOptions({"linear", "gaussian", "gamma", *WITH_LABELS})],
         "baseline": [Real, StrOptions({"minimum"}), None],
         "cv": ["cv_object"],
@@ -235,7 +222,7 @@ class ProbabilityCalibrator(DetectorAround):
         (mean,), (deviation,) = mean_and_deviation(anomaly[:, None])
         return baseline, mean, deviation
 
-    def _fit_offset(self, X, anomaly):
+    def _fit_offset(self, X, y, anomaly, **params):
         return own_offset(self.detector_)
 
     def _probability(self, anomaly):

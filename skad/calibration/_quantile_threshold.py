@@ -21,30 +21,13 @@ class QuantileThreshold(Threshold):
 
     Parameters
     ----------
-    detector : detector, default=None
-        Any detector of this package or of scikit-learn, or a pipeline that ends in one.
-        It is cloned; one in a ``FrozenEstimator`` is taken as it is, and `fit` gets
-        samples that it has not learned from. None is ``Mahalanobis()``.
     false_alarm_rate : float, default=0.05
         Share of normal samples that raise an alarm.
-    cv : int, splitter, iterable or None, default=None
-        Folds whose scores come from a detector fitted on the others: an int is that
-        many blocks in the order of the rows. None takes the training scores.
 
     Attributes
     ----------
-    detector_ : detector
-        The detector, fitted on all samples.
     calibration_scores_ : ndarray of shape (n_scores,)
         The scores whose quantile is taken.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
-    n_features_in_ : int
-        Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
-    image_shape_ : tuple of int
-        (height, width, channels) of pictures, around detectors on these.
 
     See Also
     --------
@@ -83,7 +66,6 @@ class QuantileThreshold(Threshold):
     false_alarm_rate: float = 0.05
 
     _parameter_constraints = {
-        **Threshold._parameter_constraints,
         "false_alarm_rate": [Interval(Real, 0, 1, closed="neither")],
     }
 

@@ -13,12 +13,22 @@ class Threshold(DetectorAround):
     """Base of detectors with a threshold from the scores of normal samples alone.
 
     A class writes `_threshold(scores)`, of scores (m,) where higher is more normal.
+
+    Parameters
+    ----------
+    cv : int, splitter, iterable or None, default=None
+        Folds whose scores come from a detector fitted on the others: an int is that
+        many blocks in the order of the rows. None takes the training scores.
+
+    Attributes
+    ----------
+    detector_ : detector
+        The detector, fitted on all samples.
     """
 
     cv: object = None
 
     _parameter_constraints = {
-        **DetectorAround._parameter_constraints,
         "cv": ["cv_object"],
     }
 
@@ -34,5 +44,5 @@ class Threshold(DetectorAround):
         if len(self.calibration_scores_) == 0:
             raise ValueError("y marks all samples as anomalies; no normal one is left.")
 
-    def _fit_offset(self, X, anomaly):
+    def _fit_offset(self, X, y, anomaly, **params):
         return float(self._threshold(self.calibration_scores_))

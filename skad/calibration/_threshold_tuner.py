@@ -84,10 +84,6 @@ class ThresholdTuner(DetectorAround):
 
     Parameters
     ----------
-    detector : detector, default=None
-        Any detector of this package or of scikit-learn, or a pipeline that ends in one.
-        It is cloned; one in a ``FrozenEstimator`` is taken as it is, and `fit` gets
-        samples that it has not learned from. None is ``Mahalanobis()``.
     objective : {"f_beta", "cost", "recall", "precision"}, default="f_beta"
         What is best: the largest F-measure; the smallest cost; the largest recall among
         thresholds with a precision of at least `target`; or the largest precision among
@@ -117,14 +113,6 @@ class ThresholdTuner(DetectorAround):
         "thresholds" of ``score_samples``, ascending, and at each of them "scores" (the
         objective), "precision" (NaN without alarms), "recall" and "alarm_rate" among
         the labelled samples.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
-    n_features_in_ : int
-        Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
-    image_shape_ : tuple of int
-        (height, width, channels) of pictures, around detectors on these.
 
     See Also
     --------
@@ -174,7 +162,6 @@ class ThresholdTuner(DetectorAround):
     cv: object = 5
 
     _parameter_constraints = {
-        **DetectorAround._parameter_constraints,
         "objective": [StrOptions({"f_beta", "cost", "recall", "precision"})],
         "beta": [Interval(Real, 0, None, closed="neither")],
         "cost": [Interval(Real, 0, None, closed="neither"), "array-like"],
@@ -243,7 +230,7 @@ class ThresholdTuner(DetectorAround):
             "alarm_rate": n_flagged / n,
         }
 
-    def _fit_offset(self, X, anomaly):
+    def _fit_offset(self, X, y, anomaly, **params):
         if hasattr(self, "best_threshold_"):
             return self.best_threshold_
         return own_offset(self.detector_)

@@ -8,9 +8,10 @@ from sklearn import config_context
 from sklearn.mixture import GaussianMixture
 
 from skad._array import like, namespace, to_double, to_numpy
+from skad._parameters import KW_ONLY, with_parameters
 from skad._random import generator
 from skad._sklearn import Interval, StrOptions
-from skad.base import CONTAMINATION, BaseDetector
+from skad.base import BaseDetector
 
 
 def corr_max(precision_cholesky):
@@ -40,6 +41,7 @@ def log_sum_exp(terms):
     return largest + xp.log(xp.sum(xp.exp(terms - largest), axis=0))
 
 
+@with_parameters(kw_only=False)
 class GMM(BaseDetector):
     r"""Rows where a mixture of Gaussians has low density.
 
@@ -81,8 +83,6 @@ class GMM(BaseDetector):
     init_params : {"kmeans", "k-means++", "random", "random_from_data"}, \
             default="kmeans"
         Where EM starts.
-    contamination : float, default=0.1
-        Share of training samples with a negative decision function; sets `offset_`.
     random_state : int, RandomState instance or None, default=None
         Draws the starts. Pass an int for reproducible results.
 
@@ -92,12 +92,6 @@ class GMM(BaseDetector):
         The fitted mixture, with its ``weights_``, ``means_``, ``covariances_``.
     n_iter_ : int
         EM iterations of the best start.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
-    n_features_in_ : int
-        Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -130,6 +124,16 @@ class GMM(BaseDetector):
     array([-2.1 , -5.23])
     """
 
+    n_components: int = 1
+    _: KW_ONLY
+    covariance_type: str = "full"
+    tol: float = 0.001
+    reg_covar: float = 1e-06
+    max_iter: int = 100
+    n_init: int = 1
+    init_params: str = "kmeans"
+    random_state: object = None
+
     _parameter_constraints = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "covariance_type": [StrOptions({"full", "tied", "diag", "spherical"})],
@@ -140,32 +144,8 @@ class GMM(BaseDetector):
         "init_params": [
             StrOptions({"kmeans", "k-means++", "random", "random_from_data"})
         ],
-        "contamination": CONTAMINATION,
         "random_state": ["random_state"],
     }
-
-    def __init__(
-        self,
-        n_components=1,
-        *,
-        covariance_type="full",
-        tol=1e-3,
-        reg_covar=1e-6,
-        max_iter=100,
-        n_init=1,
-        init_params="kmeans",
-        contamination=0.1,
-        random_state=None,
-    ):
-        self.n_components = n_components
-        self.covariance_type = covariance_type
-        self.tol = tol
-        self.reg_covar = reg_covar
-        self.max_iter = max_iter
-        self.n_init = n_init
-        self.init_params = init_params
-        self.contamination = contamination
-        self.random_state = random_state
 
     def _check_parameters(self, X):
         if self.n_components > X.shape[0]:

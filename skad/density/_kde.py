@@ -7,8 +7,9 @@ import numpy as np
 
 from skad._array import device_of, is_torch, like, namespace, to_numpy
 from skad._moments import mean_row
+from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad.base import CONTAMINATION, BaseDetector
+from skad.base import BaseDetector
 
 # Kernel values held at once: 4 MB of float64 in a reused buffer stay near the cache.
 _TILE_ELEMENTS = 2**19
@@ -59,6 +60,7 @@ def strides(stop, step):
         yield slice(start, min(start + step, stop))
 
 
+@with_parameters(kw_only=False)
 class KDE(BaseDetector):
     r"""Rows where the density of the training rows, smoothed by a kernel, is low.
 
@@ -96,8 +98,6 @@ class KDE(BaseDetector):
     device : str, default="auto"
         Where the kernel values are computed: "cpu", "cuda", "cuda:1", "mps", or
         "auto" (a tensor's own device; for arrays a GPU where it repays the trip).
-    contamination : float, default=0.1
-        Share of training samples with a negative decision function; sets `offset_`.
 
     Attributes
     ----------
@@ -107,12 +107,6 @@ class KDE(BaseDetector):
         The training rows.
     device_ : str
         Where the fit ran.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
-    n_features_in_ : int
-        Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -152,6 +146,11 @@ class KDE(BaseDetector):
     array([[0.  , 0.63]])
     """
 
+    bandwidth: float | str = 1.0
+    _: KW_ONLY
+    kernel: str = "gaussian"
+    device: str = "auto"
+
     _parameter_constraints = {
         "bandwidth": [
             Interval(Real, 0, None, closed="neither"),
@@ -159,21 +158,7 @@ class KDE(BaseDetector):
         ],
         "kernel": [StrOptions({"gaussian", "exponential"})],
         "device": [str],
-        "contamination": CONTAMINATION,
     }
-
-    def __init__(
-        self,
-        bandwidth=1.0,
-        *,
-        kernel="gaussian",
-        device="auto",
-        contamination=0.1,
-    ):
-        self.bandwidth = bandwidth
-        self.kernel = kernel
-        self.device = device
-        self.contamination = contamination
 
     def _fit_work(self, X):
         return X.shape[0] ** 2 * X.shape[1]

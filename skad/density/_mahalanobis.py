@@ -8,10 +8,12 @@ from sklearn.covariance import MinCovDet, ledoit_wolf
 from sklearn.utils.metaestimators import available_if
 
 from skad._array import like, namespace, to_double, to_numpy
+from skad._incremental import IncrementalMixin
 from skad._moments import deviations, mean_row, merge_moments, moments
+from skad._parameters import KW_ONLY, with_parameters
 from skad._random import generator
 from skad._sklearn import Interval, StrOptions
-from skad.base import CONTAMINATION, BaseDetector, IncrementalMixin
+from skad.base import BaseDetector
 
 
 def whitening_matrix(covariance, scale, tol):
@@ -75,6 +77,7 @@ def low_rank_whitening(X, mean, rank):
     )
 
 
+@with_parameters(kw_only=False)
 class Mahalanobis(IncrementalMixin, BaseDetector):
     r"""Rows far from the mean, measured in the training data's own covariance.
 
@@ -108,8 +111,6 @@ class Mahalanobis(IncrementalMixin, BaseDetector):
     tol : float, default=1e-12
         Eigenvalues of the correlation matrix below `tol` times the largest are
         directions without variance and are left out.
-    contamination : float, default=0.1
-        Share of training samples with a negative decision function; sets `offset_`.
     random_state : int, RandomState instance or None, default=None
         Draws the subsets of ``covariance="mcd"``. Pass an int for reproducible results.
 
@@ -124,12 +125,6 @@ class Mahalanobis(IncrementalMixin, BaseDetector):
         `location_` and `n_samples_seen_` the statistics that `merge` adds up.
     n_samples_seen_ : int
         Training rows.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
-    n_features_in_ : int
-        Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -168,6 +163,13 @@ class Mahalanobis(IncrementalMixin, BaseDetector):
     array([[1.3 , 2.67]])
     """
 
+    covariance: str = "empirical"
+    _: KW_ONLY
+    rank: int = 10
+    support_fraction: float | None = None
+    tol: float = 1e-12
+    random_state: object = None
+
     _map_sums_to_score = True
     _parameter_constraints = {
         "covariance": [
@@ -176,26 +178,8 @@ class Mahalanobis(IncrementalMixin, BaseDetector):
         "rank": [Interval(Integral, 1, None, closed="left")],
         "support_fraction": [Interval(Real, 0, 1, closed="right"), None],
         "tol": [Interval(Real, 0, 1, closed="left")],
-        "contamination": CONTAMINATION,
         "random_state": ["random_state"],
     }
-
-    def __init__(
-        self,
-        covariance="empirical",
-        *,
-        rank=10,
-        support_fraction=None,
-        tol=1e-12,
-        contamination=0.1,
-        random_state=None,
-    ):
-        self.covariance = covariance
-        self.rank = rank
-        self.support_fraction = support_fraction
-        self.tol = tol
-        self.contamination = contamination
-        self.random_state = random_state
 
     def _is_mergeable(self):
         return self.covariance in ("empirical", "oas")

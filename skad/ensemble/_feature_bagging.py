@@ -6,9 +6,10 @@ import numpy as np
 
 from skad._array import is_torch, like, namespace
 from skad._members import anomaly_of, fit_members, map_of, seeded_clone
+from skad._parameters import KW_ONLY, with_parameters
 from skad._random import generator
 from skad._sklearn import HasMethods, Interval, StrOptions
-from skad.base import CONTAMINATION, BaseDetector
+from skad.base import BaseDetector
 
 
 def columns(X, features):
@@ -25,6 +26,7 @@ def draw_features(n_features, random):
     return np.sort(random.permutation(n_features)[:size])
 
 
+@with_parameters(kw_only=False)
 class FeatureBagging(BaseDetector):
     r"""Rows that are anomalous in many random subsets of the features.
 
@@ -52,8 +54,6 @@ class FeatureBagging(BaseDetector):
         "average" is above. "cumulative" is the paper's cumulative sum, `T` times the
         average, so that it ranks the same. "maximum" is the largest anomaly of a
         member, and that member's map.
-    contamination : float, default=0.1
-        Share of training samples with a negative decision function; sets `offset_`.
     n_jobs : int or None, default=None
         Members fitted at a time, in threads unless a joblib context says otherwise;
         None is 1 unless in a joblib context, -1 all cores. Scoring uses the members'
@@ -68,12 +68,6 @@ class FeatureBagging(BaseDetector):
         The fitted members.
     estimators_features_ : list of ndarray
         The features of each member, sorted.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
-    n_features_in_ : int
-        Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -112,31 +106,20 @@ class FeatureBagging(BaseDetector):
     array([[0.05, 1.95]])
     """
 
+    detector: object = None
+    _: KW_ONLY
+    n_estimators: int = 10
+    combination: str = "average"
+    n_jobs: int | None = None
+    random_state: object = None
+
     _parameter_constraints = {
         "detector": [HasMethods(["fit", "score_samples", "transform"]), None],
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
         "combination": [StrOptions({"average", "cumulative", "maximum"})],
-        "contamination": CONTAMINATION,
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
     }
-
-    def __init__(
-        self,
-        detector=None,
-        *,
-        n_estimators=10,
-        combination="average",
-        contamination=0.1,
-        n_jobs=None,
-        random_state=None,
-    ):
-        self.detector = detector
-        self.n_estimators = n_estimators
-        self.combination = combination
-        self.contamination = contamination
-        self.n_jobs = n_jobs
-        self.random_state = random_state
 
     @property
     def _map_sums_to_score(self):

@@ -8,9 +8,10 @@ import numpy as np
 import sklearn.ensemble
 
 from skad._array import blocks, device_of, is_torch, like, namespace, to_numpy
+from skad._parameters import KW_ONLY, with_parameters
 from skad._random import generator
 from skad._sklearn import Interval, RealNotInt, StrOptions
-from skad.base import CONTAMINATION, BaseDetector
+from skad.base import BaseDetector
 
 # From this many rows on, scikit-learn's compiled walk of one tree after the other is
 # faster than the walk of all trees together.
@@ -125,6 +126,7 @@ def sum_at(index, values, size):
     return np.bincount(index.ravel(), values.ravel(), minlength=size)
 
 
+@with_parameters(kw_only=False)
 class IsolationForest(BaseDetector):
     r"""Rows that few random splits cut off from the rest.
 
@@ -156,8 +158,6 @@ class IsolationForest(BaseDetector):
         Features of each tree, drawn at random: a number or a share.
     bootstrap : bool, default=False
         Whether a tree's rows are drawn with replacement.
-    contamination : float, default=0.1
-        Share of training samples with a negative decision function; sets `offset_`.
     n_jobs : int or None, default=None
         Threads that grow trees; None is 1 unless in a joblib context, -1 all cores.
     random_state : int, RandomState instance or None, default=None
@@ -169,12 +169,6 @@ class IsolationForest(BaseDetector):
         The fitted forest, with its `estimators_` and `estimators_features_`.
     max_samples_ : int
         Rows `m` of each tree.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
-    n_features_in_ : int
-        Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -211,6 +205,14 @@ class IsolationForest(BaseDetector):
     array([[-0.17,  0.3 ]])
     """
 
+    n_estimators: int = 100
+    _: KW_ONLY
+    max_samples: str | float = "auto"
+    max_features: float = 1.0
+    bootstrap: bool = False
+    n_jobs: int | None = None
+    random_state: object = None
+
     _parameter_constraints = {
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
         "max_samples": [
@@ -223,29 +225,9 @@ class IsolationForest(BaseDetector):
             Interval(RealNotInt, 0, 1, closed="right"),
         ],
         "bootstrap": ["boolean"],
-        "contamination": CONTAMINATION,
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
     }
-
-    def __init__(
-        self,
-        n_estimators=100,
-        *,
-        max_samples="auto",
-        max_features=1.0,
-        bootstrap=False,
-        contamination=0.1,
-        n_jobs=None,
-        random_state=None,
-    ):
-        self.n_estimators = n_estimators
-        self.max_samples = max_samples
-        self.max_features = max_features
-        self.bootstrap = bootstrap
-        self.contamination = contamination
-        self.n_jobs = n_jobs
-        self.random_state = random_state
 
     def _check_parameters(self, X):
         n_samples, n_features = X.shape

@@ -7,10 +7,10 @@ import numpy as np
 from skad._array import like, namespace, to_numpy
 from skad._members import maps_of
 from skad._moments import mean_and_deviation
+from skad._parameters import KW_ONLY, with_parameters
 from skad._random import generator
 from skad._sklearn import Interval, StrOptions
 from skad._validation import check_table
-from skad.base import CONTAMINATION
 from skad.ensemble._base import NamedMembers, is_dropped
 from skad.ensemble._feature_bagging import columns, draw_features
 from skad.ensemble._local_competence import LocalCompetence
@@ -50,6 +50,7 @@ def bucket_weights(values, buckets, combination):
     return weights
 
 
+@with_parameters(kw_only=False)
 class ScoreEnsemble(NamedMembers):
     r"""Samples that detectors of different kinds find anomalous together.
 
@@ -101,8 +102,6 @@ class ScoreEnsemble(NamedMembers):
         and alike where that of none is.
         A number, 10 in PyOD, averages the members whose competence is in
         the highest of so many equal parts of its range over all members.
-    contamination : float, default=0.1
-        Share of training samples with a negative decision function; sets `offset_`.
     n_jobs : int or None, default=None
         Members fitted at a time, in threads unless a joblib context says otherwise;
         None is 1 unless in a joblib context, -1 all cores. Scoring uses the members'
@@ -123,12 +122,6 @@ class ScoreEnsemble(NamedMembers):
         :math:`u_j`.
     buckets_ : list of ndarray
         The members of each group, for "aom" and "moa".
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
-    n_features_in_ : int
-        Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
     image_shape_ : tuple of int
         (height, width, channels) of pictures, for detectors on these.
 
@@ -185,6 +178,18 @@ class ScoreEnsemble(NamedMembers):
     ['knn', 'gauss']
     """
 
+    detectors: list | None = None
+    _: KW_ONLY
+    combination: str = "average"
+    weights: object = None
+    n_buckets: int = 2
+    n_neighbors: int | None = None
+    n_subspaces: int = 20
+    truth: str = "maximum"
+    n_bins: int | None = None
+    n_jobs: int | None = None
+    random_state: object = None
+
     _parameter_constraints = {
         "detectors": [list, None],
         "combination": [
@@ -196,37 +201,9 @@ class ScoreEnsemble(NamedMembers):
         "n_subspaces": [Interval(Integral, 1, None, closed="left")],
         "truth": [StrOptions({"maximum", "average"})],
         "n_bins": [Interval(Integral, 1, None, closed="left"), None],
-        "contamination": CONTAMINATION,
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
     }
-
-    def __init__(
-        self,
-        detectors=None,
-        *,
-        combination="average",
-        weights=None,
-        n_buckets=2,
-        n_neighbors=None,
-        n_subspaces=20,
-        truth="maximum",
-        n_bins=None,
-        contamination=0.1,
-        n_jobs=None,
-        random_state=None,
-    ):
-        self.detectors = detectors
-        self.combination = combination
-        self.weights = weights
-        self.n_buckets = n_buckets
-        self.n_neighbors = n_neighbors
-        self.n_subspaces = n_subspaces
-        self.truth = truth
-        self.n_bins = n_bins
-        self.contamination = contamination
-        self.n_jobs = n_jobs
-        self.random_state = random_state
 
     def _check_parameters(self, X):
         super()._check_parameters(X)

@@ -17,7 +17,7 @@ from skad._array import is_torch, slices
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad._validation import check_pictures
-from skad.base import CONTAMINATION, BaseDetector
+from skad.base import BaseDetector
 from skad.embedding import PatchEmbedding
 from skad.image._upsampling import upsample
 
@@ -34,20 +34,39 @@ class ImageDetector(BaseDetector):
     """Base of detectors on pictures (n, h, w[, c]), on files, or on rows of pixels.
 
     `_fit(X, y)` gets a tensor or `Pictures` of shape (n, h, w, c).
+
+    Parameters
+    ----------
+    smoothing : float, default=4.0
+        Standard deviation of the Gaussian that smooths maps, in pixels.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of pictures that come as rows.
+    batch_size : int, default=8
+        Pictures of a training step, and that are scored together; bounds the memory.
+    device : str, default="auto"
+        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
+        for arrays the GPU when the work is worth the trip.
+
+    Attributes
+    ----------
+    embedding_ : PatchEmbedding
+        What describes the patches.
+    image_shape_ : tuple of int
+        (height, width, channels) of pictures.
+    device_ : str
+        The device of the fit.
     """
 
     smoothing: float = 4.0
     image_shape: object = None
     batch_size: int = 8
     device: str = "auto"
-    contamination: float = 0.1
 
     _parameter_constraints = {
         "smoothing": [Interval(Real, 0, None, closed="left")],
         "image_shape": [tuple, list, None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": [str],
-        "contamination": CONTAMINATION,
     }
 
     def _patches(self, x):
@@ -128,7 +147,25 @@ class TrainingPatches:
 
 @with_parameters
 class BackboneDetector(ImageDetector):
-    """Base of detectors that name a backbone and its layers themselves."""
+    """Base of detectors that name a backbone and its layers themselves.
+
+    Parameters
+    ----------
+    backbone : str or torch.nn.Module, default="gabor"
+        What describes the patches: the built-in bank of filters, which needs no
+        weights; "resnet18", "resnet34", "resnet50", "wide_resnet50_2" with `weights`;
+        "timm/NAME", "torchvision/NAME", "transformers/NAME"; or any module.
+    layers : tuple of str or None, default=None
+        Names of the layers whose output describes a patch; None is the second and third
+        of a ResNet, and all of the bank of filters.
+    weights : str, path or None, default=None
+        File with the weights of the backbone (.pth, .safetensors or .npz).
+    image_size : int, tuple of int or None, default=None
+        Size to which pictures are brought before the backbone; None leaves them. Maps
+        have the size of the pictures as they came.
+    amp : {"bf16", "fp16"} or None, default=None
+        Lower precision of the backbone and of the training, for devices that have it.
+    """
 
     backbone: object = "gabor"
     layers: object = None
@@ -142,7 +179,6 @@ class BackboneDetector(ImageDetector):
     # How deeper layers come to the grid of the first one.
     _interpolation = "bilinear"
     _parameter_constraints = {
-        **ImageDetector._parameter_constraints,
         "backbone": [str, torch.nn.Module, type],
         "layers": [tuple, list, None],
         "weights": [str, PathLike, Mapping, None],

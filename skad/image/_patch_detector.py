@@ -8,7 +8,7 @@ from sklearn.base import clone
 
 from skad._array import to_numpy
 from skad._members import anomaly_of, seeded_clone
-from skad._parameters import with_parameters
+from skad._parameters import KW_ONLY, with_parameters
 from skad._random import generator
 from skad._sklearn import HasMethods, Interval, StrOptions
 from skad.base import BaseDetector
@@ -17,7 +17,7 @@ from skad.image._base import ImageDetector, TrainingPatches
 from skad.image._pooling import pool
 
 
-@with_parameters
+@with_parameters(kw_only=False)
 class PatchDetector(ImageDetector):
     r"""Pictures with patches that any detector on vectors finds anomalous.
 
@@ -51,18 +51,12 @@ class PatchDetector(ImageDetector):
         Of ``pooling="quantile"``; "top" is the mean of the values above it.
     random_state : int, RandomState instance or None, default=None
         Draws the patches, and seeds the detector. Pass an int for reproducible results.
-    smoothing : float, default=4.0
-        Standard deviation of the Gaussian that smooths maps, in pixels.
-    image_shape : tuple of int or None, default=None
-        (height, width) or (height, width, channels) of pictures that come as rows.
     batch_size : int, default=8
         Pictures that are computed together; bounds the memory.
     device : str, default="auto"
         "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
         for arrays the GPU when the work is worth the trip. Detectors of skad get
         tensors where that is not the host.
-    contamination : float, default=0.1
-        Share of training samples with a negative decision function; sets `offset_`.
 
     Attributes
     ----------
@@ -70,16 +64,8 @@ class PatchDetector(ImageDetector):
         The fitted embedding.
     detectors_ : list of detector
         The fitted detector, or one for each place, row by row.
-    image_shape_ : tuple of int
-        (height, width, channels) of pictures.
-    device_ : str
-        The device of the fit.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
     n_features_in_ : int
         Number of elements of a picture.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -117,16 +103,15 @@ class PatchDetector(ImageDetector):
 
     embedding: object = None
     detector: object = None
+    _: KW_ONLY
     positions: str = "shared"
     position_weight: float = 1.0
-    max_patches: object = 20000
+    max_patches: int | None = 20000
     pooling: str = "max"
     quantile: float = 0.99
     random_state: object = None
 
-    _positional = ("embedding", "detector")
     _parameter_constraints = {
-        **ImageDetector._parameter_constraints,
         "detector": [HasMethods(["fit", "score_samples"]), None],
         "embedding": [PatchEmbedding, None],
         "positions": [StrOptions({"shared", "each", "features"})],

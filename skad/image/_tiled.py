@@ -8,10 +8,11 @@ from sklearn import config_context
 
 from skad._array import is_torch, like, namespace, on_device
 from skad._members import seeded_clone
+from skad._parameters import KW_ONLY, with_parameters
 from skad._random import generator
 from skad._sklearn import HasMethods, Interval
 from skad._validation import Pictures, check_pictures
-from skad.base import CONTAMINATION, BaseDetector
+from skad.base import BaseDetector
 from skad.image.memory._patchcore import PatchCore
 
 # Pictures are cut one by one, and together only where they are smaller than this.
@@ -73,6 +74,7 @@ class Tiles(Pictures):
         return Tiles(on_device(self.pictures, device), self.size, self.overlap)
 
 
+@with_parameters(kw_only=False)
 class TiledDetector(BaseDetector):
     r"""Large pictures with a tile that a detector on pictures finds anomalous.
 
@@ -96,8 +98,6 @@ class TiledDetector(BaseDetector):
         Pixels that neighbouring tiles share at least, less than `tile`.
     image_shape : tuple of int or None, default=None
         (height, width) or (height, width, channels) of pictures that come as rows.
-    contamination : float, default=0.1
-        Share of training samples with a negative decision function; sets `offset_`.
     random_state : int, RandomState instance or None, default=None
         Seeds the detector. Pass an int for reproducible results.
 
@@ -109,12 +109,8 @@ class TiledDetector(BaseDetector):
         (height, width) of a tile.
     image_shape_ : tuple of int
         (height, width, channels) of pictures.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
     n_features_in_ : int
         Number of elements of a picture.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -149,31 +145,20 @@ class TiledDetector(BaseDetector):
     (1, 100, 150)
     """
 
+    detector: object = None
+    _: KW_ONLY
+    tile: int | tuple = 256
+    overlap: int = 32
+    image_shape: tuple | None = None
+    random_state: object = None
+
     _parameter_constraints = {
         "detector": [HasMethods(["fit", "score_samples", "transform"]), None],
         "tile": [Interval(Integral, 1, None, closed="left"), tuple, list],
         "overlap": [Interval(Integral, 0, None, closed="left")],
         "image_shape": [tuple, list, None],
-        "contamination": CONTAMINATION,
         "random_state": ["random_state"],
     }
-
-    def __init__(
-        self,
-        detector=None,
-        *,
-        tile=256,
-        overlap=32,
-        image_shape=None,
-        contamination=0.1,
-        random_state=None,
-    ):
-        self.detector = detector
-        self.tile = tile
-        self.overlap = overlap
-        self.image_shape = image_shape
-        self.contamination = contamination
-        self.random_state = random_state
 
     def _validate(self, X, *, reset):
         return check_pictures(self, X, reset=reset)

@@ -44,13 +44,14 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
     and where samples are not all the layers' maps, `_describe` and `_shapes`. The
     network's `map` returns the anomaly (b, gh, gw) of patches, of any grid; it gets
     samples as `_describe` returns them (`split_maps` undoes the flattening).
+
+    Attributes
+    ----------
+    n_samples_seen_ : int
+        Training pictures.
     """
 
     _without = ("architecture", "hidden_sizes")
-    _parameter_constraints = {
-        **TorchDetector._parameter_constraints,
-        **BackboneDetector._parameter_constraints,
-    }
 
     # ---------------------------------------------------------------------- samples
 

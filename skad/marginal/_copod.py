@@ -1,8 +1,9 @@
 """Copula-based outlier detection."""
 
 from skad._array import namespace
+from skad._parameters import with_parameters
 from skad._sklearn import StrOptions
-from skad.base import CONTAMINATION, BaseDetector
+from skad.base import BaseDetector
 from skad.marginal._tails import (
     largest_sum,
     skewed_tail,
@@ -12,6 +13,7 @@ from skad.marginal._tails import (
 )
 
 
+@with_parameters(kw_only=False)
 class COPOD(BaseDetector):
     r"""Rows with rare values: small tail probabilities under the empirical copula.
 
@@ -33,8 +35,6 @@ class COPOD(BaseDetector):
         "sample" is the paper's: the largest of :math:`-\sum_j \log L_j`,
         :math:`-\sum_j \log R_j` and :math:`-\sum_j \log S_j`, and the map is its terms.
         (The paper on ECOD states this formula too, so that both classes then agree.)
-    contamination : float, default=0.1
-        Share of training samples with a negative decision function; sets `offset_`.
 
     Attributes
     ----------
@@ -42,12 +42,6 @@ class COPOD(BaseDetector):
         The training columns, each sorted.
     skewness_ : ndarray of shape (n_features,)
         Skewness of the training columns.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
-    n_features_in_ : int
-        Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -83,15 +77,12 @@ class COPOD(BaseDetector):
            [0.51, 1.79]])
     """
 
+    aggregation: str = "feature"
+
     _map_sums_to_score = True
     _parameter_constraints = {
         "aggregation": [StrOptions({"feature", "sample"})],
-        "contamination": CONTAMINATION,
     }
-
-    def __init__(self, aggregation="feature", *, contamination=0.1):
-        self.aggregation = aggregation
-        self.contamination = contamination
 
     def _row_elements(self):
         return 7 * self.n_features_in_

@@ -5,8 +5,9 @@ from numbers import Integral, Real
 import numpy as np
 
 from skad._array import like, namespace, to_double
+from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad.base import CONTAMINATION, BaseDetector
+from skad.base import BaseDetector
 from skad.marginal._tails import count_below, narrower, sorted_columns
 
 
@@ -76,6 +77,7 @@ def bin_widths(edges):
     return xp.clip(widths, 1e-300, None)  # a constant column has no width
 
 
+@with_parameters(kw_only=False)
 class HBOS(BaseDetector):
     r"""Rows with rare values: in low bins of the features' histograms.
 
@@ -105,8 +107,6 @@ class HBOS(BaseDetector):
     tol : float, default=0.5
         A value outside the training range by at most `tol` times the width of the
         outermost bin counts to that bin; farther out the height is 0. Not negative.
-    contamination : float, default=0.1
-        Share of training samples with a negative decision function; sets `offset_`.
 
     Attributes
     ----------
@@ -116,12 +116,6 @@ class HBOS(BaseDetector):
         Heights :math:`h_j` of the bins, in float64.
     n_bins_ : ndarray of shape (n_features,)
         Number of bins; 1 for a constant feature.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
-    n_features_in_ : int
-        Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -157,29 +151,19 @@ class HBOS(BaseDetector):
            [0.  , 4.62]])
     """
 
+    n_bins: int | str = 10
+    _: KW_ONLY
+    binning: str = "static"
+    alpha: float = 0.01
+    tol: float = 0.5
+
     _map_sums_to_score = True
     _parameter_constraints = {
         "n_bins": [Interval(Integral, 2, None, closed="left"), StrOptions({"auto"})],
         "binning": [StrOptions({"static", "dynamic"})],
         "alpha": [Interval(Real, 0, 1, closed="right")],
         "tol": [Interval(Real, 0, None, closed="left")],
-        "contamination": CONTAMINATION,
     }
-
-    def __init__(
-        self,
-        n_bins=10,
-        *,
-        binning="static",
-        alpha=0.01,
-        tol=0.5,
-        contamination=0.1,
-    ):
-        self.n_bins = n_bins
-        self.binning = binning
-        self.alpha = alpha
-        self.tol = tol
-        self.contamination = contamination
 
     def _row_elements(self):
         return 6 * self.n_features_in_

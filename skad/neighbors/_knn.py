@@ -5,8 +5,9 @@ from numbers import Integral, Real
 import numpy as np
 
 from skad._array import blocks, device_of, like, n_blocks, namespace
+from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad.base import CONTAMINATION, BaseDetector
+from skad.base import BaseDetector
 from skad.neighbors._search import METRICS, NeighborSearch, contributions, smallest
 
 
@@ -47,6 +48,7 @@ def rank_weights(method, k):
     return weights / weights.sum()
 
 
+@with_parameters(kw_only=False)
 class KNN(BaseDetector):
     r"""Rows that are far from their nearest training rows.
 
@@ -87,23 +89,15 @@ class KNN(BaseDetector):
         tensor's own device and for arrays the GPU when the work is worth the trip.
     n_jobs : int or None, default=None
         Threads of the tree and of the graph.
-    contamination : float, default=0.1
-        Share of training samples with a negative decision function; sets `offset_`.
     random_state : int, RandomState instance or None, default=None
         Seeds the graph of "pynndescent". Pass an int for reproducible results.
 
     Attributes
     ----------
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
     device_ : str
         The device of the fit.
     n_samples_fit_ : int
         Number of training rows.
-    n_features_in_ : int
-        Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -138,6 +132,16 @@ class KNN(BaseDetector):
     array([[0. , 2.9]])
     """
 
+    n_neighbors: int = 5
+    _: KW_ONLY
+    method: str = "largest"
+    metric: str = "euclidean"
+    p: float = 2
+    algorithm: str = "auto"
+    device: str = "auto"
+    n_jobs: int | None = None
+    random_state: object = None
+
     _map_sums_to_score = True
     _parameter_constraints = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
@@ -147,32 +151,8 @@ class KNN(BaseDetector):
         "algorithm": [StrOptions({"auto", "brute", "kd_tree", "pynndescent"})],
         "device": [str],
         "n_jobs": [Integral, None],
-        "contamination": CONTAMINATION,
         "random_state": ["random_state"],
     }
-
-    def __init__(
-        self,
-        n_neighbors=5,
-        *,
-        method="largest",
-        metric="euclidean",
-        p=2,
-        algorithm="auto",
-        device="auto",
-        n_jobs=None,
-        contamination=0.1,
-        random_state=None,
-    ):
-        self.n_neighbors = n_neighbors
-        self.method = method
-        self.metric = metric
-        self.p = p
-        self.algorithm = algorithm
-        self.device = device
-        self.n_jobs = n_jobs
-        self.contamination = contamination
-        self.random_state = random_state
 
     def _check_parameters(self, X):
         check_n_neighbors(self.n_neighbors, X)

@@ -4,8 +4,9 @@ import warnings
 from numbers import Integral, Real
 
 from skad._array import blocks, device_of, like, n_blocks, namespace
+from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad.base import CONTAMINATION, BaseDetector
+from skad.base import BaseDetector
 from skad.neighbors._knn import drop_self
 from skad.neighbors._search import METRICS, NeighborSearch, contributions
 
@@ -13,6 +14,7 @@ from skad.neighbors._search import METRICS, NeighborSearch, contributions
 _TINY = 1e-10
 
 
+@with_parameters(kw_only=False)
 class LOF(BaseDetector):
     r"""Rows in thinner surroundings than their neighbours'.
 
@@ -51,8 +53,6 @@ class LOF(BaseDetector):
         Where "brute" computes, see :class:`KNN`.
     n_jobs : int or None, default=None
         Threads of the tree and of the graph.
-    contamination : float, default=0.1
-        Share of training samples with a negative decision function; sets `offset_`.
     random_state : int, RandomState instance or None, default=None
         Seeds the graph of "pynndescent". Pass an int for reproducible results.
 
@@ -60,14 +60,8 @@ class LOF(BaseDetector):
     ----------
     n_neighbors_ : int
         The number of neighbours in use.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
     device_ : str
         The device of the fit.
-    n_features_in_ : int
-        Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -93,6 +87,15 @@ class LOF(BaseDetector):
     array([ 1,  1,  1,  1,  1,  1,  1, -1])
     """
 
+    n_neighbors: int = 20
+    _: KW_ONLY
+    metric: str = "euclidean"
+    p: float = 2
+    algorithm: str = "auto"
+    device: str = "auto"
+    n_jobs: int | None = None
+    random_state: object = None
+
     _map_sums_to_score = True
     _parameter_constraints = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
@@ -101,30 +104,8 @@ class LOF(BaseDetector):
         "algorithm": [StrOptions({"auto", "brute", "kd_tree", "pynndescent"})],
         "device": [str],
         "n_jobs": [Integral, None],
-        "contamination": CONTAMINATION,
         "random_state": ["random_state"],
     }
-
-    def __init__(
-        self,
-        n_neighbors=20,
-        *,
-        metric="euclidean",
-        p=2,
-        algorithm="auto",
-        device="auto",
-        n_jobs=None,
-        contamination=0.1,
-        random_state=None,
-    ):
-        self.n_neighbors = n_neighbors
-        self.metric = metric
-        self.p = p
-        self.algorithm = algorithm
-        self.device = device
-        self.n_jobs = n_jobs
-        self.contamination = contamination
-        self.random_state = random_state
 
     def _check_parameters(self, X):
         if self.n_neighbors >= X.shape[0]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from skad._array import like, namespace, to_double, to_numpy
 from skad._moments import mean_row
+from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad._validation import check_labels
 from skad.base import BaseDetector
@@ -27,6 +28,7 @@ from skad.one_class._relevance import (
 )
 
 
+@with_parameters(kw_only=False)
 class SVDD(BaseDetector):
     r"""Rows outside the smallest sphere around most of the data, in a kernel's space.
 
@@ -104,12 +106,6 @@ class SVDD(BaseDetector):
         Rounds that the solver took.
     device_ : str
         Where `fit` computed.
-    offset_ : float
-        ``-radius_ ** 2``; ``decision_function = score_samples - offset_``.
-    n_features_in_ : int
-        Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -149,6 +145,20 @@ class SVDD(BaseDetector):
     array([[9., 0.]])
     """
 
+    kernel: str = "rbf"
+    _: KW_ONLY
+    gamma: str | float = "scale"
+    degree: int = 3
+    coef0: float = 0.0
+    nu: float = 0.1
+    anomaly_cost: float = 1.0
+    tol: float = 0.0001
+    max_rounds: int = 1000
+    device: str = "auto"
+
+    # the optimum has a threshold of its own
+    _without = ("contamination", "false_alarm_rate")
+    _honesty = "its own"
     _parameter_constraints = {
         "kernel": [
             StrOptions({"rbf", "linear", "poly", "sigmoid", "precomputed"}),
@@ -166,29 +176,6 @@ class SVDD(BaseDetector):
         "max_rounds": [Interval(Integral, 1, None, closed="left")],
         "device": [str],
     }
-
-    def __init__(
-        self,
-        kernel="rbf",
-        *,
-        gamma="scale",
-        degree=3,
-        coef0=0.0,
-        nu=0.1,
-        anomaly_cost=1.0,
-        tol=1e-4,
-        max_rounds=1000,
-        device="auto",
-    ):
-        self.kernel = kernel
-        self.gamma = gamma
-        self.degree = degree
-        self.coef0 = coef0
-        self.nu = nu
-        self.anomaly_cost = anomaly_cost
-        self.tol = tol
-        self.max_rounds = max_rounds
-        self.device = device
 
     def _check_parameters(self, X):
         if self.kernel == "precomputed" and X.shape[0] != X.shape[1]:
@@ -263,7 +250,7 @@ class SVDD(BaseDetector):
         if callable(self.kernel):
             self._median_ = np.median(to_numpy(X), axis=0)
 
-    def _fit_offset(self, X, anomaly):
+    def _fit_offset(self, X, y, anomaly, **params):
         return -(self.radius_**2)
 
     def _anomaly(self, X):

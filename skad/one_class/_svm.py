@@ -6,6 +6,7 @@ import numpy as np
 
 from skad._array import like, namespace, to_double, to_numpy
 from skad._moments import mean_row
+from skad._parameters import KW_ONLY, with_parameters
 from skad._random import generator
 from skad._sklearn import Interval, StrOptions
 from skad.base import BaseDetector
@@ -37,6 +38,7 @@ def pseudo_inverse(matrix, tol):
     return (vectors[:, keep] / values[keep]) @ vectors[:, keep].T
 
 
+@with_parameters(kw_only=False)
 class OneClassSVM(BaseDetector):
     r"""Rows outside the region that a kernel machine draws around most of the data.
 
@@ -126,12 +128,6 @@ class OneClassSVM(BaseDetector):
         Rounds that the solver took.
     device_ : str
         Where `fit` computed.
-    offset_ : float
-        :math:`\rho`: ``decision_function = score_samples - offset_``.
-    n_features_in_ : int
-        Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -174,6 +170,22 @@ class OneClassSVM(BaseDetector):
     array([[2.69, 1.11]])
     """
 
+    kernel: str = "rbf"
+    _: KW_ONLY
+    gamma: str | float = "scale"
+    degree: int = 3
+    coef0: float = 0.0
+    nu: float = 0.5
+    tol: float = 0.0001
+    solver: str = "exact"
+    n_basis: int = 256
+    max_rounds: int = 1000
+    device: str = "auto"
+    random_state: object = None
+
+    # the optimum has a threshold of its own
+    _without = ("contamination", "false_alarm_rate")
+    _honesty = "its own"
     _parameter_constraints = {
         "kernel": [
             StrOptions({"rbf", "linear", "poly", "sigmoid", "precomputed"}),
@@ -193,33 +205,6 @@ class OneClassSVM(BaseDetector):
         "device": [str],
         "random_state": ["random_state"],
     }
-
-    def __init__(
-        self,
-        kernel="rbf",
-        *,
-        gamma="scale",
-        degree=3,
-        coef0=0.0,
-        nu=0.5,
-        tol=1e-4,
-        solver="exact",
-        n_basis=256,
-        max_rounds=1000,
-        device="auto",
-        random_state=None,
-    ):
-        self.kernel = kernel
-        self.gamma = gamma
-        self.degree = degree
-        self.coef0 = coef0
-        self.nu = nu
-        self.tol = tol
-        self.solver = solver
-        self.n_basis = n_basis
-        self.max_rounds = max_rounds
-        self.device = device
-        self.random_state = random_state
 
     def _check_parameters(self, X):
         if self.solver == "fourier" and self.kernel != "rbf":
@@ -319,7 +304,7 @@ class OneClassSVM(BaseDetector):
         normal = gram.combine(support, weights[support])
         self.wave_coef_ = (scale * normal).reshape(2, -1)
 
-    def _fit_offset(self, X, anomaly):
+    def _fit_offset(self, X, y, anomaly, **params):
         return -float(self.intercept_[0])
 
     def _anomaly(self, X):

@@ -7,10 +7,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted
 
 from skad._array import blocks, device_of, is_torch, like, on_device, to_numpy
-from skad._parameters import with_parameters
+from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import HasMethods, StrOptions, _fit_context
 from skad._validation import check_images, check_labels, label_column
-from skad.base import CONTAMINATION, BaseDetector
+from skad.base import BaseDetector
 from skad.embedding._classifier import ClassifierView, Outputs, chosen_rows
 from skad.embedding._classifier_fit import (
     class_codes,
@@ -20,14 +20,6 @@ from skad.embedding._classifier_fit import (
 from skad.neighbors._search import NeighborSearch
 from skad.ood._attribution import ATTRIBUTIONS, attribution_map, training_median
 from skad.ood._gaussian import TiedGaussian
-
-CLASSIFIER = [HasMethods(["fit"]), callable, None]
-PARAMETERS = {
-    "classifier": CLASSIFIER,
-    "attribution": [StrOptions(ATTRIBUTIONS)],
-    "image_shape": [tuple, list, None],
-    "contamination": CONTAMINATION,
-}
 
 
 def split_labels(n_samples, y, y_class, y_ood):
@@ -78,25 +70,53 @@ class ClassLabelsMixin:
         self : object
             The fitted detector.
         """
-        learn = partial(self._fit, y_class=y_class, y_ood=y_ood)
-        forget = not getattr(self, "warm_start", False)
-        return self._learn(X, y, learn, forget=forget)
+        return self._learn(
+            X, y, self._fit, forget=self._forgets(), y_class=y_class, y_ood=y_ood
+        )
 
 
-@with_parameters
+@with_parameters(kw_only=False)
 class ClassifierDetector(ClassLabelsMixin, BaseDetector):
     """Base of the detectors around a classifier.
 
     A method writes `_score` and, where it learns more than the classifier has,
     `_learn_from`; `_needs` says what the classifier has to offer.
+
+    Parameters
+    ----------
+    classifier : classifier, torch.nn.Module or None, default=None
+        Whose inputs are judged: a scikit-learn classifier or a skorch net, which is
+        cloned and fitted unless it comes in a ``FrozenEstimator``, or a trained module
+        that returns logits. None is ``LogisticRegression()``.
+    attribution : {"auto", "ablation", "gradient", "gradient_x_input", "integrated"}, \
+            default="auto"
+        How the map is made: from what the anomaly loses when an element takes its
+        training median; from the size of the gradient, or its product with the
+        distance to the median; or from the gradients integrated on the way from the
+        median. "auto" integrates for modules and nets and ablates for all others.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (height, width, channels) of images that come as rows.
+
+    Attributes
+    ----------
+    classifier_ : classifier, module or None
+        The fitted classifier; of a module the copy that is computed with.
+    classes_ : ndarray of shape (n_classes,) or None
+        Class labels.
+    image_shape_ : tuple of int or None
+        (height, width, channels) of images.
     """
 
-    _positional = ("classifier",)
-
     classifier: object = None
+    _: KW_ONLY
     attribution: str = "auto"
-    image_shape: object = None
-    contamination: float = 0.1
+    image_shape: tuple | None = None
+
+    _parameter_constraints = {
+        "classifier": [HasMethods(["fit"]), callable, None],
+        "attribution": [StrOptions(ATTRIBUTIONS)],
+        "image_shape": [tuple, list, None],
+    }
 
     # Of "features", "decision", "logits", "probabilities", "head", "gradients".
     _needs = ("logits",)

@@ -8,7 +8,7 @@ from skad._array import like, to_numpy
 from skad._moments import mean_row
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad.ood._base import PARAMETERS, ClassifierDetector
+from skad.ood._base import ClassifierDetector
 from skad.ood._energy import energy
 
 
@@ -38,39 +38,15 @@ class DICE(ClassifierDetector):
 
     Parameters
     ----------
-    classifier : classifier, torch.nn.Module or None, default=None
-        Whose inputs are judged: a scikit-learn classifier or a skorch net, which is
-        cloned and fitted unless it comes in a ``FrozenEstimator``, or a trained module
-        that returns logits. None is ``LogisticRegression()``.
     sparsity : float, default=0.9
         Share of the weights that become zero; 0 keeps all.
-    attribution : {"auto", "ablation", "gradient", "gradient_x_input", "integrated"}, \
-            default="auto"
-        How the map is made: from what the anomaly loses when an element takes its
-        training median; from the size of the gradient, or its product with the
-        distance to the median; or from the gradients integrated on the way from the
-        median. "auto" integrates for modules and nets and ablates for all others.
-    image_shape : tuple of int or None, default=None
-        (height, width) or (height, width, channels) of images that come as rows.
-    contamination : float, default=0.1
-        Share of training samples with a negative decision function; sets `offset_`.
 
     Attributes
     ----------
     weight_ : ndarray of shape (n_classes, n_last_features)
         The weights that are kept, the others zero.
-    classifier_ : classifier, module or None
-        The fitted classifier; of a module the copy that is computed with.
-    classes_ : ndarray of shape (n_classes,) or None
-        Class labels.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
     n_features_in_ : int
         Number of features, or of the elements of an image.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -103,7 +79,6 @@ class DICE(ClassifierDetector):
 
     _needs = ("logits", "head")
     _parameter_constraints = {
-        **PARAMETERS,
         "sparsity": [Interval(Real, 0, 1, closed="left")],
     }
 

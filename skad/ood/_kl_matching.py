@@ -4,7 +4,7 @@ import numpy as np
 
 from skad._array import like, namespace, to_double, to_numpy
 from skad._parameters import with_parameters
-from skad.ood._base import PARAMETERS, ClassifierDetector
+from skad.ood._base import ClassifierDetector
 
 
 def typical_probabilities(probabilities):
@@ -47,39 +47,12 @@ class KLMatching(ClassifierDetector):
 
     Read more in the :ref:`User Guide <ood>`.
 
-    Parameters
-    ----------
-    classifier : classifier, torch.nn.Module or None, default=None
-        Whose inputs are judged: a scikit-learn classifier or a skorch net, which is
-        cloned and fitted unless it comes in a ``FrozenEstimator``, or a trained module
-        that returns logits. None is ``LogisticRegression()``.
-    attribution : {"auto", "ablation", "gradient", "gradient_x_input", "integrated"}, \
-            default="auto"
-        How the map is made: from what the anomaly loses when an element takes its
-        training median; from the size of the gradient, or its product with the
-        distance to the median; or from the gradients integrated on the way from the
-        median. "auto" integrates for modules and nets and ablates for all others.
-    image_shape : tuple of int or None, default=None
-        (height, width) or (height, width, channels) of images that come as rows.
-    contamination : float, default=0.1
-        Share of training samples with a negative decision function; sets `offset_`.
-
     Attributes
     ----------
     typical_ : ndarray of shape (n_predicted_classes, n_classes)
         The typical predictions :math:`d_k`, in float64.
-    classifier_ : classifier, module or None
-        The fitted classifier; of a module the copy that is computed with.
-    classes_ : ndarray of shape (n_classes,) or None
-        Class labels.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
     n_features_in_ : int
         Number of features, or of the elements of an image.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -110,9 +83,6 @@ class KLMatching(ClassifierDetector):
     """
 
     _needs = ("probabilities",)
-    _parameter_constraints = {
-        **PARAMETERS,
-    }
 
     def _learn_from(self, outputs, codes, known):
         self.typical_ = typical_probabilities(outputs.probabilities())

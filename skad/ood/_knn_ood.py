@@ -6,7 +6,7 @@ from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad.neighbors._knn import check_n_neighbors, drop_self
 from skad.neighbors._search import NeighborSearch, unit_rows
-from skad.ood._base import PARAMETERS, ClassifierDetector
+from skad.ood._base import ClassifierDetector
 
 
 def kth_distance(search, features, k):
@@ -46,31 +46,11 @@ class KNNOOD(ClassifierDetector):
         Whether features are brought to length one.
     algorithm : {"auto", "brute", "kd_tree"}, default="auto"
         How neighbours are searched, as in `KNN`; all are exact.
-    attribution : {"auto", "ablation", "gradient", "gradient_x_input", "integrated"}, \
-            default="auto"
-        How the map is made: from what the anomaly loses when an element takes its
-        training median; from the size of the gradient, or its product with the
-        distance to the median; or from the gradients integrated on the way from the
-        median. "auto" integrates for modules and nets and ablates for all others.
-    image_shape : tuple of int or None, default=None
-        (height, width) or (height, width, channels) of images that come as rows.
-    contamination : float, default=0.1
-        Share of training samples with a negative decision function; sets `offset_`.
 
     Attributes
     ----------
-    classifier_ : classifier, module or None
-        The fitted classifier; of a module the copy that is computed with.
-    classes_ : ndarray of shape (n_classes,) or None
-        Class labels.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
     n_features_in_ : int
         Number of features, or of the elements of an image.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -104,7 +84,6 @@ class KNNOOD(ClassifierDetector):
     _needs = ("features",)
     _default_classifier = None
     _parameter_constraints = {
-        **PARAMETERS,
         "layer": [str],
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "normalize": ["boolean"],

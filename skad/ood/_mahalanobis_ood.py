@@ -9,7 +9,7 @@ from sklearn.model_selection import StratifiedKFold
 from skad._array import like, namespace, to_numpy
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad.ood._base import PARAMETERS, ClassifierDetector
+from skad.ood._base import ClassifierDetector
 from skad.ood._gaussian import TiedGaussian
 from skad.ood._perturbation import EPSILON, best_epsilon, step_against
 
@@ -73,16 +73,6 @@ class MahalanobisOOD(ClassifierDetector):
     tol : float, default=1e-12
         Eigenvalues of the correlation matrix below `tol` times the largest are
         directions without variance and are left out.
-    attribution : {"auto", "ablation", "gradient", "gradient_x_input", "integrated"}, \
-            default="auto"
-        How the map is made: from what the anomaly loses when an element takes its
-        training median; from the size of the gradient, or its product with the
-        distance to the median; or from the gradients integrated on the way from the
-        median. "auto" integrates for modules and nets and ablates for all others.
-    image_shape : tuple of int or None, default=None
-        (height, width) or (height, width, channels) of images that come as rows.
-    contamination : float, default=0.1
-        Share of training samples with a negative decision function; sets `offset_`.
 
     Attributes
     ----------
@@ -93,18 +83,8 @@ class MahalanobisOOD(ClassifierDetector):
         else ones.
     means_ : list of ndarray of shape (n_classes, n_features_of_layer)
         The means :math:`\mu_{lc}` of each layer.
-    classifier_ : classifier, module or None
-        The fitted classifier; of a module the copy that is computed with.
-    classes_ : ndarray of shape (n_classes,) or None
-        Class labels.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
     n_features_in_ : int
         Number of features, or of the elements of an image.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -143,7 +123,6 @@ class MahalanobisOOD(ClassifierDetector):
     _needs = ("features",)
     _default_classifier = None
     _parameter_constraints = {
-        **PARAMETERS,
         "layer": [str, list, tuple],
         "epsilon": EPSILON,
         "tol": [Interval(Real, 0, 1, closed="left")],

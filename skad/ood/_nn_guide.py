@@ -9,7 +9,7 @@ from skad._parameters import with_parameters
 from skad._random import generator
 from skad._sklearn import Interval
 from skad.neighbors._search import coarse_smallest, unit_rows
-from skad.ood._base import PARAMETERS, ClassifierDetector
+from skad.ood._base import ClassifierDetector
 from skad.ood._energy import energy
 
 
@@ -38,10 +38,6 @@ class NNGuide(ClassifierDetector):
 
     Parameters
     ----------
-    classifier : classifier, torch.nn.Module or None, default=None
-        Whose inputs are judged: a scikit-learn classifier or a skorch net, which is
-        cloned and fitted unless it comes in a ``FrozenEstimator``, or a trained module
-        that returns logits. None is ``LogisticRegression()``.
     layer : str, default="penultimate"
         Where the features are taken: "penultimate", what enters the last linear layer;
         "decision", the values per class; "input"; a module's name of a layer; the name
@@ -54,31 +50,11 @@ class NNGuide(ClassifierDetector):
         of ImageNet.
     random_state : int, RandomState instance or None, default=None
         Draws the rows that are kept. Pass an int for reproducible results.
-    attribution : {"auto", "ablation", "gradient", "gradient_x_input", "integrated"}, \
-            default="auto"
-        How the map is made: from what the anomaly loses when an element takes its
-        training median; from the size of the gradient, or its product with the
-        distance to the median; or from the gradients integrated on the way from the
-        median. "auto" integrates for modules and nets and ablates for all others.
-    image_shape : tuple of int or None, default=None
-        (height, width) or (height, width, channels) of images that come as rows.
-    contamination : float, default=0.1
-        Share of training samples with a negative decision function; sets `offset_`.
 
     Attributes
     ----------
-    classifier_ : classifier, module or None
-        The fitted classifier; of a module the copy that is computed with.
-    classes_ : ndarray of shape (n_classes,) or None
-        Class labels.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
     n_features_in_ : int
         Number of features, or of the elements of an image.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -109,7 +85,6 @@ class NNGuide(ClassifierDetector):
 
     _needs = ("features", "logits")
     _parameter_constraints = {
-        **PARAMETERS,
         "layer": [str],
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "bank_ratio": [Interval(Real, 0, 1, closed="right")],

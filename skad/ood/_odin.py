@@ -6,7 +6,7 @@ from skad._array import namespace
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.embedding._logits import softmax
-from skad.ood._base import PARAMETERS, ClassifierDetector
+from skad.ood._base import ClassifierDetector
 from skad.ood._perturbation import EPSILON, best_epsilon, step_against
 
 
@@ -37,43 +37,19 @@ class ODIN(ClassifierDetector):
 
     Parameters
     ----------
-    classifier : classifier, torch.nn.Module or None, default=None
-        Whose inputs are judged: a scikit-learn classifier or a skorch net, which is
-        cloned and fitted unless it comes in a ``FrozenEstimator``, or a trained module
-        that returns logits. None is ``LogisticRegression()``.
     temperature : float, default=1000.0
         Temperature :math:`T`, above 0.
     epsilon : float or tuple of float, default=0.0014
         Length of the step in the units of the input. Of several the best is chosen:
         with known outliers the one that flags most of them while 95 % of the rows in
         the distribution are kept, without any the one with the lowest mean anomaly.
-    attribution : {"auto", "ablation", "gradient", "gradient_x_input", "integrated"}, \
-            default="auto"
-        How the map is made: from what the anomaly loses when an element takes its
-        training median; from the size of the gradient, or its product with the
-        distance to the median; or from the gradients integrated on the way from the
-        median. "auto" integrates for modules and nets and ablates for all others.
-    image_shape : tuple of int or None, default=None
-        (height, width) or (height, width, channels) of images that come as rows.
-    contamination : float, default=0.1
-        Share of training samples with a negative decision function; sets `offset_`.
 
     Attributes
     ----------
     epsilon_ : float
         The step that is used.
-    classifier_ : classifier, module or None
-        The fitted classifier; of a module the copy that is computed with.
-    classes_ : ndarray of shape (n_classes,) or None
-        Class labels.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
     n_features_in_ : int
         Number of features, or of the elements of an image.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -116,7 +92,6 @@ class ODIN(ClassifierDetector):
 
     _needs = ("logits", "gradients")
     _parameter_constraints = {
-        **PARAMETERS,
         "temperature": [Interval(Real, 0, None, closed="neither")],
         "epsilon": EPSILON,
     }

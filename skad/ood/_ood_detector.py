@@ -3,11 +3,11 @@
 from sklearn.base import clone
 
 from skad._array import is_torch, like, to_numpy
-from skad._parameters import with_parameters
+from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import HasMethods
 from skad.base import BaseDetector
 from skad.embedding._classifier import Outputs
-from skad.ood._base import PARAMETERS, ClassifierDetector
+from skad.ood._base import ClassifierDetector
 
 
 def anomaly_of(detector, features):
@@ -17,7 +17,7 @@ def anomaly_of(detector, features):
     return like(-detector.score_samples(to_numpy(features)), features, dtype="keep")
 
 
-@with_parameters
+@with_parameters(kw_only=False)
 class OODDetector(ClassifierDetector):
     r"""Inputs whose features in a classifier are anomalous to another detector.
 
@@ -48,33 +48,13 @@ class OODDetector(ClassifierDetector):
         "decision", the values per class; "input"; a module's name of a layer; the name
         of a pipeline's step; "hidden_0" and so on of ``MLPClassifier``. Maps and tokens
         are averaged over place.
-    attribution : {"auto", "ablation", "gradient", "gradient_x_input", "integrated"}, \
-            default="auto"
-        How the map is made: from what the anomaly loses when an element takes its
-        training median; from the size of the gradient, or its product with the
-        distance to the median; or from the gradients integrated on the way from the
-        median. "auto" integrates for modules and nets and ablates for all others.
-    image_shape : tuple of int or None, default=None
-        (height, width) or (height, width, channels) of images that come as rows.
-    contamination : float, default=0.1
-        Share of training samples with a negative decision function; sets `offset_`.
 
     Attributes
     ----------
     detector_ : detector
         The fitted detector.
-    classifier_ : classifier, module or None
-        The fitted classifier; of a module the copy that is computed with.
-    classes_ : ndarray of shape (n_classes,) or None
-        Class labels.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
     n_features_in_ : int
         Number of features, or of the elements of an image.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -111,14 +91,13 @@ class OODDetector(ClassifierDetector):
     _needs = ("features",)
     _default_classifier = None
     _parameter_constraints = {
-        **PARAMETERS,
         "detector": [HasMethods(["fit", "score_samples"]), None],
         "layer": [str],
     }
 
     detector: object = None
+    _: KW_ONLY
     layer: str = "penultimate"
-    _positional = ("classifier", "detector")
 
     def _learn_from(self, outputs, codes, known):
         detector = self.detector

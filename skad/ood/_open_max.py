@@ -7,7 +7,7 @@ import numpy as np
 from skad._array import device_of, like, namespace, to_double, to_numpy
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad.ood._base import PARAMETERS, ClassifierDetector
+from skad.ood._base import ClassifierDetector
 
 # Distances are moved this far before a Weibull distribution is fitted to their tail, as
 # in the library that the authors use; its shape is then that of a Gumbel distribution.
@@ -87,25 +87,11 @@ class OpenMax(ClassifierDetector):
 
     Parameters
     ----------
-    classifier : classifier, torch.nn.Module or None, default=None
-        Whose inputs are judged: a scikit-learn classifier or a skorch net, which is
-        cloned and fitted unless it comes in a ``FrozenEstimator``, or a trained module
-        that returns logits. None is ``LogisticRegression()``.
     tail_size : int, default=20
         Number of largest distances that a distribution is fitted to; all where a class
         has fewer rows.
     alpha : int, default=10
         Number :math:`\alpha` of logits that are revised; all where there are fewer.
-    attribution : {"auto", "ablation", "gradient", "gradient_x_input", "integrated"}, \
-            default="auto"
-        How the map is made: from what the anomaly loses when an element takes its
-        training median; from the size of the gradient, or its product with the
-        distance to the median; or from the gradients integrated on the way from the
-        median. "auto" integrates for modules and nets and ablates for all others.
-    image_shape : tuple of int or None, default=None
-        (height, width) or (height, width, channels) of images that come as rows.
-    contamination : float, default=0.1
-        Share of training samples with a negative decision function; sets `offset_`.
 
     Attributes
     ----------
@@ -115,18 +101,8 @@ class OpenMax(ClassifierDetector):
         Shapes of the Weibull distributions.
     log_scales_ : ndarray of shape (n_classes,)
         Logarithms of their scales, for distances less the tail's smallest plus 10,000.
-    classifier_ : classifier, module or None
-        The fitted classifier; of a module the copy that is computed with.
-    classes_ : ndarray of shape (n_classes,) or None
-        Class labels.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
     n_features_in_ : int
         Number of features, or of the elements of an image.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -158,7 +134,6 @@ class OpenMax(ClassifierDetector):
 
     _needs = ("logits",)
     _parameter_constraints = {
-        **PARAMETERS,
         "tail_size": [Interval(Integral, 1, None, closed="left")],
         "alpha": [Interval(Integral, 1, None, closed="left")],
     }

@@ -7,7 +7,7 @@ import numpy as np
 from skad._array import namespace, to_numpy
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad.ood._base import PARAMETERS, ClassifierDetector
+from skad.ood._base import ClassifierDetector
 from skad.ood._energy import energy
 
 
@@ -34,41 +34,17 @@ class ReAct(ClassifierDetector):
 
     Parameters
     ----------
-    classifier : classifier, torch.nn.Module or None, default=None
-        Whose inputs are judged: a scikit-learn classifier or a skorch net, which is
-        cloned and fitted unless it comes in a ``FrozenEstimator``, or a trained module
-        that returns logits. None is ``LogisticRegression()``.
     quantile : float, default=0.9
         The share of the training activations below the threshold.
     threshold : float or None, default=None
         The threshold itself, in place of the quantile; infinity clips nothing.
-    attribution : {"auto", "ablation", "gradient", "gradient_x_input", "integrated"}, \
-            default="auto"
-        How the map is made: from what the anomaly loses when an element takes its
-        training median; from the size of the gradient, or its product with the
-        distance to the median; or from the gradients integrated on the way from the
-        median. "auto" integrates for modules and nets and ablates for all others.
-    image_shape : tuple of int or None, default=None
-        (height, width) or (height, width, channels) of images that come as rows.
-    contamination : float, default=0.1
-        Share of training samples with a negative decision function; sets `offset_`.
 
     Attributes
     ----------
     threshold_ : float
         The threshold :math:`\tau`.
-    classifier_ : classifier, module or None
-        The fitted classifier; of a module the copy that is computed with.
-    classes_ : ndarray of shape (n_classes,) or None
-        Class labels.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
     n_features_in_ : int
         Number of features, or of the elements of an image.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -101,13 +77,12 @@ class ReAct(ClassifierDetector):
 
     _needs = ("logits", "head")
     _parameter_constraints = {
-        **PARAMETERS,
         "quantile": [Interval(Real, 0, 1, closed="both")],
         "threshold": [Real, None],
     }
 
     quantile: float = 0.9
-    threshold: object = None
+    threshold: float | None = None
 
     def _learn_from(self, outputs, codes, known):
         self.threshold_ = self.threshold

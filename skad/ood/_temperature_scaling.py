@@ -13,7 +13,7 @@ from skad._sklearn import Interval
 from skad.embedding._classifier import Outputs, chosen_rows
 from skad.embedding._classifier_fit import learns_from_labels
 from skad.embedding._logits import log_softmax
-from skad.ood._base import PARAMETERS, ClassifierDetector
+from skad.ood._base import ClassifierDetector
 
 
 def best_temperature(logits, codes):
@@ -67,43 +67,19 @@ class TemperatureScaling(ClassifierDetector):
 
     Parameters
     ----------
-    classifier : classifier, torch.nn.Module or None, default=None
-        Whose inputs are judged: a scikit-learn classifier or a skorch net, which is
-        cloned and fitted unless it comes in a ``FrozenEstimator``, or a trained module
-        that returns logits. None is ``LogisticRegression()``.
     validation_fraction : float, default=0.2
         Share of each class that is held out from a classifier which is fitted inside,
         for the temperature. With a fitted classifier all rows serve for it, so they
         should not be those that it was fitted on.
     random_state : int, RandomState instance or None, default=None
         Draws the held-out rows. Pass an int for reproducible results.
-    attribution : {"auto", "ablation", "gradient", "gradient_x_input", "integrated"}, \
-            default="auto"
-        How the map is made: from what the anomaly loses when an element takes its
-        training median; from the size of the gradient, or its product with the
-        distance to the median; or from the gradients integrated on the way from the
-        median. "auto" integrates for modules and nets and ablates for all others.
-    image_shape : tuple of int or None, default=None
-        (height, width) or (height, width, channels) of images that come as rows.
-    contamination : float, default=0.1
-        Share of training samples with a negative decision function; sets `offset_`.
 
     Attributes
     ----------
     temperature_ : float
         The temperature :math:`T`.
-    classifier_ : classifier, module or None
-        The fitted classifier; of a module the copy that is computed with.
-    classes_ : ndarray of shape (n_classes,) or None
-        Class labels.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
     n_features_in_ : int
         Number of features, or of the elements of an image.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -136,7 +112,6 @@ class TemperatureScaling(ClassifierDetector):
 
     _needs = ("probabilities",)
     _parameter_constraints = {
-        **PARAMETERS,
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "random_state": ["random_state"],
     }

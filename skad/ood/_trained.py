@@ -26,12 +26,20 @@ class TrainedClassifier(ClassLabelsMixin, TorchDetector):
 
     A method writes `_network(shape)`, whose `forward` returns logits for `_n_classes`
     classes and whose losses get the classes' indices, -1 for known outliers.
+
+    Parameters
+    ----------
+    attribution : {"auto", "ablation", "gradient", "gradient_x_input", "integrated"}, \
+            default="auto"
+        How the map is made: from what the anomaly loses when an element takes its
+        training median; from the size of the gradient, or its product with the
+        distance to the median; or from the gradients integrated on the way from the
+        median, which is "auto".
     """
 
     _uses_outliers = False
     _leading = ("attribution",)
     _parameter_constraints = {
-        **TorchDetector._parameter_constraints,
         "attribution": [StrOptions(ATTRIBUTIONS)],
     }
 

@@ -12,10 +12,11 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from skad._array import is_torch, like, to_numpy
+from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
 from skad._random import generator
 from skad._sklearn import Interval
-from skad.base import CONTAMINATION, BaseDetector, IncrementalMixin
+from skad.base import BaseDetector
 
 # What the key of an edge's destination is multiplied with before its source is added.
 _PRIME = 104_729
@@ -188,12 +189,22 @@ class EdgeDetector(IncrementalMixin, BaseDetector):
     A method writes `_keys(nodes)`: from the nodes (b, d - 1), int64, the list of the
     keys (b,) to count; and `_split(bursts)`: from their bursts (s, b), whose largest is
     the anomaly, the map (b, d).
+
+    Parameters
+    ----------
+    n_rows : int, default=2
+        Rows of a sketch: hashes whose smallest count is taken.
+    n_columns : int, default=1024
+        Columns of a sketch. Keys that share a cell in all rows count as one.
+    tick : float, default=1.0
+        Length of a tick in the units of the times. Ticks count from the first edge.
+    random_state : int, RandomState instance or None, default=None
+        Draws the hashes. Pass an int for reproducible results.
     """
 
     n_rows: int = 2
     n_columns: int = 1024
     tick: float = 1.0
-    contamination: float = 0.1
     random_state: object = None
 
     _looks_around = True  # at the edges before
@@ -201,7 +212,6 @@ class EdgeDetector(IncrementalMixin, BaseDetector):
         "n_rows": [Interval(Integral, 1, None, closed="left")],
         "n_columns": [Interval(Integral, 1, 2**31 - 1, closed="both")],
         "tick": [Interval(Real, 0, None, closed="neither")],
-        "contamination": CONTAMINATION,
         "random_state": ["random_state"],
     }
 
@@ -302,7 +312,7 @@ class EdgeDetector(IncrementalMixin, BaseDetector):
         self._learn(X, None, learn, forget=False)
         return -like(scores[0], X, dtype="keep") if is_torch(X) else -scores[0]
 
-    def _fit_offset(self, X, anomaly):
+    def _fit_offset(self, X, y, anomaly, **params):
         """Return the threshold, from an even sample where a stream has gone before."""
         n_before = self.n_samples_seen_ - len(anomaly)
         stride, sample = getattr(self, "_sample_", (1, anomaly[:0]))
@@ -310,4 +320,6 @@ class EdgeDetector(IncrementalMixin, BaseDetector):
         while len(sample) > self._SAMPLE_ROWS:
             stride, sample = 2 * stride, sample[::2].copy()
         self._sample_ = (stride, sample)
-        return BaseDetector._fit_offset(self, X, sample if n_before else anomaly)
+        return BaseDetector._fit_offset(
+            self, X, y, sample if n_before else anomaly, **params
+        )

@@ -50,27 +50,16 @@ class KMeansAD(WindowLift):
         series, but no more than half of the shortest one.
     stride : int, default=1
         Steps between the starts of windows, at most `window_size`.
-    align : {"mean", "center", "end", "max"}, default="mean"
-        How windows give their anomaly to steps, see :class:`WindowDetector`. "end" is
-        causal.
-    contamination : float, default=0.1
-        Share of training steps with a negative decision function; sets `offset_`.
     normalize : {"none", "z", "window"}, default="window"
         "window" brings each window to mean 0 and deviation 1, all channels together,
         so that its shape counts and not its level; "z" does so with each channel.
     max_windows : int or "auto", default="auto"
         Windows to learn from, evenly taken; "auto" is as many as hold 2**25 values.
-    batch_size : int or None, default=None
-        Windows that are scored at a time; None bounds their memory.
 
     Attributes
     ----------
     cluster_centers_ : ndarray of shape (n_clusters, window_size_, n_features_in_)
         The mean windows.
-    window_size_ : int
-        Steps of a window.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
     n_features_in_ : int
         Number of channels seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -116,7 +105,6 @@ class KMeansAD(WindowLift):
     _parameter_constraints = {
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
-        **WindowLift._parameter_constraints,
     }
 
     _uses_labels = False

@@ -49,28 +49,9 @@ class LeftMatrixProfile(ProfileDetector):
         How windows give their anomaly to steps, see :class:`WindowDetector`. "end" is
         causal: no score depends on later steps, and `score_stream` goes on where it
         stopped.
-    contamination : float, default=0.1
-        Share of training steps with a negative decision function; sets `offset_`.
-    channels : {"separate", "joint"}, default="separate"
-        With several channels, :math:`a_w` is the mean of the channels' distances: each
-        to its own nearest window ("separate"), or all to the window whose mean distance
-        is least ("joint").
-    n_largest : int or None, default=None
-        The means are over that many channels with the largest distances; None is all.
-    missing : {"refuse", "skip"}, default="refuse"
-        What NaN in `X` does: an error, or windows with missing values are no neighbours
-        and have no part in the anomaly of their steps, which is 0 where all have.
-    device : str, default="auto"
-        Where distances are computed: "cpu", a device of torch such as "cuda", or
-        "auto", a tensor's own device and for arrays the GPU when the work is worth the
-        trip.
 
     Attributes
     ----------
-    window_size_ : int
-        Steps of a window.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
     device_ : str
         The device of the fit.
     n_features_in_ : int

@@ -104,50 +104,12 @@ class LSTMAutoEncoder(StepwiseNetwork):
     min_deviation : float, default=0.01
         Its square is added to the variances of the errors, so that a channel that is
         rebuilt almost without error does not outweigh all others.
-    window_size : int or "auto", default="auto"
-        Steps `l` of a window. "auto" is the dominant period of the longest training
-        series (see :func:`skad.embedding.dominant_period`), but no more than half of
-        the shortest one.
-    stride : int, default=1
-        Steps between the starts of windows, in training and in scoring, at most
-        `window_size`.
     align : {"mean", "center", "end", "max"}, default="mean"
         Which windows speak for a step: all that cover it, in the mean; the one with its
         centre there; the one that ends there, which makes scores causal; or the one
         with the largest sum of anomalies. See :class:`WindowDetector`.
     max_epochs : int, default=50
         Passes over the training windows.
-    batch_size : int, default=128
-        Windows of a training step; also bounds the memory of scoring.
-    lr : float, default=0.001
-        Learning rate.
-    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
-        The optimizer, or a class with torch's signature.
-    weight_decay : float, default=0.0
-        Weight decay of the optimizer.
-    patience : int or None, default=None
-        Epochs without a better loss on held-out windows after which training stops and
-        the best weights are taken. None holds nothing out.
-    validation_fraction : float, default=0.1
-        Share of the windows that `patience` holds out.
-    amp : {"bf16", "fp16"} or None, default=None
-        Lower precision of the training, for devices that have it.
-    compile : bool, default=False
-        Whether torch compiles the networks.
-    device : str, default="auto"
-        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
-        for arrays the GPU when the work is worth the trip.
-    callbacks : list of skorch callbacks or None, default=None
-        Are copied into every training; see also `set_callbacks` for scikit-learn's.
-    warm_start : bool, default=False
-        Whether another `fit` goes on from the weights of the last one.
-    on_interrupt : {"raise", "keep"}, default="raise"
-        After an interrupt (Ctrl-C), "keep" keeps what was learned so far; "raise"
-        leaves the detector as it was.
-    checkpoint : str, path or None, default=None
-        Folder where every epoch is saved; a `fit` that was killed goes on from there.
-    contamination : float, default=0.1
-        Share of training steps with a negative decision function; sets `offset_`.
     random_state : int, RandomState instance or None, default=None
         Draws weights and batches. Pass an int for reproducible results.
 
@@ -157,16 +119,8 @@ class LSTMAutoEncoder(StepwiseNetwork):
         The trained network, with its `encoder`, `decoder` and `output`, and with
         `error_mean` :math:`\mu` and `error_whitening` :math:`W`, :math:`W^T W =
         \Sigma^{-1}`.
-    history_ : list of dict
-        Epoch, phase, seconds, "train_loss" and, with `patience`, "valid_loss".
-    window_size_ : int
-        Steps of a window.
     n_samples_seen_ : int
         Training steps.
-    device_ : str
-        The device of the fit.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
     n_features_in_ : int
         Number of channels seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -218,7 +172,6 @@ class LSTMAutoEncoder(StepwiseNetwork):
 
     _without = (*SeriesNetwork._without, "hidden_sizes")
     _parameter_constraints = {
-        **SeriesNetwork._parameter_constraints,
         "hidden_size": [Interval(Integral, 1, None, closed="left")],
         "teacher_forcing": ["boolean"],
         "min_deviation": [Interval(Real, 0, None, closed="neither")],

@@ -153,37 +153,6 @@ class LSTMForecaster(Forecaster):
         is scored, whatever the stride.
     max_epochs : int, default=50
         Passes over the training windows.
-    batch_size : int, default=32
-        Windows of a training step; also bounds the memory of scoring.
-    lr : float, default=0.001
-        Learning rate.
-    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
-        The optimizer, or a class with torch's signature.
-    weight_decay : float, default=0.0
-        Weight decay of the optimizer.
-    patience : int or None, default=None
-        Epochs without a better loss on held-out windows after which training stops and
-        the best weights are taken. None holds nothing out.
-    validation_fraction : float, default=0.1
-        Share of the windows that `patience` holds out.
-    amp : {"bf16", "fp16"} or None, default=None
-        Lower precision of the training, for devices that have it.
-    compile : bool, default=False
-        Whether torch compiles the networks.
-    device : str, default="auto"
-        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
-        for arrays the GPU when the work is worth the trip.
-    callbacks : list of skorch callbacks or None, default=None
-        Are copied into every training; see also `set_callbacks` for scikit-learn's.
-    warm_start : bool, default=False
-        Whether another `fit` goes on from the weights of the last one.
-    on_interrupt : {"raise", "keep"}, default="raise"
-        After an interrupt (Ctrl-C), "keep" keeps what was learned so far; "raise"
-        leaves the detector as it was.
-    checkpoint : str, path or None, default=None
-        Folder where every epoch is saved; a `fit` that was killed goes on from there.
-    contamination : float, default=0.1
-        Share of training steps with a negative decision function; sets `offset_`.
     random_state : int, RandomState instance or None, default=None
         Draws weights and batches. Pass an int for reproducible results.
 
@@ -192,14 +161,6 @@ class LSTMForecaster(Forecaster):
     net_ : torch.nn.Module
         The trained network, with the Gaussian: `mean` and `scale` of the errors, the
         first forecast's first, and `whitening`, a root of the inverse covariance.
-    history_ : list of dict
-        Epoch, phase, seconds, "train_loss" and, with `patience`, "valid_loss".
-    window_size_ : int
-        Steps of a window.
-    device_ : str
-        The device of the fit.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
     n_features_in_ : int
         Number of channels seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -243,14 +204,13 @@ class LSTMForecaster(Forecaster):
 
     _leading = ("hidden_sizes", "window_size", "stride")
     _parameter_constraints = {
-        **Forecaster._parameter_constraints,
         "hidden_sizes": [tuple, list],
         "horizon": [Interval(Integral, 1, None, closed="left")],
     }
 
-    hidden_sizes: object = (30, 20)
+    hidden_sizes: tuple = (30, 20)
     horizon: int = 10
-    window_size: object = 100
+    window_size: int | str = 100
     stride: int = 10
     batch_size: int = 32
 

@@ -50,11 +50,6 @@ class MatrixProfile(ProfileDetector):
     stride : int, default=1
         Steps between the starts of windows that are scored, at most `window_size`.
         Training windows are all windows.
-    align : {"mean", "center", "end", "max"}, default="mean"
-        How windows give their anomaly to steps, see :class:`WindowDetector`. "end" is
-        causal.
-    contamination : float, default=0.1
-        Share of training steps with a negative decision function; sets `offset_`.
     channels : {"separate", "joint"}, default="separate"
         With several channels, :math:`a_w` is the mean of the channels' distances: each
         to its own nearest window ("separate"), or all to the window whose mean distance
@@ -62,13 +57,6 @@ class MatrixProfile(ProfileDetector):
     n_largest : int or None, default=None
         The means are over that many channels with the largest distances, for anomalies
         that few channels show; None is all.
-    missing : {"refuse", "skip"}, default="refuse"
-        What NaN in `X` does: an error, or windows with missing values are no neighbours
-        and have no part in the anomaly of their steps, which is 0 where all have.
-    device : str, default="auto"
-        Where distances are computed: "cpu", a device of torch such as "cuda", or
-        "auto", a tensor's own device and for arrays the GPU when the work is worth the
-        trip.
 
     Attributes
     ----------
@@ -78,10 +66,6 @@ class MatrixProfile(ProfileDetector):
     neighbors_ : ndarray of shape (n_windows, n_channels) or (n_windows, 1)
         The neighbour :math:`w^{(k)}` of each training window in each channel, or in all
         with "joint": the matrix profile index. -1 where there is none.
-    window_size_ : int
-        Steps of a window.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
     device_ : str
         The device of the fit.
     n_features_in_ : int
@@ -136,7 +120,6 @@ class MatrixProfile(ProfileDetector):
 
     _parameter_constraints = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
-        **ProfileDetector._parameter_constraints,
     }
 
     def _fit_windows(self, series, labels):

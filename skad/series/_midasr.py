@@ -32,23 +32,11 @@ class MIDASR(EdgeDetector):
     decay : float, default=0.5
         What remains of the recent counts when a tick begins, :math:`\alpha`. With 0
         only the present tick is recent, as in :class:`MIDAS`.
-    n_rows : int, default=2
-        Rows of a sketch: hashes whose smallest count is taken.
-    n_columns : int, default=1024
-        Columns of a sketch. Keys that share a cell in all rows count as one.
-    tick : float, default=1.0
-        Length of a tick in the units of the times. Ticks count from the first edge.
-    contamination : float, default=0.1
-        Share of training edges with a negative decision function; sets `offset_`.
-    random_state : int, RandomState instance or None, default=None
-        Draws the hashes. Pass an int for reproducible results.
 
     Attributes
     ----------
     n_samples_seen_ : int
         Edges learned.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
     n_features_in_ : int
         Number of columns seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -85,7 +73,6 @@ class MIDASR(EdgeDetector):
 
     _parameter_constraints = {
         "decay": [Interval(Real, 0, 1, closed="both")],
-        **EdgeDetector._parameter_constraints,
     }
 
     def _decay(self):

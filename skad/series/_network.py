@@ -17,7 +17,6 @@ from skad._parameters import with_parameters
 from skad._samples import Windows
 from skad._training import TorchDetector
 from skad.base import BaseDetector
-from skad.embedding._windows import sliding
 from skad.series._windowed import WindowedDetector
 
 
@@ -48,10 +47,6 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
 
     _leading = ("window_size", "stride", "align")
     _without = ("architecture", "image_shape")
-    _parameter_constraints = {
-        **TorchDetector._parameter_constraints,
-        **WindowedDetector._parameter_constraints,
-    }
 
     # ---------------------------------------------------------------------- samples
 
@@ -106,7 +101,7 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
     def _offset_on(self, X, y):
         series = self._training_series(X)
         anomaly = np.concatenate([to_numpy(self._anomaly(x)) for x in series])
-        return BaseDetector._fit_offset(self, X, anomaly)
+        return BaseDetector._fit_offset(self, X, y, anomaly)
 
     # ---------------------------------------------------------------------- scoring
 

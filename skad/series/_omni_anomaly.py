@@ -146,67 +146,19 @@ class OmniAnomaly(StepwiseNetwork):
         larger one keeps them from outweighing all others.
     n_draws : int, default=1
         Number of draws :math:`L` of a score.
-    window_size : int or "auto", default=100
-        Steps `l` of a window. "auto" is the dominant period of the longest training
-        series (see :func:`skad.embedding.dominant_period`), but no more than half of
-        the shortest one.
-    stride : int, default=1
-        Steps between the starts of windows, in training and in scoring, at most
-        `window_size`.
     align : {"mean", "center", "end", "max"}, default="end"
         Which windows speak for a step: all that cover it, in the mean; the one with its
         centre there; the one that ends there, which makes scores causal; or the one
         with the largest sum of anomalies. See :class:`WindowDetector`.
     max_epochs : int, default=10
         Passes over the training windows.
-    batch_size : int, default=50
-        Windows of a training step; also bounds the memory of scoring.
-    lr : float, default=0.001
-        Learning rate.
-    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
-        The optimizer, or a class with torch's signature.
-    weight_decay : float, default=0.0001
-        Weight decay of the optimizer.
-    patience : int or None, default=None
-        Epochs without a better loss on held-out windows after which training stops and
-        the best weights are taken. None holds nothing out.
-    validation_fraction : float, default=0.3
-        Share of the windows that `patience` holds out.
-    amp : {"bf16", "fp16"} or None, default=None
-        Lower precision of the training, for devices that have it.
-    compile : bool, default=False
-        Whether torch compiles the networks.
-    device : str, default="auto"
-        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
-        for arrays the GPU when the work is worth the trip.
-    callbacks : list of skorch callbacks or None, default=None
-        Are copied into every training; see also `set_callbacks` for scikit-learn's.
-    warm_start : bool, default=False
-        Whether another `fit` goes on from the weights of the last one.
-    on_interrupt : {"raise", "keep"}, default="raise"
-        After an interrupt (Ctrl-C), "keep" keeps what was learned so far; "raise"
-        leaves the detector as it was.
-    checkpoint : str, path or None, default=None
-        Folder where every epoch is saved; a `fit` that was killed goes on from there.
-    contamination : float, default=0.1
-        Share of training steps with a negative decision function; sets `offset_`.
-    random_state : int, RandomState instance or None, default=None
-        Draws weights, batches and noise. Pass an int for reproducible results.
 
     Attributes
     ----------
     net_ : torch.nn.Module
         The trained network: `encoder`, `flow`, `decoder`, and the noise `draws`.
-    history_ : list of dict
-        Epoch, phase, seconds, "train_loss" and, with `patience`, "valid_loss".
-    window_size_ : int
-        Steps of a window.
     n_samples_seen_ : int
         Training steps.
-    device_ : str
-        The device of the fit.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
     n_features_in_ : int
         Number of channels seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -262,7 +214,7 @@ class OmniAnomaly(StepwiseNetwork):
     n_flows: int = 20
     min_deviation: float = 1e-4
     n_draws: int = 1
-    window_size: object = 100
+    window_size: int | str = 100
     align: str = "end"
     max_epochs: int = 10
     batch_size: int = 50
@@ -271,7 +223,6 @@ class OmniAnomaly(StepwiseNetwork):
 
     _without = (*SeriesNetwork._without, "hidden_sizes")
     _parameter_constraints = {
-        **SeriesNetwork._parameter_constraints,
         "hidden_size": [Interval(Integral, 1, None, closed="left")],
         "latent_size": [Interval(Integral, 1, None, closed="left")],
         "n_flows": [Interval(Integral, 0, None, closed="left")],

@@ -77,8 +77,6 @@ class PASAD(WindowedDetector):
     align : {"mean", "center", "end", "max"}, default="mean"
         How windows give their anomaly to steps, see :class:`WindowDetector`. "end" is
         causal, as in the paper.
-    contamination : float, default=0.1
-        Share of training steps with a negative decision function; sets `offset_`.
 
     Attributes
     ----------
@@ -86,10 +84,6 @@ class PASAD(WindowedDetector):
         The directions of the subspace of each channel.
     mean_ : ndarray of shape (window_size_, n_features_in_)
         The mean training window.
-    window_size_ : int
-        Steps of a window.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
     n_features_in_ : int
         Number of channels seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -127,7 +121,7 @@ class PASAD(WindowedDetector):
     True
     """
 
-    rank: object = 10
+    rank: float = 10
     measure: str = "departure"
 
     _parameter_constraints = {
@@ -136,7 +130,6 @@ class PASAD(WindowedDetector):
             Interval(RealNotInt, 0, 1, closed="neither"),
         ],
         "measure": [StrOptions({"departure", "residual"})],
-        **WindowedDetector._parameter_constraints,
     }
 
     @property

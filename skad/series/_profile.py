@@ -26,6 +26,22 @@ class ProfileDetector(WindowedDetector):
 
     `_join` gives the neighbours of windows in the columns of an index (b, p): one for
     each channel with channels="separate", one for all of them with "joint".
+
+    Parameters
+    ----------
+    channels : {"separate", "joint"}, default="separate"
+        With several channels, :math:`a_w` is the mean of the channels' distances: each
+        to its own nearest window ("separate"), or all to the window whose mean distance
+        is least ("joint").
+    n_largest : int or None, default=None
+        The means are over that many channels with the largest distances; None is all.
+    missing : {"refuse", "skip"}, default="refuse"
+        What NaN in `X` does: an error, or windows with missing values are no neighbours
+        and have no part in the anomaly of their steps, which is 0 where all have.
+    device : str, default="auto"
+        Where distances are computed: "cpu", a device of torch such as "cuda", or
+        "auto", a tensor's own device and for arrays the GPU when the work is worth the
+        trip.
     """
 
     channels: str = "separate"
@@ -38,7 +54,6 @@ class ProfileDetector(WindowedDetector):
         "n_largest": [Interval(Integral, 1, None, closed="left"), None],
         "missing": [StrOptions({"refuse", "skip"})],
         "device": [str],
-        **WindowedDetector._parameter_constraints,
     }
 
     def __sklearn_tags__(self):

@@ -5,7 +5,6 @@ from numbers import Integral
 from skad._array import blocks, device_of, namespace, to_double
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad.base import CONTAMINATION
 from skad.embedding._windows import sliding
 from skad.series._base import SeriesDetector
 
@@ -111,13 +110,9 @@ class SpectralResidual(SeriesDetector):
         Predicted steps at the end.
     n_slopes : int, default=5
         Slopes that predict them: from the last step but one to those before it.
-    contamination : float, default=0.1
-        Share of training steps with a negative decision function; sets `offset_`.
 
     Attributes
     ----------
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
     n_features_in_ : int
         Number of channels seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -162,12 +157,11 @@ class SpectralResidual(SeriesDetector):
     """
 
     measure: str = "saliency"
-    window_size: object = None
+    window_size: int | None = None
     magnitude_window: int = 3
     score_window: int = 40
     n_extended: int = 5
     n_slopes: int = 5
-    contamination: float = 0.1
 
     _map_sums_to_score = True
     _parameter_constraints = {
@@ -177,7 +171,6 @@ class SpectralResidual(SeriesDetector):
         "score_window": [Interval(Integral, 1, None, closed="left")],
         "n_extended": [Interval(Integral, 0, None, closed="left")],
         "n_slopes": [Interval(Integral, 1, None, closed="left")],
-        "contamination": CONTAMINATION,
     }
 
     def _fit_series(self, series, labels):

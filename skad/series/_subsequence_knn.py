@@ -42,27 +42,11 @@ class SubsequenceKNN(WindowLift):
         series, but no more than half of the shortest one.
     stride : int, default=1
         Steps between the starts of windows, at most `window_size`.
-    align : {"mean", "center", "end", "max"}, default="mean"
-        How windows give their anomaly to steps, see :class:`WindowDetector`. "end" is
-        causal.
-    contamination : float, default=0.1
-        Share of training steps with a negative decision function; sets `offset_`.
-    normalize : {"none", "z", "window"}, default="none"
-        "z" brings each channel of each window to mean 0 and deviation 1, "window" all
-        channels of it together.
-    max_windows : int or "auto", default="auto"
-        Training windows to keep, evenly taken; "auto" is as many as hold 2**25 values.
-    batch_size : int or None, default=None
-        Windows that are scored at a time; None bounds their memory.
 
     Attributes
     ----------
     detector_ : KNN
         Nearest neighbours among the training windows.
-    window_size_ : int
-        Steps of a window.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
     device_ : str
         The device of the fit.
     n_features_in_ : int
@@ -108,7 +92,6 @@ class SubsequenceKNN(WindowLift):
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "method": [StrOptions({"largest", "mean", "median", "weighted"})],
         "device": [str],
-        **WindowLift._parameter_constraints,
     }
 
     def _fit_work(self, X):

@@ -126,52 +126,14 @@ class USAD(SeriesNetwork):
     beta : float, default=0.5
         The weight :math:`\beta` of both, one after the other. More of it finds more,
         with more false alarms; the paper has :math:`\alpha + \beta = 1`.
-    window_size : int or "auto", default=12
-        Steps `l` of a window. "auto" is the dominant period of the longest training
-        series (see :func:`skad.embedding.dominant_period`), but no more than half of
-        the shortest one.
-    stride : int, default=1
-        Steps between the starts of windows, in training and in scoring, at most
-        `window_size`.
     align : {"mean", "center", "end", "max"}, default="mean"
         How windows give their anomaly to steps; "end" is causal. See
         :class:`WindowDetector`.
     max_epochs : int, default=70
         Passes over the training windows.
-    batch_size : int, default=128
-        Windows of a training step; also bounds the memory of scoring.
-    lr : float, default=0.001
-        Learning rate.
-    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
-        The optimizer, or a class with torch's signature.
-    weight_decay : float, default=0.0
-        Weight decay of the optimizer.
-    patience : int or None, default=None
-        Epochs without a better loss on held-out windows after which training stops and
-        the best weights are taken. None holds nothing out.
-    validation_fraction : float, default=0.1
-        Share of the windows that `patience` holds out.
     hidden_sizes : tuple of int or None, default=None
         Units of the layers between, from the window's side; None is a half and a
         quarter of the window's elements.
-    amp : {"bf16", "fp16"} or None, default=None
-        Lower precision of the training, for devices that have it.
-    compile : bool, default=False
-        Whether torch compiles the networks.
-    device : str, default="auto"
-        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
-        for arrays the GPU when the work is worth the trip.
-    callbacks : list of skorch callbacks or None, default=None
-        Are copied into every training; see also `set_callbacks` for scikit-learn's.
-    warm_start : bool, default=False
-        Whether another `fit` goes on from the weights of the last one.
-    on_interrupt : {"raise", "keep"}, default="raise"
-        After an interrupt (Ctrl-C), "keep" keeps what was learned so far; "raise"
-        leaves the detector as it was.
-    checkpoint : str, path or None, default=None
-        Folder where every epoch is saved; a `fit` that was killed goes on from there.
-    contamination : float, default=0.1
-        Share of training steps with a negative decision function; sets `offset_`.
     random_state : int, RandomState instance or None, default=None
         Draws weights and batches. Pass an int for reproducible results.
 
@@ -183,14 +145,8 @@ class USAD(SeriesNetwork):
     history_ : list of dict
         Epoch, phase, seconds, "first_loss", "second_loss", their sum "train_loss" and,
         with `patience`, "valid_loss".
-    window_size_ : int
-        Steps of a window.
     n_samples_seen_ : int
         Training steps.
-    device_ : str
-        The device of the fit.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
     n_features_in_ : int
         Number of channels seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -242,11 +198,10 @@ class USAD(SeriesNetwork):
     latent_size: int = 40
     alpha: float = 0.5
     beta: float = 0.5
-    window_size: object = 12
+    window_size: int | str = 12
     max_epochs: int = 70
 
     _parameter_constraints = {
-        **SeriesNetwork._parameter_constraints,
         "latent_size": [Interval(Integral, 1, None, closed="left")],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "beta": [Interval(Real, 0, None, closed="left")],

@@ -6,7 +6,7 @@ from skad.series._base import SeriesDetector
 from skad.series._windowed import WindowLift
 
 
-@with_parameters
+@with_parameters(kw_only=False)
 class WindowDetector(WindowLift):
     r"""Time steps in windows that another detector finds anomalous.
 
@@ -36,10 +36,6 @@ class WindowDetector(WindowLift):
         What looks at windows: any detector of skad on vectors, one of scikit-learn's
         with `score_samples`, or a pipeline that ends in one. It is cloned. None is
         ``KNN()``.
-    window_size : int or "auto", default="auto"
-        Steps `l` of a window. "auto" is the dominant period of the longest training
-        series (see :func:`skad.embedding.dominant_period`), but no more than half of
-        the shortest one.
     stride : int, default=1
         Steps between the starts of windows, in `fit` and in scoring, at most
         `window_size`. The last window of a series is always looked at, but with
@@ -49,8 +45,6 @@ class WindowDetector(WindowLift):
         depends on later steps, and `score_stream` goes on where it stopped. There, a
         step between the ends of two windows takes the earlier, and the windows of the
         first ``l - 1`` steps see the first row repeated before it.
-    contamination : float, default=0.1
-        Share of training steps with a negative decision function; sets `offset_`.
     normalize : {"none", "z", "window"}, default="none"
         "z" brings each channel of each window to mean 0 and deviation 1, so that only
         the shape counts; a constant channel becomes zero. "window" does so with all
@@ -58,17 +52,11 @@ class WindowDetector(WindowLift):
     max_windows : int or "auto", default="auto"
         Windows to learn from; of more, as many are taken evenly over all series.
         "auto" is as many as hold 2**25 values (256 MB of float64).
-    batch_size : int or None, default=None
-        Windows that are scored at a time; None bounds their memory.
 
     Attributes
     ----------
     detector_ : detector
         The detector, fitted on windows as rows: step by step, each with its channels.
-    window_size_ : int
-        Steps of a window.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
     n_features_in_ : int
         Number of channels seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -116,10 +104,8 @@ class WindowDetector(WindowLift):
 
     detector: object = None
 
-    _positional = ("detector",)
     _parameter_constraints = {
         "detector": [HasMethods(["fit", "score_samples"]), None],
-        **WindowLift._parameter_constraints,
     }
 
     def _head(self):

@@ -18,7 +18,7 @@ from skad._array import device_of, is_torch, like, namespace, slices, to_numpy
 from skad._members import anomaly_of, fit_within, map_of
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad.base import CONTAMINATION, BaseDetector
+from skad.base import BaseDetector
 from skad.embedding._windows import (
     Piece,
     coverage,
@@ -41,12 +41,30 @@ _FIT_ELEMENTS = 2**25
 
 @with_parameters
 class WindowedDetector(SeriesDetector):
-    """Base of methods over windows: cuts series, folds scores and maps back."""
+    """Base of methods over windows: cuts series, folds scores and maps back.
+
+    Parameters
+    ----------
+    window_size : int or "auto", default="auto"
+        Steps `l` of a window. "auto" is the dominant period of the longest training
+        series (see :func:`skad.embedding.dominant_period`), but no more than half of
+        the shortest one.
+    stride : int, default=1
+        Steps between the starts of windows, in training and in scoring, at most
+        `window_size`.
+    align : {"mean", "center", "end", "max"}, default="mean"
+        How windows give their anomaly to steps, see :class:`WindowDetector`. "end" is
+        causal.
+
+    Attributes
+    ----------
+    window_size_ : int
+        Steps of a window.
+    """
 
     window_size: object = "auto"
     stride: int = 1
     align: str = "mean"
-    contamination: float = 0.1
 
     _parameter_constraints = {
         "window_size": [
@@ -55,7 +73,6 @@ class WindowedDetector(SeriesDetector):
         ],
         "stride": [Interval(Integral, 1, None, closed="left")],
         "align": [StrOptions({"mean", "center", "end", "max"})],
-        "contamination": CONTAMINATION,
     }
 
     # ------------------------------------------------------------- what a method writes
@@ -202,14 +219,24 @@ def for_head(vectors, head):
 
 @with_parameters
 class WindowLift(WindowedDetector):
-    """Base of methods that are a detector on vectors, carried to windows."""
+    """Base of methods that are a detector on vectors, carried to windows.
+
+    Parameters
+    ----------
+    normalize : {"none", "z", "window"}, default="none"
+        "z" brings each channel of each window to mean 0 and deviation 1, "window" all
+        channels of it together.
+    max_windows : int or "auto", default="auto"
+        Training windows to keep, evenly taken; "auto" is as many as hold 2**25 values.
+    batch_size : int or None, default=None
+        Windows that are scored at a time; None bounds their memory.
+    """
 
     normalize: str = "none"
     max_windows: object = "auto"
     batch_size: object = None
 
     _parameter_constraints = {
-        **WindowedDetector._parameter_constraints,
         "normalize": [StrOptions({"none", "z", "window"})],
         "max_windows": [
             Interval(Integral, 2, None, closed="left"),

@@ -6,9 +6,10 @@ import numpy as np
 
 from skad._array import like, namespace, to_double
 from skad._moments import mean_row
+from skad._parameters import KW_ONLY, with_parameters
 from skad._random import generator
 from skad._sklearn import Interval, RealNotInt, StrOptions
-from skad.base import CONTAMINATION, BaseDetector
+from skad.base import BaseDetector
 
 
 def squared_distances(X, Y):
@@ -45,6 +46,7 @@ def principal_kernel_axes(kernel, n_components, tol):
     return vectors[:, :k] / xp.sqrt(values[:k]), values[:k]
 
 
+@with_parameters(kw_only=False)
 class KernelPCAReconstruction(BaseDetector):
     r"""Rows that the main directions of a kernel's feature space do not explain.
 
@@ -90,8 +92,6 @@ class KernelPCAReconstruction(BaseDetector):
         at random; all of them still set the threshold.
     tol : float, default=1e-10
         Directions with less than `tol` times the largest variance are left out.
-    contamination : float, default=0.1
-        Share of training samples with a negative decision function; sets `offset_`.
     random_state : int, RandomState instance or None, default=None
         Draws the `max_samples` rows. Pass an int for reproducible results.
 
@@ -105,12 +105,6 @@ class KernelPCAReconstruction(BaseDetector):
         :math:`k`.
     gamma_ : float
         :math:`\gamma`.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
-    n_features_in_ : int
-        Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -148,6 +142,16 @@ class KernelPCAReconstruction(BaseDetector):
     array([[0.  , 1.08]])
     """
 
+    n_components: float = 0.7
+    _: KW_ONLY
+    kernel: str = "rbf"
+    gamma: float | str = "scale"
+    degree: int = 3
+    coef0: float = 1.0
+    max_samples: int = 2000
+    tol: float = 1e-10
+    random_state: object = None
+
     _map_sums_to_score = True
     _parameter_constraints = {
         "n_components": [
@@ -163,32 +167,8 @@ class KernelPCAReconstruction(BaseDetector):
         "coef0": [Interval(Real, None, None, closed="neither")],
         "max_samples": [Interval(Integral, 2, None, closed="left")],
         "tol": [Interval(Real, 0, 1, closed="left")],
-        "contamination": CONTAMINATION,
         "random_state": ["random_state"],
     }
-
-    def __init__(
-        self,
-        n_components=0.7,
-        *,
-        kernel="rbf",
-        gamma="scale",
-        degree=3,
-        coef0=1.0,
-        max_samples=2000,
-        tol=1e-10,
-        contamination=0.1,
-        random_state=None,
-    ):
-        self.n_components = n_components
-        self.kernel = kernel
-        self.gamma = gamma
-        self.degree = degree
-        self.coef0 = coef0
-        self.max_samples = max_samples
-        self.tol = tol
-        self.contamination = contamination
-        self.random_state = random_state
 
     def _row_elements(self):
         return 2 * len(self.rows_) + 3 * self.n_features_in_

@@ -6,9 +6,11 @@ from numbers import Integral, Real
 from scipy.special import gammaincinv
 
 from skad._array import blocks, like, namespace, to_double
+from skad._incremental import IncrementalMixin
 from skad._moments import deviations, mean_row
+from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import Interval, RealNotInt, StrOptions
-from skad.base import CONTAMINATION, BaseDetector, IncrementalMixin
+from skad.base import BaseDetector
 
 
 def compress(rows):
@@ -66,6 +68,7 @@ def residual_limit(variances, confidence):
     return largest * second / first * chi2_quantile(confidence, first**2 / second)
 
 
+@with_parameters(kw_only=False)
 class PCAReconstruction(IncrementalMixin, BaseDetector):
     r"""Rows that the main directions of the training data do not explain.
 
@@ -105,8 +108,6 @@ class PCAReconstruction(IncrementalMixin, BaseDetector):
     tol : float, default=1e-12
         Directions with less than `tol` times the largest variance count as without
         variance: no component, and a residual there weighs as if it had that much.
-    contamination : float, default=0.1
-        Share of training samples with a negative decision function; sets `offset_`.
 
     Attributes
     ----------
@@ -124,12 +125,6 @@ class PCAReconstruction(IncrementalMixin, BaseDetector):
         :math:`\delta^2` and :math:`\tau^2`.
     n_samples_seen_ : int
         Training rows.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
-    n_features_in_ : int
-        Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -174,6 +169,13 @@ class PCAReconstruction(IncrementalMixin, BaseDetector):
     array([[0.68, 0.49]])
     """
 
+    n_components: float | None = 0.35
+    _: KW_ONLY
+    measure: str = "both"
+    standardize: bool = False
+    confidence: float = 0.99
+    tol: float = 1e-12
+
     _map_sums_to_score = True
     _parameter_constraints = {
         "n_components": [
@@ -185,25 +187,7 @@ class PCAReconstruction(IncrementalMixin, BaseDetector):
         "standardize": ["boolean"],
         "confidence": [Interval(Real, 0, 1, closed="neither")],
         "tol": [Interval(Real, 0, 1, closed="left")],
-        "contamination": CONTAMINATION,
     }
-
-    def __init__(
-        self,
-        n_components=0.35,
-        *,
-        measure="both",
-        standardize=False,
-        confidence=0.99,
-        tol=1e-12,
-        contamination=0.1,
-    ):
-        self.n_components = n_components
-        self.measure = measure
-        self.standardize = standardize
-        self.confidence = confidence
-        self.tol = tol
-        self.contamination = contamination
 
     def merge(self, other):
         """Return a detector fitted on this one's and another's training rows.

@@ -4,8 +4,10 @@ from copy import copy, deepcopy
 from numbers import Integral, Real
 
 from skad._array import blocks, like, n_blocks, namespace, to_double
+from skad._incremental import IncrementalMixin
+from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad.base import CONTAMINATION, BaseDetector, IncrementalMixin
+from skad.base import BaseDetector
 
 
 def shrink(rows, size):
@@ -34,6 +36,7 @@ def _sketch_on(detector, X, known):
     return {name: getattr(detector, name) for name in names}
 
 
+@with_parameters(kw_only=False)
 class MatrixSketch(IncrementalMixin, BaseDetector):
     r"""Rows that stand out from the main directions of a stream.
 
@@ -66,8 +69,6 @@ class MatrixSketch(IncrementalMixin, BaseDetector):
     tol : float, default=1e-12
         Directions with less than `tol` times the largest :math:`\sigma_j^2` are left
         out.
-    contamination : float, default=0.1
-        Share of training samples with a negative decision function; sets `offset_`.
 
     Attributes
     ----------
@@ -84,12 +85,6 @@ class MatrixSketch(IncrementalMixin, BaseDetector):
         most :math:`\|A\|_F^2 / (l + 1)`; 0 where the sketch is exact.
     n_samples_seen_ : int
         Training rows.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
-    n_features_in_ : int
-        Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -127,29 +122,19 @@ class MatrixSketch(IncrementalMixin, BaseDetector):
     array([[1.01, 0.99]])
     """
 
+    n_components: int = 10
+    _: KW_ONLY
+    measure: str = "leverage"
+    sketch_size: int = 100
+    tol: float = 1e-12
+
     _map_sums_to_score = True
     _parameter_constraints = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "measure": [StrOptions({"leverage", "projection"})],
         "sketch_size": [Interval(Integral, 2, None, closed="left")],
         "tol": [Interval(Real, 0, 1, closed="left")],
-        "contamination": CONTAMINATION,
     }
-
-    def __init__(
-        self,
-        n_components=10,
-        *,
-        measure="leverage",
-        sketch_size=100,
-        tol=1e-12,
-        contamination=0.1,
-    ):
-        self.n_components = n_components
-        self.measure = measure
-        self.sketch_size = sketch_size
-        self.tol = tol
-        self.contamination = contamination
 
     def merge(self, other):
         """Return a detector with a sketch of this one's and another's training rows.

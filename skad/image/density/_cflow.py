@@ -118,79 +118,23 @@ class CFLOW(TrainedImageDetector):
         Length of the code of a place, a multiple of four.
     fiber_batch_size : int, default=256
         Patches of a training step: a batch of pictures is taken apart into them.
-    backbone : str or torch.nn.Module, default="gabor"
-        What describes the patches: the built-in bank of filters, which needs no
-        weights; "resnet18", "resnet34", "resnet50", "wide_resnet50_2" with `weights`;
-        "timm/NAME", "torchvision/NAME", "transformers/NAME"; or any module.
     layers : tuple of str or None, default=None
         Names of the layers whose features are transformed; None is the first three of a
         ResNet, and all of the bank of filters.
-    weights : str, path or None, default=None
-        File with the weights of the backbone (.pth, .safetensors or .npz).
-    image_size : int, tuple of int or None, default=None
-        Size to which pictures are brought before the backbone; None leaves them. Maps
-        have the size of the pictures as they came.
-    amp : {"bf16", "fp16"} or None, default=None
-        Lower precision of the backbone and of the training, for devices that have it.
     max_epochs : int, default=200
         Passes over the training pictures; the authors' 25 times 8.
-    batch_size : int, default=32
-        Pictures of a training step, and that are scored together; bounds the memory.
-    lr : float, default=0.0002
-        Learning rate.
-    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
-        The optimizer, or a class with torch's signature.
-    weight_decay : float, default=0.0
-        Weight decay of the optimizer.
-    patience : int or None, default=None
-        Epochs without a better loss on held-out pictures after which training stops and
-        the best weights are taken. None holds nothing out.
-    validation_fraction : float, default=0.1
-        Share of the pictures that `patience` holds out.
-    image_shape : tuple of int or None, default=None
-        (height, width) or (height, width, channels) of pictures that come as rows.
-    compile : bool, default=False
-        Whether torch compiles the networks.
-    device : str, default="auto"
-        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
-        for arrays the GPU when the work is worth the trip.
-    callbacks : list of skorch callbacks or None, default=None
-        Are copied into every training; see also `set_callbacks` for scikit-learn's.
     warm_start : bool, default=False
         Whether another `fit` goes on from the weights of the last one, with its
         backbone.
-    on_interrupt : {"raise", "keep"}, default="raise"
-        After an interrupt (Ctrl-C), "keep" keeps what was learned so far; "raise"
-        leaves the detector as it was.
-    checkpoint : str, path or None, default=None
-        Folder where every epoch is saved; a `fit` that was killed goes on from there.
-    contamination : float, default=0.1
-        Share of training samples with a negative decision function; sets `offset_`.
     random_state : int, RandomState instance or None, default=None
         Draws weights, permutations and batches. Pass an int for reproducible results.
-    smoothing : float, default=4.0
-        Standard deviation of the Gaussian that smooths maps, in pixels.
 
     Attributes
     ----------
-    embedding_ : PatchEmbedding
-        What describes the patches.
     net_ : torch.nn.Module
         The trained network, with its `flows`.
-    history_ : list of dict
-        Epoch, phase, seconds, "train_loss" and, with `patience`, "valid_loss".
-    image_shape_ : tuple of int
-        (height, width, channels) of pictures.
-    n_samples_seen_ : int
-        Training pictures.
-    device_ : str
-        The device of the fit.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
     n_features_in_ : int
         Number of elements of a picture.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -227,7 +171,6 @@ class CFLOW(TrainedImageDetector):
     """
 
     _parameter_constraints = {
-        **TrainedImageDetector._parameter_constraints,
         "n_steps": [Interval(Integral, 1, None, closed="left")],
         "condition_size": [Interval(Integral, 4, None, closed="left")],
         "fiber_batch_size": [Interval(Integral, 2, None, closed="left")],

@@ -89,80 +89,23 @@ class SimpleNet(TrainedImageDetector):
         Learning rate of the adaptor.
     neighborhood : int, default=3
         Places, in both directions, over which features are averaged; odd.
-    backbone : str or torch.nn.Module, default="gabor"
-        What describes the patches: the built-in bank of filters, which needs no
-        weights; "resnet18", "resnet34", "resnet50", "wide_resnet50_2" with `weights`;
-        "timm/NAME", "torchvision/NAME", "transformers/NAME"; or any module.
-    layers : tuple of str or None, default=None
-        Names of the layers whose output describes a patch; None is the second and third
-        of a ResNet, and all of the bank of filters.
-    weights : str, path or None, default=None
-        File with the weights of the backbone (.pth, .safetensors or .npz).
-    image_size : int, tuple of int or None, default=None
-        Size to which pictures are brought before the backbone; None leaves them. Maps
-        have the size of the pictures as they came.
-    amp : {"bf16", "fp16"} or None, default=None
-        Lower precision of the backbone and of the training, for devices that have it.
     max_epochs : int, default=160
         Passes over the training pictures.
-    batch_size : int, default=4
-        Pictures of a training step, and that are scored together; bounds the memory.
     lr : float, default=0.0002
         Learning rate of the discriminator.
-    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
-        The optimizer, or a class with torch's signature.
-    weight_decay : float, default=1e-05
-        Weight decay of the optimizer.
-    patience : int or None, default=None
-        Epochs without a better loss on held-out pictures after which training stops and
-        the best weights are taken. None holds nothing out.
-    validation_fraction : float, default=0.1
-        Share of the pictures that `patience` holds out.
-    image_shape : tuple of int or None, default=None
-        (height, width) or (height, width, channels) of pictures that come as rows.
-    compile : bool, default=False
-        Whether torch compiles the networks.
-    device : str, default="auto"
-        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
-        for arrays the GPU when the work is worth the trip.
-    callbacks : list of skorch callbacks or None, default=None
-        Are copied into every training; see also `set_callbacks` for scikit-learn's.
     warm_start : bool, default=False
         Whether another `fit` goes on from the weights of the last one, with its
         backbone.
-    on_interrupt : {"raise", "keep"}, default="raise"
-        After an interrupt (Ctrl-C), "keep" keeps what was learned so far; "raise"
-        leaves the detector as it was.
-    checkpoint : str, path or None, default=None
-        Folder where every epoch is saved; a `fit` that was killed goes on from there.
-    contamination : float, default=0.1
-        Share of training samples with a negative decision function; sets `offset_`.
     random_state : int, RandomState instance or None, default=None
         Draws the weights, the batches and the noise. Pass an int for reproducible
         results.
-    smoothing : float, default=4.0
-        Standard deviation of the Gaussian that smooths maps, in pixels.
 
     Attributes
     ----------
-    embedding_ : PatchEmbedding
-        What describes the patches.
     net_ : torch.nn.Module
         The trained network, with its `adaptor` and `discriminator`.
-    history_ : list of dict
-        Epoch, phase, seconds, "train_loss" and, with `patience`, "valid_loss".
-    image_shape_ : tuple of int
-        (height, width, channels) of pictures.
-    n_samples_seen_ : int
-        Training pictures.
-    device_ : str
-        The device of the fit.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
     n_features_in_ : int
         Number of elements of a picture.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -202,7 +145,6 @@ class SimpleNet(TrainedImageDetector):
 
     _resnet_layers = ("layer2", "layer3")
     _parameter_constraints = {
-        **TrainedImageDetector._parameter_constraints,
         "noise": [Interval(Real, 0, None, closed="neither")],
         "margin": [Interval(Real, 0, None, closed="neither")],
         "hidden_size": [Interval(Integral, 1, None, closed="left")],

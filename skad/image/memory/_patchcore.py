@@ -62,48 +62,17 @@ class PatchCore(BackboneDetector):
     random_state : int, RandomState instance or None, default=None
         Draws the projection and the first patch of the core-set. Pass an int for
         reproducible results.
-    backbone : str or torch.nn.Module, default="gabor"
-        What describes the patches: the built-in bank of filters, which needs no
-        weights; "resnet18", "resnet34", "resnet50", "wide_resnet50_2" with `weights`;
-        "timm/NAME", "torchvision/NAME", "transformers/NAME"; or any module.
-    layers : tuple of str or None, default=None
-        Names of the layers whose output describes a patch; None is the second and third
-        of a ResNet, and all of the bank of filters.
-    weights : str, path or None, default=None
-        File with the weights of the backbone (.pth, .safetensors or .npz).
-    image_size : int, tuple of int or None, default=None
-        Size to which pictures are brought before the backbone; None leaves them. Maps
-        have the size of the pictures as they came.
     amp : {"bf16", "fp16"} or None, default=None
         Lower precision of the backbone, for devices that have it.
-    smoothing : float, default=4.0
-        Standard deviation of the Gaussian that smooths maps, in pixels.
-    image_shape : tuple of int or None, default=None
-        (height, width) or (height, width, channels) of pictures that come as rows.
     batch_size : int, default=8
         Pictures that are computed together; bounds the memory.
-    device : str, default="auto"
-        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
-        for arrays the GPU when the work is worth the trip.
-    contamination : float, default=0.1
-        Share of training samples with a negative decision function; sets `offset_`.
 
     Attributes
     ----------
-    embedding_ : PatchEmbedding
-        What describes the patches.
     bank_ : tensor of shape (n_patches, n_patch_features)
         The memory bank.
-    image_shape_ : tuple of int
-        (height, width, channels) of pictures.
-    device_ : str
-        The device of the fit.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
     n_features_in_ : int
         Number of elements of a picture.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -149,15 +118,14 @@ class PatchCore(BackboneDetector):
     """
 
     coreset_ratio: float = 0.1
-    bank_size: object = None
-    n_neighbors: object = 9
-    projection_eps: object = 0.9
+    bank_size: int | None = None
+    n_neighbors: int | None = 9
+    projection_eps: float | None = 0.9
     neighborhood: int = 3
     random_state: object = None
 
     _resnet_layers = ("layer2", "layer3")
     _parameter_constraints = {
-        **BackboneDetector._parameter_constraints,
         "coreset_ratio": [Interval(Real, 0, 1, closed="right")],
         "bank_size": [Interval(Integral, 1, None, closed="left"), None],
         "n_neighbors": [Interval(Integral, 2, None, closed="left"), None],

@@ -33,31 +33,13 @@ class SPADE(BackboneDetector):
     ----------
     n_pictures : int, default=50
         :math:`K`; all of the training pictures where there are fewer.
-    backbone : str or torch.nn.Module, default="gabor"
-        What describes the patches: the built-in bank of filters, which needs no
-        weights; "resnet18", "resnet34", "resnet50", "wide_resnet50_2" with `weights`;
-        "timm/NAME", "torchvision/NAME", "transformers/NAME"; or any module.
     layers : tuple of str or None, default=None
         Names of the layers whose output describes a patch; None is the first three of a
         ResNet, and all of the bank of filters.
-    weights : str, path or None, default=None
-        File with the weights of the backbone (.pth, .safetensors or .npz).
-    image_size : int, tuple of int or None, default=None
-        Size to which pictures are brought before the backbone; None leaves them. Maps
-        have the size of the pictures as they came.
     amp : {"bf16", "fp16"} or None, default=None
         Lower precision of the backbone, for devices that have it.
-    smoothing : float, default=4.0
-        Standard deviation of the Gaussian that smooths maps, in pixels.
-    image_shape : tuple of int or None, default=None
-        (height, width) or (height, width, channels) of pictures that come as rows.
     batch_size : int, default=8
         Pictures that are computed together; bounds the memory.
-    device : str, default="auto"
-        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
-        for arrays the GPU when the work is worth the trip.
-    contamination : float, default=0.1
-        Share of training samples with a negative decision function; sets `offset_`.
 
     Attributes
     ----------
@@ -67,16 +49,8 @@ class SPADE(BackboneDetector):
         :math:`f` of the training pictures.
     maps_ : list of tensor of shape (n_samples, c, h, w)
         The layers' maps of the training pictures.
-    image_shape_ : tuple of int
-        (height, width, channels) of pictures.
-    device_ : str
-        The device of the fit.
-    offset_ : float
-        ``decision_function = score_samples - offset_``.
     n_features_in_ : int
         Number of elements of a picture.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -115,7 +89,6 @@ class SPADE(BackboneDetector):
     n_pictures: int = 50
 
     _parameter_constraints = {
-        **BackboneDetector._parameter_constraints,
         "n_pictures": [Interval(Integral, 1, None, closed="left")],
     }
 

@@ -1,0 +1,79 @@
+"""Detectors that learn more rows: `partial_fit`, and the threshold of a stream."""
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from skad._array import like, to_numpy
+from skad._sklearn import _fit_context
+from skad.base import BaseDetector
+
+
+class IncrementalMixin:
+    """Adds `partial_fit` to a detector whose `_add`, or `_fit`, adds to what is known.
+
+    The threshold is the quantile over all training rows after `fit`. A stream cannot
+    be kept, so after `partial_fit` it is the quantile over at most `_SAMPLE_ROWS` rows
+    spread evenly over everything seen (every row, then every second, every fourth...).
+    """
+
+    _SAMPLE_ROWS = 4096
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None):
+        """Add rows to what is known as normal.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            More training data, at least one row.
+        y : array-like of shape (n_samples,), default=None
+            Ignored.
+
+        Returns
+        -------
+        self : object
+            The fitted detector.
+        """
+        return self._learn(X, y, self._add, forget=False)
+
+    def _fit_offset(self, X, y, anomaly, **params):
+        n_before = self.n_samples_seen_ - X.shape[0]
+        stride, rows = getattr(self, "_sample_", (1, to_numpy(X[:0])))
+        n_rows = X.shape[0]
+        while (
+            len(rows) + len(range(-n_before % stride, n_rows, stride))
+            > self._SAMPLE_ROWS
+        ):
+            stride, rows = 2 * stride, rows[::2]
+        fresh = to_numpy(X[-n_before % stride :: stride])
+        rows = np.concatenate([rows, fresh])  # copies, so X is not kept alive
+        self._sample_ = (stride, rows)
+        if n_before:
+            X, anomaly = like(rows, X), None
+        return super()._fit_offset(X, y, anomaly, **params)
+
+    def _check_mergeable(self, other):
+        """Raise unless both are fitted, of one class, on as many features."""
+        name = type(self).__name__
+        check_is_fitted(self)
+        if type(other) is not type(self):
+            raise TypeError(f"other is a {type(other).__name__}, not a {name}.")
+        check_is_fitted(other)
+        if self.n_features_in_ != other.n_features_in_:
+            raise ValueError(
+                f"other has {other.n_features_in_} features, this {name} has "
+                f"{self.n_features_in_}; only equal numbers can be merged."
+            )
+
+    def _merge_sample(self, other):
+        """Take the other's sample of rows in, and set the threshold anew."""
+        (stride, rows), (other_stride, other_rows) = self._sample_, other._sample_
+        # thin both to one stride, a power of two, so that every row counts the same
+        while stride < other_stride:
+            stride, rows = 2 * stride, rows[::2]
+        other_rows = other_rows[:: stride // other_stride]
+        rows = np.concatenate([rows, other_rows])
+        while len(rows) > self._SAMPLE_ROWS:
+            stride, rows = 2 * stride, rows[::2]
+        self._sample_ = (stride, rows)
+        self.offset_ = BaseDetector._fit_offset(self, rows, None, None)
