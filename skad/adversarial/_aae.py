@@ -5,10 +5,9 @@ from numbers import Integral
 
 import torch
 
-from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._training import TorchDetector
+from skad._training import IncrementalNetworkMixin, TorchDetector
 from skad.nn.adversarial import (
     Discriminator,
     discriminator_loss,
@@ -67,7 +66,7 @@ class AAENetwork(Network):
 
 
 @with_parameters
-class AAE(IncrementalMixin, TorchDetector):
+class AAE(IncrementalNetworkMixin, TorchDetector):
     r"""Samples with an unlikely code, or a bad reconstruction from it.
 
     An encoder :math:`e` and a decoder :math:`d` learn to rebuild normal samples, and a

@@ -5,10 +5,9 @@ from numbers import Integral
 import torch
 from torch.nn import functional
 
-from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._training import TorchDetector
+from skad._training import IncrementalNetworkMixin, TorchDetector
 from skad.nn.adversarial import (
     Discriminator,
     SpectralNorm,
@@ -97,7 +96,7 @@ class ALADNetwork(Network):
 
 
 @with_parameters
-class ALAD(IncrementalMixin, TorchDetector):
+class ALAD(IncrementalNetworkMixin, TorchDetector):
     r"""Samples whose reconstruction a discriminator sees to be another.
 
     A generator :math:`G` maps codes to samples and an encoder :math:`E` samples to

@@ -5,10 +5,9 @@ from numbers import Integral, Real
 import torch
 from torch import nn
 
-from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._training import TorchDetector
+from skad._training import IncrementalNetworkMixin, TorchDetector
 from skad.nn.adversarial import (
     Discriminator,
     discriminator_loss,
@@ -75,7 +74,7 @@ class ALOCCNetwork(Network):
 
 
 @with_parameters
-class ALOCC(IncrementalMixin, TorchDetector):
+class ALOCC(IncrementalNetworkMixin, TorchDetector):
     r"""Samples that a discriminator rejects after they were refined.
 
     A refiner :math:`R` removes noise from normal samples,

@@ -5,10 +5,9 @@ from numbers import Integral, Real
 import torch
 from torch.nn import functional
 
-from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._training import TorchDetector
+from skad._training import IncrementalNetworkMixin, TorchDetector
 from skad.nn.adversarial import (
     Discriminator,
     discriminator_loss,
@@ -70,7 +69,7 @@ class EGBADNetwork(Network):
 
 
 @with_parameters
-class EGBAD(IncrementalMixin, TorchDetector):
+class EGBAD(IncrementalNetworkMixin, TorchDetector):
     r"""Samples that a bidirectional GAN does not rebuild.
 
     A generator :math:`G` maps codes to samples and an encoder :math:`E` samples to

@@ -4,10 +4,9 @@ from numbers import Integral, Real
 
 import torch
 
-from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._training import TorchDetector
+from skad._training import IncrementalNetworkMixin, TorchDetector
 from skad.nn.adversarial import Discriminator, frozen, gradient_penalty
 from skad.nn.architecture import build
 from skad.nn.network import Network, over_channels
@@ -89,7 +88,7 @@ class FAnoGANNetwork(Network):
 
 
 @with_parameters
-class FAnoGAN(IncrementalMixin, TorchDetector):
+class FAnoGAN(IncrementalNetworkMixin, TorchDetector):
     r"""Samples that a generator does not rebuild from an encoder's code.
 
     A generator :math:`G` and a critic are trained on normal samples as a Wasserstein

@@ -2,10 +2,9 @@
 
 from numbers import Integral, Real
 
-from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._training import TorchDetector
+from skad._training import IncrementalNetworkMixin, TorchDetector
 from skad.nn.adversarial import Discriminator, discriminator_loss, frozen
 from skad.nn.architecture import build
 from skad.nn.network import Network, over_channels
@@ -64,7 +63,7 @@ class GANomalyNetwork(Network):
 
 
 @with_parameters
-class GANomaly(IncrementalMixin, TorchDetector):
+class GANomaly(IncrementalNetworkMixin, TorchDetector):
     r"""Samples whose code changes when they are rebuilt and encoded again.
 
     An encoder :math:`G_E` and a decoder :math:`G_D` rebuild a sample,

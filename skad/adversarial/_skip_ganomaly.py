@@ -2,10 +2,9 @@
 
 from numbers import Integral, Real
 
-from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._training import TorchDetector
+from skad._training import IncrementalNetworkMixin, TorchDetector
 from skad.nn.adversarial import (
     Discriminator,
     discriminator_loss,
@@ -62,7 +61,7 @@ class SkipGANomalyNetwork(Network):
 
 
 @with_parameters
-class SkipGANomaly(IncrementalMixin, TorchDetector):
+class SkipGANomaly(IncrementalNetworkMixin, TorchDetector):
     r"""Samples that differ from what a generator with skips makes of them.
 
     A U-shaped generator :math:`G`, whose encoder hands every layer's output across to

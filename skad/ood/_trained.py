@@ -10,6 +10,7 @@ from skad._array import to_numpy
 from skad._parameters import with_parameters
 from skad._sklearn import StrOptions
 from skad._training import TorchDetector
+from skad.base import BaseDetector
 from skad.embedding._classifier import chosen_rows
 from skad.embedding._classifier_fit import class_codes
 from skad.ood._attribution import ATTRIBUTIONS, attribution_map, training_median
@@ -38,6 +39,7 @@ class TrainedClassifier(ClassLabelsMixin, TorchDetector):
     """
 
     _uses_outliers = False
+    _honesty = BaseDetector._honesty
     _leading = ("attribution",)
     _parameter_constraints = {
         "attribution": [StrOptions(ATTRIBUTIONS)],
@@ -85,6 +87,9 @@ class TrainedClassifier(ClassLabelsMixin, TorchDetector):
 
     def _training_labels(self, X, y):
         return torch.as_tensor(y)
+
+    def _holds_out(self):
+        return False  # the threshold is of rows that `fit` has chosen
 
     def _normal_rows(self, X, y):
         return chosen_rows(X, y >= 0)

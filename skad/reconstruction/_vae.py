@@ -7,10 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._training import TorchDetector
+from skad._training import IncrementalNetworkMixin, TorchDetector
 from skad.nn.architecture import build
 from skad.nn.network import Network, integrated_gradients, over_channels
 
@@ -128,7 +127,7 @@ class VAENetwork(Network):
 
 
 @with_parameters
-class VAE(IncrementalMixin, TorchDetector):
+class VAE(IncrementalNetworkMixin, TorchDetector):
     r"""Samples that a variational autoencoder finds improbable.
 
     Normal samples come from codes :math:`z \sim N(0, I)` by a decoder that returns the
