@@ -442,3 +442,7 @@ class TorchDetector(BaseDetector):
     def _map(self, network, X):
         with torch.no_grad():
             return network.map(self._samples(X))
+
+    def _inspect(self, network, X):
+        with torch.no_grad():
+            return network.inspect(self._samples(X))

@@ -66,6 +66,11 @@ class ADAENetwork(Network):
         """Return the squared error after both autoencoders."""
         return over_channels((x - self.discriminator(self.generator(x))) ** 2)
 
+    def inspect(self, x):
+        """Return the norm and the squared errors that are in it."""
+        maps = self.map(x)
+        return maps.flatten(1).sum(1).sqrt(), maps
+
 
 @with_parameters
 class ADAE(IncrementalNetworkMixin, TorchDetector):

@@ -80,7 +80,10 @@ class ALADNetwork(Network):
         return self.generator(self.encoder(x))
 
     def anomaly(self, x):
-        rebuilt = self.reconstruct(x)
+        return self.distance(x, self.reconstruct(x))
+
+    def distance(self, x, rebuilt):
+        """Return how far reconstructions are, of shape (b,), as `measure` says."""
         if self.measure == "l1":
             return (x - rebuilt).abs().flatten(1).sum(1)
         if self.measure == "l2":
@@ -93,6 +96,10 @@ class ALADNetwork(Network):
 
     def map(self, x):
         return over_channels((x - self.reconstruct(x)).abs())
+
+    def inspect(self, x):
+        rebuilt = self.reconstruct(x)
+        return self.distance(x, rebuilt), over_channels((x - rebuilt).abs())
 
 
 @with_parameters

@@ -72,6 +72,15 @@ class ALOCCNetwork(Network):
         """Return the squared error of the refined samples."""
         return over_channels((x - self.refiner(x)) ** 2)
 
+    def inspect(self, x):
+        """Return the anomaly and the errors of samples that are refined once."""
+        refined = self.refiner(x)
+        maps = over_channels((x - refined) ** 2)
+        if self.measure == "reconstruction":
+            return maps.flatten(1).sum(1), maps
+        seen = refined if self.measure == "refined" else x
+        return -self.discriminator(seen)[0], maps
+
 
 @with_parameters
 class ALOCC(IncrementalNetworkMixin, TorchDetector):

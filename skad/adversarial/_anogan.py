@@ -100,6 +100,12 @@ class AnoGANNetwork(Network):
     def map(self, x):
         return over_channels((x - self.generator(self.search(x))).abs())
 
+    def inspect(self, x):
+        code = self.search(x)
+        features = self.discriminator(x)[1]
+        maps = over_channels((x - self.generator(code)).abs())
+        return self.search_loss(x, features, code), maps
+
 
 @with_parameters
 class AnoGAN(TorchDetector):

@@ -54,7 +54,10 @@ class EGBADNetwork(Network):
 
     def anomaly(self, x):
         code = self.encoder(x)
-        rebuilt = self.generator(code)
+        return self.distance(x, code, self.generator(code))
+
+    def distance(self, x, code, rebuilt):
+        """Return the weighted residual and discrimination, of shape (b,)."""
         residual = (x - rebuilt).abs().flatten(1).sum(1)
         logit, features = self.discriminator(x, code)
         if self.discrimination == "features":
@@ -66,6 +69,11 @@ class EGBADNetwork(Network):
 
     def map(self, x):
         return over_channels((x - self.generator(self.encoder(x))).abs())
+
+    def inspect(self, x):
+        code = self.encoder(x)
+        rebuilt = self.generator(code)
+        return self.distance(x, code, rebuilt), over_channels((x - rebuilt).abs())
 
 
 @with_parameters

@@ -61,6 +61,11 @@ class GANomalyNetwork(Network):
         """Return the absolute error of the reconstruction."""
         return over_channels((x - self.decoder(self.encoder(x))).abs())
 
+    def inspect(self, x):
+        """Return the distance of the codes and the errors on the way between them."""
+        code, made, second = self.codes(x)
+        return (code - second).abs().sum(1), over_channels((x - made).abs())
+
 
 @with_parameters
 class GANomaly(IncrementalNetworkMixin, TorchDetector):

@@ -50,7 +50,10 @@ class SkipGANomalyNetwork(Network):
 
     def anomaly(self, x):
         """Return the weighted errors of the elements and of the features."""
-        made = self.generator(x)
+        return self.distance(x, self.generator(x))
+
+    def distance(self, x, made):
+        """Return the weighted errors (b,) of what was made of `x`."""
         gap = self.discriminator(x)[1] - self.discriminator(made)[1]
         error = (x - made).abs().flatten(1).mean(1)
         return self.share * error + (1 - self.share) * (gap**2).mean(1)
@@ -58,6 +61,11 @@ class SkipGANomalyNetwork(Network):
     def map(self, x):
         """Return the absolute error of the reconstruction."""
         return over_channels((x - self.generator(x)).abs())
+
+    def inspect(self, x):
+        """Return the weighted errors and those of the elements."""
+        made = self.generator(x)
+        return self.distance(x, made), over_channels((x - made).abs())
 
 
 @with_parameters

@@ -114,6 +114,9 @@ class TrainedClassifier(ClassLabelsMixin, TorchDetector):
             self.image_shape_,
         )
 
+    def _inspect(self, network, X):
+        return BaseDetector._inspect(self, network, X)
+
     def _logits(self, network, X):
         with torch.no_grad():
             return network(self._samples(X))

@@ -99,7 +99,10 @@ class VAENetwork(Network):
         """Return minus the bound, or the part of it, that `measure` names."""
         if self.measure == "kl":
             return divergence(*self.encode(x))
-        surprises, ratios = self.terms(x)
+        return self.bound(x, *self.terms(x))
+
+    def bound(self, x, surprises, ratios):
+        """Return the anomaly (b,) from the `terms` of `x`."""
         surprises = surprises.flatten(2).sum(2)  # (L, b)
         if self.measure == "reconstruction_probability":
             return surprises.mean(0)
@@ -117,13 +120,23 @@ class VAENetwork(Network):
         if self.measure in ("kl", "iwae_kl"):
             rebuilt = self.decode(self.encode(x)[0])[0]
             return over_channels(integrated_gradients(self.anomaly, x, rebuilt))
-        surprises, ratios = self.terms(x)
+        return self.shares(x, *self.terms(x))
+
+    def shares(self, x, surprises, ratios):
+        """Return the surprise of every element from the `terms` of `x`."""
         logs = torch.zeros_like(ratios)  # of the weights of the draws
         if self.measure.startswith("iwae"):
             logs = -surprises.flatten(2).sum(2)
             logs = logs + ratios if self.measure == "iwae" else logs
         weights = logs.softmax(0).reshape(*logs.shape, *[1] * (x.ndim - 1))
         return over_channels((weights * surprises).sum(0))
+
+    def inspect(self, x):
+        """Return the anomaly and the map from the same draws."""
+        if self.measure in ("kl", "iwae_kl"):
+            return super().inspect(x)
+        terms = self.terms(x)
+        return self.bound(x, *terms), self.shares(x, *terms)
 
 
 @with_parameters

@@ -109,6 +109,9 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
 
     # ---------------------------------------------------------------------- scoring
 
+    def _inspect(self, x):
+        return BaseDetector._inspect(self, x)
+
     def _row_elements(self):
         return TorchDetector._row_elements(self)
 
