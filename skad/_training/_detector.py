@@ -177,6 +177,26 @@ class TorchDetector(BaseDetector):
         """Return how many epochs a phase has."""
         return self.max_epochs
 
+    def _own_callbacks(self, phase):
+        """Return skorch callbacks of the method's own, new for each phase.
+
+        A schedule or the clipping of gradients, say. Those of a class that is among the
+        user's `callbacks` are replaced by these.
+        """
+        return ()
+
+    def _optimizer_of(self, phase, group):
+        """Return what a group of weights has for itself: "optimizer", "lr", ..."""
+        return {}
+
+    def _averages(self, phase):
+        """Return None, or the arguments of `Averages`, such as ``{"decay": 0.999}``."""
+        return None
+
+    def _anomaly_share(self):
+        """Return the share of known anomalies of each batch, None for as they come."""
+        return None
+
     # ---------------------------------------------------------------------- samples
 
     def _validate(self, X, *, reset):
@@ -370,7 +390,7 @@ class TorchDetector(BaseDetector):
         network.eval()
         with torch.no_grad():
             seed_generators(training.seed, training.device)
-            network.finish(training.in_order)
+            network.finish(training.in_order, training.held)
         return network.requires_grad_(False)
 
     def _open_checkpoint(self, X, labels):

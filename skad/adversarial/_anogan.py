@@ -61,7 +61,7 @@ class AnoGANNetwork(Network):
             fake = self.discriminator(self.generator(self.draw(len(x))))[0]
         yield "generator", generator_loss(fake)
 
-    def finish(self, batches):
+    def finish(self, batches, held=None):
         self.start = self.draw(1)[0]
 
     def search_loss(self, x, features, code):

@@ -114,7 +114,7 @@ class DAGMMNetwork(Network):
             + self.covariance_weight * (1 / variances).sum()
         )
 
-    def finish(self, batches):
+    def finish(self, batches, held=None):
         """Fix the mixture of all training samples."""
         z = torch.cat([self.features(x)[0] for x, _ in batches()])
         memberships = self.estimator(z)

@@ -34,7 +34,7 @@ class DeepSVDDNetwork(HypersphereNetwork):
             if self.n_epochs >= self.n_warm_up_epochs:
                 self.finish(batches)
 
-    def finish(self, batches):
+    def finish(self, batches, held=None):
         """Set the radius to the 1 - nu quantile of the training distances."""
         distance = torch.cat([self.squared_distance(x) for x, _ in batches()])
         self.radius.copy_(torch.quantile(distance.sqrt().cpu(), 1 - self.nu))

@@ -94,7 +94,7 @@ class RaPPNetwork(Network):
         ways = pathway(self.encoder, x), pathway(self.encoder, self.reconstruct(x))
         return torch.cat([a - b for a, b in zip(*ways, strict=True)], dim=1)
 
-    def finish(self, batches):
+    def finish(self, batches, held=None):
         """Whiten the differences of the training samples."""
         if self.measure != "nap":
             return

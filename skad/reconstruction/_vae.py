@@ -81,7 +81,7 @@ class VAENetwork(Network):
         constant = log(2 * pi) * x[0].numel() - mean.shape[1]
         return ((squares + logs + code) / len(x) + constant) / 2
 
-    def finish(self, batches):
+    def finish(self, batches, held=None):
         """Draw the noise of all scores."""
         self.draws.normal_()
 

@@ -59,7 +59,7 @@ class EncoderDecoder(Network):
         """Return the absolute errors of the reconstruction, (b, l, c)."""
         return (x - self.reconstruct(x)).abs()
 
-    def finish(self, batches):
+    def finish(self, batches, held=None):
         """Fit the Gaussian to the errors of all steps of the training windows."""
         known = None
         for x, _ in batches():

@@ -93,7 +93,7 @@ class OmniAnomalyNetwork(Network):
         bound = self.prior.log_density(z) - log_density - surprises  # (b,)
         return -bound.mean() / x.shape[1]
 
-    def finish(self, batches):
+    def finish(self, batches, held=None):
         """Draw the noise of all scores, the same for every window."""
         self.draws.normal_()
 

@@ -65,7 +65,7 @@ class CFLOWNetwork(Network):
                 likelihood = self.log_likelihood(rows[part], codes[part], i)
                 yield f"layer{i}", -F.logsigmoid(likelihood).mean()
 
-    def finish(self, batches):
+    def finish(self, batches, held=None):
         """Keep the highest likelihood that a training patch has in each layer."""
         highest = torch.full_like(self.highest, -math.inf)
         for x, _ in batches():
