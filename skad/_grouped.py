@@ -19,6 +19,7 @@ A method writes these, all on whole series `x` of shape (t, ...), never on a mix
 
 from abc import abstractmethod
 from itertools import pairwise
+from typing import Any, Self
 
 import numpy as np
 from sklearn.utils.metaestimators import available_if
@@ -156,7 +157,7 @@ class GroupedDetector(BaseDetector):
     # -------------------------------------------------------------------- the contract
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, groups=None):
+    def fit(self, X, y=None, groups=None) -> Self:
         """Learn what is normal.
 
         Parameters
@@ -178,7 +179,7 @@ class GroupedDetector(BaseDetector):
         """
         return self._learn(X, y, self._fit, forget=self._forgets(), groups=groups)
 
-    def score_samples(self, X, groups=None):
+    def score_samples(self, X, groups=None) -> Any:
         """Return how normal each time step is: higher is more normal.
 
         Parameters
@@ -197,7 +198,7 @@ class GroupedDetector(BaseDetector):
         X = self._validate(X, reset=False)
         return -self._by_series(self._anomaly, X, groups)
 
-    def decision_function(self, X, groups=None):
+    def decision_function(self, X, groups=None) -> Any:
         """Return `score_samples(X, groups) - offset_`: below 0 is an anomaly.
 
         Parameters
@@ -214,7 +215,7 @@ class GroupedDetector(BaseDetector):
         """
         return self.score_samples(X, groups) - self.offset_
 
-    def predict(self, X, groups=None):
+    def predict(self, X, groups=None) -> Any:
         """Return 1 for normal time steps and -1 for anomalies.
 
         Parameters
@@ -233,7 +234,7 @@ class GroupedDetector(BaseDetector):
         xp = namespace(scores)
         return xp.astype(scores >= 0, xp.int64) * 2 - 1
 
-    def fit_predict(self, X, y=None, groups=None):
+    def fit_predict(self, X, y=None, groups=None) -> Any:
         """Fit to `X` and return its labels, as `fit` and then `predict`.
 
         Parameters
@@ -252,7 +253,7 @@ class GroupedDetector(BaseDetector):
         """
         return self.fit(X, y, groups).predict(X, groups)
 
-    def transform(self, X, groups=None):
+    def transform(self, X, groups=None) -> Any:
         """Return the anomaly map: how anomalous each part of each row is.
 
         Parameters
@@ -272,7 +273,7 @@ class GroupedDetector(BaseDetector):
         X = self._validate(X, reset=False)
         return self._by_series(self._map, X, groups, dtype=X.dtype)
 
-    def fit_transform(self, X, y=None, groups=None):
+    def fit_transform(self, X, y=None, groups=None) -> Any:
         """Fit to `X` and return its anomaly map, as `fit` and then `transform`.
 
         Parameters
@@ -292,7 +293,7 @@ class GroupedDetector(BaseDetector):
         return self.fit(X, y, groups).transform(X, groups)
 
     @available_if(lambda self: self._streams())
-    def score_stream(self, X):
+    def score_stream(self, X) -> Any:
         """Return how normal the time steps are that come next.
 
         The first call goes on where the last training series ended, each later call

@@ -1,5 +1,7 @@
 """Detectors that learn more rows: `partial_fit`, and the threshold of a stream."""
 
+from typing import Self
+
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
@@ -19,7 +21,7 @@ class IncrementalMixin:
     _SAMPLE_ROWS = 4096
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y=None):
+    def partial_fit(self, X, y=None) -> Self:
         """Add rows to what is known as normal.
 
         Parameters

@@ -10,15 +10,9 @@ live here.
 
 from abc import ABCMeta, abstractmethod
 from numbers import Real
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import (
-    BaseEstimator,
-    OneToOneFeatureMixin,
-    OutlierMixin,
-    TransformerMixin,
-)
 from sklearn.utils.validation import check_is_fitted
 
 from skad._answers import Inspection, labels_of
@@ -39,19 +33,12 @@ from skad._cross_fitting import cross_fitted
 from skad._dask import Blocks, by_block, is_dask
 from skad._limits import upper_limit
 from skad._parameters import with_parameters
-from skad._sklearn import Interval, StrOptions, _fit_context
+from skad._sklearn import Interval, ScikitLearnDetector, StrOptions, _fit_context
 from skad._validation import check_table
 
 
 @with_parameters
-class BaseDetector(
-    FitCallbacksMixin,
-    OneToOneFeatureMixin,
-    TransformerMixin,
-    OutlierMixin,
-    BaseEstimator,
-    metaclass=ABCMeta,
-):
+class BaseDetector(FitCallbacksMixin, ScikitLearnDetector, metaclass=ABCMeta):
     """Base of every detector; see the module's docstring for what a method writes.
 
     Fitted state, public or private, ends in an underscore: a second `fit` drops all of
@@ -170,7 +157,7 @@ class BaseDetector(
     # -------------------------------------------------------------------- the contract
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X, y=None) -> Self:
         """Learn what is normal.
 
         Parameters
@@ -188,7 +175,7 @@ class BaseDetector(
         """
         return self._learn(X, y, self._fit, forget=self._forgets())
 
-    def score_samples(self, X):
+    def score_samples(self, X) -> Any:
         """Return how normal each sample is: higher is more normal.
 
         Parameters
@@ -207,7 +194,7 @@ class BaseDetector(
         X = self._validate(X, reset=False)
         return -self._in_blocks(self._anomaly, X)
 
-    def decision_function(self, X):
+    def decision_function(self, X) -> Any:
         """Return `score_samples(X) - offset_`: below 0 is an anomaly.
 
         Parameters
@@ -222,7 +209,7 @@ class BaseDetector(
         """
         return self.score_samples(X) - self.offset_
 
-    def predict(self, X):
+    def predict(self, X) -> Any:
         """Return 1 for normal samples and -1 for anomalies.
 
         Parameters
@@ -239,7 +226,7 @@ class BaseDetector(
             return by_block(self, "predict", X)
         return labels_of(self.decision_function(X))
 
-    def fit_predict(self, X, y=None):
+    def fit_predict(self, X, y=None) -> Any:
         """Fit to `X` and return its labels, as `fit(X, y).predict(X)`.
 
         Parameters
@@ -256,7 +243,7 @@ class BaseDetector(
         """
         return self.fit(X, y).predict(X)
 
-    def inspect(self, X):
+    def inspect(self, X) -> Inspection:
         """Return scores, decision, labels and maps from one pass over the samples.
 
         Parameters
@@ -274,7 +261,7 @@ class BaseDetector(
         X = self._validate(X, reset=False)
         return self._inspection(*self._in_blocks(self._inspect, X, dtype=X.dtype))
 
-    def transform(self, X):
+    def transform(self, X) -> Any:
         """Return the anomaly map: how anomalous each element of each sample is.
 
         Parameters

@@ -9,7 +9,7 @@ from sklearn.mixture import GaussianMixture
 
 from skad._array import like, namespace, to_double, to_numpy
 from skad._parameters import KW_ONLY, with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import Interval, StrOptions
 from skad.base import BaseDetector
 
@@ -132,7 +132,7 @@ class GMM(BaseDetector):
     max_iter: int = 100
     n_init: int = 1
     init_params: str = "kmeans"
-    random_state: object = None
+    random_state: Seed = None
 
     _parameter_constraints = {
         "n_components": [Interval(Integral, 1, None, closed="left")],

@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from numbers import Integral, Real
+from typing import Self
 
 import numpy as np
 from sklearn.covariance import MinCovDet, ledoit_wolf
@@ -11,7 +12,7 @@ from skad._array import like, namespace, to_double, to_numpy
 from skad._incremental import IncrementalMixin
 from skad._moments import deviations, mean_row, merge_moments, moments
 from skad._parameters import KW_ONLY, with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import Interval, StrOptions
 from skad.base import BaseDetector
 
@@ -168,7 +169,7 @@ class Mahalanobis(IncrementalMixin, BaseDetector):
     rank: int = 10
     support_fraction: float | None = None
     tol: float = 1e-12
-    random_state: object = None
+    random_state: Seed = None
 
     _map_sums_to_score = True
     _parameter_constraints = {
@@ -185,11 +186,11 @@ class Mahalanobis(IncrementalMixin, BaseDetector):
         return self.covariance in ("empirical", "oas")
 
     @available_if(_is_mergeable)
-    def partial_fit(self, X, y=None):
+    def partial_fit(self, X, y=None) -> Self:
         return super().partial_fit(X, y)
 
     @available_if(_is_mergeable)
-    def merge(self, other):
+    def merge(self, other) -> Self:
         """Return a detector fitted on this one's and another's training rows.
 
         Parameters

@@ -6,6 +6,7 @@ import numpy as np
 
 from skad._array import blocks, device_of, like, n_blocks, namespace
 from skad._parameters import KW_ONLY, with_parameters
+from skad._random import Seed
 from skad._sklearn import Interval, StrOptions
 from skad.base import BaseDetector
 from skad.neighbors._search import METRICS, NeighborSearch, contributions, smallest
@@ -140,7 +141,7 @@ class KNN(BaseDetector):
     algorithm: str = "auto"
     device: str = "auto"
     n_jobs: int | None = None
-    random_state: object = None
+    random_state: Seed = None
 
     _map_sums_to_score = True
     _parameter_constraints = {

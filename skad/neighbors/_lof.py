@@ -5,6 +5,7 @@ from numbers import Integral, Real
 
 from skad._array import blocks, device_of, like, n_blocks, namespace
 from skad._parameters import KW_ONLY, with_parameters
+from skad._random import Seed
 from skad._sklearn import Interval, StrOptions
 from skad.base import BaseDetector
 from skad.neighbors._knn import drop_self
@@ -94,7 +95,7 @@ class LOF(BaseDetector):
     algorithm: str = "auto"
     device: str = "auto"
     n_jobs: int | None = None
-    random_state: object = None
+    random_state: Seed = None
 
     _map_sums_to_score = True
     _parameter_constraints = {

@@ -1,5 +1,6 @@
 """What a principal subspace of a kernel's feature space does not explain."""
 
+from collections.abc import Callable
 from numbers import Integral, Real
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from skad._array import like, namespace, to_double
 from skad._moments import mean_row
 from skad._parameters import KW_ONLY, with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import Interval, RealNotInt, StrOptions
 from skad.base import BaseDetector
 
@@ -144,13 +145,13 @@ class KernelPCAReconstruction(BaseDetector):
 
     n_components: float = 0.7
     _: KW_ONLY
-    kernel: str = "rbf"
+    kernel: str | Callable = "rbf"
     gamma: float | str = "scale"
     degree: int = 3
     coef0: float = 1.0
     max_samples: int = 2000
     tol: float = 1e-10
-    random_state: object = None
+    random_state: Seed = None
 
     _map_sums_to_score = True
     _parameter_constraints = {

@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from numbers import Integral, Real
+from typing import Self
 
 from scipy.special import gammaincinv
 
@@ -189,7 +190,7 @@ class PCAReconstruction(IncrementalMixin, BaseDetector):
         "tol": [Interval(Real, 0, 1, closed="left")],
     }
 
-    def merge(self, other):
+    def merge(self, other) -> Self:
         """Return a detector fitted on this one's and another's training rows.
 
         Parameters

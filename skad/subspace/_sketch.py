@@ -2,6 +2,7 @@
 
 from copy import copy, deepcopy
 from numbers import Integral, Real
+from typing import Self
 
 from skad._array import blocks, like, n_blocks, namespace, to_double
 from skad._incremental import IncrementalMixin
@@ -136,7 +137,7 @@ class MatrixSketch(IncrementalMixin, BaseDetector):
         "tol": [Interval(Real, 0, 1, closed="left")],
     }
 
-    def merge(self, other):
+    def merge(self, other) -> Self:
         """Return a detector with a sketch of this one's and another's training rows.
 
         Parameters
