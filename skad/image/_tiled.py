@@ -152,6 +152,7 @@ class TiledDetector(BaseDetector):
     image_shape: tuple | None = None
     random_state: object = None
 
+    _data = "pictures"
     _parameter_constraints = {
         "detector": [HasMethods(["fit", "score_samples", "transform"]), None],
         "tile": [Interval(Integral, 1, None, closed="left"), tuple, list],

@@ -207,6 +207,7 @@ class EdgeDetector(IncrementalMixin, BaseDetector):
     tick: float = 1.0
     random_state: object = None
 
+    _data = "edges"
     _looks_around = True  # at the edges before
     _parameter_constraints = {
         "n_rows": [Interval(Integral, 1, None, closed="left")],
