@@ -1,8 +1,8 @@
 """Beside a class: what makes it cheap to test, other paths through it, and excuses.
 
 A file of this folder is a family, or one idea of it, and assigns `Settings` to names of
-its classes. A class without any is built with its defaults, and around a classifier that
-labels its rows itself where its own needs labels.
+its classes. A class without any is built with its defaults, and around a classifier
+that labels its rows itself where its own needs labels.
 """
 
 import dataclasses
