@@ -73,9 +73,9 @@ class BaseDetector(FitCallbacksMixin, ScikitLearnDetector, metaclass=ABCMeta):
     }
     # Where scores for contamination="auto" come from, as the table of detectors says.
     _honesty: ClassVar[str] = "cross-fitting"
+    _data: ClassVar[str] = "rows"  # what it looks at; the base of a family states it
     _map_sums_to_score = False
-    # Whether a row's score depends on the rows around it, as in series.
-    _looks_around = False
+    _looks_around = False  # whether the rows around a row count, as in series
 
     # ------------------------------------------------------------- what a method writes
 
@@ -366,8 +366,6 @@ class BaseDetector(FitCallbacksMixin, ScikitLearnDetector, metaclass=ABCMeta):
         if "device" not in self._parameter_constraints:
             return device_of(X)
         return X.device if is_torch(X) and self.device == "auto" else self.device_
-
-    # ----------------------------------------------------------------------- the state
 
     def __getstate__(self):
         """Keep tensors on the host, so that a machine without the GPU can load them."""

@@ -70,6 +70,7 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
 
     # its own threshold is what it is for
     _without = ("contamination", "false_alarm_rate")
+    _data = "detector"
     _honesty = "its own"
     _parameter_constraints = {
         "detector": [HasMethods(["fit", "score_samples"]), None],

@@ -62,6 +62,7 @@ class ImageDetector(BaseDetector):
     batch_size: int = 8
     device: str = "auto"
 
+    _data = "pictures"
     _parameter_constraints = {
         "smoothing": [Interval(Real, 0, None, closed="left")],
         "image_shape": [tuple, list, None],

@@ -154,6 +154,7 @@ class TiledDetector(BaseDetector):
     image_shape: Sequence[int] | None = None
     random_state: Seed = None
 
+    _data = "pictures"
     _parameter_constraints = {
         "detector": [HasMethods(["fit", "score_samples", "transform"]), None],
         "tile": [Interval(Integral, 1, None, closed="left"), tuple, list],

@@ -121,6 +121,7 @@ class ClassifierDetector(ClassLabelsMixin, BaseDetector):
     }
 
     # Of "features", "decision", "logits", "probabilities", "head", "gradients".
+    _data = "classifier"
     _needs = ("logits",)
     # What `classifier=None` is: without it the features are the input itself.
     _default_classifier = LogisticRegression

@@ -38,6 +38,7 @@ class TrainedClassifier(ClassLabelsMixin, TorchDetector):
         median, which is "auto".
     """
 
+    _data = "classifier"
     _uses_outliers = False
     _leading = ("attribution",)
     _parameter_constraints = {

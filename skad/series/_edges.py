@@ -208,6 +208,7 @@ class EdgeDetector(IncrementalMixin, BaseDetector):
     tick: float = 1.0
     random_state: Seed = None
 
+    _data = "edges"
     _looks_around = True  # at the edges before
     _parameter_constraints = {
         "n_rows": [Interval(Integral, 1, None, closed="left")],
