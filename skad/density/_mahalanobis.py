@@ -135,12 +135,12 @@ class Mahalanobis(IncrementalMixin, LeftOutMixin, BaseDetector):
 
     Notes
     -----
-    ``contamination="auto"`` takes each row out of the mean and the covariance by a rank-1
-    formula: exactly for "empirical"; with the weight and the target of the shrinkage
-    kept for "ledoit_wolf" and "oas"; for "mcd" out of the rows that it trusts, which
-    stay the same. Of new rows of a Gaussian in 10 features .059 are then flagged with
-    "mcd" and 100 training rows, and .050 with 1,000. For "low_rank" copies are fitted
-    without a part of the rows.
+    ``contamination="auto"`` takes each row out of the mean and the covariance by a
+    formula of rank 1: exactly for "empirical"; with the weight and the target of the
+    shrinkage kept for "ledoit_wolf" and "oas"; for "mcd" out of the rows that it
+    trusts, which stay the same. Of new rows of a Gaussian in 10 features .067 are then
+    flagged with "mcd" and 100 training rows, .051 with 1,000. For "low_rank" copies are
+    fitted without a part of the rows.
 
     `fit` costs O(n d^2 + d^3), scoring O(d^2) a row. Statistics are gathered in double
     precision whatever the dtype of `X`. The score does not change when features are
@@ -247,10 +247,8 @@ class Mahalanobis(IncrementalMixin, LeftOutMixin, BaseDetector):
                 self.location_ = rows.mean(axis=0)
                 # relative to the largest deviation, whose fourth power may overflow
                 unit = np.abs(rows - self.location_).max() or 1.0
-                covariance, self._shrinkage_ = ledoit_wolf(
-                    (rows - self.location_) / unit
-                )
-                covariance = covariance * unit**2
+                scaled, self._shrinkage_ = ledoit_wolf((rows - self.location_) / unit)
+                covariance = scaled * unit**2
             # plain sums: their rounding grows with the number of rows
             self._set_covariance(covariance, roundings=X.shape[0])
 
