@@ -13,9 +13,12 @@ from skad.base import BaseDetector
 class IncrementalMixin:
     """Adds `partial_fit` to a detector whose `_add`, or `_fit`, adds to what is known.
 
-    The threshold is the quantile over all training rows after `fit`. A stream cannot
-    be kept, so after `partial_fit` it is the quantile over at most `_SAMPLE_ROWS` rows
-    spread evenly over everything seen (every row, then every second, every fourth...).
+    The threshold comes from all training rows after `fit`. A stream cannot be kept, so
+    after `partial_fit` it comes from at most `_SAMPLE_ROWS` rows spread evenly over
+    everything seen (every row, then every second, every fourth...). Where honest scores
+    are a closed form they leave each of these rows out of all that is known; by
+    cross-fitting they are of copies that are fitted to the other rows of the sample
+    alone.
     """
 
     _SAMPLE_ROWS = 4096
@@ -51,7 +54,7 @@ class IncrementalMixin:
         rows = np.concatenate([rows, fresh])  # copies, so X is not kept alive
         self._sample_ = (stride, rows)
         if n_before:
-            X, anomaly = like(rows, X), None
+            X, y, anomaly = like(rows, X), None, None  # labels are of the new rows
         return super()._fit_offset(X, y, anomaly, **params)
 
     def _check_mergeable(self, other):

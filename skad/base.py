@@ -135,15 +135,18 @@ class BaseDetector(FitCallbacksMixin, ScikitLearnDetector, metaclass=ABCMeta):
 
     def _seen_anomaly(self, X, anomaly):
         """Return the anomaly (n,) of the training rows, as new rows are scored."""
-        if anomaly is None:
-            anomaly = self._in_blocks(self._anomaly, X, progress="score")
-        return anomaly
+        if anomaly is not None:
+            return anomaly
+        if isinstance(X, Blocks):
+            return X.scored()
+        return self._in_blocks(self._anomaly, X, progress="score")
 
     def _honest_anomaly(self, X, y, anomaly, **params):
         """Return the anomaly (m,) of normal rows as if they had not been learned from.
 
         A method that can leave a row out of what it learned overrides this, one whose
-        scores of training rows leave them out returns `_seen_anomaly`.
+        scores of training rows leave them out returns `_seen_anomaly`. Where all rows
+        have one (m = n) it is in their order.
         """
         return cross_fitted(self, X, y, params, anomaly)
 
@@ -328,7 +331,6 @@ class BaseDetector(FitCallbacksMixin, ScikitLearnDetector, metaclass=ABCMeta):
                 "rows in memory alone: pass X.compute(), block by block."
             )
         self._fit_blocks(blocks)
-        return blocks.anomaly()
 
     def _fitted_state(self):
         return {name: value for name, value in vars(self).items() if name[-1] == "_"}

@@ -144,6 +144,7 @@ class KNN(BaseDetector):
     random_state: Seed = None
 
     _map_sums_to_score = True
+    _honesty = "leave one out"
     _parameter_constraints = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "method": [StrOptions({"largest", "mean", "median", "weighted"})],
@@ -189,6 +190,9 @@ class KNN(BaseDetector):
 
     def _pooled(self, distance):
         return distance @ like(rank_weights(self.method, self.n_neighbors), distance)
+
+    def _honest_anomaly(self, X, y, anomaly, **params):
+        return self._seen_anomaly(X, anomaly)
 
     def _row_elements(self):
         return 4 * (self.n_neighbors + 9) * self.n_features_in_

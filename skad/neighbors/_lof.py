@@ -98,6 +98,7 @@ class LOF(BaseDetector):
     random_state: Seed = None
 
     _map_sums_to_score = True
+    _honesty = "leave one out"
     _parameter_constraints = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "metric": [StrOptions(set(METRICS))],
@@ -140,6 +141,9 @@ class LOF(BaseDetector):
         self._reach_ = distance[:, -1]  # (n,)
         self._density_ = self._local_density(distance, indices)
         return xp.mean(self._density_[indices], axis=1) / self._density_
+
+    def _honest_anomaly(self, X, y, anomaly, **params):
+        return self._seen_anomaly(X, anomaly)
 
     def _row_elements(self):
         return 4 * (self.n_neighbors_ + 9) * self.n_features_in_
