@@ -33,8 +33,10 @@ def largest_count(rate, n):
 def lowered(scores):
     """Return scores sorted, each as low as a score may be that still ties with it."""
     scores = np.sort(scores)
-    largest = np.abs(scores).max(initial=0.0)
-    return scores - _RELATIVE * np.abs(scores) - _ABSOLUTE * largest
+    size = np.abs(scores)
+    # the size of most scores, which one huge score does not change
+    usual = np.median(size[size > 0]) if size.any() else 0.0
+    return scores - _RELATIVE * size - _ABSOLUTE * usual
 
 
 def tie_break(z):
