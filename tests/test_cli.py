@@ -103,6 +103,34 @@ def test_detect_writes_report_and_scores(suffix, data, tmp_path, capsys):
     assert {row["feature_1"] for row in rows[25:]} == {where}
 
 
+def test_both_kinds_of_threshold(files, data, tmp_path, capsys):
+    out = tmp_path / "report"
+    X_train, X_test, _ = data
+    for options, settings, words in (
+        ([], {}, "about 5 % of new normal rows are to be below it"),
+        (["--contamination", "auto"], {}, "about 5 %"),
+        (["--false-alarm-rate", 0.2], {"false_alarm_rate": 0.2}, "about 20 % of new"),
+        (["--contamination", 0.2], {"contamination": 0.2}, "20 % of the training rows"),
+    ):
+        assert detect(*files, *options, "--out", out) == 0
+        detector = skad.Mahalanobis(**settings).fit(X_train)
+        found = [
+            int(row["label"]) for row in csv.DictReader((out / "scores.csv").open())
+        ]
+        assert found == detector.predict(X_test).tolist()
+        assert words in capsys.readouterr().out
+        page = (out / "index.html").read_text()
+        assert words in page
+        assert ("as if it were new" in page) == ("contamination" not in settings)
+        if "contamination" not in settings:
+            assert detector._honesty in page
+    both = ["--contamination", 0.1, "--false-alarm-rate", 0.1, "--out", out]
+    assert "has no meaning beside" in complaint(capsys, detect(*files, *both))
+    with pytest.raises(SystemExit):
+        detect(*files, "--contamination", "much")
+    assert "'much' is neither auto nor a number" in capsys.readouterr().err
+
+
 def test_detect_pictures(tmp_path):
     rng = np.random.default_rng(0)
     train, test = rng.normal(size=(50, 4, 6)), rng.normal(size=(20, 4, 6))
