@@ -31,7 +31,7 @@ from skad._array import (
 from skad._callbacks import FitCallbacksMixin
 from skad._cross_fitting import cross_fitted
 from skad._dask import Blocks, by_block, is_dask
-from skad._limits import upper_limit
+from skad._limits import thinned, upper_limit
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, ScikitLearnDetector, StrOptions, _fit_context
 from skad._validation import check_table
@@ -125,13 +125,16 @@ class BaseDetector(FitCallbacksMixin, ScikitLearnDetector, metaclass=ABCMeta):
         """Return the threshold.
 
         `X`, `y` and `params` are what `fit` got, `anomaly` is what `_fit` returned: of
-        all training rows as `score_samples` would score them, or None.
+        all training rows as `score_samples` would score them, or None. What the
+        threshold was taken from is kept for reports, in a few values.
         """
         if self.contamination == "auto":
-            honest = self._honest_anomaly(X, y, anomaly, **params)
-            return -upper_limit(to_numpy(honest), self.false_alarm_rate)
-        anomaly = self._seen_anomaly(X, anomaly)
-        return float(np.quantile(-to_numpy(anomaly), self.contamination))
+            honest = to_numpy(self._honest_anomaly(X, y, anomaly, **params))
+            self._reference_ = thinned(honest)
+            return -upper_limit(honest, self.false_alarm_rate)
+        anomaly = to_numpy(self._seen_anomaly(X, anomaly))
+        self._reference_ = thinned(anomaly)
+        return float(np.quantile(-anomaly, self.contamination))
 
     def _seen_anomaly(self, X, anomaly):
         """Return the anomaly (n,) of the training rows, as new rows are scored."""

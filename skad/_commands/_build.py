@@ -18,7 +18,7 @@ _KINDS_OF_DATA = {
 }
 
 
-def build_detector(name, settings=(), contamination=None):
+def build_detector(name, settings=(), contamination=None, false_alarm_rate=None):
     """Return a detector from its name and its parameters as text.
 
     Parameters
@@ -28,7 +28,9 @@ def build_detector(name, settings=(), contamination=None):
     settings : sequence of (str, str), default=()
         Names and values. A value is a Python literal (`10`, `0.5`, `None`, `[1, 2]`),
         the name of a detector where the parameter holds one, or text as it stands.
-    contamination : float or None, default=None
+    contamination : "auto", float or None, default=None
+        The parameter of that name.
+    false_alarm_rate : float or None, default=None
         The parameter of that name.
 
     Returns
@@ -53,8 +55,18 @@ def build_detector(name, settings=(), contamination=None):
             f"no detector is called {name!r}{hint} (`python -m skad list` shows all)"
         )
     model = kind()
-    if contamination is not None:
-        settings = [*settings, ("contamination", str(contamination))]
+    if false_alarm_rate is not None and contamination not in (None, "auto"):
+        raise ValueError(
+            f"false_alarm_rate={false_alarm_rate}: has no meaning beside contamination="
+            f"{contamination}, which is a share of the training samples"
+        )
+    thresholds = {
+        "contamination": contamination,
+        "false_alarm_rate": false_alarm_rate,
+    }
+    for key, value in thresholds.items():
+        if value is not None:
+            settings = [*settings, (key, str(value))]
     # a held detector comes before its own parameters
     for key, text in sorted(settings, key=lambda pair: pair[0].count("__")):
         known = model.get_params()

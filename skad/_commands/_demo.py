@@ -48,7 +48,7 @@ def demo(out="skad-report", say=print, *, networks=False):
         say(
             f"{len(data.y_test)} to look at, {np.mean(data.y_test == -1):.0%} anomalies"
         )
-        say(line("detector", "ROC AUC", "av.prec.", "fit, s", "score, s"))
+        say(line("detector", "ROC AUC", "av.prec.", "fit, s", "look, s"))
         for name, kind in demonstrated(networks=networks):
             model = kind()
             if "random_state" in model.get_params():

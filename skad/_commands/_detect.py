@@ -41,6 +41,7 @@ def detect(
     drop=(),
     image_shape=None,
     contamination=None,
+    false_alarm_rate=None,
     scale=False,
     series=False,
     time_column=None,
@@ -73,8 +74,10 @@ def detect(
     image_shape : tuple of int or None, default=None
         Height and width, where rows are pictures; passed on to detectors that look at
         them as such.
-    contamination : float or None, default=None
-        Passed to the detector.
+    contamination : "auto", float or None, default=None
+        Passed to the detector; None is its default.
+    false_alarm_rate : float or None, default=None
+        Passed to the detector; None is its default.
     scale : bool, default=False
         Scale every feature to the training rows' mean 0 and variance 1.
     series : bool, default=False
@@ -100,7 +103,7 @@ def detect(
     page : Path
         The report.
     """
-    model = build_detector(detector, settings, contamination)
+    model = build_detector(detector, settings, contamination, false_alarm_rate)
     pictures = are_pictures(train) or are_pictures(test)
     table_options = {
         "--label-column": label_column,
