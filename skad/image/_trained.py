@@ -129,3 +129,10 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
         with torch.no_grad():
             maps = self._upsampled(network.map(self._describe(as_tensor(X))))
         return maps.flatten(1) if self._are_rows_ else maps
+
+    def _inspect(self, network, X):
+        with torch.no_grad():
+            patches = network.map(self._describe(as_tensor(X)))
+            maps = self._upsampled(patches)
+            anomaly = self._pool(patches)
+        return anomaly, maps.flatten(1) if self._are_rows_ else maps

@@ -210,6 +210,7 @@ class GeneralizedODIN(TrainedClassifier):
     head: str = "cosine"
     epsilon: float | Sequence[float] = (0.0, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)
     latent_size: int = 64
+    validation_fraction: float = 0.1
     weight_decay: float = 5e-4
 
     def _network(self, shape):

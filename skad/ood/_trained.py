@@ -11,6 +11,7 @@ from skad._array import to_numpy
 from skad._parameters import with_parameters
 from skad._sklearn import StrOptions
 from skad._training import TorchDetector
+from skad.base import BaseDetector
 from skad.embedding._classifier import chosen_rows
 from skad.embedding._classifier_fit import class_codes
 from skad.ood._attribution import ATTRIBUTIONS, attribution_map, training_median
@@ -40,6 +41,7 @@ class TrainedClassifier(ClassLabelsMixin, TorchDetector):
 
     _data = "classifier"
     _uses_outliers = False
+    _honesty = BaseDetector._honesty
     _leading = ("attribution",)
     _parameter_constraints = {
         "attribution": [StrOptions(ATTRIBUTIONS)],
@@ -88,6 +90,9 @@ class TrainedClassifier(ClassLabelsMixin, TorchDetector):
     def _training_labels(self, X, y):
         return torch.as_tensor(y)
 
+    def _holds_out(self):
+        return False  # the threshold is of rows that `fit` has chosen
+
     def _normal_rows(self, X, y):
         return chosen_rows(X, y >= 0)
 
@@ -110,6 +115,9 @@ class TrainedClassifier(ClassLabelsMixin, TorchDetector):
             self._baseline_,
             self.image_shape_,
         )
+
+    def _inspect(self, network, X):
+        return BaseDetector._inspect(self, network, X)
 
     def _logits(self, network, X):
         with torch.no_grad():

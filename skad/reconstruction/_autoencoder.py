@@ -5,10 +5,9 @@ from numbers import Integral, Real
 
 import torch
 
-from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._training import TorchDetector
+from skad._training import IncrementalNetworkMixin, TorchDetector
 from skad.nn.architecture import build
 from skad.nn.losses import element_errors, mean_error
 from skad.nn.network import Network, over_channels
@@ -38,7 +37,7 @@ class AutoEncoderNetwork(Network):
 
 
 @with_parameters
-class AutoEncoder(IncrementalMixin, TorchDetector):
+class AutoEncoder(IncrementalNetworkMixin, TorchDetector):
     r"""Samples that a network with a narrow middle cannot rebuild.
 
     An encoder :math:`e` maps a sample to a short code and a decoder :math:`d` maps it
