@@ -161,7 +161,10 @@ class BaseDetector(
         return cross_fitted(self, X, y, params, anomaly)
 
     def _fit_blocks(self, blocks):
-        """Learn as `_fit` does from `skad._dask.Blocks`, where statistics add up."""
+        """Learn as `_fit` does from `skad._dask.Blocks`, where statistics add up.
+
+        May return the training rows' anomaly, as `_fit` may.
+        """
         raise ValueError(
             f"{type(self).__name__} learns from all rows at once, and X is a Dask "
             "collection: pass rows that fit in memory, X.compute()."
@@ -340,8 +343,8 @@ class BaseDetector(
                 f"This {type(self).__name__} is fitted and would go on learning, from "
                 "rows in memory alone: pass X.compute(), block by block."
             )
-        self._fit_blocks(blocks)
-        return blocks.anomaly()
+        anomaly = self._fit_blocks(blocks)
+        return blocks.anomaly() if anomaly is None else anomaly
 
     def _fitted_state(self):
         return {name: value for name, value in vars(self).items() if name[-1] == "_"}
