@@ -154,7 +154,10 @@ class BaseDetector(FitCallbacksMixin, ScikitLearnDetector, metaclass=ABCMeta):
         return cross_fitted(self, X, y, params, anomaly)
 
     def _fit_blocks(self, blocks):
-        """Learn as `_fit` does from `skad._dask.Blocks`, where statistics add up."""
+        """Learn as `_fit` does from `skad._dask.Blocks`, where statistics add up.
+
+        May return the training rows' anomaly, as `_fit` may.
+        """
         raise ValueError(
             f"{type(self).__name__} learns from all rows at once, and X is a Dask "
             "collection: pass rows that fit in memory, X.compute()."
@@ -333,7 +336,7 @@ class BaseDetector(FitCallbacksMixin, ScikitLearnDetector, metaclass=ABCMeta):
                 f"This {type(self).__name__} is fitted and would go on learning, from "
                 "rows in memory alone: pass X.compute(), block by block."
             )
-        self._fit_blocks(blocks)
+        return self._fit_blocks(blocks)
 
     def _fitted_state(self):
         return {name: value for name, value in vars(self).items() if name[-1] == "_"}

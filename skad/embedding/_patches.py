@@ -118,8 +118,10 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     Notes
     -----
-    Computes in the dtype of the pictures, uint8 in float32. Rows without `image_shape`
-    are pictures of one row, and their features are rows again.
+    The backbone computes in float32 whatever the pictures are, and the features come in
+    the dtype of the pictures: in float64 it takes several times as long, for features
+    that differ by 1e-6 of their size. Rows without `image_shape` are pictures of one
+    row, whose features are rows again; they are computed in the dtype of the rows.
 
     What "gabor" is worth beside a network trained on photographs: areas under the ROC
     curve of pictures / of pixels with a memory of patches as in PatchCore (10 % of the
@@ -217,11 +219,15 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         work = 1e4 * np.prod(pictures.shape, dtype=float)
         of = X if is_torch(X) else pictures
         self.device_ = resolve_device(self.device, of, work)
+        return self
+
+    @property
+    def _n_features_out(self):
+        """Number of features of one row, where pictures came as rows, or of a place."""
+        # asked of the backbone when names are asked for: a fit costs no pass
         probe = torch.zeros((1, *self.image_shape_), dtype=torch.float32)
         shape = self.embed(probe).shape
-        # of one row, where pictures came as rows, else of a place
-        self._n_features_out = int(np.prod(shape) if self._are_rows_ else shape[-1])
-        return self
+        return int(np.prod(shape) if self._are_rows_ else shape[-1])
 
     def transform(self, X) -> Any:
         """Return the features of the patches of pictures.
@@ -311,8 +317,7 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Parameters
         ----------
         x : tensor of shape (b, h, w, c)
-            Pictures, floats in 0..1, on any device; the network computes there, in the
-            dtype of `x`.
+            Pictures, floats in 0..1, on any device; the network computes there.
 
         Returns
         -------
@@ -320,8 +325,9 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             In the order of `layers_` and the dtype of `x`.
         """
         with torch.no_grad():
-            dtype = torch.float32 if self.amp else x.dtype
-            pictures = self.network_input(x).to(dtype)
+            # rows of features are few, and what they score must not depend on others
+            dtype = x.dtype if self._are_rows_ and not self.amp else torch.float32
+            pictures = self.network_input(x.to(dtype))
             module = converted(
                 self.backbone_,
                 dtype,
