@@ -97,6 +97,12 @@ class WindowedDetector(SeriesDetector):
     def _min_steps(self):
         return self.window_size_, f"window_size={self.window_size_}"
 
+    def _reach(self):
+        return self.window_size_ + self.stride
+
+    def _known_settings(self):
+        return {"window_size": self.window_size_}
+
     def _streams(self):
         return self.align == "end"
 
