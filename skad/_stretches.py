@@ -4,6 +4,8 @@ What is left out is a stretch of time, or a whole series where there are many: t
 neighbours of a step tell of it what a copy is not to know.
 """
 
+from itertools import pairwise
+
 import numpy as np
 
 from skad._array import namespace
@@ -29,8 +31,8 @@ def time_folds(lengths, least):
     Returns
     -------
     folds : list of lists of tuples
-        Of few steps the folds together are all of them; of many there is one fold, a
-        fifth of the steps.
+        Each leaves something to learn from. Of few steps the folds together are all of
+        them, where they do; of many there is one fold, a fifth of the steps.
     """
     n_steps = sum(lengths)
     k = min(n_folds(n_steps), n_steps)
@@ -44,11 +46,13 @@ def time_folds(lengths, least):
             continue
         rounds = int(np.clip(length // (k * _WINDOWS * least), 1, _STRETCHES))
         bounds = np.arange(k * rounds + 1) * length // (k * rounds)
-        for j, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+        for j, (start, stop) in enumerate(pairwise(bounds)):
             if start < stop:
                 folds[j % k].append((i, int(start), int(stop)))
+    folds = [fold for fold in folds if remaining(lengths, fold, least)]
     if n_steps > TWO_FOLDS:
-        folds = [folds[k // 2]]  # with something to learn from on both sides
+        # with something to learn from on both sides, where there is
+        return folds[len(folds) // 2 :][:1]
     return [fold for fold in folds if fold]
 
 
@@ -93,10 +97,11 @@ def stretch_fitted(detector, X, y, rows, anomaly):
         known = (y == -1) & detector._uses_labels
     found = []
     try:
-        for fold in time_folds(lengths, least):
+        folds = time_folds(lengths, least)
+        if not folds:
+            raise ValueError("what any fold leaves is shorter than a window")
+        for fold in folds:
             kept = remaining(lengths, fold, least)
-            if not kept:
-                raise ValueError("no stretch of time that is left is long enough")
             steps = np.concatenate([places[i][a:b] for i, a, b in kept])
             groups = np.repeat(np.arange(len(kept)), [b - a for _, a, b in kept])
             member = unfitted(detector, **detector._known_settings())
