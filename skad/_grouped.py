@@ -11,6 +11,7 @@ A method writes these, all on whole series `x` of shape (t, ...), never on a mix
 - `_anomaly(x)` of shape (t,) and `_map(x)`; higher is more anomalous.
 - `_min_steps()`: the fewest rows that a series must have to be scored, and the name of
   the parameter that says so. (`_check_lengths` is for `_fit_series` to refuse others.)
+- `_reach()`, how many rows before and after a row its score depends on; None is all.
 - `_streams()`, whether no score looks ahead; then `score_stream` works, and
   `_past_steps(n_seen)` says how many of the last rows the next score needs. A method
   that scores the end of a series for less than the whole overrides `_anomaly_from`; one
@@ -25,8 +26,10 @@ import numpy as np
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from skad._answers import labels_of
 from skad._array import device_of, is_torch, like, namespace, to_numpy
 from skad._sklearn import _fit_context
+from skad._stretches import stretch_fitted
 from skad._validation import check_labels
 from skad.base import BaseDetector
 
@@ -119,6 +122,14 @@ class GroupedDetector(BaseDetector):
     def _min_steps(self):
         """Return the fewest rows of a series that can be scored, and why."""
         return 1, ""
+
+    def _reach(self):
+        """Return how many rows around a row its score depends on; None is all."""
+        return None
+
+    def _known_settings(self):
+        """Return parameters that a copy for part of the data takes from the whole."""
+        return {}
 
     def _streams(self):
         """Tell whether no score depends on later rows."""
@@ -230,9 +241,7 @@ class GroupedDetector(BaseDetector):
         labels : ndarray or tensor of shape (n_timesteps,), int64
             The labels.
         """
-        scores = self.decision_function(X, groups)
-        xp = namespace(scores)
-        return xp.astype(scores >= 0, xp.int64) * 2 - 1
+        return labels_of(self.decision_function(X, groups))
 
     def fit_predict(self, X, y=None, groups=None) -> Any:
         """Fit to `X` and return its labels, as `fit` and then `predict`.
@@ -252,6 +261,28 @@ class GroupedDetector(BaseDetector):
             1 for normal time steps and -1 for anomalies.
         """
         return self.fit(X, y, groups).predict(X, groups)
+
+    def inspect(self, X, groups=None) -> Inspection:
+        """Return scores, decision, labels and maps from one pass over the rows.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_timesteps, ...)
+            The rows, in order of time.
+        groups : array-like of shape (n_timesteps,), default=None
+            Which series each row belongs to.
+
+        Returns
+        -------
+        inspection : Inspection
+            A named tuple `(scores, decision, labels, maps)` of what `score_samples`,
+            `decision_function`, `predict` and `transform` return.
+        """
+        check_is_fitted(self)
+        X = self._validate(X, reset=False)
+        return self._inspection(
+            *self._by_series(self._inspect, X, groups, dtype=X.dtype)
+        )
 
     def transform(self, X, groups=None) -> Any:
         """Return the anomaly map: how anomalous each part of each row is.
@@ -351,6 +382,20 @@ class GroupedDetector(BaseDetector):
         if anomaly is None:
             anomaly = self._by_series(self._anomaly, X, None)
         return anomaly
+
+    def _honest_anomaly(self, X, y, anomaly, groups=None):
+        rows = self._series_rows(groups, X.shape[0])
+        return stretch_fitted(self, X, y, rows, anomaly)
+
+    def _stretch_anomaly(self, X, places, start, stop):
+        """Return the anomaly (stop - start,) of a stretch of the series at `places`."""
+        reach = self._reach()
+        first, last = 0, len(places)
+        if reach is not None:
+            first, last = max(0, start - reach), min(last, stop + reach)
+        x = take(X, places[first:last])
+        anomaly = BaseDetector._in_blocks(self, self._anomaly, x, parts=[slice(None)])
+        return anomaly[start - first : stop - first]
 
     def _by_series(self, function, X, groups, **options):
         """Apply `function` to each series of `X`; the result lives where `X` lives."""

@@ -4,8 +4,7 @@ A method states its mathematics in `_fit` and in one of two ways to score, both 
 higher = more anomalous: `_map` alone where the score is the sum of the map (then
 `_map_sums_to_score` is true), or `_anomaly` with a `_map` that the method's docstring
 relates to it. Where both need the same (features of a backbone, neighbours), `_inspect`
-returns both from one pass. Validation, sign, threshold, blocks, devices and outputs
-live here.
+returns both from one pass. Validation, sign, threshold, blocks and devices live here.
 """
 
 from abc import ABCMeta, abstractmethod
@@ -304,8 +303,7 @@ class BaseDetector(FitCallbacksMixin, ScikitLearnDetector, metaclass=ABCMeta):
     def _learn(self, X, y, learn, *, forget, **params):
         """Call `learn` and set the threshold; an error leaves everything as it was.
 
-        `params` are what `fit` takes besides: `learn` gets them, and so does what sets
-        the threshold.
+        `params` are what `fit` takes besides; `learn` and `_fit_offset` get them.
         """
         before = self._fitted_state()
         if forget:

@@ -50,7 +50,17 @@ class ConvolutionalForecaster(Network):
 
     def anomaly(self, x):
         """Return the distances to the forecasts, (b, 1)."""
-        return self.difference(x).square().sum(1, keepdim=True).sqrt()
+        return distances(self.difference(x))
+
+    def inspect(self, x):
+        """Return the anomaly and the map of one forecast."""
+        difference = self.difference(x)
+        return distances(difference), shares_of_distance(difference)[:, None]
+
+
+def distances(difference):
+    """Return the lengths (b, 1) of differences (b, c)."""
+    return difference.square().sum(1, keepdim=True).sqrt()
 
 
 @with_parameters

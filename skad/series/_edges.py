@@ -209,6 +209,7 @@ class EdgeDetector(IncrementalMixin, BaseDetector):
     random_state: Seed = None
 
     _data = "edges"
+    _honesty = "past alone"
     _looks_around = True  # at the edges before
     _parameter_constraints = {
         "n_rows": [Interval(Integral, 1, None, closed="left")],
@@ -313,6 +314,10 @@ class EdgeDetector(IncrementalMixin, BaseDetector):
 
         self._learn(X, None, learn, forget=False)
         return -like(scores[0], X, dtype="keep") if is_torch(X) else -scores[0]
+
+    def _honest_anomaly(self, X, y, anomaly, **params):
+        # of every edge, when it came
+        return self._seen_anomaly(X, anomaly)
 
     def _fit_offset(self, X, y, anomaly, **params):
         """Return the threshold, from an even sample where a stream has gone before."""

@@ -139,8 +139,11 @@ class KMeansAD(WindowLift):
         return xp.sqrt(xp.sum(self._difference(windows) ** 2, axis=1))
 
     def _window_map(self, windows):
+        return self._window_inspect(windows)[1]
+
+    def _window_inspect(self, windows):
         xp = namespace(windows)
         parts = self._difference(windows) ** 2
-        distance = xp.sqrt(xp.sum(parts, axis=1))[:, None]
-        share = xp.where(distance > 0, distance, 1.0)
-        return (parts / share).reshape(windows.shape)
+        distance = xp.sqrt(xp.sum(parts, axis=1))
+        share = xp.where(distance > 0, distance, 1.0)[:, None]
+        return distance, (parts / share).reshape(windows.shape)
