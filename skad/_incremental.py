@@ -1,5 +1,7 @@
 """Detectors that learn more rows: `partial_fit`, and the threshold of a stream."""
 
+from typing import Self
+
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
@@ -33,15 +35,18 @@ def thinned(sample, rows, n_before, most):
 class IncrementalMixin:
     """Adds `partial_fit` to a detector whose `_add`, or `_fit`, adds to what is known.
 
-    The threshold is the quantile over all training rows after `fit`. A stream cannot
-    be kept, so after `partial_fit` it is the quantile over at most `_SAMPLE_ROWS` rows
-    spread evenly over everything seen (every row, then every second, every fourth...).
+    The threshold comes from all training rows after `fit`. A stream cannot be kept, so
+    after `partial_fit` it comes from at most `_SAMPLE_ROWS` rows spread evenly over
+    everything seen (every row, then every second, every fourth...). Where honest scores
+    are a closed form they leave each of these rows out of all that is known; by
+    cross-fitting they are of copies that are fitted to the other rows of the sample
+    alone.
     """
 
     _SAMPLE_ROWS = 4096
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y=None):
+    def partial_fit(self, X, y=None) -> Self:
         """Add rows to what is known as normal.
 
         Parameters
@@ -63,7 +68,8 @@ class IncrementalMixin:
         sample = getattr(self, "_sample_", (1, to_numpy(X[:0])))
         self._sample_ = thinned(sample, X, n_before, self._SAMPLE_ROWS)
         if n_before:
-            X, anomaly = like(self._sample_[1], X), None
+            # labels are of the new rows
+            X, y, anomaly = like(self._sample_[1], X), None, None
         return super()._fit_offset(X, y, anomaly, **params)
 
     def _check_mergeable(self, other):

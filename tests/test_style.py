@@ -36,6 +36,7 @@ HEIGHTS = {
     "_limits": 3,
     "_cross_fitting": 4,
     "_validation": 4,
+    "_stretches": 5,
     "base": 5,
     # 6: any other private module, shared by families
     "_training": 6.5,

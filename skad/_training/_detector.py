@@ -5,8 +5,10 @@ import math
 import os
 import pathlib
 import warnings
+from collections.abc import Callable, Sequence
 from functools import partial
 from numbers import Integral, Real
+from os import PathLike
 
 import joblib
 import numpy as np
@@ -17,7 +19,7 @@ from skad._copies import converted
 from skad._cross_fitting import rows_of
 from skad._limits import upper_limit
 from skad._parameters import with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import Interval, StrOptions
 from skad._training._held_out import (
     FEWEST_HELD,
@@ -124,21 +126,21 @@ class TorchDetector(BaseDetector):
     max_epochs: int = 50
     batch_size: int = 128
     lr: float = 1e-3
-    optimizer: object = "adam"
+    optimizer: str | Callable = "adam"
     weight_decay: float = 0.0
-    patience: object = None
+    patience: int | None = None
     validation_fraction: float = 0.2
-    architecture: object = "auto"
-    hidden_sizes: object = None
-    image_shape: object = None
-    amp: object = None
+    architecture: str | Callable = "auto"
+    hidden_sizes: Sequence[int] | None = None
+    image_shape: Sequence[int] | None = None
+    amp: str | None = None
     compile: bool = False
     device: str = "auto"
-    callbacks: object = None
+    callbacks: Sequence | None = None
     warm_start: bool = False
     on_interrupt: str = "raise"
-    checkpoint: object = None
-    random_state: object = None
+    checkpoint: str | PathLike | None = None
+    random_state: Seed = None
 
     _honesty = "held out"
     _uses_labels = False

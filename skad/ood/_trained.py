@@ -1,6 +1,7 @@
 """The base of classifiers that are trained to know what they have not seen."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +39,7 @@ class TrainedClassifier(ClassLabelsMixin, TorchDetector):
         median, which is "auto".
     """
 
+    _data = "classifier"
     _uses_outliers = False
     _honesty = BaseDetector._honesty
     _leading = ("attribution",)
@@ -121,7 +123,7 @@ class TrainedClassifier(ClassLabelsMixin, TorchDetector):
         with torch.no_grad():
             return network(self._samples(X))
 
-    def predict_with_rejection(self, X, reject=-1):
+    def predict_with_rejection(self, X, reject=-1) -> Any:
         """Return the class that the classifier predicts, or `reject` for outliers.
 
         Parameters

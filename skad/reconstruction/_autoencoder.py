@@ -1,5 +1,6 @@
 """Autoencoder: what a narrow network cannot rebuild is anomalous."""
 
+from collections.abc import Callable
 from numbers import Integral, Real
 
 import torch
@@ -119,7 +120,7 @@ class AutoEncoder(IncrementalNetworkMixin, TorchDetector):
     loss: str = "mse"
     noise: float = 0.0
     batch_size: int = 32
-    optimizer: object = "adamw"
+    optimizer: str | Callable = "adamw"
     weight_decay: float = 1.0
 
     def _check_parameters(self, X):

@@ -122,3 +122,7 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
     def _window_map(self, network, windows):
         with torch.no_grad():
             return network.map(as_tensor(windows))
+
+    def _window_inspect(self, network, windows):
+        with torch.no_grad():
+            return network.inspect(as_tensor(windows))
