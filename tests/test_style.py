@@ -66,7 +66,11 @@ TORCH = ("nn", "_copies", "_samples", "_training", "embedding", "image")
 # The one training loop, the one place that seeds torch, and who else knows skorch.
 LOOP = "_training/_loop.py"
 SEEDS = "_training/_seeds.py"
-SKORCH = {LOOP: "skorch", "_training/_run.py": "skorch.callbacks"}
+SKORCH = {
+    LOOP: "skorch",
+    "_training/_run.py": "skorch.callbacks",
+    "_training/_schedules.py": "skorch.callbacks",
+}
 
 # Imported only where they are used, since each costs more than all of skad.
 HEAVY = {
@@ -164,6 +168,7 @@ def heavy_import_faults(path, tree):
         "skad.ood._trained",
         "skad.series._forecaster",
         "skad.series._network",
+        "skad.series._stepwise",
     )
     trained = any(module in bases for module, _, _ in imports(tree))
     for module, _, in_function in imports(tree):

@@ -10,7 +10,7 @@ from skorch.callbacks import Callback, GradientNormClipping, LRScheduler
 from torch import nn
 
 from skad._parameters import with_parameters
-from skad._training import TorchDetector
+from skad._training import ShapedDetector, from_parameters
 from skad._training._batches import Batches
 from skad.nn.network import Network, all_but
 
@@ -60,7 +60,7 @@ class TwoNetwork(Network):
 
 
 @with_parameters
-class Two(TorchDetector):
+class Two(ShapedDetector):
     """A detector of nothing."""
 
     max_epochs: int = 4
@@ -362,3 +362,22 @@ def test_a_detector_says_the_share(rows):
     y = np.where(np.arange(60) < 5, -1, 0)
     Shared(callbacks=[Labels()]).fit(rows, y)
     assert all((labels == -1).sum() == 10 for labels in Labels.noted)
+
+
+# ---------------------------------------------------------------------------- arguments
+
+
+class Asking(Network):
+    """Asks for a parameter of the detector's, and for what it has none for."""
+
+    def __init__(self, shape, lr, weight_decay, more):
+        super().__init__()
+        self.arguments = shape, lr, weight_decay, more
+
+
+def test_arguments_are_handed_over_by_name():
+    detector = Two(lr=0.5, weight_decay=0.25)
+    made = from_parameters(detector, Asking, (4,), more=1)
+    assert made.arguments == ((4,), 0.5, 0.25, 1)
+    made = from_parameters(detector, Asking, (4,), more=1, lr=2.0)
+    assert made.arguments == ((4,), 2.0, 0.25, 1)

@@ -7,7 +7,7 @@ from torch import nn
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._training import IncrementalNetworkMixin, TorchDetector
+from skad._training import IncrementalNetworkMixin, ShapedDetector
 from skad.nn.adversarial import frozen
 from skad.nn.architecture import build
 from skad.nn.network import Network, over_channels
@@ -73,7 +73,7 @@ class ADAENetwork(Network):
 
 
 @with_parameters
-class ADAE(IncrementalNetworkMixin, TorchDetector):
+class ADAE(IncrementalNetworkMixin, ShapedDetector):
     r"""Samples that two opposed autoencoders, one after the other, cannot rebuild.
 
     The generator :math:`G` and the discriminator :math:`D` are both autoencoders. The
@@ -146,14 +146,10 @@ class ADAE(IncrementalNetworkMixin, TorchDetector):
     5
     """
 
+    _network_class = ADAENetwork
     _optimizer_options = {"betas": (0.5, 0.999)}
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
     }
 
     latent_size: int = 32
-
-    def _network(self, shape):
-        return ADAENetwork(
-            shape, self.latent_size, self.architecture, self.hidden_sizes
-        )

@@ -7,7 +7,7 @@ import torch
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._training import TorchDetector
+from skad._training import ShapedDetector
 from skad.nn.adversarial import (
     Discriminator,
     discriminator_loss,
@@ -108,7 +108,7 @@ class AnoGANNetwork(Network):
 
 
 @with_parameters
-class AnoGAN(TorchDetector):
+class AnoGAN(ShapedDetector):
     r"""Samples that a generator of normal ones cannot make.
 
     A generator :math:`G` and a discriminator :math:`D` are trained against each other
@@ -183,6 +183,7 @@ class AnoGAN(TorchDetector):
     5
     """
 
+    _network_class = AnoGANNetwork
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
         "discrimination_weight": [Interval(Real, 0, 1, closed="both")],
@@ -197,14 +198,3 @@ class AnoGAN(TorchDetector):
     n_search_steps: int = 500
     search_lr: float = 0.05
     batch_size: int = 64
-
-    def _network(self, shape):
-        return AnoGANNetwork(
-            shape,
-            self.latent_size,
-            self.architecture,
-            self.hidden_sizes,
-            self.discrimination_weight,
-            self.n_search_steps,
-            self.search_lr,
-        )

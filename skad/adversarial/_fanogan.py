@@ -6,7 +6,7 @@ import torch
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._training import IncrementalNetworkMixin, TorchDetector
+from skad._training import IncrementalNetworkMixin, ShapedDetector
 from skad.nn.adversarial import Discriminator, frozen, gradient_penalty
 from skad.nn.architecture import build
 from skad.nn.network import Network, over_channels
@@ -91,7 +91,7 @@ class FAnoGANNetwork(Network):
 
 
 @with_parameters
-class FAnoGAN(IncrementalNetworkMixin, TorchDetector):
+class FAnoGAN(IncrementalNetworkMixin, ShapedDetector):
     r"""Samples that a generator does not rebuild from an encoder's code.
 
     A generator :math:`G` and a critic are trained on normal samples as a Wasserstein
@@ -168,6 +168,7 @@ class FAnoGAN(IncrementalNetworkMixin, TorchDetector):
     5
     """
 
+    _network_class = FAnoGANNetwork
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
         "kappa": [Interval(Real, 0, None, closed="left")],
@@ -188,14 +189,3 @@ class FAnoGAN(IncrementalNetworkMixin, TorchDetector):
         if phase == "encoder" and self.encoder_epochs is not None:
             return self.encoder_epochs
         return self.max_epochs
-
-    def _network(self, shape):
-        return FAnoGANNetwork(
-            shape,
-            self.latent_size,
-            self.architecture,
-            self.hidden_sizes,
-            self.kappa,
-            self.n_critic,
-            self.penalty_weight,
-        )

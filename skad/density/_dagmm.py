@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._training import TorchDetector
+from skad._training import ShapedDetector
 from skad.nn.architecture import build
 from skad.nn.network import Network, over_channels
 
@@ -143,7 +143,7 @@ class DAGMMNetwork(Network):
 
 
 @with_parameters
-class DAGMM(TorchDetector):
+class DAGMM(ShapedDetector):
     r"""Samples whose code and reconstruction error have low density together.
 
     A compression network, an autoencoder with code :math:`z_c` and reconstruction
@@ -222,6 +222,7 @@ class DAGMM(TorchDetector):
     5
     """
 
+    _network_class = DAGMMNetwork
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
         "n_components": [Interval(Integral, 1, None, closed="left")],
@@ -238,16 +239,3 @@ class DAGMM(TorchDetector):
     energy_weight: float = 0.1
     covariance_weight: float = 0.005
     max_epochs: int = 100
-
-    def _network(self, shape):
-        return DAGMMNetwork(
-            shape,
-            self.latent_size,
-            self.architecture,
-            self.hidden_sizes,
-            self.n_components,
-            self.estimation_size,
-            self.dropout,
-            self.energy_weight,
-            self.covariance_weight,
-        )

@@ -51,8 +51,6 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
         Training pictures.
     """
 
-    _without = ("architecture", "hidden_sizes")
-
     # ---------------------------------------------------------------------- samples
 
     def _describe(self, x):

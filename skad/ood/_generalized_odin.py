@@ -11,6 +11,7 @@ from skad._array import to_numpy
 from skad._parameters import with_parameters
 from skad._random import generator
 from skad._sklearn import Interval, StrOptions
+from skad._training import from_parameters
 from skad.embedding._classifier import chosen_rows
 from skad.nn.architecture import build
 from skad.nn.network import Network, input_gradients
@@ -214,14 +215,7 @@ class GeneralizedODIN(TrainedClassifier):
     weight_decay: float = 5e-4
 
     def _network(self, shape):
-        return GeneralizedODINNetwork(
-            shape,
-            self._n_classes,
-            self.architecture,
-            self.hidden_sizes,
-            self.latent_size,
-            self.head,
-        )
+        return from_parameters(self, GeneralizedODINNetwork, shape, self._n_classes)
 
     def _fit_classes(self, X, codes):
         steps = candidates(self.epsilon)

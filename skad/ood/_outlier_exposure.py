@@ -7,6 +7,7 @@ import torch
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
+from skad._training import from_parameters
 from skad.nn.architecture import build
 from skad.nn.network import Network
 from skad.ood._trained import TrainedClassifier
@@ -141,11 +142,4 @@ class OutlierExposure(TrainedClassifier):
         super()._fit_classes(X, codes)
 
     def _network(self, shape):
-        return OutlierExposureNetwork(
-            shape,
-            self._n_classes,
-            self.architecture,
-            self.hidden_sizes,
-            self.outlier_weight,
-            self.measure,
-        )
+        return from_parameters(self, OutlierExposureNetwork, shape, self._n_classes)

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from skad._array import to_numpy
 from skad._parameters import with_parameters
 from skad._sklearn import StrOptions
-from skad._training import TorchDetector
+from skad._training import ShapedDetector
 from skad.base import BaseDetector
 from skad.embedding._classifier import chosen_rows
 from skad.embedding._classifier_fit import class_codes
@@ -23,7 +23,7 @@ from skad.ood._base import (
 
 
 @with_parameters
-class TrainedClassifier(ClassLabelsMixin, TorchDetector):
+class TrainedClassifier(ClassLabelsMixin, ShapedDetector):
     """Base of classifiers that are detectors at once, trained on the one loop.
 
     A method writes `_network(shape)`, whose `forward` returns logits for `_n_classes`

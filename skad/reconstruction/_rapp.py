@@ -6,7 +6,7 @@ import torch
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._training import TorchDetector
+from skad._training import ShapedDetector
 from skad.nn.architecture import build
 from skad.nn.network import Network, integrated_gradients, over_channels
 
@@ -136,7 +136,7 @@ class RaPPNetwork(Network):
 
 
 @with_parameters
-class RaPP(TorchDetector):
+class RaPP(ShapedDetector):
     r"""Samples whose hidden activations their reconstruction does not share.
 
     An autoencoder of encoder :math:`e` and decoder :math:`d` is trained on normal
@@ -218,6 +218,7 @@ class RaPP(TorchDetector):
     5
     """
 
+    _network_class = RaPPNetwork
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
         "measure": [StrOptions({"nap", "sap"})],
@@ -228,13 +229,3 @@ class RaPP(TorchDetector):
     measure: str = "nap"
     n_directions: int = 256
     batch_size: int = 32
-
-    def _network(self, shape):
-        return RaPPNetwork(
-            shape,
-            self.latent_size,
-            self.architecture,
-            self.hidden_sizes,
-            self.measure,
-            self.n_directions,
-        )

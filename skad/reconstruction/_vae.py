@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._training import IncrementalNetworkMixin, TorchDetector
+from skad._training import IncrementalNetworkMixin, ShapedDetector
 from skad.nn.architecture import build
 from skad.nn.network import Network, integrated_gradients, over_channels
 
@@ -140,7 +140,7 @@ class VAENetwork(Network):
 
 
 @with_parameters
-class VAE(IncrementalNetworkMixin, TorchDetector):
+class VAE(IncrementalNetworkMixin, ShapedDetector):
     r"""Samples that a variational autoencoder finds improbable.
 
     Normal samples come from codes :math:`z \sim N(0, I)` by a decoder that returns the
@@ -234,6 +234,7 @@ class VAE(IncrementalNetworkMixin, TorchDetector):
     5
     """
 
+    _network_class = VAENetwork
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
         "measure": [
@@ -267,15 +268,3 @@ class VAE(IncrementalNetworkMixin, TorchDetector):
         return self.n_draws * super()._row_elements()
 
     batch_size: int = 32
-
-    def _network(self, shape):
-        return VAENetwork(
-            shape,
-            self.latent_size,
-            self.architecture,
-            self.hidden_sizes,
-            self.measure,
-            self.variance,
-            self.min_deviation,
-            self.n_draws,
-        )

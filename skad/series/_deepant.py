@@ -144,6 +144,7 @@ class DeepAnT(Forecaster):
     """
 
     _map_sums_to_score = True
+    _network_class = ConvolutionalForecaster
     _leading = ("hidden_sizes", "window_size", "stride")
     _parameter_constraints = {
         "hidden_sizes": [tuple, list],
@@ -155,11 +156,6 @@ class DeepAnT(Forecaster):
     kernel_size: int = 3
     dropout: float = 0.25
     window_size: int | str = 46
-
-    def _network(self, shape):
-        return ConvolutionalForecaster(
-            shape, self.hidden_sizes, self.kernel_size, self.dropout
-        )
 
     def _fit_windows(self, series, labels):
         if self.window_size_ < 2:

@@ -9,9 +9,9 @@ from torch.nn import functional
 from skad._moments import merge_moments, moments
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
+from skad._training import from_parameters
 from skad.density._mahalanobis import whitening_matrix
 from skad.nn.network import Network
-from skad.series._network import SeriesNetwork
 from skad.series._stepwise import StepwiseNetwork
 
 
@@ -170,7 +170,6 @@ class LSTMAutoEncoder(StepwiseNetwork):
     teacher_forcing: bool = False
     min_deviation: float = 0.01
 
-    _without = (*SeriesNetwork._without, "hidden_sizes")
     _parameter_constraints = {
         "hidden_size": [Interval(Integral, 1, None, closed="left")],
         "teacher_forcing": ["boolean"],
@@ -178,9 +177,7 @@ class LSTMAutoEncoder(StepwiseNetwork):
     }
 
     def _network(self, shape):
-        return EncoderDecoder(
-            shape[1], self.hidden_size, self.teacher_forcing, self.min_deviation
-        )
+        return from_parameters(self, EncoderDecoder, shape[1])
 
     def _row_elements(self):
         # all states of the encoder are kept while it reads

@@ -11,6 +11,7 @@ from skad._array import slices
 from skad._moments import deviations, merge_moments, moments
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
+from skad._training import from_parameters
 from skad.density._mahalanobis import shrink_oas, whitening_matrix
 from skad.embedding._windows import sliding
 from skad.nn.network import Network
@@ -231,8 +232,8 @@ class LSTMForecaster(Forecaster):
         return self.window_size_ // 2
 
     def _network(self, shape):
-        return RecurrentForecaster(
-            shape, self.hidden_sizes, self.horizon, self._scored_steps()
+        return from_parameters(
+            self, RecurrentForecaster, shape, n_scored=self._scored_steps()
         )
 
     def _fit_windows(self, series, labels):

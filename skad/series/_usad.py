@@ -1,5 +1,6 @@
 """USAD: two autoencoders with one encoder, trained against each other."""
 
+from collections.abc import Sequence
 from numbers import Integral, Real
 
 import torch
@@ -195,7 +196,10 @@ class USAD(SeriesNetwork):
     1
     """
 
+    _network_class = USADNetwork
+
     latent_size: int = 40
+    hidden_sizes: Sequence[int] | None = None
     alpha: float = 0.5
     beta: float = 0.5
     window_size: int | str = 12
@@ -203,6 +207,7 @@ class USAD(SeriesNetwork):
 
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
+        "hidden_sizes": [tuple, list, None],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "beta": [Interval(Real, 0, None, closed="left")],
     }
@@ -211,8 +216,3 @@ class USAD(SeriesNetwork):
     def _map_sums_to_score(self):
         # the score of a step is of whole windows, its map of the step alone
         return getattr(self, "window_size_", None) == 1
-
-    def _network(self, shape):
-        return USADNetwork(
-            shape, self.latent_size, self.hidden_sizes, self.alpha, self.beta
-        )

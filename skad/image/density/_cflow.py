@@ -9,6 +9,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
+from skad._training import from_parameters
 from skad.image._trained import TrainedImageDetector, split_maps
 from skad.nn.flow import Coupling, Flow, sinusoids
 from skad.nn.network import Network
@@ -191,6 +192,4 @@ class CFLOW(TrainedImageDetector):
             )
 
     def _network(self, shapes):
-        return CFLOWNetwork(
-            shapes, self.n_steps, self.condition_size, self.fiber_batch_size, clamp=1.9
-        )
+        return from_parameters(self, CFLOWNetwork, shapes, clamp=1.9)

@@ -148,6 +148,7 @@ class FastFlow(TrainedImageDetector):
     array([-1])
     """
 
+    _network_class = FastFlowNetwork
     _parameter_constraints = {
         "n_steps": [Interval(Integral, 1, None, closed="left")],
         "hidden_ratio": [Interval(Real, 0, None, closed="neither")],
@@ -161,6 +162,3 @@ class FastFlow(TrainedImageDetector):
     batch_size: int = 32
     weight_decay: float = 1e-5
     smoothing: float = 0.0
-
-    def _network(self, shapes):
-        return FastFlowNetwork(shapes, self.n_steps, self.hidden_ratio, self.only_3x3)

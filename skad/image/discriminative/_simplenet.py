@@ -144,6 +144,7 @@ class SimpleNet(TrainedImageDetector):
     """
 
     _resnet_layers = ("layer2", "layer3")
+    _network_class = SimpleNetNetwork
     _parameter_constraints = {
         "noise": [Interval(Real, 0, None, closed="neither")],
         "margin": [Interval(Real, 0, None, closed="neither")],
@@ -167,8 +168,3 @@ class SimpleNet(TrainedImageDetector):
 
     def _shapes(self, x):
         return [tuple(self.embedding_.embed(x).shape[1:])]
-
-    def _network(self, shapes):
-        return SimpleNetNetwork(
-            shapes, self.hidden_size, self.noise, self.margin, self.adaptor_lr
-        )
