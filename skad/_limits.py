@@ -25,7 +25,7 @@ def upper_limit(anomaly, rate):
     Parameters
     ----------
     anomaly : ndarray of shape (m,)
-        Honest anomalies of normal samples, at least two.
+        Honest anomalies of normal samples; a single one is its own limit.
     rate : float
         In (0, 0.5].
 
@@ -35,6 +35,8 @@ def upper_limit(anomaly, rate):
     """
     ordered = np.sort(np.asarray(anomaly, dtype=np.float64))
     m = len(ordered)
+    if m == 1:
+        return float(ordered[0])
     rank = (m + 1) * (1 - rate)
     if rank <= m:
         below = math.floor(rank)

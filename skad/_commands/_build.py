@@ -9,8 +9,13 @@ from sklearn.base import BaseEstimator
 import skad
 from skad.base import BaseDetector
 
-# What the families look at; all others look at rows of features.
-_KINDS_OF_DATA = {"image": "pictures", "ood": "a classifier", "series": "series"}
+# What files hold of that which detectors look at; other data are called as they are.
+_KINDS_OF_DATA = {
+    "rows": "tables",
+    "detector": "tables",
+    "edges": "series",
+    "classifier": "a classifier",
+}
 
 
 def build_detector(name, settings=(), contamination=None, false_alarm_rate=None):
@@ -89,7 +94,7 @@ def find_detector(name):
 
 def kind_of_data(kind):
     """Return what a class of detectors looks at: "tables", "pictures" or the like."""
-    return _KINDS_OF_DATA.get(kind.__module__.split(".")[1], "tables")
+    return _KINDS_OF_DATA.get(kind._data, kind._data)
 
 
 def trains_network(detector):
@@ -116,5 +121,5 @@ def summaries():
     found = {"tables": [], "pictures": [], "series": [], "a classifier": []}
     for name, kind in skad.all_detectors():
         summary = inspect.getdoc(kind).split("\n", 1)[0]
-        found[kind_of_data(kind)].append((name, summary))
+        found.setdefault(kind_of_data(kind), []).append((name, summary))
     return found

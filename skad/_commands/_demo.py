@@ -6,7 +6,7 @@ from sklearn.preprocessing import StandardScaler
 
 import skad
 from skad import datasets
-from skad._commands._build import kind_of_data, trains_network
+from skad._commands._build import trains_network
 from skad._commands._folders import writable_folder
 from skad.inspection import examine, write_report
 
@@ -89,7 +89,6 @@ def demonstrated(*, networks=False):
     return [
         (name, kind)
         for name, kind in skad.all_detectors()
-        if kind_of_data(kind) == "tables"
-        and not kind.__module__.startswith("skad.calibration.")
+        if kind._data == "rows"
         and (networks or name in _QUICK_NETWORKS or not trains_network(kind()))
     ]

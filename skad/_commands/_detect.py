@@ -322,7 +322,7 @@ def _refuse(kind, *options):
 
 def _check_looks_at_pictures(model):
     name, kind = type(model).__name__, kind_of_data(type(model))
-    if kind in ("series", "a classifier"):
+    if kind not in ("pictures", "tables"):
         raise ValueError(f"{name} looks at {kind}, not at pictures")
     if kind == "tables" and "image_shape" not in model.get_params(deep=False):
         raise ValueError(
@@ -353,6 +353,8 @@ def _check_looks_at_rows(model):
             f"{name} looks at a classifier and its inputs, which no file holds; use it "
             "from Python"
         )
+    if kind not in ("tables", "pictures"):
+        raise ValueError(f"{name} looks at {kind}, not at rows of a table")
 
 
 def _labels(train, test, test_name, label_column, anomaly_label):
