@@ -27,7 +27,8 @@ X_later, y_later = data.X_test[later], data.y_test[later]
 #
 # By default, ``contamination="auto"``, the threshold is one that about
 # ``false_alarm_rate`` of new normal rows fall below. It comes from scores of training
-# rows by trees that did not see them, and says nothing of how many anomalies there are.
+# rows by forests that did not see them, and says nothing of how many anomalies there
+# are.
 
 
 def report(model, name):
