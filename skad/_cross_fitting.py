@@ -5,23 +5,28 @@ import warnings
 import numpy as np
 from sklearn.base import clone
 
-from skad._array import like, namespace
+from skad._array import is_torch, like, namespace, to_numpy
 
 # Up to this many rows five copies are fitted, up to the next two, each without its
 # part of the rows; beyond it one copy, without a fifth of the rows. The rows of five
 # copies are few, so that `fit` at most doubles where it takes time.
 _FIVE_FOLDS = 200
-_TWO_FOLDS = 1000
+TWO_FOLDS = 1000
 
 
 def folds(n):
     """Return the rows, a list of arrays, that copies are fitted without."""
     # in any order but that of the rows, which may be periodic
     rows = np.random.RandomState(0).permutation(n)
-    if n > _TWO_FOLDS:
+    if n > TWO_FOLDS:
         return [rows[::5]]
-    k = min(n, 5 if n <= _FIVE_FOLDS else 2)
+    k = min(n, n_folds(n))
     return [rows[i::k] for i in range(k)]
+
+
+def n_folds(n):
+    """Return how many parts `n` rows have, of which each or only one is left out."""
+    return 2 if _FIVE_FOLDS < n <= TWO_FOLDS else 5
 
 
 def rows_of(X, rows):
@@ -53,33 +58,47 @@ def cross_fitted(detector, X, y, params, anomaly=None):
     try:
         for held in folds(n):
             kept = np.setdiff1d(np.arange(n), held)
-            own = {name: _part(value, kept) for name, value in params.items()}
-            member = _copy(detector)
-            member.fit(rows_of(X, kept), _part(y, kept), **own)
+            own = {name: _part(value, kept, n) for name, value in params.items()}
+            member = unfitted(detector)
+            member.fit(rows_of(X, kept), _part(y, kept, n), **own)
             held = held[~known[held]]
             if len(held):
                 rows = member._validate(rows_of(X, held), reset=False)
                 found.append(member._in_blocks(member._anomaly, rows))
     except ValueError as error:
-        warnings.warn(
-            f"{type(detector).__name__} cannot be fitted without some of the {n} "
-            f"training samples ({error}): its threshold comes from scores of samples "
-            "that it has learned from, and more than false_alarm_rate="
-            f"{detector.false_alarm_rate} of new normal samples will fall below it.",
-            stacklevel=6,
-        )
-        return detector._seen_anomaly(X, anomaly)
+        return scored_as_seen(detector, X, anomaly, error)
     return namespace(found[0]).concat(found)
 
 
-def _copy(detector):
+def scored_as_seen(detector, X, anomaly, error):
+    """Return the training anomaly (n,), with a warning that it is not honest."""
+    warnings.warn(
+        f"{type(detector).__name__} cannot be fitted without some of the "
+        f"{X.shape[0]} training samples ({error}): its threshold comes from scores of "
+        "samples that it has learned from, and more than false_alarm_rate="
+        f"{detector.false_alarm_rate} of new normal samples will fall below it.",
+        stacklevel=7,
+    )
+    return detector._seen_anomaly(X, anomaly)
+
+
+def unfitted(detector, **parameters):
     """Return an unfitted copy that calls nobody back and needs no threshold."""
-    member = clone(detector).set_params(contamination=0.5)
+    member = clone(detector).set_params(contamination=0.5, **parameters)
     vars(member).pop("_skl_callbacks", None)
     return member
 
 
-def _part(value, rows):
-    if value is None or np.ndim(value) == 0:
+def _part(value, rows, n):
+    """Return some rows' values of what has one for each of n rows, all else as it is.
+
+    What `fit` took without looking at it, such as labels of a method that uses none,
+    may be anything.
+    """
+    try:
+        values = to_numpy(value) if is_torch(value) else np.asarray(value)
+    except ValueError:  # ragged
         return value
-    return value.iloc[rows] if hasattr(value, "iloc") else np.asarray(value)[rows]
+    if values.ndim == 0 or len(values) != n:
+        return value
+    return value.iloc[rows] if hasattr(value, "iloc") else values[rows]

@@ -151,10 +151,10 @@ class Blocks:
         ]
         return np.concatenate(self.map(lambda _, rows, some: rows[some], places))
 
-    def anomaly(self):
-        """Return the anomaly (n,) of all rows, on this machine."""
+    def scored(self, name="_anomaly"):
+        """Return what a method makes of all rows, (n,), on this machine."""
         return np.concatenate(
-            self.map(lambda model, rows: model._in_blocks(model._anomaly, rows))
+            self.map(lambda model, rows: model._in_blocks(getattr(model, name), rows))
         )
 
     def _delayed(self, function, each):

@@ -41,6 +41,13 @@ def map_of(member, X):
     return member.transform(X)
 
 
+def both_of(member, X):
+    """Return the anomaly (n,) and the map (n, d) of such rows, from one pass."""
+    if isinstance(member, BaseDetector):
+        return member._in_blocks(member._inspect, X, dtype=X.dtype)
+    return anomaly_of(member, X), map_of(member, X)
+
+
 def scores_of(member, X, **params):
     """Return the scores of rows that a member checks itself, float64 where `X` is."""
     scores = member.score_samples(X, **params)
@@ -54,6 +61,29 @@ def maps_of(member, X, **params):
     with config_context(transform_output="default"):
         maps = member.transform(X, **params)
     return maps if is_torch(maps) else np.asarray(maps)
+
+
+def inspect_of(member, X, **params):
+    """Return scores and maps of rows that a member checks itself, from one pass.
+
+    They are those of `scores_of` and `maps_of`.
+    """
+    if not hasattr(member, "inspect"):
+        return scores_of(member, X, **params), maps_of(member, X, **params)
+    scores, *_, maps = member.inspect(X, **params)
+    if is_torch(X):
+        scores = like(scores, X, dtype="keep")
+    return scores, maps
+
+
+def without_threshold(member):
+    """Return an unfitted member whose threshold nobody asks for, set at no cost.
+
+    That of ``contamination="auto"`` may need another fit.
+    """
+    if isinstance(member, BaseDetector) and "contamination" in member.get_params(False):
+        member.set_params(contamination=0.5)
+    return member
 
 
 def take_over_features(holder, member):

@@ -104,7 +104,7 @@ def test_no_training_window_crosses_from_one_series_to_another(cls, fitted):
 
     X = waves(120)
     X[60:] += 100
-    detector = cls(**SMALL[cls], callbacks=[Watch()])
+    detector = cls(**SMALL[cls], callbacks=[Watch()], contamination=0.1)
     detector.fit(X, groups=np.repeat([0, 1], 60))
     windows = torch.cat(seen)
     assert (windows.amax((1, 2)) - windows.amin((1, 2)) < 10).all()

@@ -36,8 +36,10 @@ HEIGHTS = {
     "_limits": 3,
     "_cross_fitting": 4,
     "_validation": 4,
+    "_stretches": 5,
     "base": 5,
     # 6: any other private module, shared by families
+    "_training": 6.5,
     "embedding": 7,
     "_samples": 8,
     **dict.fromkeys(skad._FAMILIES, 8),

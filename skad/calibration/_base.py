@@ -10,10 +10,10 @@ pictures and series go through unchanged; `Holder` fits and scores it. A class w
 """
 
 from abc import abstractmethod
+from typing import Any, Self
 
 import numpy as np
 from sklearn import get_config
-from sklearn.base import MetaEstimatorMixin
 from sklearn.utils import get_tags
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
@@ -27,7 +27,7 @@ from skad._array import is_torch, namespace, to_numpy
 from skad._dask import by_block, is_dask
 from skad._members import maps_of, scores_of
 from skad._parameters import with_parameters
-from skad._sklearn import HasMethods, _fit_context
+from skad._sklearn import HasMethods, MetaEstimatorMixin, _fit_context
 from skad._validation import refuse_unreadable
 from skad.base import BaseDetector
 from skad.calibration._held import Holder, innermost, scoring_parameters
@@ -66,10 +66,11 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
         (height, width, channels) of pictures, around detectors on these.
     """
 
-    detector: object = None
+    detector: Any = None
 
     # its own threshold is what it is for
     _without = ("contamination", "false_alarm_rate")
+    _data = "detector"
     _honesty = "its own"
     _parameter_constraints = {
         "detector": [HasMethods(["fit", "score_samples"]), None],
@@ -92,7 +93,7 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
     # -------------------------------------------------------------------- the contract
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None, **params):
+    def fit(self, X, y=None, **params) -> Self:
         """Fit the detector, unless it is frozen, and calibrate it.
 
         Parameters
@@ -113,7 +114,7 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
         """
         return self._learn(X, y, self._fit, forget=True, params=params)
 
-    def score_samples(self, X, **params):
+    def score_samples(self, X, **params) -> Any:
         """Return how normal each sample is: higher is more normal.
 
         Parameters
@@ -133,7 +134,7 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
             return by_block(self, "score_samples", X)
         return self._scores(self._validate(X, reset=False), params)
 
-    def decision_function(self, X, **params):
+    def decision_function(self, X, **params) -> Any:
         """Return `score_samples(X) - offset_`: below 0 is an anomaly.
 
         Parameters
@@ -150,7 +151,7 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
         """
         return self.score_samples(X, **params) - self.offset_
 
-    def predict(self, X, **params):
+    def predict(self, X, **params) -> Any:
         """Return 1 for normal samples and -1 for anomalies.
 
         Parameters
@@ -171,7 +172,7 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
         xp = namespace(scores)
         return xp.astype(scores >= 0, xp.int64) * 2 - 1
 
-    def fit_predict(self, X, y=None, **params):
+    def fit_predict(self, X, y=None, **params) -> Any:
         """Fit to `X` and return its labels, as `fit` and then `predict`.
 
         Parameters
@@ -191,7 +192,7 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
         self.fit(X, y, **params)
         return self.predict(X, **scoring_parameters(self._head(), params))
 
-    def transform(self, X, **params):
+    def transform(self, X, **params) -> Any:
         """Return the anomaly map: how anomalous each element of each sample is.
 
         Parameters
@@ -211,7 +212,7 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
             return by_block(self, "transform", X)
         return self._maps(self._validate(X, reset=False), params)
 
-    def fit_transform(self, X, y=None, **params):
+    def fit_transform(self, X, y=None, **params) -> Any:
         """Fit to `X` and return its anomaly map, as `fit` and then `transform`.
 
         Parameters

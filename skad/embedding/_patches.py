@@ -1,23 +1,26 @@
 """From pictures to the features of their patches."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral
+from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-)
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from skad._array import is_torch, resolve_device, slices, to_numpy
 from skad._copies import converted
-from skad._sklearn import Interval, StrOptions, _fit_context
+from skad._sklearn import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    Interval,
+    StrOptions,
+    TransformerMixin,
+    _fit_context,
+)
 from skad._validation import check_pictures
 from skad.embedding._backbones import resolve
 
@@ -166,20 +169,20 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def __init__(
         self,
-        backbone="gabor",
-        layers=None,
+        backbone: str | os.PathLike | nn.Module | type = "gabor",
+        layers: Sequence[str] | None = None,
         *,
-        weights=None,
-        image_size=None,
-        normalization="auto",
-        neighborhood=3,
-        interpolation="bilinear",
-        image_shape=None,
-        amp=None,
-        channels_last=False,
-        compile=False,
-        batch_size=8,
-        device="auto",
+        weights: str | os.PathLike | Mapping | None = None,
+        image_size: int | Sequence[int] | None = None,
+        normalization: str | Sequence | None = "auto",
+        neighborhood: int = 3,
+        interpolation: str = "bilinear",
+        image_shape: Sequence[int] | None = None,
+        amp: str | None = None,
+        channels_last: bool = False,
+        compile: bool = False,
+        batch_size: int = 8,
+        device: str = "auto",
     ):
         self.backbone = backbone
         self.layers = layers
@@ -196,7 +199,7 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.device = device
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X, y=None) -> Self:
         """Make the backbone ready for pictures like these.
 
         Parameters
@@ -226,7 +229,7 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         shape = self.embed(probe).shape
         return int(np.prod(shape) if self._are_rows_ else shape[-1])
 
-    def transform(self, X):
+    def transform(self, X) -> Any:
         """Return the features of the patches of pictures.
 
         Parameters

@@ -6,7 +6,7 @@ and smoothed; the score is the largest value of the map unless a method says oth
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from os import PathLike
 
@@ -59,10 +59,11 @@ class ImageDetector(BaseDetector):
     """
 
     smoothing: float = 4.0
-    image_shape: object = None
+    image_shape: Sequence[int] | None = None
     batch_size: int = 8
     device: str = "auto"
 
+    _data = "pictures"
     _parameter_constraints = {
         "smoothing": [Interval(Real, 0, None, closed="left")],
         "image_shape": [tuple, list, None],
@@ -275,11 +276,11 @@ class BackboneDetector(ImageDetector):
         Lower precision of the backbone and of the training, for devices that have it.
     """
 
-    backbone: object = "gabor"
-    layers: object = None
-    weights: object = None
-    image_size: object = None
-    amp: object = None
+    backbone: str | torch.nn.Module | type = "gabor"
+    layers: Sequence[str] | None = None
+    weights: str | PathLike | Mapping | None = None
+    image_size: int | Sequence[int] | None = None
+    amp: str | None = None
 
     _leading = ("backbone", "layers", "weights", "image_size", "amp")
     # What a method's paper taps in a ResNet when `layers` is None.

@@ -3,6 +3,7 @@
 import copy
 import warnings
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from skad._array import to_numpy
 from skad._cross_fitting import folds
 from skad._members import anomaly_of, seeded_clone
 from skad._parameters import KW_ONLY, with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import HasMethods, Interval, StrOptions
 from skad.base import BaseDetector
 from skad.embedding import PatchEmbedding
@@ -109,15 +110,15 @@ class PatchDetector(ImageDetector):
     array([-1])
     """
 
-    embedding: object = None
-    detector: object = None
+    embedding: PatchEmbedding | None = None
+    detector: Any = None
     _: KW_ONLY
     positions: str = "shared"
     position_weight: float = 1.0
     max_patches: int | None = 20000
     pooling: str = "max"
     quantile: float = 0.99
-    random_state: object = None
+    random_state: Seed = None
 
     _parameter_constraints = {
         "detector": [HasMethods(["fit", "score_samples"]), None],

@@ -53,6 +53,13 @@ class Network(nn.Module):
         """Return how anomalous elements are: (b, d) for rows, (b, h, w) for images."""
         raise NotImplementedError
 
+    def inspect(self, x):
+        """Return the anomaly and the map, what both need being computed once."""
+        maps = self.map(x)
+        if type(self).anomaly is Network.anomaly:
+            return maps.flatten(1).sum(1), maps
+        return self.anomaly(x), maps
+
 
 def over_channels(parts):
     """Return the sum over the channels of images, (b, c, h, w) to (b, h, w)."""

@@ -1,5 +1,6 @@
 """Convolutional forecaster whose error is the anomaly."""
 
+from collections.abc import Sequence
 from numbers import Integral, Real
 
 import torch
@@ -49,7 +50,17 @@ class ConvolutionalForecaster(Network):
 
     def anomaly(self, x):
         """Return the distances to the forecasts, (b, 1)."""
-        return self.difference(x).square().sum(1, keepdim=True).sqrt()
+        return distances(self.difference(x))
+
+    def inspect(self, x):
+        """Return the anomaly and the map of one forecast."""
+        difference = self.difference(x)
+        return distances(difference), shares_of_distance(difference)[:, None]
+
+
+def distances(difference):
+    """Return the lengths (b, 1) of differences (b, c)."""
+    return difference.square().sum(1, keepdim=True).sqrt()
 
 
 @with_parameters
@@ -140,7 +151,7 @@ class DeepAnT(Forecaster):
         "dropout": [Interval(Real, 0, 1, closed="left")],
     }
 
-    hidden_sizes: tuple = (32, 32)
+    hidden_sizes: Sequence[int] = (32, 32)
     kernel_size: int = 3
     dropout: float = 0.25
     window_size: int | str = 46

@@ -6,7 +6,7 @@ from sklearn.cluster import KMeans
 
 from skad._array import like, namespace, to_numpy
 from skad._parameters import with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import Interval
 from skad.series._windowed import WindowLift
 
@@ -99,7 +99,7 @@ class KMeansAD(WindowLift):
     """
 
     n_clusters: int = 20
-    random_state: object = None
+    random_state: Seed = None
     normalize: str = "window"
 
     _parameter_constraints = {
@@ -139,8 +139,11 @@ class KMeansAD(WindowLift):
         return xp.sqrt(xp.sum(self._difference(windows) ** 2, axis=1))
 
     def _window_map(self, windows):
+        return self._window_inspect(windows)[1]
+
+    def _window_inspect(self, windows):
         xp = namespace(windows)
         parts = self._difference(windows) ** 2
-        distance = xp.sqrt(xp.sum(parts, axis=1))[:, None]
-        share = xp.where(distance > 0, distance, 1.0)
-        return (parts / share).reshape(windows.shape)
+        distance = xp.sqrt(xp.sum(parts, axis=1))
+        share = xp.where(distance > 0, distance, 1.0)[:, None]
+        return distance, (parts / share).reshape(windows.shape)

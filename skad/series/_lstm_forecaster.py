@@ -1,5 +1,6 @@
 """Recurrent forecaster with a Gaussian on its errors."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from numbers import Integral
 
@@ -54,7 +55,7 @@ def error_gaussian(n, mean, scatter):
     scale = torch.where(scale > 0, scale, 1.0)
     correlation = covariance / scale[:, None] / scale
     correlation.fill_diagonal_(1.0)
-    shrunk = shrink_oas(correlation, n)
+    shrunk, _ = shrink_oas(correlation, n)
     return scale, whitening_matrix(shrunk, torch.ones_like(scale), 0.0) / scale
 
 
@@ -105,12 +106,24 @@ class RecurrentForecaster(Network):
 
     def anomaly(self, x):
         """Return the squared distances of the error vectors, (b, n_scored)."""
-        centred = self.errors(x) - self.mean
-        return (centred @ self.whitening.T).square().sum(2)
+        return self.squared_distances(self.errors(x))
 
     def map(self, x):
         """Return each channel's sum of squared standard scores, (b, n_scored, c)."""
-        standard = (self.errors(x) - self.mean) / self.scale
+        return self.squared_scores(self.errors(x))
+
+    def inspect(self, x):
+        """Return the anomaly and the map of one forecast."""
+        errors = self.errors(x)
+        return self.squared_distances(errors), self.squared_scores(errors)
+
+    def squared_distances(self, errors):
+        """Return the squared distances (b, n_scored) of error vectors."""
+        return ((errors - self.mean) @ self.whitening.T).square().sum(2)
+
+    def squared_scores(self, errors):
+        """Return each channel's sum of squared standard scores, (b, n_scored, c)."""
+        standard = (errors - self.mean) / self.scale
         return standard.square().unflatten(2, (self.horizon, -1)).sum(2)
 
 
@@ -208,7 +221,7 @@ class LSTMForecaster(Forecaster):
         "horizon": [Interval(Integral, 1, None, closed="left")],
     }
 
-    hidden_sizes: tuple = (30, 20)
+    hidden_sizes: Sequence[int] = (30, 20)
     horizon: int = 10
     window_size: int | str = 100
     stride: int = 10

@@ -163,6 +163,7 @@ class SpectralResidual(SeriesDetector):
     n_extended: int = 5
     n_slopes: int = 5
 
+    _honesty = "nothing learned"
     _map_sums_to_score = True
     _parameter_constraints = {
         "measure": [StrOptions({"saliency", "relative"})],
@@ -175,6 +176,9 @@ class SpectralResidual(SeriesDetector):
 
     def _fit_series(self, series, labels):
         pass
+
+    def _honest_anomaly(self, X, y, anomaly, groups=None):
+        return self._seen_anomaly(X, anomaly)
 
     def _streams(self):
         return self.window_size is not None

@@ -6,7 +6,7 @@ import torch
 
 from skad._array import blocks, on_device
 from skad._parameters import with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import Interval
 from skad.image._base import BackboneDetector, TrainingPatches, owners_of
 
@@ -243,7 +243,7 @@ class PaDiM(BackboneDetector):
 
     n_features: int | None = 100
     regularization: float = 0.01
-    random_state: object = None
+    random_state: Seed = None
 
     _honesty = "leave one out"
     _interpolation = "nearest"

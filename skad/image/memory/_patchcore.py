@@ -8,7 +8,7 @@ from sklearn import get_config
 
 from skad._array import on_device
 from skad._parameters import with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import Interval
 from skad.image._base import (
     BackboneDetector,
@@ -144,7 +144,7 @@ class PatchCore(BackboneDetector):
     n_neighbors: int | None = 9
     projection_eps: float | None = 0.9
     neighborhood: int = 3
-    random_state: object = None
+    random_state: Seed = None
 
     _honesty = "leave one out"
     _resnet_layers = ("layer2", "layer3")
