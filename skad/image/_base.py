@@ -246,7 +246,7 @@ class TrainingPatches:
     def _make_whole(self):
         if self._whole is None:
             shape = (self.n_pictures, *self.grid, self.n_features)
-            self._whole = self._first.new_empty(shape)
+            self._whole = torch.empty(shape, dtype=self.dtype, device=self.device)
 
     def _next(self, rows):
         """Return features that are not kept yet, the first batch from before."""
