@@ -157,13 +157,16 @@ class ImageDetector(BaseDetector):
     def _honest_anomaly(self, X, y, anomaly, **params):
         # a class whose `_fit` returns what `_of_training` found has it already
         if anomaly is None:
-            anomaly = super()._honest_anomaly(X, y, anomaly, **params)
-        self._threshold_anomaly_ = anomaly  # of tiles, asked for by their pictures
-        return anomaly
+            return super()._honest_anomaly(X, y, anomaly, **params)
+        return self._kept_for_tiles(anomaly)
 
     def _seen_anomaly(self, X, anomaly):
-        self._threshold_anomaly_ = super()._seen_anomaly(X, anomaly)
-        return self._threshold_anomaly_
+        return self._kept_for_tiles(super()._seen_anomaly(X, anomaly))
+
+    def _kept_for_tiles(self, anomaly):
+        """Keep what sets the threshold: of tiles, their pictures ask for it."""
+        self._threshold_anomaly_ = anomaly
+        return anomaly
 
 
 def owners_of(pictures):
@@ -225,6 +228,14 @@ class TrainingPatches:
                 self._done = rows.stop
             yield self._whole[rows]
 
+    def of(self, pictures):
+        """Yield features (b, gh, gw, d) of some pictures, an array of their numbers."""
+        if len(pictures) == self.n_pictures:
+            yield from self
+            return
+        for rows in slices(len(pictures), self.detector.batch_size):
+            yield self[pictures[rows]]
+
     def all(self):
         """Return the features of all pictures, (n, gh, gw, d)."""
         self._make_whole()
@@ -235,7 +246,7 @@ class TrainingPatches:
     def _make_whole(self):
         if self._whole is None:
             shape = (self.n_pictures, *self.grid, self.n_features)
-            self._whole = self._first.new_empty(shape)
+            self._whole = torch.empty(shape, dtype=self.dtype, device=self.device)
 
     def _next(self, rows):
         """Return features that are not kept yet, the first batch from before."""

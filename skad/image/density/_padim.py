@@ -257,7 +257,7 @@ class PaDiM(BackboneDetector):
         training = self._draw_features(X)
         owners = owners_of(X)
         honest = self._leaves_out(owners)
-        if training.n_pictures <= training.n_features:
+        if training.n_pictures <= max(training.n_features, 2):
             return self._fit_few(training.all(), honest)
         self._set_sums(training.grid, *patch_sums(training), honest)
         anomaly = self._of_training(training, owners, honest)
@@ -268,7 +268,7 @@ class PaDiM(BackboneDetector):
         head = self._draw_features(blocks.head)
         honest = self._leaves_out(torch.arange(blocks.shape[0]))
         start = torch.cat(list(head)).mean(0)
-        if blocks.shape[0] <= head.n_features:
+        if blocks.shape[0] <= max(head.n_features, 2):
             features = blocks.map(lambda model, X: model._training(X).all())
             return self._fit_few(torch.cat(features), honest)
         sums = blocks.reduce(

@@ -163,8 +163,5 @@ class SimpleNet(TrainedImageDetector):
     lr: float = 2e-4
     weight_decay: float = 1e-5
 
-    def _describe(self, x):
-        return self.embedding_.embed(x).flatten(1)
-
-    def _shapes(self, x):
-        return [tuple(self.embedding_.embed(x).shape[1:])]
+    def _layers(self, x):
+        return [self.embedding_.embed(x)]

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Sequence
 from numbers import Integral
 
-import torch
-
 from skad._parameters import with_parameters
 from skad.embedding._resnet import ResNet
 from skad.image._trained import TrainedImageDetector, split_maps
@@ -148,13 +146,8 @@ class STFPM(TrainedImageDetector):
                 f"student_channels={channels} must be one positive integer or more."
             )
 
-    def _describe(self, x):
-        picture = self.embedding_.network_input(x).flatten(1)
-        return torch.cat([picture, super()._describe(x)], 1)
-
-    def _shapes(self, x):
-        picture = self.embedding_.network_input(x)
-        return [tuple(picture.shape[1:]), *super()._shapes(x)]
+    def _layers(self, x):
+        return [self.embedding_.network_input(x), *super()._layers(x)]
 
     def _network(self, shapes):
         name = self._resnet_name()
