@@ -13,11 +13,9 @@ from skad._training import TorchDetector
 from skad.embedding._classifier import chosen_rows
 from skad.embedding._classifier_fit import class_codes
 from skad.ood._attribution import ATTRIBUTIONS, attribution_map, training_median
-from skad.ood._base import (
-    ClassLabelsMixin,
-    split_labels,
-    with_rejection,
-)
+from skad.ood._base import ClassLabelsMixin
+from skad.ood._honest import refitted
+from skad.ood._labels import split_labels, with_rejection
 
 
 @with_parameters
@@ -83,6 +81,10 @@ class TrainedClassifier(ClassLabelsMixin, TorchDetector):
         """Learn from rows (n, d) in the distribution and their classes (n,)."""
         super()._fit(X, codes)
 
+    def _honest_anomaly(self, X, y, anomaly, y_class=None, y_ood=None):
+        labels, outlier = split_labels(X.shape[0], y, y_class, y_ood)
+        return refitted(self, X, labels, outlier, anomaly)
+
     def _training_labels(self, X, y):
         return torch.as_tensor(y)
 
@@ -99,7 +101,11 @@ class TrainedClassifier(ClassLabelsMixin, TorchDetector):
         with torch.no_grad():
             return self._score(network, self._samples(X))
 
-    def _map(self, network, X):
+    def _inspect(self, network, X):
+        anomaly = self._anomaly(network, X)
+        return anomaly, self._map(network, X, anomaly)
+
+    def _map(self, network, X, anomaly=None):
         return attribution_map(
             self._attribution_,
             partial(self._anomaly, network),
@@ -107,6 +113,7 @@ class TrainedClassifier(ClassLabelsMixin, TorchDetector):
             X,
             self._baseline_,
             self.image_shape_,
+            anomaly,
         )
 
     def _logits(self, network, X):
