@@ -28,7 +28,8 @@ lint: $(STAMP) ## check the style of the code
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
-format: $(STAMP) ## mend the style of the code
+format: $(STAMP) ## mend the style of the code, write the stubs anew
+	$(RUN) -m tests._stubs
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
@@ -42,7 +43,7 @@ bench: $(BENCH)/.installed ## measure beside other libraries and write the table
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) $(BENCH) doc/_build doc/generated skad-report .coverage .pytest_cache \
-	    .ruff_cache .hypothesis
+	    .ruff_cache .mypy_cache .hypothesis
 
 # The first interpreter of $(PYTHON) that is new enough and can make environments.
 $(STAMP): pyproject.toml constraints.txt

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 from sklearn.base import clone
 
-from skad._array import like, namespace
+from skad._array import is_torch, like, namespace, to_numpy
 
 # Up to this many rows five copies are fitted, up to the next two, each without its
 # part of the rows; beyond it one copy, without a fifth of the rows. The rows of five
@@ -58,9 +58,9 @@ def cross_fitted(detector, X, y, params, anomaly=None):
     try:
         for held in folds(n):
             kept = np.setdiff1d(np.arange(n), held)
-            own = {name: _part(value, kept) for name, value in params.items()}
+            own = {name: _part(value, kept, n) for name, value in params.items()}
             member = unfitted(detector)
-            member.fit(rows_of(X, kept), _part(y, kept), **own)
+            member.fit(rows_of(X, kept), _part(y, kept, n), **own)
             held = held[~known[held]]
             if len(held):
                 rows = member._validate(rows_of(X, held), reset=False)
@@ -89,7 +89,16 @@ def unfitted(detector, **parameters):
     return member
 
 
-def _part(value, rows):
-    if value is None or np.ndim(value) == 0:
+def _part(value, rows, n):
+    """Return some rows' values of what has one for each of n rows, all else as it is.
+
+    What `fit` took without looking at it, such as labels of a method that uses none,
+    may be anything.
+    """
+    try:
+        values = to_numpy(value) if is_torch(value) else np.asarray(value)
+    except ValueError:  # ragged
         return value
-    return value.iloc[rows] if hasattr(value, "iloc") else np.asarray(value)[rows]
+    if values.ndim == 0 or len(values) != n:
+        return value
+    return value.iloc[rows] if hasattr(value, "iloc") else values[rows]

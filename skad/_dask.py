@@ -83,6 +83,8 @@ class Blocks:
         The shape of the data.
     head : array
         The first rows, at most two.
+    starts : list of int
+        The number of each block's first row.
     """
 
     def __init__(self, X, detector):
@@ -99,6 +101,7 @@ class Blocks:
             head = _safe_indexing(head, [0, 0])
         self.head = detector._validate(head, reset=True)
         self.shape = (sum(self._lengths), *self.head.shape[1:])
+        self.starts = [0, *np.cumsum(self._lengths)[:-1].tolist()]
 
     def reduce(self, function, merge, *each):
         """Return `function(detector, rows)` of all blocks, put together by `merge`.
@@ -148,10 +151,10 @@ class Blocks:
         ]
         return np.concatenate(self.map(lambda _, rows, some: rows[some], places))
 
-    def anomaly(self):
-        """Return the anomaly (n,) of all rows, on this machine."""
+    def scored(self, name="_anomaly"):
+        """Return what a method makes of all rows, (n,), on this machine."""
         return np.concatenate(
-            self.map(lambda model, rows: model._in_blocks(model._anomaly, rows))
+            self.map(lambda model, rows: model._in_blocks(getattr(model, name), rows))
         )
 
     def _delayed(self, function, each):

@@ -20,6 +20,7 @@ A method writes these, all on whole series `x` of shape (t, ...), never on a mix
 
 from abc import abstractmethod
 from itertools import pairwise
+from typing import Any, Self
 
 import numpy as np
 from sklearn.utils.metaestimators import available_if
@@ -167,7 +168,7 @@ class GroupedDetector(BaseDetector):
     # -------------------------------------------------------------------- the contract
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, groups=None):
+    def fit(self, X, y=None, groups=None) -> Self:
         """Learn what is normal.
 
         Parameters
@@ -189,7 +190,7 @@ class GroupedDetector(BaseDetector):
         """
         return self._learn(X, y, self._fit, forget=self._forgets(), groups=groups)
 
-    def score_samples(self, X, groups=None):
+    def score_samples(self, X, groups=None) -> Any:
         """Return how normal each time step is: higher is more normal.
 
         Parameters
@@ -208,7 +209,7 @@ class GroupedDetector(BaseDetector):
         X = self._validate(X, reset=False)
         return -self._by_series(self._anomaly, X, groups)
 
-    def decision_function(self, X, groups=None):
+    def decision_function(self, X, groups=None) -> Any:
         """Return `score_samples(X, groups) - offset_`: below 0 is an anomaly.
 
         Parameters
@@ -225,7 +226,7 @@ class GroupedDetector(BaseDetector):
         """
         return self.score_samples(X, groups) - self.offset_
 
-    def predict(self, X, groups=None):
+    def predict(self, X, groups=None) -> Any:
         """Return 1 for normal time steps and -1 for anomalies.
 
         Parameters
@@ -242,7 +243,7 @@ class GroupedDetector(BaseDetector):
         """
         return labels_of(self.decision_function(X, groups))
 
-    def fit_predict(self, X, y=None, groups=None):
+    def fit_predict(self, X, y=None, groups=None) -> Any:
         """Fit to `X` and return its labels, as `fit` and then `predict`.
 
         Parameters
@@ -261,7 +262,7 @@ class GroupedDetector(BaseDetector):
         """
         return self.fit(X, y, groups).predict(X, groups)
 
-    def inspect(self, X, groups=None):
+    def inspect(self, X, groups=None) -> Inspection:
         """Return scores, decision, labels and maps from one pass over the rows.
 
         Parameters
@@ -283,7 +284,7 @@ class GroupedDetector(BaseDetector):
             *self._by_series(self._inspect, X, groups, dtype=X.dtype)
         )
 
-    def transform(self, X, groups=None):
+    def transform(self, X, groups=None) -> Any:
         """Return the anomaly map: how anomalous each part of each row is.
 
         Parameters
@@ -303,7 +304,7 @@ class GroupedDetector(BaseDetector):
         X = self._validate(X, reset=False)
         return self._by_series(self._map, X, groups, dtype=X.dtype)
 
-    def fit_transform(self, X, y=None, groups=None):
+    def fit_transform(self, X, y=None, groups=None) -> Any:
         """Fit to `X` and return its anomaly map, as `fit` and then `transform`.
 
         Parameters
@@ -323,7 +324,7 @@ class GroupedDetector(BaseDetector):
         return self.fit(X, y, groups).transform(X, groups)
 
     @available_if(lambda self: self._streams())
-    def score_stream(self, X):
+    def score_stream(self, X) -> Any:
         """Return how normal the time steps are that come next.
 
         The first call goes on where the last training series ended, each later call

@@ -25,7 +25,7 @@ def upper_limit(anomaly, rate):
     Parameters
     ----------
     anomaly : ndarray of shape (m,)
-        Honest anomalies of normal samples, at least two.
+        Honest anomalies of normal samples; a single one is its own limit.
     rate : float
         In (0, 0.5].
 
@@ -35,6 +35,8 @@ def upper_limit(anomaly, rate):
     """
     ordered = np.sort(np.asarray(anomaly, dtype=np.float64))
     m = len(ordered)
+    if m == 1:
+        return float(ordered[0])
     rank = (m + 1) * (1 - rate)
     if rank <= m:
         below = math.floor(rank)
@@ -49,3 +51,14 @@ def upper_limit(anomaly, rate):
     if positive:
         bound = math.exp(min(bound, math.log(np.finfo(np.float64).max)))
     return float(max(bound, ordered[-1]))
+
+
+def thinned(anomaly, most=500):
+    """Return the values (m,) in order, `most` evenly spread ones where there are more.
+
+    The share of them beyond a limit is that of all to 1 / `most`.
+    """
+    ordered = np.sort(np.asarray(anomaly, dtype=np.float64))
+    if len(ordered) <= most:
+        return ordered
+    return ordered[np.linspace(0, len(ordered) - 1, most).round().astype(np.int64)]

@@ -9,9 +9,10 @@ checkers read the same annotations, as they do those of dataclasses.
 
 import re
 from abc import update_abstractmethods
+from collections.abc import Callable
 from dataclasses import KW_ONLY
 from inspect import Parameter, Signature, get_annotations
-from typing import ClassVar, TypeVar, dataclass_transform, get_origin, overload
+from typing import Any, ClassVar, TypeVar, dataclass_transform, get_origin, overload
 
 __all__ = ["KW_ONLY", "with_parameters"]
 
@@ -29,11 +30,11 @@ def with_parameters(cls: type[T]) -> type[T]: ...
 
 
 @overload
-def with_parameters(*, kw_only: bool = True): ...
+def with_parameters(*, kw_only: bool = True) -> Callable[[type[T]], type[T]]: ...
 
 
 @dataclass_transform(kw_only_default=True)
-def with_parameters(cls=None, *, kw_only=True):
+def with_parameters(cls: Any = None, *, kw_only: bool = True) -> Any:
     """Give a class a constructor that keeps its annotated attributes as parameters.
 
     The annotations of base classes are inherited, so that what many methods share (the

@@ -18,11 +18,9 @@ from sklearn.metrics import roc_auc_score
 import skad
 from skad.base import BaseDetector
 from tests._instances import (
-    NO_FEATURE,
-    NO_SIGN,
-    NO_TENSORS,
     OVER_WINDOWS,
     default_instances,
+    excused,
     identify,
     instances,
     looks_around,
@@ -79,9 +77,8 @@ def _leaves(cls):
 
 @every_setting
 def test_sign_anomalies_score_lower(detector, blobs):
-    setting = type(detector).__name__, getattr(detector, "measure", None)
-    if setting in NO_SIGN:
-        pytest.skip(NO_SIGN[setting])
+    if excused(detector, "sign"):
+        pytest.skip(excused(detector, "sign"))
     _, normal, anomalies = blobs
     X = np.concatenate([normal, anomalies])
     scores = fitted(detector, blobs).score_samples(X)
@@ -131,8 +128,8 @@ def test_map_points_at_the_feature_that_left(detector, blobs):
     """Moving one feature of normal rows far out makes that feature stand out."""
     if getattr(detector, "metric", None) == "cosine":
         pytest.skip("a direction has no feature that is far out")
-    if type(detector).__name__ in NO_FEATURE:
-        pytest.skip(NO_FEATURE[type(detector).__name__])
+    if excused(detector, "feature"):
+        pytest.skip(excused(detector, "feature"))
     train, normal, _ = blobs
     detector = fitted(detector, blobs)
     hits = 0
@@ -184,8 +181,8 @@ def test_float32_agrees_with_float64(detector, blobs):
 
 @every_setting
 def test_tensors_in_tensors_out(detector, blobs):
-    if type(detector).__name__ in NO_TENSORS:
-        pytest.skip(NO_TENSORS[type(detector).__name__])
+    if excused(detector, "tensors"):
+        pytest.skip(excused(detector, "tensors"))
     train, normal, _ = blobs
     plain = fitted(detector, blobs)
     on_tensors = seeded(detector).fit(torch.from_numpy(train))

@@ -27,6 +27,7 @@ from sklearn.base import clone
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import skad
+from skad._answers import Inspection
 from tests._bad_inputs import (
     EITHER,
     FINITE,
@@ -136,6 +137,10 @@ def contents(X):
 
 
 def on_host(answer):
+    """Return an answer as an array; of `inspect` all but the labels side by side."""
+    if isinstance(answer, Inspection):
+        parts = [on_host(part) for part in answer if part is not answer.labels]
+        return np.column_stack([part.reshape(len(part), -1) for part in parts])
     return np.asarray(answer.detach() if isinstance(answer, torch.Tensor) else answer)
 
 

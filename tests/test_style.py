@@ -39,6 +39,7 @@ HEIGHTS = {
     "_stretches": 5,
     "base": 5,
     # 6: any other private module, shared by families
+    "_training": 6.5,
     "embedding": 7,
     "_samples": 8,
     **dict.fromkeys(skad._FAMILIES, 8),

@@ -8,6 +8,12 @@ with the numbers it would have drawn.
 """
 
 from skad._training._detector import TorchDetector
+from skad._training._incremental import IncrementalNetworkMixin
 from skad._training._seeds import reproducible, seed_generators
 
-__all__ = ["TorchDetector", "reproducible", "seed_generators"]
+__all__ = [
+    "IncrementalNetworkMixin",
+    "TorchDetector",
+    "reproducible",
+    "seed_generators",
+]

@@ -5,18 +5,28 @@ import math
 import os
 import pathlib
 import warnings
+from collections.abc import Callable, Sequence
 from functools import partial
 from numbers import Integral, Real
+from os import PathLike
 
 import joblib
 import numpy as np
 import torch
 
-from skad._array import is_torch, to_numpy
+from skad._array import is_torch, slices, to_numpy
 from skad._copies import converted
+from skad._cross_fitting import rows_of
+from skad._limits import upper_limit
 from skad._parameters import with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import Interval, StrOptions
+from skad._training._held_out import (
+    FEWEST_HELD,
+    FEWEST_SAMPLES,
+    Trained,
+    held_samples,
+)
 from skad._training._loop import AMP
 from skad._training._run import OPTIMIZERS, Training
 from skad._training._seeds import reproducible, seed_generators
@@ -47,6 +57,12 @@ class TorchDetector(BaseDetector):
     defaults; everything about training is here, and the parameters are documented in
     each class.
 
+    With ``contamination="auto"`` the threshold comes from normal samples that are held
+    out of the training; a fit to the same samples holds the same ones out again. Fewer
+    than 12 normal samples are all trained on: then copies that are fitted without some
+    of them score these, or after `partial_fit`, while fewer than 5 were held out, the
+    samples of the training themselves do, and more new ones are flagged.
+
     Parameters
     ----------
     max_epochs : int, default=50
@@ -60,10 +76,13 @@ class TorchDetector(BaseDetector):
     weight_decay : float, default=0.0
         Weight decay of the optimizer.
     patience : int or None, default=None
-        Epochs without a better loss on held-out windows after which training stops and
-        the best weights are taken. None holds nothing out.
-    validation_fraction : float, default=0.1
-        Share of the windows that `patience` holds out.
+        Epochs without a better loss on held-out samples after which training stops and
+        the best weights are taken. None trains all epochs.
+    validation_fraction : float, default=0.2
+        Share of the normal samples that are held out of the training, at least 5: they
+        set the threshold for ``contamination="auto"``, and `patience` watches them.
+        With a number as `contamination` and without `patience` none are held out. A
+        fifth of 100 samples is the least that a threshold for 5 % can be read from.
     architecture : {"auto", "mlp", "conv"} or class, default="auto"
         "auto" takes linear layers for rows and convolutions for images. A class of
         modules is called with the shapes (without the axis of samples) that it has to
@@ -98,6 +117,8 @@ class TorchDetector(BaseDetector):
         The trained network, with its `generator` and `discriminator`.
     history_ : list of dict
         Epoch, phase, seconds, "train_loss" and, with `patience`, "valid_loss".
+    n_held_out_ : int
+        Training samples that were held out of the training.
     device_ : str
         The device of the fit.
     """
@@ -105,23 +126,29 @@ class TorchDetector(BaseDetector):
     max_epochs: int = 50
     batch_size: int = 128
     lr: float = 1e-3
-    optimizer: object = "adam"
+    optimizer: str | Callable = "adam"
     weight_decay: float = 0.0
-    patience: object = None
-    validation_fraction: float = 0.1
-    architecture: object = "auto"
-    hidden_sizes: object = None
-    image_shape: object = None
-    amp: object = None
+    patience: int | None = None
+    validation_fraction: float = 0.2
+    architecture: str | Callable = "auto"
+    hidden_sizes: Sequence[int] | None = None
+    image_shape: Sequence[int] | None = None
+    amp: str | None = None
     compile: bool = False
     device: str = "auto"
-    callbacks: object = None
+    callbacks: Sequence | None = None
     warm_start: bool = False
     on_interrupt: str = "raise"
-    checkpoint: object = None
-    random_state: object = None
+    checkpoint: str | PathLike | None = None
+    random_state: Seed = None
 
+    _honesty = "held out"
     _uses_labels = False
+    # Most rows that are scored for the threshold, where a score is dear.
+    _most_threshold_rows = None
+    # Whether the samples of the training are kept until the threshold is set, where
+    # they are dear to make: then `_described_anomaly` scores them.
+    _keeps_samples = False
     _optimizer_options = {}
     _parameter_constraints = {
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
@@ -189,14 +216,16 @@ class TorchDetector(BaseDetector):
         return 1e3 * X.shape[0] * X.shape[1] * self.max_epochs
 
     def _fit(self, X, y):
+        for name in ("_sample_", "_held_sample_"):  # of rows before a warm start
+            vars(self).pop(name, None)
         self._train(X, y)
         self.n_samples_seen_ = X.shape[0]
-        vars(self).pop("_sample_", None)  # of rows before a warm start
 
     def _add(self, X, y):
         """Train one epoch on more rows, for `partial_fit`."""
+        self.n_samples_seen_ = getattr(self, "n_samples_seen_", 0)
         self._train(X, y, n_epochs=1)
-        self.n_samples_seen_ = getattr(self, "n_samples_seen_", 0) + X.shape[0]
+        self.n_samples_seen_ += X.shape[0]
 
     def _train(self, X, y, n_epochs=None):
         labels = self._training_labels(X, y)
@@ -224,10 +253,20 @@ class TorchDetector(BaseDetector):
         known = getattr(self, "net_", None)
         network = copy.deepcopy(known) if known else self._network(self._sample_shape())
         network.requires_grad_(True).to(self.device_)
+        whole = n_epochs is None
+        before = None if whole else self.n_samples_seen_
+        held, kept = self._split(len(x), labels, before)
+        used = self._holds_out() and held is not None
+        samples = x if self._keeps_samples else None
+        self._trained_ = Trained(X, samples, held if used else None, not whole)
+        n_held = getattr(self, "n_held_out_", 0) if before else 0
+        self.n_held_out_ = n_held + (0 if held is None else len(held))
+        if kept is not None and not len(kept):  # all of a piece of a stream
+            return
         if self.compile:
             for part in network.children():
                 part.compile()
-        training = Training(self, x, labels, seed, (X, y), n_epochs)
+        training = Training(self, x, labels, seed, (X, y), (held, kept), n_epochs)
         training.history = list(getattr(self, "history_", ()))
         training.n_epochs = len(training.history)
         if self.checkpoint is not None:
@@ -244,6 +283,90 @@ class TorchDetector(BaseDetector):
             )
         self.net_ = self._finish(network, training)
         self.history_ = training.history
+
+    # --------------------------------------------------------------------- held out
+
+    def _holds_out(self):
+        """Tell whether normal samples are held out to set the threshold."""
+        return self.contamination == "auto"
+
+    def _split(self, n, labels, n_before=None):
+        """Return the samples to hold out and those to train on, or None and None.
+
+        Parameters
+        ----------
+        n : int
+            Number of samples.
+        labels : tensor of shape (n,) or None
+            As `_training_labels` returned them: samples labelled -1 are trained on.
+        n_before : int or None, default=None
+            Samples of a stream that came before; None is a `fit`.
+
+        Returns
+        -------
+        held, kept : ndarray of int or None
+            Indices of samples.
+        """
+        normal = np.arange(n)
+        if labels is not None:
+            normal = np.flatnonzero(to_numpy(labels) != -1)
+        whole = n_before is None
+        watched = self.patience is not None
+        enough = self._holds_out() and (len(normal) >= FEWEST_SAMPLES or not whole)
+        if not enough and not watched:
+            return None, None
+        held = normal[
+            held_samples(
+                len(normal),
+                self.validation_fraction,
+                n_before or 0,
+                FEWEST_HELD if enough and whole else int(watched),
+            )
+        ]
+        fewest = 2 if watched or whole else int(n_before == 0)
+        if n - len(held) < fewest:
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} leaves "
+                f"{n - len(held)} of {n} samples to train on."
+            )
+        return held, np.setdiff1d(np.arange(n), held)
+
+    def _honest_anomaly(self, X, y, anomaly, **params):
+        held = self._trained_.held
+        if held is None:
+            return super()._honest_anomaly(X, y, anomaly, **params)
+        return self._held_out_anomaly(self._thinned(held))
+
+    def _held_out_anomaly(self, held):
+        """Return the anomaly of some of the samples that the training held out."""
+        rows = rows_of(self._trained_.rows, held)
+        return self._in_blocks(self._anomaly, rows, progress="score")
+
+    def _described_anomaly(self, rows):
+        """Return the anomaly of some samples of the training, as it described them.
+
+        With `_keeps_samples`, until the threshold is set; `rows` are indices.
+        """
+        samples, found = self._trained_.samples, []
+        with torch.no_grad():
+            for part in slices(len(rows), self._block_rows(self.device_)):
+                x = samples[torch.as_tensor(rows[part])].to(self.device_)
+                found.append(self._sample_anomaly(self.net_, x))
+        return torch.cat(found)
+
+    def _seen_anomaly(self, X, anomaly):
+        return super()._seen_anomaly(self._thinned(X), anomaly)
+
+    def _thinned(self, rows):
+        """Return at most as many rows as are scored for the threshold."""
+        most = self._most_threshold_rows or len(rows)
+        return rows[:: max(1, -(-len(rows) // most))]
+
+    def _learn(self, X, y, learn, **params):
+        try:
+            return super()._learn(X, y, learn, **params)
+        finally:
+            vars(self).pop("_trained_", None)  # the training data are not kept alive
 
     def _finish(self, network, training):
         network.eval()
@@ -286,7 +409,12 @@ class TorchDetector(BaseDetector):
 
     def _offset_on(self, X, y):
         """Return the threshold of the training data as `_train` got them."""
-        return BaseDetector._fit_offset(self, self._normal_rows(X, y), y, None)
+        rows = self._normal_rows(X, y)
+        if self.contamination == "auto" and self._trained_.held is None:
+            # no copies are fitted for every epoch
+            anomaly = to_numpy(self._seen_anomaly(rows, None))
+            return -upper_limit(anomaly, self.false_alarm_rate)
+        return BaseDetector._fit_offset(self, rows, y, None)
 
     # ---------------------------------------------------------------------- scoring
 
@@ -305,10 +433,18 @@ class TorchDetector(BaseDetector):
             network = converted(network, dtype, device)
         return super()._in_blocks(partial(function, network), X, **options)
 
+    def _sample_anomaly(self, network, x):
+        """Return the anomaly (b,) of samples as the network takes them."""
+        return network.anomaly(x)
+
     def _anomaly(self, network, X):
         with torch.no_grad():
-            return network.anomaly(self._samples(X))
+            return self._sample_anomaly(network, self._samples(X))
 
     def _map(self, network, X):
         with torch.no_grad():
             return network.map(self._samples(X))
+
+    def _inspect(self, network, X):
+        with torch.no_grad():
+            return network.inspect(self._samples(X))

@@ -61,11 +61,14 @@ class Training:
         Of everything that is drawn.
     given : tuple of X and y
         The training data as the detector got them, for callbacks that score.
+    split : tuple of ndarray or None
+        Indices of samples that are held out and of those to train on; None and None is
+        all.
     n_epochs : int or None
         Epochs of each phase instead of the detector's own.
     """
 
-    def __init__(self, detector, x, y, seed, given, n_epochs=None):
+    def __init__(self, detector, x, y, seed, given, split, n_epochs=None):
         self.detector, self.device, self.seed = detector, detector.device_, seed
         self.given, self.only = given, n_epochs
         self.n_epochs, self.history = 0, []
@@ -75,20 +78,17 @@ class Training:
         make = partial(
             Batches, batch_size=detector.batch_size, device=torch.device(self.device)
         )
+        # what is computed when it is asked for is not asked for all at once
+        select = getattr(x, "subset", x.__getitem__)
         self.valid = None
+        held, kept = (
+            None if rows is None else torch.from_numpy(rows).to(x.device)
+            for rows in split
+        )
         if detector.patience is not None:
-            n_valid = max(1, round(detector.validation_fraction * len(x)))
-            if len(x) - n_valid < 2:
-                raise ValueError(
-                    f"validation_fraction={detector.validation_fraction} leaves "
-                    f"{len(x) - n_valid} of {len(x)} samples to train on."
-                )
-            order = torch.randperm(len(x))
-            held, kept = order[:n_valid].to(x.device), order[n_valid:].to(x.device)
             part = None if y is None else y[held]
-            # what is computed when it is asked for is not asked for all at once
-            select = getattr(x, "subset", x.__getitem__)
             self.valid = make(select(held), part, shuffle=False)
+        if kept is not None:
             x, y = select(kept), None if y is None else y[kept]
         self.train = make(x, y, shuffle=True)
         # passes that train nothing take as many samples at once as scores do

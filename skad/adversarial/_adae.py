@@ -5,10 +5,9 @@ from numbers import Integral
 import torch
 from torch import nn
 
-from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._training import TorchDetector
+from skad._training import IncrementalNetworkMixin, TorchDetector
 from skad.nn.adversarial import frozen
 from skad.nn.architecture import build
 from skad.nn.network import Network, over_channels
@@ -67,9 +66,14 @@ class ADAENetwork(Network):
         """Return the squared error after both autoencoders."""
         return over_channels((x - self.discriminator(self.generator(x))) ** 2)
 
+    def inspect(self, x):
+        """Return the norm and the squared errors that are in it."""
+        maps = self.map(x)
+        return maps.flatten(1).sum(1).sqrt(), maps
+
 
 @with_parameters
-class ADAE(IncrementalMixin, TorchDetector):
+class ADAE(IncrementalNetworkMixin, TorchDetector):
     r"""Samples that two opposed autoencoders, one after the other, cannot rebuild.
 
     The generator :math:`G` and the discriminator :math:`D` are both autoencoders. The

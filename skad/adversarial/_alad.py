@@ -5,10 +5,9 @@ from numbers import Integral
 import torch
 from torch.nn import functional
 
-from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._training import TorchDetector
+from skad._training import IncrementalNetworkMixin, TorchDetector
 from skad.nn.adversarial import (
     Discriminator,
     SpectralNorm,
@@ -81,7 +80,10 @@ class ALADNetwork(Network):
         return self.generator(self.encoder(x))
 
     def anomaly(self, x):
-        rebuilt = self.reconstruct(x)
+        return self.distance(x, self.reconstruct(x))
+
+    def distance(self, x, rebuilt):
+        """Return how far reconstructions are, of shape (b,), as `measure` says."""
         if self.measure == "l1":
             return (x - rebuilt).abs().flatten(1).sum(1)
         if self.measure == "l2":
@@ -95,9 +97,13 @@ class ALADNetwork(Network):
     def map(self, x):
         return over_channels((x - self.reconstruct(x)).abs())
 
+    def inspect(self, x):
+        rebuilt = self.reconstruct(x)
+        return self.distance(x, rebuilt), over_channels((x - rebuilt).abs())
+
 
 @with_parameters
-class ALAD(IncrementalMixin, TorchDetector):
+class ALAD(IncrementalNetworkMixin, TorchDetector):
     r"""Samples whose reconstruction a discriminator sees to be another.
 
     A generator :math:`G` maps codes to samples and an encoder :math:`E` samples to

@@ -5,10 +5,9 @@ from numbers import Integral, Real
 import torch
 from torch import nn
 
-from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._training import TorchDetector
+from skad._training import IncrementalNetworkMixin, TorchDetector
 from skad.nn.adversarial import (
     Discriminator,
     discriminator_loss,
@@ -73,9 +72,18 @@ class ALOCCNetwork(Network):
         """Return the squared error of the refined samples."""
         return over_channels((x - self.refiner(x)) ** 2)
 
+    def inspect(self, x):
+        """Return the anomaly and the errors of samples that are refined once."""
+        refined = self.refiner(x)
+        maps = over_channels((x - refined) ** 2)
+        if self.measure == "reconstruction":
+            return maps.flatten(1).sum(1), maps
+        seen = refined if self.measure == "refined" else x
+        return -self.discriminator(seen)[0], maps
+
 
 @with_parameters
-class ALOCC(IncrementalMixin, TorchDetector):
+class ALOCC(IncrementalNetworkMixin, TorchDetector):
     r"""Samples that a discriminator rejects after they were refined.
 
     A refiner :math:`R` removes noise from normal samples,

@@ -18,7 +18,7 @@ from skad.nn.adversarial import (
 from skad.nn.architecture import build
 from skad.nn.network import Network, over_channels
 
-# Training samples that are searched for to set the threshold; more are thinned out.
+# Samples that are searched for to set the threshold; more are thinned out.
 _THRESHOLD_ROWS = 1024
 
 
@@ -100,6 +100,12 @@ class AnoGANNetwork(Network):
     def map(self, x):
         return over_channels((x - self.generator(self.search(x))).abs())
 
+    def inspect(self, x):
+        code = self.search(x)
+        features = self.discriminator(x)[1]
+        maps = over_channels((x - self.generator(code)).abs())
+        return self.search_loss(x, features, code), maps
+
 
 @with_parameters
 class AnoGAN(TorchDetector):
@@ -150,8 +156,8 @@ class AnoGAN(TorchDetector):
     -----
     Features should be on one scale (StandardScaler). Training is in float32, scoring in
     the dtype of `X`. A score costs `n_search_steps` passes through both networks and
-    back, hundreds of times the cost of other networks' scores, so the threshold is the
-    quantile of at most 1,024 training samples, evenly spread over all.
+    back, hundreds of times the cost of other networks' scores, so the threshold
+    comes from at most 1,024 samples, evenly spread over those that could set it.
 
     The paper leaves the optimizer of the search open: it is Adam, from one start for
     all samples that is drawn from the prior in `fit`, so that scores are deterministic
@@ -183,6 +189,7 @@ class AnoGAN(TorchDetector):
         "n_search_steps": [Interval(Integral, 1, None, closed="left")],
         "search_lr": [Interval(Real, 0, None, closed="neither")],
     }
+    _most_threshold_rows = _THRESHOLD_ROWS
     _optimizer_options = {"betas": (0.5, 0.999)}
 
     latent_size: int = 16
@@ -201,7 +208,3 @@ class AnoGAN(TorchDetector):
             self.n_search_steps,
             self.search_lr,
         )
-
-    def _fit_offset(self, X, y, anomaly, **params):
-        thinned = X[:: -(-len(X) // _THRESHOLD_ROWS)]
-        return super()._fit_offset(thinned, y, anomaly, **params)

@@ -5,10 +5,9 @@ from numbers import Integral, Real
 import torch
 from torch.nn import functional
 
-from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._training import TorchDetector
+from skad._training import IncrementalNetworkMixin, TorchDetector
 from skad.nn.adversarial import (
     Discriminator,
     discriminator_loss,
@@ -55,7 +54,10 @@ class EGBADNetwork(Network):
 
     def anomaly(self, x):
         code = self.encoder(x)
-        rebuilt = self.generator(code)
+        return self.distance(x, code, self.generator(code))
+
+    def distance(self, x, code, rebuilt):
+        """Return the weighted residual and discrimination, of shape (b,)."""
         residual = (x - rebuilt).abs().flatten(1).sum(1)
         logit, features = self.discriminator(x, code)
         if self.discrimination == "features":
@@ -68,9 +70,14 @@ class EGBADNetwork(Network):
     def map(self, x):
         return over_channels((x - self.generator(self.encoder(x))).abs())
 
+    def inspect(self, x):
+        code = self.encoder(x)
+        rebuilt = self.generator(code)
+        return self.distance(x, code, rebuilt), over_channels((x - rebuilt).abs())
+
 
 @with_parameters
-class EGBAD(IncrementalMixin, TorchDetector):
+class EGBAD(IncrementalNetworkMixin, TorchDetector):
     r"""Samples that a bidirectional GAN does not rebuild.
 
     A generator :math:`G` maps codes to samples and an encoder :math:`E` samples to

@@ -4,10 +4,9 @@ from numbers import Integral, Real
 
 import torch
 
-from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._training import TorchDetector
+from skad._training import IncrementalNetworkMixin, TorchDetector
 from skad.nn.adversarial import Discriminator, frozen, gradient_penalty
 from skad.nn.architecture import build
 from skad.nn.network import Network, over_channels
@@ -48,7 +47,7 @@ class FAnoGANNetwork(Network):
             # what the first phase learned stays, its running statistics too
             self.generator.eval()
             with frozen(self.generator, self.critic):
-                loss = self.distance(x).mean()
+                loss = self.distance(x, self.reconstruct(x)).mean()
             yield "encoder", loss
             return
         for _ in range(self.n_critic):
@@ -74,22 +73,25 @@ class FAnoGANNetwork(Network):
         """Return what the generator makes of the code of `x`."""
         return self.generator(self.encoder(x))
 
-    def distance(self, x):
+    def distance(self, x, rebuilt):
         """Return the mean squared errors of samples and features, of shape (b,)."""
-        rebuilt = self.reconstruct(x)
         residual = ((x - rebuilt) ** 2).flatten(1).mean(1)
         features = (self.critic(x)[1] - self.critic(rebuilt)[1]) ** 2
         return residual + self.kappa * features.mean(1)
 
     def anomaly(self, x):
-        return self.distance(x)
+        return self.distance(x, self.reconstruct(x))
 
     def map(self, x):
         return over_channels((x - self.reconstruct(x)).abs())
 
+    def inspect(self, x):
+        rebuilt = self.reconstruct(x)
+        return self.distance(x, rebuilt), over_channels((x - rebuilt).abs())
+
 
 @with_parameters
-class FAnoGAN(IncrementalMixin, TorchDetector):
+class FAnoGAN(IncrementalNetworkMixin, TorchDetector):
     r"""Samples that a generator does not rebuild from an encoder's code.
 
     A generator :math:`G` and a critic are trained on normal samples as a Wasserstein

@@ -2,10 +2,9 @@
 
 from numbers import Integral, Real
 
-from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._training import TorchDetector
+from skad._training import IncrementalNetworkMixin, TorchDetector
 from skad.nn.adversarial import Discriminator, discriminator_loss, frozen
 from skad.nn.architecture import build
 from skad.nn.network import Network, over_channels
@@ -62,9 +61,14 @@ class GANomalyNetwork(Network):
         """Return the absolute error of the reconstruction."""
         return over_channels((x - self.decoder(self.encoder(x))).abs())
 
+    def inspect(self, x):
+        """Return the distance of the codes and the errors on the way between them."""
+        code, made, second = self.codes(x)
+        return (code - second).abs().sum(1), over_channels((x - made).abs())
+
 
 @with_parameters
-class GANomaly(IncrementalMixin, TorchDetector):
+class GANomaly(IncrementalNetworkMixin, TorchDetector):
     r"""Samples whose code changes when they are rebuilt and encoded again.
 
     An encoder :math:`G_E` and a decoder :math:`G_D` rebuild a sample,

@@ -2,10 +2,9 @@
 
 from numbers import Integral, Real
 
-from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._training import TorchDetector
+from skad._training import IncrementalNetworkMixin, TorchDetector
 from skad.nn.adversarial import (
     Discriminator,
     discriminator_loss,
@@ -51,7 +50,10 @@ class SkipGANomalyNetwork(Network):
 
     def anomaly(self, x):
         """Return the weighted errors of the elements and of the features."""
-        made = self.generator(x)
+        return self.distance(x, self.generator(x))
+
+    def distance(self, x, made):
+        """Return the weighted errors (b,) of what was made of `x`."""
         gap = self.discriminator(x)[1] - self.discriminator(made)[1]
         error = (x - made).abs().flatten(1).mean(1)
         return self.share * error + (1 - self.share) * (gap**2).mean(1)
@@ -60,9 +62,14 @@ class SkipGANomalyNetwork(Network):
         """Return the absolute error of the reconstruction."""
         return over_channels((x - self.generator(x)).abs())
 
+    def inspect(self, x):
+        """Return the weighted errors and those of the elements."""
+        made = self.generator(x)
+        return self.distance(x, made), over_channels((x - made).abs())
+
 
 @with_parameters
-class SkipGANomaly(IncrementalMixin, TorchDetector):
+class SkipGANomaly(IncrementalNetworkMixin, TorchDetector):
     r"""Samples that differ from what a generator with skips makes of them.
 
     A U-shaped generator :math:`G`, whose encoder hands every layer's output across to

@@ -11,10 +11,10 @@ pictures and series go through unchanged; `Holder` fits and scores it. A class w
 """
 
 from abc import abstractmethod
+from typing import Any, Self
 
 import numpy as np
 from sklearn import get_config
-from sklearn.base import MetaEstimatorMixin
 from sklearn.utils import get_tags
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
@@ -29,7 +29,7 @@ from skad._array import is_torch, to_numpy
 from skad._dask import by_block, is_dask
 from skad._members import inspect_of, maps_of, scores_of
 from skad._parameters import with_parameters
-from skad._sklearn import HasMethods, _fit_context
+from skad._sklearn import HasMethods, MetaEstimatorMixin, _fit_context
 from skad._validation import refuse_unreadable
 from skad.base import BaseDetector
 from skad.calibration._held import Holder, innermost, scoring_parameters
@@ -68,10 +68,11 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
         (height, width, channels) of pictures, around detectors on these.
     """
 
-    detector: object = None
+    detector: Any = None
 
     # its own threshold is what it is for
     _without = ("contamination", "false_alarm_rate")
+    _data = "detector"
     _honesty = "its own"
     _parameter_constraints = {
         "detector": [HasMethods(["fit", "score_samples"]), None],
@@ -98,7 +99,7 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
     # -------------------------------------------------------------------- the contract
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None, **params):
+    def fit(self, X, y=None, **params) -> Self:
         """Fit the detector, unless it is frozen, and calibrate it.
 
         Parameters
@@ -119,7 +120,7 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
         """
         return self._learn(X, y, self._fit, forget=True, params=params)
 
-    def score_samples(self, X, **params):
+    def score_samples(self, X, **params) -> Any:
         """Return how normal each sample is: higher is more normal.
 
         Parameters
@@ -139,7 +140,7 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
             return by_block(self, "score_samples", X)
         return self._scores(self._validate(X, reset=False), params)
 
-    def decision_function(self, X, **params):
+    def decision_function(self, X, **params) -> Any:
         """Return `score_samples(X) - offset_`: below 0 is an anomaly.
 
         Parameters
@@ -156,7 +157,7 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
         """
         return self.score_samples(X, **params) - self.offset_
 
-    def predict(self, X, **params):
+    def predict(self, X, **params) -> Any:
         """Return 1 for normal samples and -1 for anomalies.
 
         Parameters
@@ -175,7 +176,7 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
             return by_block(self, "predict", X)
         return labels_of(self.decision_function(X, **params))
 
-    def fit_predict(self, X, y=None, **params):
+    def fit_predict(self, X, y=None, **params) -> Any:
         """Fit to `X` and return its labels, as `fit` and then `predict`.
 
         Parameters
@@ -195,7 +196,7 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
         self.fit(X, y, **params)
         return self.predict(X, **scoring_parameters(self._head(), params))
 
-    def inspect(self, X, **params):
+    def inspect(self, X, **params) -> Any:
         """Return scores, decision, labels and maps from one pass over the samples.
 
         Parameters
@@ -215,7 +216,7 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
         scores, maps = self._scores_and_maps(self._validate(X, reset=False), params)
         return self._inspection(-scores, maps)
 
-    def transform(self, X, **params):
+    def transform(self, X, **params) -> Any:
         """Return the anomaly map: how anomalous each element of each sample is.
 
         Parameters
@@ -235,7 +236,7 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
             return by_block(self, "transform", X)
         return self._maps(self._validate(X, reset=False), params)
 
-    def fit_transform(self, X, y=None, **params):
+    def fit_transform(self, X, y=None, **params) -> Any:
         """Fit to `X` and return its anomaly map, as `fit` and then `transform`.
 
         Parameters

@@ -2,6 +2,7 @@
 
 import math
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from scipy.stats import false_discovery_control
@@ -10,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from skad._array import is_torch, like, namespace, to_numpy
 from skad._members import inspect_of, maps_of, scores_of, take_over_features
 from skad._parameters import with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import Interval, RealNotInt, StrOptions
 from skad.calibration._base import DetectorAround
 from skad.calibration._held import known_anomalies, scoring_parameters, takes_groups
@@ -32,8 +33,10 @@ def largest_count(rate, n):
 def lowered(scores):
     """Return scores sorted, each as low as a score may be that still ties with it."""
     scores = np.sort(scores)
-    largest = np.abs(scores).max(initial=0.0)
-    return scores - _RELATIVE * np.abs(scores) - _ABSOLUTE * largest
+    size = np.abs(scores)
+    # the size of most scores, which one huge score does not change
+    usual = np.median(size[size > 0]) if size.any() else 0.0
+    return scores - _RELATIVE * size - _ABSOLUTE * usual
 
 
 def tie_break(z):
@@ -170,9 +173,9 @@ class ConformalDetector(DetectorAround):
     false_alarm_rate: float = 0.05
     calibration_size: float = 0.5
     n_splits: int = 5
-    random_state: object = None
+    random_state: Seed = None
 
-    def p_values(self, X, **params):
+    def p_values(self, X, **params) -> Any:
         """Return the probability that a normal sample scores no higher.
 
         Parameters

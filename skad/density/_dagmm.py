@@ -135,6 +135,12 @@ class DAGMMNetwork(Network):
         """Return the squared error of every element, summed over channels."""
         return over_channels((x - self.features(x)[1]) ** 2)
 
+    def inspect(self, x):
+        """Return the energy and the errors of one reconstruction."""
+        z, rebuilt = self.features(x)
+        anomaly = energy(z, self.weights, self.means, self.factors)
+        return anomaly, over_channels((x - rebuilt) ** 2)
+
 
 @with_parameters
 class DAGMM(TorchDetector):

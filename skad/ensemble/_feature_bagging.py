@@ -1,13 +1,14 @@
 """Feature bagging: one detector on many random subsets of the features."""
 
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 
 from skad._array import is_torch, like, namespace
 from skad._members import anomaly_of, fit_members, map_of, seeded_clone
 from skad._parameters import KW_ONLY, with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import HasMethods, Interval, StrOptions
 from skad.base import BaseDetector
 
@@ -106,12 +107,12 @@ class FeatureBagging(BaseDetector):
     array([[0.05, 1.95]])
     """
 
-    detector: object = None
+    detector: Any = None
     _: KW_ONLY
     n_estimators: int = 10
     combination: str = "average"
     n_jobs: int | None = None
-    random_state: object = None
+    random_state: Seed = None
 
     _parameter_constraints = {
         "detector": [HasMethods(["fit", "score_samples", "transform"]), None],

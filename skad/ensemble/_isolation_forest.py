@@ -9,7 +9,7 @@ import sklearn.ensemble
 
 from skad._array import blocks, device_of, is_torch, like, namespace, to_numpy
 from skad._parameters import KW_ONLY, with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import Interval, RealNotInt, StrOptions
 from skad.base import BaseDetector
 
@@ -211,7 +211,7 @@ class IsolationForest(BaseDetector):
     max_features: float = 1.0
     bootstrap: bool = False
     n_jobs: int | None = None
-    random_state: object = None
+    random_state: Seed = None
 
     _parameter_constraints = {
         "n_estimators": [Interval(Integral, 1, None, closed="left")],

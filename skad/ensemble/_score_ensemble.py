@@ -1,6 +1,7 @@
 """Score ensemble: detectors of different kinds in one, with scores in one unit."""
 
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 
@@ -8,7 +9,7 @@ from skad._array import like, namespace, to_numpy
 from skad._members import maps_of
 from skad._moments import mean_and_deviation
 from skad._parameters import KW_ONLY, with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import Interval, StrOptions
 from skad._validation import check_table
 from skad.ensemble._base import NamedMembers, is_dropped
@@ -178,17 +179,17 @@ class ScoreEnsemble(NamedMembers):
     ['knn', 'gauss']
     """
 
-    detectors: list | None = None
+    detectors: list[tuple[str, Any]] | None = None
     _: KW_ONLY
     combination: str = "average"
-    weights: object = None
+    weights: Any = None
     n_buckets: int = 2
     n_neighbors: int | None = None
     n_subspaces: int = 20
     truth: str = "maximum"
     n_bins: int | None = None
     n_jobs: int | None = None
-    random_state: object = None
+    random_state: Seed = None
 
     _parameter_constraints = {
         "detectors": [list, None],

@@ -1,6 +1,7 @@
 """The lift from vectors to pictures: any detector on the features of patches."""
 
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from sklearn.base import clone
 from skad._array import to_numpy
 from skad._members import anomaly_of, seeded_clone
 from skad._parameters import KW_ONLY, with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import HasMethods, Interval, StrOptions
 from skad.base import BaseDetector
 from skad.embedding import PatchEmbedding
@@ -101,15 +102,15 @@ class PatchDetector(ImageDetector):
     array([-1])
     """
 
-    embedding: object = None
-    detector: object = None
+    embedding: PatchEmbedding | None = None
+    detector: Any = None
     _: KW_ONLY
     positions: str = "shared"
     position_weight: float = 1.0
     max_patches: int | None = 20000
     pooling: str = "max"
     quantile: float = 0.99
-    random_state: object = None
+    random_state: Seed = None
 
     _parameter_constraints = {
         "detector": [HasMethods(["fit", "score_samples"]), None],

@@ -1,7 +1,9 @@
 """Large pictures, tile by tile."""
 
+from collections.abc import Sequence
 from itertools import product
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from sklearn import config_context
@@ -9,7 +11,7 @@ from sklearn import config_context
 from skad._array import is_torch, like, namespace, on_device
 from skad._members import seeded_clone
 from skad._parameters import KW_ONLY, with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import HasMethods, Interval
 from skad._validation import Pictures, check_pictures
 from skad.base import BaseDetector
@@ -145,13 +147,14 @@ class TiledDetector(BaseDetector):
     (1, 100, 150)
     """
 
-    detector: object = None
+    detector: Any = None
     _: KW_ONLY
-    tile: int | tuple = 256
+    tile: int | Sequence[int] = 256
     overlap: int = 32
-    image_shape: tuple | None = None
-    random_state: object = None
+    image_shape: Sequence[int] | None = None
+    random_state: Seed = None
 
+    _data = "pictures"
     _parameter_constraints = {
         "detector": [HasMethods(["fit", "score_samples", "transform"]), None],
         "tile": [Interval(Integral, 1, None, closed="left"), tuple, list],

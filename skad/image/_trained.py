@@ -11,7 +11,7 @@ from numbers import Integral
 import torch
 from sklearn import get_config
 
-from skad._array import is_torch, slices
+from skad._array import slices
 from skad._parameters import with_parameters
 from skad._samples import Maps
 from skad._training import TorchDetector
@@ -100,8 +100,8 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
                 f"patience={self.patience} needs 3 pictures at least, X has "
                 f"{X.shape[0]}."
             )
-        source = X if is_torch(X) else X.source
-        if not hasattr(source, "max"):  # files hold values in 0..1
+        source = getattr(X, "source", X)
+        if not hasattr(source, "max"):  # files and tiles
             return
         for rows in slices(len(source), max(1, 2**20 // math.prod(source.shape[1:]))):
             TorchDetector._check_parameters(self, source[rows])
@@ -127,5 +127,10 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
 
     def _map(self, network, X):
         with torch.no_grad():
+            found = network.map(self._describe(as_tensor(X)))
+            return self._as_map(self._upsampled(found))
+
+    def _inspect(self, network, X):
+        with torch.no_grad():
             maps = self._upsampled(network.map(self._describe(as_tensor(X))))
-        return maps.flatten(1) if self._are_rows_ else maps
+            return self._summary(maps), self._as_map(maps)

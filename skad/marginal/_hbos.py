@@ -5,6 +5,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from skad._array import like, namespace, to_double
+from skad._left_out import LeftOutMixin
 from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad.base import BaseDetector
@@ -78,7 +79,7 @@ def bin_widths(edges):
 
 
 @with_parameters(kw_only=False)
-class HBOS(BaseDetector):
+class HBOS(LeftOutMixin, BaseDetector):
     r"""Rows with rare values: in low bins of the features' histograms.
 
     Features are taken as independent. A histogram of each feature has heights
@@ -123,6 +124,10 @@ class HBOS(BaseDetector):
 
     Notes
     -----
+    ``contamination="auto"`` takes each training row out of its bins. Without the
+    smallest or the largest value of a feature the bins are made anew. (A fit of blocks
+    keeps them, and dynamic bins stay without any other value.)
+
     `fit` sorts, O(d n log n), and a row is scored in O(d log m) with m bins. Bins hold
     their lower edge and the last bin its upper one too, in `fit` and later. Neither
     binning changes its scores when a feature is scaled or shifted, but for values that
@@ -173,6 +178,7 @@ class HBOS(BaseDetector):
         bins = equal_width_bins if self.binning == "static" else equal_mass_bins
         self.bin_edges_, self.n_bins_ = bins(columns, self._most_bins(X))
         self._set_counts(bin_counts(columns, self.bin_edges_, self.n_bins_))
+        self._rareness_of_ends_ = self._left_out_ends(columns, bins)
 
     def _fit_blocks(self, blocks):
         if self.binning == "dynamic":
@@ -197,9 +203,21 @@ class HBOS(BaseDetector):
     def _set_counts(self, counts):
         xp = namespace(self.bin_edges_)
         heights = to_double(xp.astype(counts, self.bin_edges_.dtype))
+        # without one value in each bin, of the same bins
+        fewer = xp.clip(heights - 1, 0, None)
         if self.binning == "dynamic":
-            heights = heights / bin_widths(self.bin_edges_)
-        self.heights_ = heights / xp.max(heights, axis=1, keepdims=True)
+            widths = bin_widths(self.bin_edges_)
+            heights, fewer = heights / widths, fewer / widths
+        highest = xp.max(heights, axis=1, keepdims=True)
+        self.heights_ = heights / highest
+        # the highest bin without one of its values is lower, or one as high takes over
+        second = xp.where(
+            xp.sum(xp.astype(heights == highest, heights.dtype), axis=1) > 1,
+            highest[:, 0],
+            xp.max(xp.where(heights == highest, 0.0, heights), axis=1),
+        )[:, None]
+        others = xp.where(heights == highest, xp.maximum(second, fewer), highest)
+        self._fewer_ = fewer / xp.where(others > 0, others, 1.0)
 
         edges = to_double(self.bin_edges_)
         features = like(np.arange(edges.shape[0]), edges, dtype="keep")
@@ -209,12 +227,43 @@ class HBOS(BaseDetector):
         highest = edges[:, -1] + self.tol * last
         self._range_ = like(xp.stack((lowest, highest)), self.bin_edges_)
 
+    def _left_out_ends(self, columns, bins):
+        """Return what a smallest and a largest value add (2, d) without themselves.
+
+        The bins end there, so that all equal ones move.
+        """
+        xp = namespace(columns)
+        if columns.shape[1] < 3:
+            return None
+        found = []
+        for others, end in ((columns[:, 1:], 0), (columns[:, :-1], -1)):
+            rest = HBOS(binning=self.binning, alpha=self.alpha, tol=self.tol)
+            rest.bin_edges_, rest.n_bins_ = bins(others, self._most_bins(others.T))
+            rest._set_counts(bin_counts(others, rest.bin_edges_, rest.n_bins_))
+            found.append(rest._map(columns[None, :, end])[0])
+        return xp.stack(found)
+
+    def _left_out(self, X):
+        """Return the anomaly (b,) of training rows, each without itself."""
+        xp = namespace(X)
+        rareness = self._rareness(self._fewer_, X)
+        ends = getattr(self, "_rareness_of_ends_", None)
+        if ends is not None:
+            edges, values = narrower(self.bin_edges_, X)
+            for edge, end in zip((edges[:, 0], edges[:, -1]), ends, strict=True):
+                rareness = xp.where(values == edge, like(end, X), rareness)
+        return xp.sum(rareness, axis=1)
+
     def _map(self, X):
+        return self._rareness(self.heights_, X)
+
+    def _rareness(self, heights, X):
+        """Return the map (b, d) for heights (d, m) of the bins."""
         xp = namespace(X)
         bins = count_below(self.bin_edges_[:, 1:-1], X, inclusive=True)
         bins = xp.minimum(bins, like(self.n_bins_ - 1, X, dtype="keep"))
         features = like(np.arange(X.shape[1]), X, dtype="keep")
-        heights = like(self.heights_, X)[features, bins]  # (b, d)
+        heights = like(heights, X)[features, bins]  # (b, d)
         (lowest, highest), values = narrower(self._range_, X)
         heights = xp.where((values < lowest) | (values > highest), 0.0, heights)
         return xp.log((1 + self.alpha) / (heights + self.alpha))

@@ -54,7 +54,7 @@ class Network(nn.Module):
         raise NotImplementedError
 
     def inspect(self, x):
-        """Return what `anomaly` and `map` do, from one pass where that is possible."""
+        """Return the anomaly and the map, what both need being computed once."""
         maps = self.map(x)
         if type(self).anomaly is Network.anomaly:
             return maps.flatten(1).sum(1), maps

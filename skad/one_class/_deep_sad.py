@@ -77,7 +77,8 @@ class DeepSAD(TorchDetector):
     Features should be on one scale (StandardScaler). Labels are those of scikit-learn:
     1 normal, -1 anomalous, and 0 for samples without one; any other counts as
     unlabelled, with a warning. Without labels the loss is that of DeepSVDD. The centre
-    and the threshold come from all training samples, as in the authors' code.
+    comes from all samples that are trained on, known anomalies too, as in the authors'
+    code; the threshold never from known anomalies unless `contamination` is a number.
 
     References
     ----------

@@ -96,7 +96,8 @@ class DeepSVDD(TorchDetector):
     -----
     Features should be on one scale (StandardScaler). After every epoch the radius is
     solved for over the whole training data, where the authors' code looks at the last
-    batch alone. Batch normalisation has no learned shift, as it would act as a bias.
+    batch alone; with the soft boundary it is the threshold, and no samples are held out
+    for one. Batch normalisation has no learned shift, as it would act as a bias.
     `history_` has the epochs of both phases, "pretrain" and "fit".
 
     References
@@ -142,6 +143,10 @@ class DeepSVDD(TorchDetector):
 
     def _epochs(self, phase):
         return self.pretrain_epochs if phase == "pretrain" else self.max_epochs
+
+    def _holds_out(self):
+        # the soft boundary is the threshold
+        return self.objective == "one-class" and super()._holds_out()
 
     def _fit_offset(self, X, y, anomaly, **params):
         self.radius_ = float(self.net_.radius)

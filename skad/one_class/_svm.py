@@ -1,5 +1,6 @@
 """One-class support vector machine."""
 
+from collections.abc import Callable
 from numbers import Integral, Real
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from skad._array import like, namespace, to_double, to_numpy
 from skad._moments import mean_row
 from skad._parameters import KW_ONLY, with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import Interval, StrOptions
 from skad.base import BaseDetector
 from skad.one_class._dual import kernel_scale, minimise, threshold
@@ -170,7 +171,7 @@ class OneClassSVM(BaseDetector):
     array([[2.69, 1.11]])
     """
 
-    kernel: str = "rbf"
+    kernel: str | Callable = "rbf"
     _: KW_ONLY
     gamma: str | float = "scale"
     degree: int = 3
@@ -181,7 +182,7 @@ class OneClassSVM(BaseDetector):
     n_basis: int = 256
     max_rounds: int = 1000
     device: str = "auto"
-    random_state: object = None
+    random_state: Seed = None
 
     # the optimum has a threshold of its own
     _without = ("contamination", "false_alarm_rate")

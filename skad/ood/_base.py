@@ -1,6 +1,8 @@
 """The base of every detector around a classifier: labels, features, maps, rejection."""
 
+from collections.abc import Sequence
 from functools import partial
+from typing import Any, Self
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -28,7 +30,7 @@ class ClassLabelsMixin:
     """Gives `fit` the labels of classes and of outliers, which `_fit` takes as well."""
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None, *, y_class=None, y_ood=None):
+    def fit(self, X, y=None, *, y_class=None, y_ood=None) -> Self:
         """Fit the classifier, unless it is fitted, and learn what is normal for it.
 
         Parameters
@@ -87,10 +89,10 @@ class ClassifierDetector(ClassLabelsMixin, BaseDetector):
         (height, width, channels) of images.
     """
 
-    classifier: object = None
+    classifier: Any = None
     _: KW_ONLY
     attribution: str = "auto"
-    image_shape: tuple | None = None
+    image_shape: Sequence[int] | None = None
 
     _parameter_constraints = {
         "classifier": [HasMethods(["fit"]), callable, None],
@@ -99,6 +101,7 @@ class ClassifierDetector(ClassLabelsMixin, BaseDetector):
     }
 
     # Of "features", "decision", "logits", "probabilities", "head", "gradients".
+    _data = "classifier"
     _needs = ("logits",)
     # What `classifier=None` is: without it the features are the input itself.
     _default_classifier = LogisticRegression
@@ -306,7 +309,7 @@ class ClassifierDetector(ClassLabelsMixin, BaseDetector):
             X = Outputs(view, X, self._layers())
         return self._score(X)
 
-    def predict_with_rejection(self, X, reject=-1):
+    def predict_with_rejection(self, X, reject=-1) -> Any:
         """Return the class that the classifier predicts, or `reject` for outliers.
 
         Parameters

@@ -1,5 +1,6 @@
 """Generalized ODIN: logits that are divided by what tells the distributions apart."""
 
+from collections.abc import Sequence
 from numbers import Integral
 
 import numpy as np
@@ -207,8 +208,9 @@ class GeneralizedODIN(TrainedClassifier):
     }
 
     head: str = "cosine"
-    epsilon: float | tuple = (0.0, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)
+    epsilon: float | Sequence[float] = (0.0, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)
     latent_size: int = 64
+    validation_fraction: float = 0.1
     weight_decay: float = 5e-4
 
     def _network(self, shape):

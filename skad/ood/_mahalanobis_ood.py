@@ -1,5 +1,6 @@
 """Mahalanobis distance of features to the nearest class."""
 
+from collections.abc import Sequence
 from numbers import Real
 
 import numpy as np
@@ -128,8 +129,8 @@ class MahalanobisOOD(ClassifierDetector):
         "tol": [Interval(Real, 0, 1, closed="left")],
     }
 
-    layer: str = "penultimate"
-    epsilon: float = 0.0
+    layer: str | Sequence[str] = "penultimate"
+    epsilon: float | Sequence[float] = 0.0
     tol: float = 1e-12
 
     def _score_elements(self):

@@ -1,5 +1,6 @@
 """ODIN: softmax at high temperature after a small step towards the class."""
 
+from collections.abc import Sequence
 from numbers import Real
 
 from skad._array import namespace
@@ -97,7 +98,7 @@ class ODIN(ClassifierDetector):
     }
 
     temperature: float = 1000.0
-    epsilon: float = 0.0014
+    epsilon: float | Sequence[float] = 0.0014
 
     def _passes_again(self):
         return True

@@ -1,5 +1,7 @@
 """Any detector of anomalies on the features of a classifier."""
 
+from typing import Any
+
 from sklearn.base import clone
 
 from skad._array import is_torch, like, to_numpy
@@ -96,7 +98,7 @@ class OODDetector(ClassifierDetector):
         "layer": [str],
     }
 
-    detector: object = None
+    detector: Any = None
     _: KW_ONLY
     layer: str = "penultimate"
 

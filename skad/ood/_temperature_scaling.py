@@ -8,7 +8,7 @@ from scipy.optimize import minimize_scalar
 
 from skad._array import like, namespace, to_double, to_numpy
 from skad._parameters import with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import Interval
 from skad.embedding._classifier import Outputs, chosen_rows
 from skad.embedding._classifier_fit import learns_from_labels
@@ -118,7 +118,7 @@ class TemperatureScaling(ClassifierDetector):
     }
 
     validation_fraction: float = 0.2
-    random_state: object = None
+    random_state: Seed = None
 
     def _requires_labels(self):
         return True

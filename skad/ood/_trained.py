@@ -1,6 +1,7 @@
 """The base of classifiers that are trained to know what they have not seen."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from skad._array import to_numpy
 from skad._parameters import with_parameters
 from skad._sklearn import StrOptions
 from skad._training import TorchDetector
+from skad.base import BaseDetector
 from skad.embedding._classifier import chosen_rows
 from skad.embedding._classifier_fit import class_codes
 from skad.ood._attribution import ATTRIBUTIONS, attribution_map, training_median
@@ -35,7 +37,9 @@ class TrainedClassifier(ClassLabelsMixin, TorchDetector):
         median, which is "auto".
     """
 
+    _data = "classifier"
     _uses_outliers = False
+    _honesty = BaseDetector._honesty
     _leading = ("attribution",)
     _parameter_constraints = {
         "attribution": [StrOptions(ATTRIBUTIONS)],
@@ -88,6 +92,9 @@ class TrainedClassifier(ClassLabelsMixin, TorchDetector):
     def _training_labels(self, X, y):
         return torch.as_tensor(y)
 
+    def _holds_out(self):
+        return False  # the threshold is of rows that `fit` has chosen
+
     def _normal_rows(self, X, y):
         return chosen_rows(X, y >= 0)
 
@@ -116,11 +123,14 @@ class TrainedClassifier(ClassLabelsMixin, TorchDetector):
             anomaly,
         )
 
+    def _inspect(self, network, X):
+        return BaseDetector._inspect(self, network, X)
+
     def _logits(self, network, X):
         with torch.no_grad():
             return network(self._samples(X))
 
-    def predict_with_rejection(self, X, reject=-1):
+    def predict_with_rejection(self, X, reject=-1) -> Any:
         """Return the class that the classifier predicts, or `reject` for outliers.
 
         Parameters

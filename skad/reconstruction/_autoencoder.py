@@ -1,13 +1,13 @@
 """Autoencoder: what a narrow network cannot rebuild is anomalous."""
 
+from collections.abc import Callable
 from numbers import Integral, Real
 
 import torch
 
-from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._training import TorchDetector
+from skad._training import IncrementalNetworkMixin, TorchDetector
 from skad.nn.architecture import build
 from skad.nn.losses import element_errors, mean_error
 from skad.nn.network import Network, over_channels
@@ -37,7 +37,7 @@ class AutoEncoderNetwork(Network):
 
 
 @with_parameters
-class AutoEncoder(IncrementalMixin, TorchDetector):
+class AutoEncoder(IncrementalNetworkMixin, TorchDetector):
     r"""Samples that a network with a narrow middle cannot rebuild.
 
     An encoder :math:`e` maps a sample to a short code and a decoder :math:`d` maps it
@@ -120,7 +120,7 @@ class AutoEncoder(IncrementalMixin, TorchDetector):
     loss: str = "mse"
     noise: float = 0.0
     batch_size: int = 32
-    optimizer: object = "adamw"
+    optimizer: str | Callable = "adamw"
     weight_decay: float = 1.0
 
     def _check_parameters(self, X):

@@ -2,10 +2,9 @@
 
 from numbers import Integral, Real
 
-from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._training import TorchDetector
+from skad._training import IncrementalNetworkMixin, TorchDetector
 from skad.nn.architecture import build
 from skad.nn.memory import Memory, entropy
 from skad.nn.network import Network, over_channels
@@ -47,7 +46,7 @@ class MemAENetwork(Network):
 
 
 @with_parameters
-class MemAE(IncrementalMixin, TorchDetector):
+class MemAE(IncrementalNetworkMixin, TorchDetector):
     r"""Samples that cannot be rebuilt from remembered normal ones.
 
     An autoencoder may generalise so well that it rebuilds anomalies. Here the code

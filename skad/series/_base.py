@@ -14,6 +14,7 @@ from skad._validation import check_table
 class SeriesDetector(GroupedDetector):
     """Base of detectors on series of channels."""
 
+    _data = "series"
     _row = "time step"
 
     def _validate(self, X, *, reset):

@@ -1,5 +1,6 @@
 """Convolutional forecaster whose error is the anomaly."""
 
+from collections.abc import Sequence
 from numbers import Integral, Real
 
 import torch
@@ -150,7 +151,7 @@ class DeepAnT(Forecaster):
         "dropout": [Interval(Real, 0, 1, closed="left")],
     }
 
-    hidden_sizes: tuple = (32, 32)
+    hidden_sizes: Sequence[int] = (32, 32)
     kernel_size: int = 3
     dropout: float = 0.25
     window_size: int | str = 46

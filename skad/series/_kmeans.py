@@ -6,7 +6,7 @@ from sklearn.cluster import KMeans
 
 from skad._array import like, namespace, to_numpy
 from skad._parameters import with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import Interval
 from skad.series._windowed import WindowLift
 
@@ -99,7 +99,7 @@ class KMeansAD(WindowLift):
     """
 
     n_clusters: int = 20
-    random_state: object = None
+    random_state: Seed = None
     normalize: str = "window"
 
     _parameter_constraints = {

@@ -1,5 +1,6 @@
 """Recurrent forecaster with a Gaussian on its errors."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from numbers import Integral
 
@@ -220,7 +221,7 @@ class LSTMForecaster(Forecaster):
         "horizon": [Interval(Integral, 1, None, closed="left")],
     }
 
-    hidden_sizes: tuple = (30, 20)
+    hidden_sizes: Sequence[int] = (30, 20)
     horizon: int = 10
     window_size: int | str = 100
     stride: int = 10

@@ -47,6 +47,7 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
 
     _leading = ("window_size", "stride", "align")
     _without = ("architecture", "image_shape")
+    _honesty = BaseDetector._honesty
 
     # ---------------------------------------------------------------------- samples
 
@@ -60,6 +61,9 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
         return Windows(x, torch.from_numpy(starts).to(x.device), self.window_size_)
 
     # --------------------------------------------------------------------- training
+
+    def _holds_out(self):
+        return False  # windows overlap: what is held out has to be steps
 
     def _fit_work(self, X):
         size = 100 if self.window_size == "auto" else self.window_size
@@ -104,6 +108,9 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
         return BaseDetector._fit_offset(self, X, y, anomaly)
 
     # ---------------------------------------------------------------------- scoring
+
+    def _inspect(self, x):
+        return BaseDetector._inspect(self, x)
 
     def _row_elements(self):
         return TorchDetector._row_elements(self)

@@ -1,5 +1,7 @@
 """Any detector on vectors, carried to the windows of a series."""
 
+from typing import Any
+
 from skad._parameters import with_parameters
 from skad._sklearn import HasMethods
 from skad.series._base import SeriesDetector
@@ -102,7 +104,7 @@ class WindowDetector(WindowLift):
     120
     """
 
-    detector: object = None
+    detector: Any = None
 
     _parameter_constraints = {
         "detector": [HasMethods(["fit", "score_samples"]), None],

@@ -66,7 +66,7 @@ class WindowedDetector(SeriesDetector):
         Steps of a window.
     """
 
-    window_size: object = "auto"
+    window_size: int | str = "auto"
     stride: int = 1
     align: str = "mean"
 
@@ -243,8 +243,8 @@ class WindowLift(WindowedDetector):
     """
 
     normalize: str = "none"
-    max_windows: object = "auto"
-    batch_size: object = None
+    max_windows: int | str = "auto"
+    batch_size: int | None = None
 
     _parameter_constraints = {
         "normalize": [StrOptions({"none", "z", "window"})],

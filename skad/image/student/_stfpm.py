@@ -1,5 +1,6 @@
 """STFPM: where a student does not tell the features of its teacher."""
 
+from collections.abc import Callable, Sequence
 from numbers import Integral
 
 import torch
@@ -131,11 +132,11 @@ class STFPM(TrainedImageDetector):
         "student_channels": [tuple, list],
     }
 
-    student_channels: tuple = (32, 64, 128)
+    student_channels: Sequence[int] = (32, 64, 128)
     max_epochs: int = 100
     batch_size: int = 32
     lr: float = 0.4
-    optimizer: object = "sgd"
+    optimizer: str | Callable = "sgd"
     weight_decay: float = 1e-4
     smoothing: float = 0.0
 
