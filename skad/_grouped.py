@@ -26,7 +26,7 @@ import numpy as np
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from skad._answers import labels_of
+from skad._answers import Inspection, labels_of
 from skad._array import device_of, is_torch, like, namespace, to_numpy
 from skad._sklearn import _fit_context
 from skad._stretches import stretch_fitted
