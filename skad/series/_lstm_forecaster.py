@@ -55,7 +55,7 @@ def error_gaussian(n, mean, scatter):
     scale = torch.where(scale > 0, scale, 1.0)
     correlation = covariance / scale[:, None] / scale
     correlation.fill_diagonal_(1.0)
-    shrunk = shrink_oas(correlation, n)
+    shrunk, _ = shrink_oas(correlation, n)
     return scale, whitening_matrix(shrunk, torch.ones_like(scale), 0.0) / scale
 
 
