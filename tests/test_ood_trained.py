@@ -284,7 +284,7 @@ def test_pictures(method):
     y = np.arange(40) % 2
     X[y == 0, :4] += 0.5
     X[y == 1, 4:] += 0.5
-    settings = {**SMALL, "hidden_sizes": (4, 8), "max_epochs": 8}
+    settings = {**SMALL, "hidden_sizes": (4, 8), "max_epochs": 30}
     mark = np.r_[[1] * 36, [-1] * 4]
     detector = method(**settings).fit(X, y, y_ood=mark)
     assert detector.transform(X[:3]).shape == (3, 8, 8)

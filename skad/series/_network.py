@@ -16,7 +16,7 @@ from skad._array import is_torch, namespace, to_numpy
 from skad._limits import upper_limit
 from skad._parameters import with_parameters
 from skad._samples import Windows
-from skad._stretches import held_stretches
+from skad._stretches import held_stretches, remaining
 from skad._training import TorchDetector
 from skad._training._held_out import FEWEST_SAMPLES
 from skad.base import BaseDetector
@@ -145,6 +145,15 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
         """Return the series (t, c) of the training data as `_train` got them."""
         bounds = pairwise(np.cumsum([0, *self._lengths_]))
         return [X[start:stop] for start, stop in bounds]
+
+    def _trained_series(self, X):
+        """Return the series (t, c), or what of them the training did not hold out."""
+        series = self._training_series(X)
+        if self._trained_.held is None:
+            return series
+        size = self.window_size_
+        kept = remaining(self._lengths_, self._held_stretches(), size)
+        return [series[i][a:b] for i, a, b in kept]
 
     def _offset_on(self, X, y):
         auto = self.contamination == "auto"
