@@ -35,7 +35,27 @@ def time_folds(lengths, least):
         them, where they do; of many there is one fold, a fifth of the steps.
     """
     n_steps = sum(lengths)
-    k = min(n_folds(n_steps), n_steps)
+    folds = _parts(lengths, least, min(n_folds(n_steps), n_steps))
+    if n_steps > TWO_FOLDS:
+        return [fold for fold in [_middle(folds)] if fold]
+    return folds
+
+
+def held_stretches(lengths, least, share):
+    """Return the stretches that a training holds out, about a `share` of the steps.
+
+    None are where nothing would be left to learn from.
+    """
+    return _middle(_parts(lengths, least, max(2, round(1 / share))))
+
+
+def _middle(folds):
+    """Return the fold with something to learn from on both sides, if there is one."""
+    return folds[len(folds) // 2] if folds else []
+
+
+def _parts(lengths, least, k):
+    """Return those of `k` parts of the steps that leave something to learn from."""
     many = len(lengths) >= _MANY_SERIES
     folds = [[] for _ in range(k)]
     order = np.random.RandomState(0).permutation(len(lengths))
@@ -49,11 +69,7 @@ def time_folds(lengths, least):
         for j, (start, stop) in enumerate(pairwise(bounds)):
             if start < stop:
                 folds[j % k].append((i, int(start), int(stop)))
-    folds = [fold for fold in folds if remaining(lengths, fold, least)]
-    if n_steps > TWO_FOLDS:
-        # with something to learn from on both sides, where there is
-        return folds[len(folds) // 2 :][:1]
-    return [fold for fold in folds if fold]
+    return [fold for fold in folds if fold and remaining(lengths, fold, least)]
 
 
 def remaining(lengths, fold, least):

@@ -51,8 +51,11 @@ def waves(n, seed=0):
 
 @pytest.fixture(scope="module")
 def fitted():
-    """Each forecaster with small settings, fitted on 200 steps."""
-    return {cls: cls(**given).fit(waves(200)) for cls, given in SMALL.items()}
+    """Each forecaster with small settings, fitted on all of 200 steps."""
+    return {
+        cls: cls(**given, contamination=0.1).fit(waves(200))
+        for cls, given in SMALL.items()
+    }
 
 
 both = pytest.mark.parametrize("cls", list(SMALL), ids=lambda cls: cls.__name__)

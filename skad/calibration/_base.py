@@ -6,7 +6,8 @@ pictures and series go through unchanged; `Holder` fits and scores it. A class w
 - `_calibrate(X, y, params)`: call `_fit_detector`, which keeps `detector_`, and learn
   from `_calibration_scores` what it needs; `params` go to the detector's `fit`;
 - `_fit_offset(X, anomaly)`, the threshold; and only where its scores or maps are not
-  the detector's own, `_scores(X, params)` and `_maps(X, params)`.
+  the detector's own, `_scores(X, params)`, `_maps(X, params)` and, for both from one
+  pass, `_scores_and_maps(X, params)`.
 """
 
 from abc import abstractmethod
@@ -23,9 +24,10 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skad._array import is_torch, namespace, to_numpy
+from skad._answers import labels_of
+from skad._array import is_torch, to_numpy
 from skad._dask import by_block, is_dask
-from skad._members import maps_of, scores_of
+from skad._members import inspect_of, maps_of, scores_of
 from skad._parameters import with_parameters
 from skad._sklearn import HasMethods, MetaEstimatorMixin, _fit_context
 from skad._validation import refuse_unreadable
@@ -89,6 +91,10 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
     def _maps(self, X, params):
         """Return the anomaly maps."""
         return maps_of(self.detector_, X, **params)
+
+    def _scores_and_maps(self, X, params):
+        """Return what `_scores` and `_maps` do, from one pass."""
+        return inspect_of(self.detector_, X, **params)
 
     # -------------------------------------------------------------------- the contract
 
@@ -168,9 +174,7 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
         """
         if is_dask(X):
             return by_block(self, "predict", X)
-        scores = self.decision_function(X, **params)
-        xp = namespace(scores)
-        return xp.astype(scores >= 0, xp.int64) * 2 - 1
+        return labels_of(self.decision_function(X, **params))
 
     def fit_predict(self, X, y=None, **params) -> Any:
         """Fit to `X` and return its labels, as `fit` and then `predict`.
@@ -191,6 +195,26 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
         """
         self.fit(X, y, **params)
         return self.predict(X, **scoring_parameters(self._head(), params))
+
+    def inspect(self, X, **params) -> Any:
+        """Return scores, decision, labels and maps from one pass over the samples.
+
+        Parameters
+        ----------
+        X : array-like, tensor, pictures or series
+            The samples.
+        **params : dict
+            Passed to the detector.
+
+        Returns
+        -------
+        inspection : Inspection
+            A named tuple `(scores, decision, labels, maps)` of what `score_samples`,
+            `decision_function`, `predict` and `transform` return.
+        """
+        check_is_fitted(self)
+        scores, maps = self._scores_and_maps(self._validate(X, reset=False), params)
+        return self._inspection(-scores, maps)
 
     def transform(self, X, **params) -> Any:
         """Return the anomaly map: how anomalous each element of each sample is.
@@ -304,6 +328,10 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
     def _map(self, X):
         return self._maps(X, {})
 
+    def _inspect(self, X):
+        scores, maps = self._scores_and_maps(X, {})
+        return -scores, maps
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         inner = get_tags(self._head())
@@ -313,5 +341,6 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
 
 
 # set only here, since scikit-learn wraps what a class body defines for its frames
+DetectorAround.inspect = available_if(_has_map)(DetectorAround.inspect)
 DetectorAround.transform = available_if(_has_map)(DetectorAround.transform)
 DetectorAround.fit_transform = available_if(_has_map)(DetectorAround.fit_transform)

@@ -108,6 +108,8 @@ class KNNOOD(ClassifierDetector):
         features = outputs[self.layer]
         return unit_rows(features) if self.normalize else features
 
+    _learns_rows = False  # a row is no neighbour of itself
+
     def _learn_from(self, outputs, codes, known):
         bank, k = self._features(outputs), self.n_neighbors
         self._n_dimensions_ = bank.shape[1]

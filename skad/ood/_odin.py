@@ -103,6 +103,8 @@ class ODIN(ClassifierDetector):
     def _passes_again(self):
         return True
 
+    _learns_rows = False  # the best of a few steps
+
     def _learn_from(self, outputs, codes, known):
         def anomaly_of(epsilon):
             self.epsilon_ = epsilon

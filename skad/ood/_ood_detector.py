@@ -5,6 +5,7 @@ from typing import Any
 from sklearn.base import clone
 
 from skad._array import is_torch, like, to_numpy
+from skad._members import without_threshold
 from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import HasMethods
 from skad.base import BaseDetector
@@ -110,7 +111,7 @@ class OODDetector(ClassifierDetector):
         features = outputs[self.layer]
         if not isinstance(detector, BaseDetector):
             features = to_numpy(features)
-        self.detector_ = clone(detector).fit(features)
+        self.detector_ = without_threshold(clone(detector)).fit(features)
         if self._attribution_ != "ablation" and not self._differentiable(outputs[:1]):
             if self.attribution != "auto":
                 raise ValueError(

@@ -84,6 +84,8 @@ class ReAct(ClassifierDetector):
     quantile: float = 0.9
     threshold: float | None = None
 
+    _learns_rows = False  # one quantile of all activations
+
     def _learn_from(self, outputs, codes, known):
         self.threshold_ = self.threshold
         if self.threshold is None:

@@ -6,7 +6,7 @@ from numbers import Real
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from skad._array import namespace, to_double, to_numpy
+from skad._array import like, namespace, to_double, to_numpy
 from skad._parameters import with_parameters
 from skad._random import Seed, generator
 from skad._sklearn import Interval
@@ -110,6 +110,7 @@ class TemperatureScaling(ClassifierDetector):
     array(['left', 'right', -1], dtype=object)
     """
 
+    _honesty = "held out"
     _needs = ("probabilities",)
     _parameter_constraints = {
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
@@ -135,6 +136,10 @@ class TemperatureScaling(ClassifierDetector):
                 f"{X.shape[0]} rows."
             )
         return super()._view(chosen_rows(X, ~self._held_), labels[~self._held_])
+
+    def _honest_anomaly(self, X, y, anomaly, y_class=None, y_ood=None):
+        # the classifier has not seen these, and the temperature is one number
+        return anomaly[like(np.flatnonzero(self._held_), anomaly, dtype="keep")]
 
     def _learn_from(self, outputs, codes, known):
         held = outputs[self._held_]

@@ -11,15 +11,12 @@ from skad._array import to_numpy
 from skad._parameters import with_parameters
 from skad._sklearn import StrOptions
 from skad._training import ShapedDetector
-from skad.base import BaseDetector
 from skad.embedding._classifier import chosen_rows
 from skad.embedding._classifier_fit import class_codes
 from skad.ood._attribution import ATTRIBUTIONS, attribution_map, training_median
-from skad.ood._base import (
-    ClassLabelsMixin,
-    split_labels,
-    with_rejection,
-)
+from skad.ood._base import ClassLabelsMixin
+from skad.ood._honest import refitted
+from skad.ood._labels import split_labels, with_rejection
 
 
 @with_parameters
@@ -41,7 +38,7 @@ class TrainedClassifier(ClassLabelsMixin, ShapedDetector):
 
     _data = "classifier"
     _uses_outliers = False
-    _honesty = BaseDetector._honesty
+    _honesty = "held out"
     _leading = ("attribution",)
     _parameter_constraints = {
         "attribution": [StrOptions(ATTRIBUTIONS)],
@@ -87,11 +84,34 @@ class TrainedClassifier(ClassLabelsMixin, ShapedDetector):
         """Learn from rows (n, d) in the distribution and their classes (n,)."""
         super()._fit(X, codes)
 
+    def _honest_anomaly(self, X, y, anomaly, y_class=None, y_ood=None):
+        held = self._trained_.held
+        if held is not None:
+            return self._held_out_anomaly(held)
+        labels, outlier = split_labels(X.shape[0], y, y_class, y_ood)
+        return refitted(self, X, labels, outlier, anomaly)
+
     def _training_labels(self, X, y):
         return torch.as_tensor(y)
 
-    def _holds_out(self):
-        return False  # the threshold is of rows that `fit` has chosen
+    def _split(self, n, labels, n_before=None):
+        """Return the rows to hold out, of each class its share, and those to train on.
+
+        The last row of a class is trained on.
+        """
+        held, kept = super()._split(n, labels, n_before)
+        if held is None:
+            return held, kept
+        codes = to_numpy(labels)
+        normal = np.flatnonzero(codes >= 0)
+        normal = normal[np.argsort(codes[normal], kind="stable")]
+        places = np.searchsorted(np.sort(normal), held)
+        held = normal[places]  # spread over the rows in the order of their classes
+        kept = np.setdiff1d(np.arange(n), held)
+        missing = np.setdiff1d(codes[normal], codes[kept])
+        last = [held[codes[held] == k][-1] for k in missing]
+        held = np.setdiff1d(held, last)
+        return held, np.setdiff1d(np.arange(n), held)
 
     def _normal_rows(self, X, y):
         return chosen_rows(X, y >= 0)
@@ -106,7 +126,11 @@ class TrainedClassifier(ClassLabelsMixin, ShapedDetector):
         with torch.no_grad():
             return self._score(network, self._samples(X))
 
-    def _map(self, network, X):
+    def _inspect(self, network, X):
+        anomaly = self._anomaly(network, X)
+        return anomaly, self._map(network, X, anomaly)
+
+    def _map(self, network, X, anomaly=None):
         return attribution_map(
             self._attribution_,
             partial(self._anomaly, network),
@@ -114,10 +138,8 @@ class TrainedClassifier(ClassLabelsMixin, ShapedDetector):
             X,
             self._baseline_,
             self.image_shape_,
+            anomaly,
         )
-
-    def _inspect(self, network, X):
-        return BaseDetector._inspect(self, network, X)
 
     def _logits(self, network, X):
         with torch.no_grad():

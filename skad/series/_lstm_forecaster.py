@@ -252,7 +252,7 @@ class LSTMForecaster(Forecaster):
 
     def _scored_windows(self, X):
         """Yield windows (b, l, c), the last steps of which go through the training."""
-        for x in self._training_series(X):
+        for x in self._trained_series(X):
             windows = sliding(x, self.window_size_, self._scored_steps())
             for rows in slices(len(windows), self._block_rows(self.device_)):
                 yield as_tensor(windows[rows]).float().to(self.device_)
