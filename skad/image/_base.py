@@ -173,7 +173,6 @@ class BackboneDetector(ImageDetector):
     image_size: int | Sequence[int] | None = None
     amp: str | None = None
 
-    _leading = ("backbone", "layers", "weights", "image_size", "amp")
     # What a method's paper taps in a ResNet when `layers` is None.
     _resnet_layers = ("layer1", "layer2", "layer3")
     # How deeper layers come to the grid of the first one.

@@ -39,7 +39,6 @@ class TrainedClassifier(ClassLabelsMixin, TorchDetector):
     """
 
     _uses_outliers = False
-    _leading = ("attribution",)
     _parameter_constraints = {
         "attribution": [StrOptions(ATTRIBUTIONS)],
     }

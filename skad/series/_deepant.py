@@ -134,7 +134,6 @@ class DeepAnT(Forecaster):
     """
 
     _map_sums_to_score = True
-    _leading = ("hidden_sizes", "window_size", "stride")
     _parameter_constraints = {
         "hidden_sizes": [tuple, list],
         "kernel_size": [Interval(Integral, 1, None, closed="left")],

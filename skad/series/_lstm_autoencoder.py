@@ -11,7 +11,6 @@ from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.density._mahalanobis import whitening_matrix
 from skad.nn.network import Network
-from skad.series._network import SeriesNetwork
 from skad.series._stepwise import StepwiseNetwork
 
 
@@ -170,7 +169,7 @@ class LSTMAutoEncoder(StepwiseNetwork):
     teacher_forcing: bool = False
     min_deviation: float = 0.01
 
-    _without = (*SeriesNetwork._without, "hidden_sizes")
+    _without = ("hidden_sizes",)
     _parameter_constraints = {
         "hidden_size": [Interval(Integral, 1, None, closed="left")],
         "teacher_forcing": ["boolean"],

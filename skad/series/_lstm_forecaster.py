@@ -203,7 +203,6 @@ class LSTMForecaster(Forecaster):
     400
     """
 
-    _leading = ("hidden_sizes", "window_size", "stride")
     _parameter_constraints = {
         "hidden_sizes": [tuple, list],
         "horizon": [Interval(Integral, 1, None, closed="left")],

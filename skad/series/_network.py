@@ -45,7 +45,6 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
     method leaves out besides, it names in `_without`.
     """
 
-    _leading = ("window_size", "stride", "align")
     _without = ("architecture", "image_shape")
 
     # ---------------------------------------------------------------------- samples

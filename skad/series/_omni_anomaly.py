@@ -12,7 +12,6 @@ from skad._sklearn import Interval
 from skad.nn.flow import Flow, Planar
 from skad.nn.network import Network
 from skad.nn.state_space import NoisyWalk
-from skad.series._network import SeriesNetwork
 from skad.series._stepwise import StepwiseNetwork
 
 
@@ -221,7 +220,7 @@ class OmniAnomaly(StepwiseNetwork):
     weight_decay: float = 1e-4
     validation_fraction: float = 0.3
 
-    _without = (*SeriesNetwork._without, "hidden_sizes")
+    _without = ("hidden_sizes",)
     _parameter_constraints = {
         "hidden_size": [Interval(Integral, 1, None, closed="left")],
         "latent_size": [Interval(Integral, 1, None, closed="left")],
