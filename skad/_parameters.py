@@ -45,7 +45,7 @@ def with_parameters(cls: Any = None, *, kw_only: bool = True) -> Any:
     What decorated bases state is inherited, so that what many methods share (the
     training, the backbone) is stated once. What a class states first comes before what
     its bases do, the nearest of them first. `_without` names inherited parameters that
-    make no sense here: they, their constraints and the attributes are gone.
+    make no sense here, and fitted attributes that are not there.
 
     With ``kw_only=False`` the parameters above a line ``_: KW_ONLY`` need no keyword,
     and come before all others; subclasses inherit that.
@@ -182,7 +182,11 @@ def _document(sections, statements, defaults):
         for name, default in defaults.items()
         if name in documented
     }
-    fitted = _nearest(statement.fitted for statement in statements)
+    fitted, gone = {}, set()
+    for statement in statements:
+        new = {n: t for n, t in statement.fitted.items() if n not in fitted}
+        fitted |= {name: text for name, text in new.items() if name not in gone}
+        gone |= set(statement.without)
     composed = {
         "": sections[""],
         "Parameters": _listed(documented),

@@ -46,15 +46,14 @@ class TorchDetector(BaseDetector):
     """Base of detectors that train a network.
 
     A method writes `_network(shape)` and its constructor's parameters as annotated
-    defaults; everything about training is here, and the parameters are documented in
-    each class.
+    defaults; everything about training is here.
 
     Parameters
     ----------
     max_epochs : int, default=50
         Passes over the training data.
     batch_size : int, default=128
-        Windows of a training step; also bounds the memory of scoring.
+        Samples of a training step; also bounds the memory of scoring.
     lr : float, default=0.001
         Learning rate.
     optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
@@ -62,10 +61,10 @@ class TorchDetector(BaseDetector):
     weight_decay : float, default=0.0
         Weight decay of the optimizer.
     patience : int or None, default=None
-        Epochs without a better loss on held-out windows after which training stops and
+        Epochs without a better loss on held-out samples after which training stops and
         the best weights are taken. None holds nothing out.
     validation_fraction : float, default=0.1
-        Share of the windows that `patience` holds out.
+        Share of the samples that `patience` holds out.
     architecture : {"auto", "mlp", "conv"} or class, default="auto"
         "auto" takes linear layers for rows and convolutions for images. A class of
         modules is called with the shapes (without the axis of samples) that it has to
@@ -97,11 +96,15 @@ class TorchDetector(BaseDetector):
     Attributes
     ----------
     net_ : torch.nn.Module
-        The trained network, with its `generator` and `discriminator`.
+        The trained network.
     history_ : list of dict
         Epoch, phase, seconds, "train_loss" and, with `patience`, "valid_loss".
     device_ : str
         The device of the fit.
+    image_shape_ : tuple of int or None
+        (height, width, channels) of images.
+    n_features_in_ : int
+        Number of features, or of the elements of an image.
     """
 
     max_epochs: int = 50

@@ -36,6 +36,9 @@ class TrainedClassifier(ClassLabelsMixin, TorchDetector):
         training median; from the size of the gradient, or its product with the
         distance to the median; or from the gradients integrated on the way from the
         median, which is "auto".
+    warm_start : bool, default=False
+        Whether another `fit` goes on from the weights of the last one, with its
+        classes.
     """
 
     _uses_outliers = False

@@ -43,9 +43,23 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
 
     Pictures and the families of layers that suit them are no parameters here. What a
     method leaves out besides, it names in `_without`.
+
+    Parameters
+    ----------
+    max_epochs : int, default=50
+        Passes over the training windows.
+    batch_size : int, default=128
+        Windows of a training step; also bounds the memory of scoring.
+    patience : int or None, default=None
+        Epochs without a better loss on held-out windows after which training stops and
+        the best weights are taken. None holds nothing out.
+    validation_fraction : float, default=0.1
+        Share of the windows that `patience` holds out.
+    random_state : int, RandomState instance or None, default=None
+        Draws weights and batches. Pass an int for reproducible results.
     """
 
-    _without = ("architecture", "image_shape")
+    _without = ("architecture", "image_shape", "image_shape_")
 
     # ---------------------------------------------------------------------- samples
 

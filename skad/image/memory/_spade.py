@@ -36,10 +36,6 @@ class SPADE(BackboneDetector):
     layers : tuple of str or None, default=None
         Names of the layers whose output describes a patch; None is the first three of a
         ResNet, and all of the bank of filters.
-    amp : {"bf16", "fp16"} or None, default=None
-        Lower precision of the backbone, for devices that have it.
-    batch_size : int, default=8
-        Pictures that are computed together; bounds the memory.
 
     Attributes
     ----------
@@ -49,8 +45,6 @@ class SPADE(BackboneDetector):
         :math:`f` of the training pictures.
     maps_ : list of tensor of shape (n_samples, c, h, w)
         The layers' maps of the training pictures.
-    n_features_in_ : int
-        Number of elements of a picture.
 
     See Also
     --------
