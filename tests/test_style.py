@@ -501,6 +501,22 @@ def test_function_docstrings(name, member):
     check_docstring(member, ["Parameters"] if parameters(member) else [])
 
 
+# Attributes of other data (named columns, labels) or of other settings than the test's.
+SOMETIMES = {
+    "best_score_",
+    "best_threshold_",
+    "buckets_",
+    "center_",
+    "coef_",
+    "curve_",
+    "feature_names_in_",
+    "frequencies_",
+    "landmark_coef_",
+    "landmarks_",
+    "wave_coef_",
+}
+
+
 @pytest.mark.parametrize(
     ("name", "detector"), skad.all_detectors(), ids=[n for n, _ in skad.all_detectors()]
 )
@@ -512,6 +528,10 @@ def test_attributes_in_the_docstring_exist(name, detector, blobs):
     documented = {name for name, _ in entries(sections(detector)["Attributes"])}
     public = {n for n in vars(fitted) if n[-1] == "_" and n[0] != "_"}
     assert public <= documented, "fitted and not documented"
+    held = hasattr(fitted, "detector_") or hasattr(fitted, "detectors_")
+    sometimes = SOMETIMES | ({"image_shape_"} if held else set())
+    missing = {n for n in documented - sometimes if not hasattr(fitted, n)}
+    assert not missing, "documented and not fitted"
 
 
 class Good:

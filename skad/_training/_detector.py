@@ -100,7 +100,7 @@ class TorchDetector(HeldOutMixin, BaseDetector):
     Attributes
     ----------
     net_ : torch.nn.Module
-        The trained network, with its `generator` and `discriminator`.
+        The trained network.
     history_ : list of dict
         Epoch, phase, seconds, "train_loss" and, with `patience`, "valid_loss".
     n_held_out_ : int

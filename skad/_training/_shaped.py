@@ -29,6 +29,13 @@ class ShapedDetector(TorchDetector):
         (64, 32) for linear layers and (32, 64, 128) for convolutions.
     image_shape : tuple of int or None, default=None
         (height, width) or (height, width, channels) of images that come as rows.
+
+    Attributes
+    ----------
+    image_shape_ : tuple of int or None
+        (height, width, channels) of images.
+    n_features_in_ : int
+        Number of features, or of the elements of an image.
     """
 
     architecture: str | Callable = "auto"

@@ -137,12 +137,8 @@ class ALAD(IncrementalNetworkMixin, ShapedDetector):
     net_ : torch.nn.Module
         The trained network, with its `generator`, `encoder`, `discriminator_xz`,
         `discriminator_xx` and `discriminator_zz`.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------

@@ -119,12 +119,8 @@ class SkipGANomaly(IncrementalNetworkMixin, ShapedDetector):
     history_ : list of dict
         Epoch, phase, seconds, "train_loss" (the sum), "generator_loss",
         "discriminator_loss" and, with `patience`, "valid_loss".
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------

@@ -184,12 +184,8 @@ class DAGMM(ShapedDetector):
     net_ : torch.nn.Module
         The trained network, with `encoder`, `decoder`, `estimator`, and the mixture's
         `weights`, `means` and `covariances`.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------

@@ -43,7 +43,7 @@ class ImageDetector(BaseDetector):
     image_shape : tuple of int or None, default=None
         (height, width) or (height, width, channels) of pictures that come as rows.
     batch_size : int, default=8
-        Pictures of a training step, and that are scored together; bounds the memory.
+        Pictures that are computed together; bounds the memory.
     device : str, default="auto"
         "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
         for arrays the GPU when the work is worth the trip.
@@ -56,6 +56,8 @@ class ImageDetector(BaseDetector):
         (height, width, channels) of pictures.
     device_ : str
         The device of the fit.
+    n_features_in_ : int
+        Number of elements of a picture.
     """
 
     smoothing: float = 4.0
@@ -273,7 +275,7 @@ class BackboneDetector(ImageDetector):
         Size to which pictures are brought before the backbone; None leaves them. Maps
         have the size of the pictures as they came.
     amp : {"bf16", "fp16"} or None, default=None
-        Lower precision of the backbone and of the training, for devices that have it.
+        Lower precision of the backbone, for devices that have it.
     """
 
     backbone: str | torch.nn.Module | type = "gabor"
@@ -282,7 +284,6 @@ class BackboneDetector(ImageDetector):
     image_size: int | Sequence[int] | None = None
     amp: str | None = None
 
-    _leading = ("backbone", "layers", "weights", "image_size", "amp")
     # What a method's paper taps in a ResNet when `layers` is None.
     _resnet_layers = ("layer1", "layer2", "layer3")
     # How deeper layers come to the grid of the first one.

@@ -55,8 +55,6 @@ class PatchDetector(ImageDetector):
         Of ``pooling="quantile"``; "top" is the mean of the values above it.
     random_state : int, RandomState instance or None, default=None
         Draws the patches, and seeds the detector. Pass an int for reproducible results.
-    batch_size : int, default=8
-        Pictures that are computed together; bounds the memory.
     device : str, default="auto"
         "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
         for arrays the GPU when the work is worth the trip. Detectors of skad get
@@ -68,8 +66,6 @@ class PatchDetector(ImageDetector):
         The fitted embedding.
     detectors_ : list of detector
         The fitted detector, or one for each place, row by row.
-    n_features_in_ : int
-        Number of elements of a picture.
 
     See Also
     --------

@@ -46,6 +46,23 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
     returns the anomaly (b, gh, gw) of patches, of any grid; it gets samples as
     `_describe` returns them (`split_maps` undoes the flattening).
 
+    Parameters
+    ----------
+    batch_size : int, default=8
+        Pictures of a training step, and that are scored together; bounds the memory.
+    max_epochs : int, default=50
+        Passes over the training pictures.
+    patience : int or None, default=None
+        Epochs without a better loss on held-out pictures after which training stops and
+        the best weights are taken. None holds nothing out.
+    validation_fraction : float, default=0.1
+        Share of the pictures that `patience` holds out.
+    amp : {"bf16", "fp16"} or None, default=None
+        Lower precision of the backbone and of the training, for devices that have it.
+    warm_start : bool, default=False
+        Whether another `fit` goes on from the weights of the last one, with its
+        backbone.
+
     Attributes
     ----------
     n_samples_seen_ : int

@@ -60,12 +60,8 @@ class DeepSAD(ShapedDetector):
     ----------
     net_ : torch.nn.Module
         The trained network, with its `encoder`, `decoder` and `centre`.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------

@@ -89,12 +89,8 @@ class DeepSVDD(ShapedDetector):
         The trained network, with its `encoder`, `decoder`, `centre` and `radius`.
     radius_ : float
         The 1 - nu quantile of the training samples' distances to the centre.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------

@@ -70,9 +70,6 @@ class OutlierExposure(TrainedClassifier):
         "auto" takes linear layers for rows and convolutions for images. A class of
         modules is called with the shapes (without the axis of samples) that it has to
         lead from and to.
-    warm_start : bool, default=False
-        Whether another `fit` goes on from the weights of the last one, with its
-        classes.
     random_state : int, RandomState instance or None, default=None
         Draws weights and batches. Pass an int for reproducible results.
 
@@ -83,12 +80,8 @@ class OutlierExposure(TrainedClassifier):
         take it.
     classes_ : ndarray of shape (n_classes,)
         Class labels.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------

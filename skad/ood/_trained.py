@@ -34,12 +34,14 @@ class TrainedClassifier(ClassLabelsMixin, ShapedDetector):
         training median; from the size of the gradient, or its product with the
         distance to the median; or from the gradients integrated on the way from the
         median, which is "auto".
+    warm_start : bool, default=False
+        Whether another `fit` goes on from the weights of the last one, with its
+        classes.
     """
 
     _data = "classifier"
     _uses_outliers = False
     _honesty = "held out"
-    _leading = ("attribution",)
     _parameter_constraints = {
         "attribution": [StrOptions(ATTRIBUTIONS)],
     }

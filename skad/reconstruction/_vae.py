@@ -192,12 +192,8 @@ class VAE(IncrementalNetworkMixin, ShapedDetector):
     net_ : torch.nn.Module
         The trained network, with its `encoder` and `decoder`, which return means and
         logarithms of variances, and `draws`.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------

@@ -95,19 +95,8 @@ class DeepAnT(Forecaster):
     stride : int, default=1
         Steps between the starts of training windows, at most `window_size`. Every step
         is scored, whatever the stride.
-    max_epochs : int, default=50
-        Passes over the training windows.
     random_state : int, RandomState instance or None, default=None
         Draws weights, batches and dropout. Pass an int for reproducible results.
-
-    Attributes
-    ----------
-    net_ : torch.nn.Module
-        The trained network.
-    n_features_in_ : int
-        Number of channels seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the channels, where `X` has string names.
 
     See Also
     --------
@@ -145,7 +134,6 @@ class DeepAnT(Forecaster):
 
     _map_sums_to_score = True
     _network_class = ConvolutionalForecaster
-    _leading = ("hidden_sizes", "window_size", "stride")
     _parameter_constraints = {
         "hidden_sizes": [tuple, list],
         "kernel_size": [Interval(Integral, 1, None, closed="left")],

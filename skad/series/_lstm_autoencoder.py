@@ -108,10 +108,6 @@ class LSTMAutoEncoder(StepwiseNetwork):
         Which windows speak for a step: all that cover it, in the mean; the one with its
         centre there; the one that ends there, which makes scores causal; or the one
         with the largest sum of anomalies. See :class:`WindowDetector`.
-    max_epochs : int, default=50
-        Passes over the training windows.
-    random_state : int, RandomState instance or None, default=None
-        Draws weights and batches. Pass an int for reproducible results.
 
     Attributes
     ----------
@@ -121,10 +117,6 @@ class LSTMAutoEncoder(StepwiseNetwork):
         \Sigma^{-1}`.
     n_samples_seen_ : int
         Training steps.
-    n_features_in_ : int
-        Number of channels seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the channels, where `X` has string names.
 
     See Also
     --------

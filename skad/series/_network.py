@@ -45,9 +45,17 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
     """Base of networks over windows; the module's docstring says what a method writes.
 
     It names its network in `_network_class`, as other trained detectors do.
+
+    Parameters
+    ----------
+    max_epochs : int, default=50
+        Passes over the training windows.
+    batch_size : int, default=128
+        Windows of a training step; also bounds the memory of scoring.
+    random_state : int, RandomState instance or None, default=None
+        Draws weights and batches. Pass an int for reproducible results.
     """
 
-    _leading = ("window_size", "stride", "align")
     _honesty = "held out"
 
     # ---------------------------------------------------------------------- samples

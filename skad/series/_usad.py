@@ -127,16 +127,9 @@ class USAD(SeriesNetwork):
     beta : float, default=0.5
         The weight :math:`\beta` of both, one after the other. More of it finds more,
         with more false alarms; the paper has :math:`\alpha + \beta = 1`.
-    align : {"mean", "center", "end", "max"}, default="mean"
-        How windows give their anomaly to steps; "end" is causal. See
-        :class:`WindowDetector`.
-    max_epochs : int, default=70
-        Passes over the training windows.
     hidden_sizes : tuple of int or None, default=None
         Units of the layers between, from the window's side; None is a half and a
         quarter of the window's elements.
-    random_state : int, RandomState instance or None, default=None
-        Draws weights and batches. Pass an int for reproducible results.
 
     Attributes
     ----------
@@ -148,10 +141,6 @@ class USAD(SeriesNetwork):
         with `patience`, "valid_loss".
     n_samples_seen_ : int
         Training steps.
-    n_features_in_ : int
-        Number of channels seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the channels, where `X` has string names.
 
     See Also
     --------

@@ -124,9 +124,6 @@ class CFLOW(TrainedImageDetector):
         ResNet, and all of the bank of filters.
     max_epochs : int, default=200
         Passes over the training pictures; the authors' 25 times 8.
-    warm_start : bool, default=False
-        Whether another `fit` goes on from the weights of the last one, with its
-        backbone.
     random_state : int, RandomState instance or None, default=None
         Draws weights, permutations and batches. Pass an int for reproducible results.
 
@@ -134,8 +131,6 @@ class CFLOW(TrainedImageDetector):
     ----------
     net_ : torch.nn.Module
         The trained network, with its `flows`.
-    n_features_in_ : int
-        Number of elements of a picture.
 
     See Also
     --------

@@ -186,10 +186,6 @@ class PaDiM(BackboneDetector):
     layers : tuple of str or None, default=None
         Names of the layers whose output describes a patch; None is the first three of a
         ResNet, and all of the bank of filters.
-    amp : {"bf16", "fp16"} or None, default=None
-        Lower precision of the backbone, for devices that have it.
-    batch_size : int, default=8
-        Pictures that are computed together; bounds the memory.
 
     Attributes
     ----------
@@ -197,8 +193,6 @@ class PaDiM(BackboneDetector):
         Indices of the drawn features.
     location_ : tensor of shape (gh, gw, n_features)
         :math:`\mu`.
-    n_features_in_ : int
-        Number of elements of a picture.
 
     See Also
     --------

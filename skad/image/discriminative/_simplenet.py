@@ -89,13 +89,8 @@ class SimpleNet(TrainedImageDetector):
         Learning rate of the adaptor.
     neighborhood : int, default=3
         Places, in both directions, over which features are averaged; odd.
-    max_epochs : int, default=160
-        Passes over the training pictures.
     lr : float, default=0.0002
         Learning rate of the discriminator.
-    warm_start : bool, default=False
-        Whether another `fit` goes on from the weights of the last one, with its
-        backbone.
     random_state : int, RandomState instance or None, default=None
         Draws the weights, the batches and the noise. Pass an int for reproducible
         results.
@@ -104,8 +99,6 @@ class SimpleNet(TrainedImageDetector):
     ----------
     net_ : torch.nn.Module
         The trained network, with its `adaptor` and `discriminator`.
-    n_features_in_ : int
-        Number of elements of a picture.
 
     See Also
     --------

@@ -83,11 +83,6 @@ class DFR(TrainedImageDetector):
     layers : tuple of str or None, default=None
         Names of the layers whose features are rebuilt; None is the first three of a
         ResNet, and all of the bank of filters.
-    max_epochs : int, default=700
-        Passes over the training pictures.
-    warm_start : bool, default=False
-        Whether another `fit` goes on from the weights of the last one, with its
-        backbone.
     random_state : int, RandomState instance or None, default=None
         Draws weights and batches. Pass an int for reproducible results.
     smoothing : float, default=0.0
@@ -100,8 +95,6 @@ class DFR(TrainedImageDetector):
         The trained network, with its `encoder` and `decoder`.
     latent_size_ : int
         Length of the code.
-    n_features_in_ : int
-        Number of elements of a picture.
 
     See Also
     --------
