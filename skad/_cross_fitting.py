@@ -26,6 +26,8 @@ def folds(n):
 
 def rows_of(X, rows):
     """Return some rows, in the library and on the device of `X`."""
+    if hasattr(X, "iloc"):
+        return X.iloc[rows]
     return X[like(rows, X, dtype="keep")] if hasattr(X, "new_empty") else X[rows]
 
 
@@ -82,8 +84,8 @@ def _copy(detector):
 def _part(value, rows, n):
     """Return some rows' values of what has one for each of n rows, all else as it is.
 
-    What `fit` took without looking at it, such as labels of a method that uses none, may
-    be anything.
+    What `fit` took without looking at it may be anything, such as labels of a method
+    that uses none.
     """
     try:
         values = to_numpy(value) if is_torch(value) else np.asarray(value)

@@ -12,6 +12,7 @@ import pytest
 
 import skad
 from skad.base import BaseDetector
+from tests._instances import OWN_LABELS, default_instance, quick
 
 ROOT = pathlib.Path(skad.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
@@ -498,10 +499,8 @@ def test_function_docstrings(name, member):
     ("name", "detector"), skad.all_detectors(), ids=[n for n, _ in skad.all_detectors()]
 )
 def test_attributes_in_the_docstring_exist(name, detector, blobs):
-    from tests._instances import CHEAP, OWN_LABELS
-
-    labels = np.arange(len(blobs[0])) % 2 if name in OWN_LABELS else None
-    fitted = detector(**CHEAP.get(name, {})).fit(blobs[0], labels)
+    labels = np.arange(60) % 2 if name in OWN_LABELS else None
+    fitted = quick([default_instance(name)])[0].fit(blobs[0][:60], labels)
     documented = {name for name, _ in entries(sections(detector)["Attributes"])}
     public = {n for n in vars(fitted) if n[-1] == "_" and n[0] != "_"}
     assert public <= documented, "fitted and not documented"
