@@ -715,7 +715,7 @@ def names_in(file):
     return found
 
 
-def tested(files):
+def names_by_family(files):
     """Return {family: names} of what the files of each family's tests name."""
     found = {family: set() for family in skad._WITH_DETECTORS}
     for file in files:
@@ -726,7 +726,7 @@ def tested(files):
 
 
 def test_tests_of_its_family_name_every_detector(tmp_path):
-    found = tested((REPOSITORY / "tests").glob("test_*.py"))
+    found = names_by_family((REPOSITORY / "tests").glob("test_*.py"))
     for stem, names in ELSEWHERE.items():
         assert names <= names_in(REPOSITORY / "tests" / f"{stem}.py")
     known = set().union(*ELSEWHERE.values())
@@ -737,7 +737,7 @@ def test_tests_of_its_family_name_every_detector(tmp_path):
     }
     assert not missing, "write a test of the mathematics in tests/test_<family>.py"
     (tmp_path / "test_density_a.py").write_text("from skad.density import KDE\nGMM()")
-    assert tested(tmp_path.glob("*.py"))["density"] == {"GMM"}
+    assert names_by_family(tmp_path.glob("*.py"))["density"] == {"GMM"}
 
 
 def test_settings_are_those_of_detectors():
