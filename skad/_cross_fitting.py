@@ -31,6 +31,8 @@ def n_folds(n):
 
 def rows_of(X, rows):
     """Return some rows, in the library and on the device of `X`."""
+    if hasattr(X, "iloc"):
+        return X.iloc[rows]
     return X[like(rows, X, dtype="keep")] if hasattr(X, "new_empty") else X[rows]
 
 

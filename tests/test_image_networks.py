@@ -605,7 +605,7 @@ def test_the_adaptor_has_a_rate_of_its_own(stripes):
 # ------------------------------------------------------------------------ real pictures
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_cookies_with_a_real_backbone(shared):
     """By SimpleNet in a few epochs, at a quarter of the size."""
     weights = shared / "weights" / "resnet18_conv1_to_layer3_bnfolded.npz"
