@@ -5,7 +5,9 @@ import warnings
 import numpy as np
 from sklearn.base import clone
 
-from skad._array import like, namespace
+from skad._array import is_torch, like, namespace
+from skad._pictures import PictureFiles
+from skad._sklearn import _safe_indexing
 
 # Up to this many rows five copies are fitted, up to the next two, each without its
 # part of the rows; beyond it one copy, without a fifth of the rows. The rows of five
@@ -26,11 +28,19 @@ def folds(n):
 
 def rows_of(X, rows):
     """Return some rows, in the library and on the device of `X`."""
-    return X[like(rows, X, dtype="keep")] if hasattr(X, "new_empty") else X[rows]
+    if is_torch(X):
+        return X[like(rows, X, dtype="keep")]
+    if isinstance(X, PictureFiles):
+        return X.take(rows)
+    if hasattr(X, "shape") and not hasattr(X, "columns"):
+        return X[rows]
+    return _safe_indexing(X, rows)  # lists and frames, which ensembles pass on
 
 
 def cross_fitted(detector, X, y, params, anomaly=None):
     """Return the anomaly (m,) of normal training rows by copies fitted without them.
+
+    Where that is all of them they are in their order.
 
     Parameters
     ----------
@@ -45,11 +55,11 @@ def cross_fitted(detector, X, y, params, anomaly=None):
     anomaly : array of shape (n,) or None
         The training anomaly, taken where too few rows are left to fit a copy.
     """
-    n = X.shape[0]
+    n = X.shape[0] if hasattr(X, "shape") else len(X)
     known = np.zeros(n, dtype=bool)
     if y is not None and getattr(detector, "_uses_labels", False):
         known = np.asarray(y) == -1
-    found = []
+    found, rows_found = [], []
     try:
         for held in folds(n):
             kept = np.setdiff1d(np.arange(n), held)
@@ -60,6 +70,7 @@ def cross_fitted(detector, X, y, params, anomaly=None):
             if len(held):
                 rows = member._validate(rows_of(X, held), reset=False)
                 found.append(member._in_blocks(member._anomaly, rows))
+                rows_found.append(held)
     except ValueError as error:
         warnings.warn(
             f"{type(detector).__name__} cannot be fitted without some of the {n} "
@@ -69,7 +80,8 @@ def cross_fitted(detector, X, y, params, anomaly=None):
             stacklevel=6,
         )
         return detector._seen_anomaly(X, anomaly)
-    return namespace(found[0]).concat(found)
+    found = namespace(found[0]).concat(found)
+    return rows_of(found, np.argsort(np.concatenate(rows_found)))
 
 
 def _copy(detector):

@@ -5,8 +5,8 @@ from numbers import Integral, Real
 import numpy as np
 
 from skad._array import like, namespace, to_double
-from skad._moments import mean_row
 from skad._left_out import LeftOutMixin
+from skad._moments import mean_row
 from skad._parameters import KW_ONLY, with_parameters
 from skad._random import generator
 from skad._sklearn import Interval, RealNotInt, StrOptions
