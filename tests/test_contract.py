@@ -92,18 +92,36 @@ def test_sign_anomalies_score_lower(detector, blobs):
 
 
 @every_setting
-def test_threshold_is_the_contamination_quantile(detector, blobs):
+def test_labels_are_signs_of_scores_less_the_threshold(detector, blobs):
     train = blobs[0]
     detector = fitted(detector, blobs)
-    scores = detector.score_samples(train)
     decision = detector.decision_function(train)
-    assert_allclose(decision, scores - detector.offset_)
-    labels = detector.predict(train)
-    assert_array_equal(labels, np.where(decision < 0, -1, 1))
-    if hasattr(detector, "contamination"):
-        share = (scores < detector.offset_).mean()
-        ties = (scores == detector.offset_).mean()
-        assert share <= detector.contamination <= share + ties + 1 / len(train)
+    assert_allclose(decision, detector.score_samples(train) - detector.offset_)
+    assert_array_equal(detector.predict(train), np.where(decision < 0, -1, 1))
+
+
+@every_class
+def test_a_number_is_the_share_of_the_training_data(detector, blobs):
+    if "contamination" not in detector.get_params(deep=False):
+        pytest.skip("has a threshold of its own")
+    train = blobs[0]
+    detector = seeded(detector).set_params(contamination=0.1).fit(train)
+    scores = detector.score_samples(train)
+    share = (scores < detector.offset_).mean()
+    ties = (scores == detector.offset_).mean()
+    assert share <= 0.1 <= share + ties + 1 / len(train)
+
+
+@every_class
+def test_auto_follows_the_rate_of_false_alarms(detector, blobs):
+    params = detector.get_params(deep=False)
+    if "false_alarm_rate" not in params or "contamination" not in params:
+        pytest.skip("has a threshold of its own")
+    detector = fitted(detector, blobs)
+    assert detector.contamination == "auto"
+    assert detector.false_alarm_rate == params["false_alarm_rate"]
+    more = seeded(detector).set_params(false_alarm_rate=0.5).fit(blobs[0])
+    assert more.offset_ > detector.offset_
 
 
 @every_setting
@@ -400,7 +418,7 @@ def test_hard_tables_give_an_error_or_finite_answers(detector, kind):
         assert set(np.unique(fresh.predict(rows))) <= {-1, 1}
 
 
-@pytest.mark.parametrize("value", [0, 0.51, -0.1, 1, np.nan, "auto", None])
+@pytest.mark.parametrize("value", [0, 0.51, -0.1, 1, np.nan, "some", None])
 @every_class
 def test_contamination_is_checked(detector, blobs, value):
     if "contamination" not in detector.get_params():
