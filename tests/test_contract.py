@@ -133,7 +133,7 @@ def test_sign_anomalies_score_lower(detector, blobs):
 
 
 @every_setting
-def test_threshold_is_the_contamination_quantile(detector, blobs):
+def test_labels_are_signs_of_scores_less_the_threshold(detector, blobs):
     train = blobs[0]
     loose = loosened(detector, blobs)
     for one in (fitted(detector, blobs), loose or fitted(detector, blobs)):
@@ -155,6 +155,18 @@ def test_inspect_is_the_four_answers(detector, blobs):
     assert_array_equal(found.decision, detector.decision_function(blobs[1]))
     assert_array_equal(found.labels, detector.predict(blobs[1]))
     assert_array_equal(found.maps, detector.transform(blobs[1]))
+
+
+@every_class
+def test_auto_follows_the_rate_of_false_alarms(detector, blobs):
+    params = detector.get_params(deep=False)
+    if "false_alarm_rate" not in params or "contamination" not in params:
+        pytest.skip("has a threshold of its own")
+    detector = fitted(detector, blobs)
+    assert detector.contamination == "auto"
+    assert detector.false_alarm_rate == params["false_alarm_rate"]
+    more = seeded(detector).set_params(false_alarm_rate=0.5).fit(blobs[0])
+    assert more.offset_ > detector.offset_
 
 
 @every_setting
