@@ -44,8 +44,6 @@ def detectors(part, only):
     for name, cls in skad.all_detectors():
         if kind_of_data(cls) not in kinds or (only and name not in only):
             continue
-        if "dges of" in cls.__doc__.splitlines()[0]:  # of a graph, each comes once
-            continue
         model = cls()
         if kind_of_data(cls) == "a classifier" and "classifier" in model.get_params():
             model.set_params(

@@ -6,6 +6,8 @@ import numpy as np
 from sklearn.base import clone
 
 from skad._array import is_torch, like, namespace, to_numpy
+from skad._pictures import PictureFiles
+from skad._sklearn import _safe_indexing
 
 # Up to this many rows five copies are fitted, up to the next two, each without its
 # part of the rows; beyond it one copy, without a fifth of the rows. The rows of five
@@ -31,11 +33,19 @@ def n_folds(n):
 
 def rows_of(X, rows):
     """Return some rows, in the library and on the device of `X`."""
-    return X[like(rows, X, dtype="keep")] if hasattr(X, "new_empty") else X[rows]
+    if is_torch(X):
+        return X[like(rows, X, dtype="keep")]
+    if isinstance(X, PictureFiles):
+        return X.take(rows)
+    if hasattr(X, "shape") and not hasattr(X, "columns"):
+        return X[rows]
+    return _safe_indexing(X, rows)  # lists and frames, which ensembles pass on
 
 
 def cross_fitted(detector, X, y, params, anomaly=None):
     """Return the anomaly (m,) of normal training rows by copies fitted without them.
+
+    Where that is all of them they are in their order.
 
     Parameters
     ----------
@@ -50,11 +60,11 @@ def cross_fitted(detector, X, y, params, anomaly=None):
     anomaly : array of shape (n,) or None
         The training anomaly, taken where too few rows are left to fit a copy.
     """
-    n = X.shape[0]
+    n = X.shape[0] if hasattr(X, "shape") else len(X)
     known = np.zeros(n, dtype=bool)
     if y is not None and getattr(detector, "_uses_labels", False):
         known = np.asarray(y) == -1
-    found = []
+    found, rows_found = [], []
     try:
         for held in folds(n):
             kept = np.setdiff1d(np.arange(n), held)
@@ -65,9 +75,11 @@ def cross_fitted(detector, X, y, params, anomaly=None):
             if len(held):
                 rows = member._validate(rows_of(X, held), reset=False)
                 found.append(member._in_blocks(member._anomaly, rows))
+                rows_found.append(held)
     except ValueError as error:
         return scored_as_seen(detector, X, anomaly, error)
-    return namespace(found[0]).concat(found)
+    found = namespace(found[0]).concat(found)
+    return rows_of(found, np.argsort(np.concatenate(rows_found)))
 
 
 def scored_as_seen(detector, X, anomaly, error):

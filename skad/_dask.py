@@ -141,15 +141,18 @@ class Blocks:
         return self
 
     def __getitem__(self, rows):
-        """Return the rows of a slice, on this machine."""
+        """Return the rows of a slice or of indices, on this machine."""
         wanted = np.arange(self.shape[0])[rows]
+        order = np.argsort(wanted, kind="stable")
+        wanted = wanted[order]
         ends = np.cumsum(self._lengths)
         own = np.split(wanted, np.searchsorted(wanted, ends[:-1]))
         places = [
             part - end + n
             for part, end, n in zip(own, ends, self._lengths, strict=True)
         ]
-        return np.concatenate(self.map(lambda _, rows, some: rows[some], places))
+        parts = self.map(lambda _, rows, some: rows[some], places)
+        return np.concatenate(parts)[np.argsort(order)]
 
     def scored(self, name="_anomaly"):
         """Return what a method makes of all rows, (n,), on this machine."""

@@ -770,6 +770,7 @@ def test_every_picture_is_looked_at_once(more, picture_set, tmp_path, monkeypatc
     for pictures in (good[:held], new) if held else (new,):
         detector.inspect(pictures)
     expected = sum(looked)
+    assert expected == len(good) + len(new)
     looked.clear()
     options = ["--train", picture_set, "--out", tmp_path / "report", *more]
     assert detect_pictures(*options) == 0

@@ -319,6 +319,12 @@ def test_measured_cells_have_their_form(extensions, table, name):
         assert re.fullmatch(form, found[column]), (column, found[column])
 
 
+def test_the_page_on_thresholds_explains_where_they_come_from():
+    page = (ROOT / "doc" / "thresholds.rst").read_text(encoding="utf-8")
+    for name, cls in skad.all_detectors():
+        assert f"**{cls._honesty}**" in page, name
+
+
 @pytest.mark.parametrize("narrow", [False, True])
 def test_the_decision_chart_is_sound(extensions, narrow):
     module = extensions("decision_chart")

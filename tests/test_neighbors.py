@@ -200,7 +200,7 @@ def test_zero_rows_have_a_cosine_distance():
     assert_allclose(scores, [-0.5, -0.5, -0.5, -0.5])
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_pynndescent_recalls_the_nearest():
     threads = torch.get_num_threads()
     # one test for both metrics: what pynndescent compiles first serves both

@@ -388,3 +388,26 @@ def test_series_display():
         SeriesDisplay.from_predictions(X, score[:3])
     with pytest.raises(ValueError, match="need 2"):
         display.plot(np.array([None, None, None]), channels=[0])
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_series_display_asks_once(scaled, monkeypatch):
+    from skad.inspection import SeriesDisplay
+
+    X = np.sin(np.arange(300) / 3)[:, None]
+    X[200:205] = 3
+    groups = np.repeat(["a", "b"], 150)
+    detector = skad.SubsequenceKNN(window_size=10, contamination=0.05)
+    seen = StandardScaler().fit_transform(X) if scaled else X
+    detector.fit(seen, groups=groups)
+    score = detector.score_samples(seen, groups=groups)
+    maps = detector.transform(seen, groups=groups)
+    for method in ("score_samples", "decision_function", "transform"):
+        monkeypatch.setattr(skad.SubsequenceKNN, method, None, raising=False)
+    model = detector
+    if scaled:
+        model = make_pipeline(StandardScaler().fit(X), detector)
+    drawn = SeriesDisplay.from_estimator(model, X, groups=groups)
+    np.testing.assert_allclose(drawn.score, score)
+    np.testing.assert_allclose(drawn.maps, maps)
+    assert drawn.threshold == detector.offset_

@@ -71,7 +71,7 @@ WIDTH, GAP = 272, 24  # of a column, between columns
 LINE, PILL, HEAD = 17, 26, 34  # heights: of text, of a link, of a heading
 INDENT = 20
 CHARACTERS = 36  # of a line of text in a column
-LETTER = 7.3  # width of a letter in a link
+LETTER = 7.9  # width of a letter in a link
 
 
 def box(kind, x, y, width, height, text):

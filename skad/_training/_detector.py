@@ -9,28 +9,23 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from numbers import Integral, Real
 from os import PathLike
+from typing import ClassVar
 
 import joblib
-import numpy as np
 import torch
 
-from skad._array import is_torch, slices, to_numpy
+from skad._array import is_torch, to_numpy
 from skad._copies import converted
-from skad._cross_fitting import rows_of
 from skad._limits import upper_limit
 from skad._parameters import with_parameters
 from skad._random import Seed, generator
 from skad._sklearn import Interval, StrOptions
-from skad._training._held_out import (
-    FEWEST_HELD,
-    FEWEST_SAMPLES,
-    Trained,
-    held_samples,
-)
+from skad._training._arguments import from_parameters
+from skad._training._held_out import HeldOutMixin, Trained
 from skad._training._loop import AMP
 from skad._training._run import OPTIMIZERS, Training
 from skad._training._seeds import reproducible, seed_generators
-from skad._validation import check_images, check_labels
+from skad._validation import check_labels
 from skad.base import BaseDetector
 
 # Elements of samples that are scored together where batch_size asks for fewer.
@@ -50,12 +45,12 @@ def _as_data(value):
 
 
 @with_parameters
-class TorchDetector(BaseDetector):
+class TorchDetector(HeldOutMixin, BaseDetector):
     """Base of detectors that train a network.
 
-    A method writes `_network(shape)` and its constructor's parameters as annotated
-    defaults; everything about training is here, and the parameters are documented in
-    each class.
+    A method names its network in `_network_class`, or writes `_network(shape)`, and a
+    family writes `_validate`, `_sample_shape` and `_samples`. Everything about training
+    is here.
 
     With ``contamination="auto"`` the threshold comes from normal samples that are held
     out of the training; a fit to the same samples holds the same ones out again. Fewer
@@ -68,7 +63,7 @@ class TorchDetector(BaseDetector):
     max_epochs : int, default=50
         Passes over the training data.
     batch_size : int, default=128
-        Windows of a training step; also bounds the memory of scoring.
+        Samples of a training step; also bounds the memory of scoring.
     lr : float, default=0.001
         Learning rate.
     optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
@@ -83,15 +78,6 @@ class TorchDetector(BaseDetector):
         set the threshold for ``contamination="auto"``, and `patience` watches them.
         With a number as `contamination` and without `patience` none are held out. A
         fifth of 100 samples is the least that a threshold for 5 % can be read from.
-    architecture : {"auto", "mlp", "conv"} or class, default="auto"
-        "auto" takes linear layers for rows and convolutions for images. A class of
-        modules is called with the shapes (without the axis of samples) that it has to
-        lead from and to, once for each network of the method.
-    hidden_sizes : tuple of int or None, default=None
-        Units or channels of the layers between, from the sample's side; None is
-        (64, 32) for linear layers and (32, 64, 128) for convolutions.
-    image_shape : tuple of int or None, default=None
-        (height, width) or (height, width, channels) of images that come as rows.
     amp : {"bf16", "fp16"} or None, default=None
         Lower precision of the training, for devices that have it.
     compile : bool, default=False
@@ -114,7 +100,7 @@ class TorchDetector(BaseDetector):
     Attributes
     ----------
     net_ : torch.nn.Module
-        The trained network, with its `generator` and `discriminator`.
+        The trained network.
     history_ : list of dict
         Epoch, phase, seconds, "train_loss" and, with `patience`, "valid_loss".
     n_held_out_ : int
@@ -130,9 +116,6 @@ class TorchDetector(BaseDetector):
     weight_decay: float = 0.0
     patience: int | None = None
     validation_fraction: float = 0.2
-    architecture: str | Callable = "auto"
-    hidden_sizes: Sequence[int] | None = None
-    image_shape: Sequence[int] | None = None
     amp: str | None = None
     compile: bool = False
     device: str = "auto"
@@ -142,13 +125,10 @@ class TorchDetector(BaseDetector):
     checkpoint: str | PathLike | None = None
     random_state: Seed = None
 
-    _honesty = "held out"
+    # The network: its constructor takes the shape of samples and, by their names,
+    # parameters of the detector.
+    _network_class: ClassVar[type]
     _uses_labels = False
-    # Most rows that are scored for the threshold, where a score is dear.
-    _most_threshold_rows = None
-    # Whether the samples of the training are kept until the threshold is set, where
-    # they are dear to make: then `_described_anomaly` scores them.
-    _keeps_samples = False
     _optimizer_options = {}
     _parameter_constraints = {
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
@@ -158,9 +138,6 @@ class TorchDetector(BaseDetector):
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "patience": [Interval(Integral, 1, None, closed="left"), None],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "architecture": [StrOptions({"auto", "mlp", "conv"}), callable],
-        "hidden_sizes": [tuple, list, None],
-        "image_shape": [tuple, list, None],
         "amp": [StrOptions(set(AMP)), None],
         "compile": ["boolean"],
         "device": [str],
@@ -172,35 +149,42 @@ class TorchDetector(BaseDetector):
     }
 
     def _network(self, shape):
-        """Return the network for samples of `shape`, (d,) or (c, h, w)."""
-        raise NotImplementedError
+        """Return the network for samples of `shape`, as `_sample_shape` says."""
+        return from_parameters(self, self._network_class, shape)
 
     def _epochs(self, phase):
         """Return how many epochs a phase has."""
         return self.max_epochs
 
+    def _own_callbacks(self, phase):
+        """Return skorch callbacks of the method's own, new for each phase.
+
+        A schedule or the clipping of gradients, say. Those of a class that is among the
+        user's `callbacks` are replaced by these.
+        """
+        return ()
+
+    def _optimizer_of(self, phase, group):
+        """Return what a group of weights has for itself: "optimizer", "lr", ..."""
+        return {}
+
+    def _averages(self, phase):
+        """Return None, or the arguments of `Averages`, such as ``{"decay": 0.999}``."""
+        return None
+
+    def _anomaly_share(self):
+        """Return the share of known anomalies of each batch, None for as they come."""
+        return None
+
     # ---------------------------------------------------------------------- samples
 
-    def _validate(self, X, *, reset):
-        return check_images(self, X, reset=reset)
-
     def _sample_shape(self):
-        if self.image_shape_ is None:
-            return (self.n_features_in_,)
-        h, w, c = self.image_shape_
-        return (c, h, w)
+        """Return the shape of one sample, as `_network` takes it."""
+        raise NotImplementedError
 
     def _samples(self, X):
-        """Return rows (n, d) as the tensor that the network takes."""
-        x = X
-        if not is_torch(X):
-            X = np.ascontiguousarray(X)
-            # nothing writes to samples; torch warns of arrays that nobody may write to
-            x = torch.from_numpy(X) if X.flags.writeable else torch.tensor(X)
-        if self.image_shape_ is None:
-            return x
-        h, w, c = self.image_shape_
-        return x.reshape(len(x), h, w, c).permute(0, 3, 1, 2)
+        """Return the samples of rows `X`, a tensor or what looks like one."""
+        raise NotImplementedError
 
     def _check_parameters(self, X):
         largest = max(float(X.max()), -float(X.min()))
@@ -284,95 +268,11 @@ class TorchDetector(BaseDetector):
         self.net_ = self._finish(network, training)
         self.history_ = training.history
 
-    # --------------------------------------------------------------------- held out
-
-    def _holds_out(self):
-        """Tell whether normal samples are held out to set the threshold."""
-        return self.contamination == "auto"
-
-    def _split(self, n, labels, n_before=None):
-        """Return the samples to hold out and those to train on, or None and None.
-
-        Parameters
-        ----------
-        n : int
-            Number of samples.
-        labels : tensor of shape (n,) or None
-            As `_training_labels` returned them: samples labelled -1 are trained on.
-        n_before : int or None, default=None
-            Samples of a stream that came before; None is a `fit`.
-
-        Returns
-        -------
-        held, kept : ndarray of int or None
-            Indices of samples.
-        """
-        normal = np.arange(n)
-        if labels is not None:
-            normal = np.flatnonzero(to_numpy(labels) != -1)
-        whole = n_before is None
-        watched = self.patience is not None
-        enough = self._holds_out() and (len(normal) >= FEWEST_SAMPLES or not whole)
-        if not enough and not watched:
-            return None, None
-        held = normal[
-            held_samples(
-                len(normal),
-                self.validation_fraction,
-                n_before or 0,
-                FEWEST_HELD if enough and whole else int(watched),
-            )
-        ]
-        fewest = 2 if watched or whole else int(n_before == 0)
-        if n - len(held) < fewest:
-            raise ValueError(
-                f"validation_fraction={self.validation_fraction} leaves "
-                f"{n - len(held)} of {n} samples to train on."
-            )
-        return held, np.setdiff1d(np.arange(n), held)
-
-    def _honest_anomaly(self, X, y, anomaly, **params):
-        held = self._trained_.held
-        if held is None:
-            return super()._honest_anomaly(X, y, anomaly, **params)
-        return self._held_out_anomaly(self._thinned(held))
-
-    def _held_out_anomaly(self, held):
-        """Return the anomaly of some of the samples that the training held out."""
-        rows = rows_of(self._trained_.rows, held)
-        return self._in_blocks(self._anomaly, rows, progress="score")
-
-    def _described_anomaly(self, rows):
-        """Return the anomaly of some samples of the training, as it described them.
-
-        With `_keeps_samples`, until the threshold is set; `rows` are indices.
-        """
-        samples, found = self._trained_.samples, []
-        with torch.no_grad():
-            for part in slices(len(rows), self._block_rows(self.device_)):
-                x = samples[torch.as_tensor(rows[part])].to(self.device_)
-                found.append(self._sample_anomaly(self.net_, x))
-        return torch.cat(found)
-
-    def _seen_anomaly(self, X, anomaly):
-        return super()._seen_anomaly(self._thinned(X), anomaly)
-
-    def _thinned(self, rows):
-        """Return at most as many rows as are scored for the threshold."""
-        most = self._most_threshold_rows or len(rows)
-        return rows[:: max(1, -(-len(rows) // most))]
-
-    def _learn(self, X, y, learn, **params):
-        try:
-            return super()._learn(X, y, learn, **params)
-        finally:
-            vars(self).pop("_trained_", None)  # the training data are not kept alive
-
     def _finish(self, network, training):
         network.eval()
         with torch.no_grad():
             seed_generators(training.seed, training.device)
-            network.finish(training.in_order)
+            network.finish(training.in_order, training.held)
         return network.requires_grad_(False)
 
     def _open_checkpoint(self, X, labels):

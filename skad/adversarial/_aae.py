@@ -7,7 +7,7 @@ import torch
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._training import IncrementalNetworkMixin, TorchDetector
+from skad._training import IncrementalNetworkMixin, ShapedDetector
 from skad.nn.adversarial import (
     Discriminator,
     discriminator_loss,
@@ -77,7 +77,7 @@ class AAENetwork(Network):
 
 
 @with_parameters
-class AAE(IncrementalNetworkMixin, TorchDetector):
+class AAE(IncrementalNetworkMixin, ShapedDetector):
     r"""Samples with an unlikely code, or a bad reconstruction from it.
 
     An encoder :math:`e` and a decoder :math:`d` learn to rebuild normal samples, and a
@@ -111,12 +111,8 @@ class AAE(IncrementalNetworkMixin, TorchDetector):
     history_ : list of dict
         Epoch, phase, seconds, "train_loss" (the sum), "reconstruction_loss",
         "discriminator_loss", "generator_loss" and, with `patience`, "valid_loss".
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------
@@ -150,6 +146,7 @@ class AAE(IncrementalNetworkMixin, TorchDetector):
     5
     """
 
+    _network_class = AAENetwork
     _optimizer_options = {"betas": (0.5, 0.999)}
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
@@ -164,13 +161,3 @@ class AAE(IncrementalNetworkMixin, TorchDetector):
     @property
     def _map_sums_to_score(self):
         return self.measure == "reconstruction"
-
-    def _network(self, shape):
-        return AAENetwork(
-            shape,
-            self.latent_size,
-            self.feature_size,
-            self.measure,
-            self.architecture,
-            self.hidden_sizes,
-        )

@@ -7,7 +7,7 @@ from torch import nn
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._training import IncrementalNetworkMixin, TorchDetector
+from skad._training import IncrementalNetworkMixin, ShapedDetector
 from skad.nn.adversarial import frozen
 from skad.nn.architecture import build
 from skad.nn.network import Network, over_channels
@@ -73,7 +73,7 @@ class ADAENetwork(Network):
 
 
 @with_parameters
-class ADAE(IncrementalNetworkMixin, TorchDetector):
+class ADAE(IncrementalNetworkMixin, ShapedDetector):
     r"""Samples that two opposed autoencoders, one after the other, cannot rebuild.
 
     The generator :math:`G` and the discriminator :math:`D` are both autoencoders. The
@@ -109,12 +109,8 @@ class ADAE(IncrementalNetworkMixin, TorchDetector):
     history_ : list of dict
         Epoch, phase, seconds, "train_loss" (the sum), "discriminator_loss",
         "generator_loss" and, with `patience`, "valid_loss".
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------
@@ -146,14 +142,10 @@ class ADAE(IncrementalNetworkMixin, TorchDetector):
     5
     """
 
+    _network_class = ADAENetwork
     _optimizer_options = {"betas": (0.5, 0.999)}
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
     }
 
     latent_size: int = 32
-
-    def _network(self, shape):
-        return ADAENetwork(
-            shape, self.latent_size, self.architecture, self.hidden_sizes
-        )

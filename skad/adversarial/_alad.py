@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._training import IncrementalNetworkMixin, TorchDetector
+from skad._training import IncrementalNetworkMixin, ShapedDetector
 from skad.nn.adversarial import (
     Discriminator,
     SpectralNorm,
@@ -103,7 +103,7 @@ class ALADNetwork(Network):
 
 
 @with_parameters
-class ALAD(IncrementalNetworkMixin, TorchDetector):
+class ALAD(IncrementalNetworkMixin, ShapedDetector):
     r"""Samples whose reconstruction a discriminator sees to be another.
 
     A generator :math:`G` maps codes to samples and an encoder :math:`E` samples to
@@ -137,12 +137,8 @@ class ALAD(IncrementalNetworkMixin, TorchDetector):
     net_ : torch.nn.Module
         The trained network, with its `generator`, `encoder`, `discriminator_xz`,
         `discriminator_xx` and `discriminator_zz`.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------
@@ -176,6 +172,7 @@ class ALAD(IncrementalNetworkMixin, TorchDetector):
     5
     """
 
+    _network_class = ALADNetwork
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
         "measure": [StrOptions({"features", "logits", "l1", "l2"})],
@@ -187,13 +184,3 @@ class ALAD(IncrementalNetworkMixin, TorchDetector):
     measure: str = "features"
     spectral_norm: bool = True
     batch_size: int = 32
-
-    def _network(self, shape):
-        return ALADNetwork(
-            shape,
-            self.latent_size,
-            self.architecture,
-            self.hidden_sizes,
-            self.measure,
-            self.spectral_norm,
-        )

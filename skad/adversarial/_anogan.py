@@ -7,7 +7,7 @@ import torch
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._training import TorchDetector
+from skad._training import ShapedDetector
 from skad.nn.adversarial import (
     Discriminator,
     discriminator_loss,
@@ -61,7 +61,7 @@ class AnoGANNetwork(Network):
             fake = self.discriminator(self.generator(self.draw(len(x))))[0]
         yield "generator", generator_loss(fake)
 
-    def finish(self, batches):
+    def finish(self, batches, held=None):
         self.start = self.draw(1)[0]
 
     def search_loss(self, x, features, code):
@@ -108,7 +108,7 @@ class AnoGANNetwork(Network):
 
 
 @with_parameters
-class AnoGAN(TorchDetector):
+class AnoGAN(ShapedDetector):
     r"""Samples that a generator of normal ones cannot make.
 
     A generator :math:`G` and a discriminator :math:`D` are trained against each other
@@ -140,12 +140,8 @@ class AnoGAN(TorchDetector):
 
     Attributes
     ----------
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------
@@ -183,6 +179,7 @@ class AnoGAN(TorchDetector):
     5
     """
 
+    _network_class = AnoGANNetwork
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
         "discrimination_weight": [Interval(Real, 0, 1, closed="both")],
@@ -197,14 +194,3 @@ class AnoGAN(TorchDetector):
     n_search_steps: int = 500
     search_lr: float = 0.05
     batch_size: int = 64
-
-    def _network(self, shape):
-        return AnoGANNetwork(
-            shape,
-            self.latent_size,
-            self.architecture,
-            self.hidden_sizes,
-            self.discrimination_weight,
-            self.n_search_steps,
-            self.search_lr,
-        )

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._training import IncrementalNetworkMixin, TorchDetector
+from skad._training import IncrementalNetworkMixin, ShapedDetector
 from skad.nn.adversarial import (
     Discriminator,
     discriminator_loss,
@@ -77,7 +77,7 @@ class EGBADNetwork(Network):
 
 
 @with_parameters
-class EGBAD(IncrementalNetworkMixin, TorchDetector):
+class EGBAD(IncrementalNetworkMixin, ShapedDetector):
     r"""Samples that a bidirectional GAN does not rebuild.
 
     A generator :math:`G` maps codes to samples and an encoder :math:`E` samples to
@@ -108,12 +108,8 @@ class EGBAD(IncrementalNetworkMixin, TorchDetector):
     ----------
     net_ : torch.nn.Module
         The trained network, with its `generator`, `encoder` and `discriminator`.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------
@@ -148,6 +144,7 @@ class EGBAD(IncrementalNetworkMixin, TorchDetector):
     5
     """
 
+    _network_class = EGBADNetwork
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
         "alpha": [Interval(Real, 0, 1, closed="both")],
@@ -160,13 +157,3 @@ class EGBAD(IncrementalNetworkMixin, TorchDetector):
     discrimination: str = "features"
     batch_size: int = 64
     lr: float = 2e-4
-
-    def _network(self, shape):
-        return EGBADNetwork(
-            shape,
-            self.latent_size,
-            self.architecture,
-            self.hidden_sizes,
-            self.alpha,
-            self.discrimination,
-        )

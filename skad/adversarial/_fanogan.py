@@ -6,7 +6,7 @@ import torch
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._training import IncrementalNetworkMixin, TorchDetector
+from skad._training import IncrementalNetworkMixin, ShapedDetector
 from skad.nn.adversarial import Discriminator, frozen, gradient_penalty
 from skad.nn.architecture import build
 from skad.nn.network import Network, over_channels
@@ -91,7 +91,7 @@ class FAnoGANNetwork(Network):
 
 
 @with_parameters
-class FAnoGAN(IncrementalNetworkMixin, TorchDetector):
+class FAnoGAN(IncrementalNetworkMixin, ShapedDetector):
     r"""Samples that a generator does not rebuild from an encoder's code.
 
     A generator :math:`G` and a critic are trained on normal samples as a Wasserstein
@@ -127,12 +127,8 @@ class FAnoGAN(IncrementalNetworkMixin, TorchDetector):
     ----------
     net_ : torch.nn.Module
         The trained network, with its `generator`, `critic` and `encoder`.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------
@@ -168,6 +164,7 @@ class FAnoGAN(IncrementalNetworkMixin, TorchDetector):
     5
     """
 
+    _network_class = FAnoGANNetwork
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
         "kappa": [Interval(Real, 0, None, closed="left")],
@@ -188,14 +185,3 @@ class FAnoGAN(IncrementalNetworkMixin, TorchDetector):
         if phase == "encoder" and self.encoder_epochs is not None:
             return self.encoder_epochs
         return self.max_epochs
-
-    def _network(self, shape):
-        return FAnoGANNetwork(
-            shape,
-            self.latent_size,
-            self.architecture,
-            self.hidden_sizes,
-            self.kappa,
-            self.n_critic,
-            self.penalty_weight,
-        )

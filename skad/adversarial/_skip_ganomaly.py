@@ -4,7 +4,7 @@ from numbers import Integral, Real
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._training import IncrementalNetworkMixin, TorchDetector
+from skad._training import IncrementalNetworkMixin, ShapedDetector
 from skad.nn.adversarial import (
     Discriminator,
     discriminator_loss,
@@ -18,13 +18,24 @@ from skad.nn.unet import build_with_skips
 class SkipGANomalyNetwork(Network):
     """A generator with skips and a discriminator whose features are compared."""
 
-    def __init__(self, shape, feature_size, weights, share, architecture, hidden_sizes):
+    def __init__(
+        self,
+        shape,
+        feature_size,
+        adversarial_weight,
+        context_weight,
+        latent_weight,
+        score_weight,
+        architecture,
+        hidden_sizes,
+    ):
         super().__init__()
         self.generator = build_with_skips(architecture, shape, hidden_sizes)
         self.discriminator = Discriminator(
             shape, architecture, hidden_sizes, n_features=feature_size
         )
-        self.weights, self.share = weights, share
+        self.weights = adversarial_weight, context_weight, latent_weight
+        self.share = score_weight
 
     def groups(self, phase):
         """Return the weights of the generator and those of the discriminator."""
@@ -69,7 +80,7 @@ class SkipGANomalyNetwork(Network):
 
 
 @with_parameters
-class SkipGANomaly(IncrementalNetworkMixin, TorchDetector):
+class SkipGANomaly(IncrementalNetworkMixin, ShapedDetector):
     r"""Samples that differ from what a generator with skips makes of them.
 
     A U-shaped generator :math:`G`, whose encoder hands every layer's output across to
@@ -108,12 +119,8 @@ class SkipGANomaly(IncrementalNetworkMixin, TorchDetector):
     history_ : list of dict
         Epoch, phase, seconds, "train_loss" (the sum), "generator_loss",
         "discriminator_loss" and, with `patience`, "valid_loss".
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------
@@ -150,6 +157,7 @@ class SkipGANomaly(IncrementalNetworkMixin, TorchDetector):
     5
     """
 
+    _network_class = SkipGANomalyNetwork
     _optimizer_options = {"betas": (0.5, 0.999)}
     _parameter_constraints = {
         "feature_size": [Interval(Integral, 1, None, closed="left")],
@@ -165,14 +173,3 @@ class SkipGANomaly(IncrementalNetworkMixin, TorchDetector):
     latent_weight: float = 1.0
     score_weight: float = 0.9
     lr: float = 5e-4
-
-    def _network(self, shape):
-        weights = self.adversarial_weight, self.context_weight, self.latent_weight
-        return SkipGANomalyNetwork(
-            shape,
-            self.feature_size,
-            weights,
-            self.score_weight,
-            self.architecture,
-            self.hidden_sizes,
-        )

@@ -43,7 +43,7 @@ class ImageDetector(BaseDetector):
     image_shape : tuple of int or None, default=None
         (height, width) or (height, width, channels) of pictures that come as rows.
     batch_size : int, default=8
-        Pictures of a training step, and that are scored together; bounds the memory.
+        Pictures that are computed together; bounds the memory.
     device : str, default="auto"
         "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
         for arrays the GPU when the work is worth the trip.
@@ -56,6 +56,8 @@ class ImageDetector(BaseDetector):
         (height, width, channels) of pictures.
     device_ : str
         The device of the fit.
+    n_features_in_ : int
+        Number of elements of a picture.
     """
 
     smoothing: float = 4.0
@@ -157,13 +159,16 @@ class ImageDetector(BaseDetector):
     def _honest_anomaly(self, X, y, anomaly, **params):
         # a class whose `_fit` returns what `_of_training` found has it already
         if anomaly is None:
-            anomaly = super()._honest_anomaly(X, y, anomaly, **params)
-        self._threshold_anomaly_ = anomaly  # of tiles, asked for by their pictures
-        return anomaly
+            return super()._honest_anomaly(X, y, anomaly, **params)
+        return self._kept_for_tiles(anomaly)
 
     def _seen_anomaly(self, X, anomaly):
-        self._threshold_anomaly_ = super()._seen_anomaly(X, anomaly)
-        return self._threshold_anomaly_
+        return self._kept_for_tiles(super()._seen_anomaly(X, anomaly))
+
+    def _kept_for_tiles(self, anomaly):
+        """Keep what sets the threshold: of tiles, their pictures ask for it."""
+        self._threshold_anomaly_ = anomaly
+        return anomaly
 
 
 def owners_of(pictures):
@@ -225,6 +230,14 @@ class TrainingPatches:
                 self._done = rows.stop
             yield self._whole[rows]
 
+    def of(self, pictures):
+        """Yield features (b, gh, gw, d) of some pictures, an array of their numbers."""
+        if len(pictures) == self.n_pictures:
+            yield from self
+            return
+        for rows in slices(len(pictures), self.detector.batch_size):
+            yield self[pictures[rows]]
+
     def all(self):
         """Return the features of all pictures, (n, gh, gw, d)."""
         self._make_whole()
@@ -235,7 +248,7 @@ class TrainingPatches:
     def _make_whole(self):
         if self._whole is None:
             shape = (self.n_pictures, *self.grid, self.n_features)
-            self._whole = self._first.new_empty(shape)
+            self._whole = torch.empty(shape, dtype=self.dtype, device=self.device)
 
     def _next(self, rows):
         """Return features that are not kept yet, the first batch from before."""
@@ -262,7 +275,7 @@ class BackboneDetector(ImageDetector):
         Size to which pictures are brought before the backbone; None leaves them. Maps
         have the size of the pictures as they came.
     amp : {"bf16", "fp16"} or None, default=None
-        Lower precision of the backbone and of the training, for devices that have it.
+        Lower precision of the backbone, for devices that have it.
     """
 
     backbone: str | torch.nn.Module | type = "gabor"
@@ -271,7 +284,6 @@ class BackboneDetector(ImageDetector):
     image_size: int | Sequence[int] | None = None
     amp: str | None = None
 
-    _leading = ("backbone", "layers", "weights", "image_size", "amp")
     # What a method's paper taps in a ResNet when `layers` is None.
     _resnet_layers = ("layer1", "layer2", "layer3")
     # How deeper layers come to the grid of the first one.

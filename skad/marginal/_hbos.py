@@ -69,6 +69,12 @@ def bin_counts(columns, edges, n_bins):
     )
 
 
+def outermost(X):
+    """Return the two smallest and the two largest values of columns, sorted, (4, d)."""
+    X = np.sort(X, axis=0)
+    return X if len(X) <= 4 else np.concatenate([X[:2], X[-2:]])
+
+
 def bin_widths(edges):
     """Return the width of each bin over its feature's range, of shape (d, m)."""
     xp = namespace(edges)
@@ -125,8 +131,8 @@ class HBOS(LeftOutMixin, BaseDetector):
     Notes
     -----
     ``contamination="auto"`` takes each training row out of its bins. Without the
-    smallest or the largest value of a feature the bins are made anew. (A fit of blocks
-    keeps them, and dynamic bins stay without any other value.)
+    smallest or the largest value of a feature the bins are made anew; without another
+    one dynamic bins stay.
 
     `fit` sorts, O(d n log n), and a row is scored in O(d log m) with m bins. Bins hold
     their lower edge and the last bin its upper one too, in `fit` and later. Neither
@@ -176,29 +182,47 @@ class HBOS(LeftOutMixin, BaseDetector):
     def _fit(self, X, y):
         columns = sorted_columns(X)
         bins = equal_width_bins if self.binning == "static" else equal_mass_bins
-        self.bin_edges_, self.n_bins_ = bins(columns, self._most_bins(X))
+        self.bin_edges_, self.n_bins_ = bins(columns, self._most_bins(X.shape[0]))
         self._set_counts(bin_counts(columns, self.bin_edges_, self.n_bins_))
-        self._rareness_of_ends_ = self._left_out_ends(columns, bins)
+        without = []
+        for end, others in ((0, columns[:, 1:]), (-1, columns[:, :-1])):
+            edges, n_bins = bins(others, self._most_bins(others.shape[1]))
+            counts = bin_counts(others, edges, n_bins)
+            without.append(
+                self._rareness_beside(columns[:, end], edges, n_bins, counts)
+            )
+        self._rareness_of_ends_ = namespace(X).stack(without)
 
     def _fit_blocks(self, blocks):
         if self.binning == "dynamic":
             return super()._fit_blocks(blocks)
         ends = blocks.reduce(
-            lambda _, X: np.stack([X.min(0), X.max(0)]),
-            lambda a, b: np.stack([np.minimum(a[0], b[0]), np.maximum(a[1], b[1])]),
+            lambda _, X: outermost(X), lambda a, b: outermost(np.concatenate([a, b]))
+        ).T
+        n = blocks.shape[0]
+        bins = [
+            equal_width_bins(ends, self._most_bins(n)),
+            equal_width_bins(ends[:, 1:], self._most_bins(n - 1)),
+            equal_width_bins(ends[:, :-1], self._most_bins(n - 1)),
+        ]
+        counts, above, below = blocks.reduce(
+            lambda _, X: [bin_counts(sorted_columns(X), *some) for some in bins],
+            lambda a, b: [one + other for one, other in zip(a, b, strict=True)],
         )
-        edges, n_bins = equal_width_bins(ends.T, self._most_bins(blocks))
-        self.bin_edges_, self.n_bins_ = edges, n_bins
-        self._set_counts(
-            blocks.reduce(
-                lambda _, X: bin_counts(sorted_columns(X), edges, n_bins), np.add
-            )
+        self.bin_edges_, self.n_bins_ = bins[0]
+        self._set_counts(counts)
+        # the end itself was counted to the bin beside it
+        above[:, 0] -= 1
+        below[np.arange(len(below)), bins[2][1] - 1] -= 1
+        self._rareness_of_ends_ = np.stack(
+            [
+                self._rareness_beside(ends[:, 0], *bins[1], above),
+                self._rareness_beside(ends[:, -1], *bins[2], below),
+            ]
         )
 
-    def _most_bins(self, X):
-        return (
-            max(2, round(X.shape[0] ** 0.5)) if self.n_bins == "auto" else self.n_bins
-        )
+    def _most_bins(self, n):
+        return max(2, round(n**0.5)) if self.n_bins == "auto" else self.n_bins
 
     def _set_counts(self, counts):
         xp = namespace(self.bin_edges_)
@@ -227,31 +251,20 @@ class HBOS(LeftOutMixin, BaseDetector):
         highest = edges[:, -1] + self.tol * last
         self._range_ = like(xp.stack((lowest, highest)), self.bin_edges_)
 
-    def _left_out_ends(self, columns, bins):
-        """Return what a smallest and a largest value add (2, d) without themselves.
-
-        The bins end there, so that all equal ones move.
-        """
-        xp = namespace(columns)
-        if columns.shape[1] < 3:
-            return None
-        found = []
-        for others, end in ((columns[:, 1:], 0), (columns[:, :-1], -1)):
-            rest = HBOS(binning=self.binning, alpha=self.alpha, tol=self.tol)
-            rest.bin_edges_, rest.n_bins_ = bins(others, self._most_bins(others.T))
-            rest._set_counts(bin_counts(others, rest.bin_edges_, rest.n_bins_))
-            found.append(rest._map(columns[None, :, end])[0])
-        return xp.stack(found)
+    def _rareness_beside(self, values, edges, n_bins, counts):
+        """Return what a value of each feature (d,) adds beside others' histogram."""
+        rest = HBOS(binning=self.binning, alpha=self.alpha, tol=self.tol)
+        rest.bin_edges_, rest.n_bins_ = edges, n_bins
+        rest._set_counts(counts)
+        return rest._map(values[None])[0]
 
     def _left_out(self, X):
         """Return the anomaly (b,) of training rows, each without itself."""
         xp = namespace(X)
         rareness = self._rareness(self._fewer_, X)
-        ends = getattr(self, "_rareness_of_ends_", None)
-        if ends is not None:
-            edges, values = narrower(self.bin_edges_, X)
-            for edge, end in zip((edges[:, 0], edges[:, -1]), ends, strict=True):
-                rareness = xp.where(values == edge, like(end, X), rareness)
+        edges, values = narrower(self.bin_edges_, X)
+        for place, end in zip((0, -1), self._rareness_of_ends_, strict=True):
+            rareness = xp.where(values == edges[:, place], like(end, X), rareness)
         return xp.sum(rareness, axis=1)
 
     def _map(self, X):

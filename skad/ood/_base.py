@@ -93,6 +93,8 @@ class ClassifierDetector(ClassLabelsMixin, BaseDetector):
         Class labels.
     image_shape_ : tuple of int or None
         (height, width, channels) of images.
+    n_features_in_ : int
+        Number of features, or of the elements of an image.
     """
 
     classifier: Any = None

@@ -47,11 +47,6 @@ class KNNOOD(ClassifierDetector):
     algorithm : {"auto", "brute", "kd_tree"}, default="auto"
         How neighbours are searched, as in `KNN`; all are exact.
 
-    Attributes
-    ----------
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
-
     See Also
     --------
     skad.neighbors.KNN : On rows as they are.

@@ -84,8 +84,6 @@ class MahalanobisOOD(ClassifierDetector):
         else ones.
     means_ : list of ndarray of shape (n_classes, n_features_of_layer)
         The means :math:`\mu_{lc}` of each layer.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------

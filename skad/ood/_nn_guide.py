@@ -51,11 +51,6 @@ class NNGuide(ClassifierDetector):
     random_state : int, RandomState instance or None, default=None
         Draws the rows that are kept. Pass an int for reproducible results.
 
-    Attributes
-    ----------
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
-
     See Also
     --------
     KNNOOD : The distance to training features alone.

@@ -49,8 +49,6 @@ class ODIN(ClassifierDetector):
     ----------
     epsilon_ : float
         The step that is used.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------

@@ -56,8 +56,6 @@ class OODDetector(ClassifierDetector):
     ----------
     detector_ : detector
         The fitted detector.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------

@@ -43,8 +43,6 @@ class ReAct(ClassifierDetector):
     ----------
     threshold_ : float
         The threshold :math:`\tau`.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------

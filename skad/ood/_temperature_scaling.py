@@ -78,8 +78,6 @@ class TemperatureScaling(ClassifierDetector):
     ----------
     temperature_ : float
         The temperature :math:`T`.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------

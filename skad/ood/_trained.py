@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from skad._array import to_numpy
 from skad._parameters import with_parameters
 from skad._sklearn import StrOptions
-from skad._training import TorchDetector
+from skad._training import ShapedDetector
 from skad.embedding._classifier import chosen_rows
 from skad.embedding._classifier_fit import class_codes
 from skad.ood._attribution import ATTRIBUTIONS, attribution_map, training_median
@@ -20,7 +20,7 @@ from skad.ood._labels import split_labels, with_rejection
 
 
 @with_parameters
-class TrainedClassifier(ClassLabelsMixin, TorchDetector):
+class TrainedClassifier(ClassLabelsMixin, ShapedDetector):
     """Base of classifiers that are detectors at once, trained on the one loop.
 
     A method writes `_network(shape)`, whose `forward` returns logits for `_n_classes`
@@ -34,12 +34,14 @@ class TrainedClassifier(ClassLabelsMixin, TorchDetector):
         training median; from the size of the gradient, or its product with the
         distance to the median; or from the gradients integrated on the way from the
         median, which is "auto".
+    warm_start : bool, default=False
+        Whether another `fit` goes on from the weights of the last one, with its
+        classes.
     """
 
     _data = "classifier"
     _uses_outliers = False
     _honesty = "held out"
-    _leading = ("attribution",)
     _parameter_constraints = {
         "attribution": [StrOptions(ATTRIBUTIONS)],
     }

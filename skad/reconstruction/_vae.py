@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._training import IncrementalNetworkMixin, TorchDetector
+from skad._training import IncrementalNetworkMixin, ShapedDetector
 from skad.nn.architecture import build
 from skad.nn.network import Network, integrated_gradients, over_channels
 
@@ -81,7 +81,7 @@ class VAENetwork(Network):
         constant = log(2 * pi) * x[0].numel() - mean.shape[1]
         return ((squares + logs + code) / len(x) + constant) / 2
 
-    def finish(self, batches):
+    def finish(self, batches, held=None):
         """Draw the noise of all scores."""
         self.draws.normal_()
 
@@ -140,7 +140,7 @@ class VAENetwork(Network):
 
 
 @with_parameters
-class VAE(IncrementalNetworkMixin, TorchDetector):
+class VAE(IncrementalNetworkMixin, ShapedDetector):
     r"""Samples that a variational autoencoder finds improbable.
 
     Normal samples come from codes :math:`z \sim N(0, I)` by a decoder that returns the
@@ -192,12 +192,8 @@ class VAE(IncrementalNetworkMixin, TorchDetector):
     net_ : torch.nn.Module
         The trained network, with its `encoder` and `decoder`, which return means and
         logarithms of variances, and `draws`.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------
@@ -234,6 +230,7 @@ class VAE(IncrementalNetworkMixin, TorchDetector):
     5
     """
 
+    _network_class = VAENetwork
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
         "measure": [
@@ -267,15 +264,3 @@ class VAE(IncrementalNetworkMixin, TorchDetector):
         return self.n_draws * super()._row_elements()
 
     batch_size: int = 32
-
-    def _network(self, shape):
-        return VAENetwork(
-            shape,
-            self.latent_size,
-            self.architecture,
-            self.hidden_sizes,
-            self.measure,
-            self.variance,
-            self.min_deviation,
-            self.n_draws,
-        )

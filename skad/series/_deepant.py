@@ -95,19 +95,8 @@ class DeepAnT(Forecaster):
     stride : int, default=1
         Steps between the starts of training windows, at most `window_size`. Every step
         is scored, whatever the stride.
-    max_epochs : int, default=50
-        Passes over the training windows.
     random_state : int, RandomState instance or None, default=None
         Draws weights, batches and dropout. Pass an int for reproducible results.
-
-    Attributes
-    ----------
-    net_ : torch.nn.Module
-        The trained network.
-    n_features_in_ : int
-        Number of channels seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the channels, where `X` has string names.
 
     See Also
     --------
@@ -144,7 +133,7 @@ class DeepAnT(Forecaster):
     """
 
     _map_sums_to_score = True
-    _leading = ("hidden_sizes", "window_size", "stride")
+    _network_class = ConvolutionalForecaster
     _parameter_constraints = {
         "hidden_sizes": [tuple, list],
         "kernel_size": [Interval(Integral, 1, None, closed="left")],
@@ -155,11 +144,6 @@ class DeepAnT(Forecaster):
     kernel_size: int = 3
     dropout: float = 0.25
     window_size: int | str = 46
-
-    def _network(self, shape):
-        return ConvolutionalForecaster(
-            shape, self.hidden_sizes, self.kernel_size, self.dropout
-        )
 
     def _fit_windows(self, series, labels):
         if self.window_size_ < 2:

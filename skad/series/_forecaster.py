@@ -47,7 +47,7 @@ def forecast_pieces(x, size, scored, begin=0):
 class Forecaster(SeriesNetwork):
     """Base of forecasters; the module's docstring says what a method writes."""
 
-    _without = (*SeriesNetwork._without, "align")
+    _without = ("align",)
 
     def _scored_steps(self):
         """Return how many of the last steps of a window its forecasts score."""

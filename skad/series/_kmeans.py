@@ -45,25 +45,14 @@ class KMeansAD(WindowLift):
         Number of mean windows `k`, at most the number of training windows.
     random_state : int, RandomState instance or None, default=None
         Draws the first centres. Pass an int for reproducible results.
-    window_size : int or "auto", default="auto"
-        Steps `l` of a window; "auto" is the dominant period of the longest training
-        series, but no more than half of the shortest one.
-    stride : int, default=1
-        Steps between the starts of windows, at most `window_size`.
     normalize : {"none", "z", "window"}, default="window"
         "window" brings each window to mean 0 and deviation 1, all channels together,
         so that its shape counts and not its level; "z" does so with each channel.
-    max_windows : int or "auto", default="auto"
-        Windows to learn from, evenly taken; "auto" is as many as hold 2**25 values.
 
     Attributes
     ----------
     cluster_centers_ : ndarray of shape (n_clusters, window_size_, n_features_in_)
         The mean windows.
-    n_features_in_ : int
-        Number of channels seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the channels, where `X` has string names.
 
     See Also
     --------

@@ -54,10 +54,6 @@ class LeftMatrixProfile(ProfileDetector):
     ----------
     device_ : str
         The device of the fit.
-    n_features_in_ : int
-        Number of channels seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the channels, where `X` has string names.
 
     See Also
     --------

@@ -11,6 +11,7 @@ from skad._array import slices
 from skad._moments import deviations, merge_moments, moments
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
+from skad._training import from_parameters
 from skad.density._mahalanobis import shrink_oas, whitening_matrix
 from skad.embedding._windows import sliding
 from skad.nn.network import Network
@@ -164,20 +165,12 @@ class LSTMForecaster(Forecaster):
     stride : int, default=10
         Steps between the starts of training windows, at most `window_size`. Every step
         is scored, whatever the stride.
-    max_epochs : int, default=50
-        Passes over the training windows.
-    random_state : int, RandomState instance or None, default=None
-        Draws weights and batches. Pass an int for reproducible results.
 
     Attributes
     ----------
     net_ : torch.nn.Module
         The trained network, with the Gaussian: `mean` and `scale` of the errors, the
         first forecast's first, and `whitening`, a root of the inverse covariance.
-    n_features_in_ : int
-        Number of channels seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the channels, where `X` has string names.
 
     See Also
     --------
@@ -215,7 +208,6 @@ class LSTMForecaster(Forecaster):
     400
     """
 
-    _leading = ("hidden_sizes", "window_size", "stride")
     _parameter_constraints = {
         "hidden_sizes": [tuple, list],
         "horizon": [Interval(Integral, 1, None, closed="left")],
@@ -231,8 +223,8 @@ class LSTMForecaster(Forecaster):
         return self.window_size_ // 2
 
     def _network(self, shape):
-        return RecurrentForecaster(
-            shape, self.hidden_sizes, self.horizon, self._scored_steps()
+        return from_parameters(
+            self, RecurrentForecaster, shape, n_scored=self._scored_steps()
         )
 
     def _fit_windows(self, series, labels):

@@ -70,10 +70,6 @@ class MatrixProfile(ProfileDetector):
         with "joint": the matrix profile index. -1 where there is none.
     device_ : str
         The device of the fit.
-    n_features_in_ : int
-        Number of channels seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the channels, where `X` has string names.
 
     See Also
     --------

@@ -1,10 +1,10 @@
 """Networks over windows of series, trained on the one loop.
 
-A method writes `_network(shape)`, which returns a `skad.nn.network.Network` for
-windows of `shape` (l, c). All that the network sees are tensors (b, l, c): `loss(x, y)`
-in training, `map(x)` of shape (b, l, c) in scoring, and `anomaly(x)` of shape (b,)
-where that is not the sum of the map. Windows are cut, shuffled, scored and folded back
-here and in `WindowedDetector`. Forecasters derive from `skad.series._forecaster`.
+A method has a `skad.nn.network.Network` for windows of a shape (l, c). All that the
+network sees are tensors (b, l, c): `loss(x, y)` in training, `map(x)` of shape
+(b, l, c) in scoring, and `anomaly(x)` of shape (b,) where that is not the sum of the
+map. Windows are cut, shuffled, scored and folded back here and in `WindowedDetector`.
+Forecasters derive from `skad.series._forecaster`.
 """
 
 from itertools import pairwise
@@ -44,12 +44,18 @@ def as_tensor(windows):
 class SeriesNetwork(WindowedDetector, TorchDetector):
     """Base of networks over windows; the module's docstring says what a method writes.
 
-    Pictures and the families of layers that suit them are no parameters here. What a
-    method leaves out besides, it names in `_without`.
+    It names its network in `_network_class`, as other trained detectors do.
+
+    Parameters
+    ----------
+    max_epochs : int, default=50
+        Passes over the training windows.
+    batch_size : int, default=128
+        Windows of a training step; also bounds the memory of scoring.
+    random_state : int, RandomState instance or None, default=None
+        Draws weights and batches. Pass an int for reproducible results.
     """
 
-    _leading = ("window_size", "stride", "align")
-    _without = ("architecture", "image_shape")
     _honesty = "held out"
 
     # ---------------------------------------------------------------------- samples

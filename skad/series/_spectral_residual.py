@@ -111,13 +111,6 @@ class SpectralResidual(SeriesDetector):
     n_slopes : int, default=5
         Slopes that predict them: from the last step but one to those before it.
 
-    Attributes
-    ----------
-    n_features_in_ : int
-        Number of channels seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the channels, where `X` has string names.
-
     See Also
     --------
     MatrixProfile : Finds patterns that are new, not only steps.

@@ -59,10 +59,6 @@ class WindowDetector(WindowLift):
     ----------
     detector_ : detector
         The detector, fitted on windows as rows: step by step, each with its channels.
-    n_features_in_ : int
-        Number of channels seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the channels, where `X` has string names.
 
     See Also
     --------

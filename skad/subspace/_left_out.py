@@ -15,8 +15,8 @@ def left_out(along, variances, residual, around, gain):
     eigenvalue :math:`\theta`, the root of :math:`g \sum_j z_j^2 / (D_j - \theta) = 1`.
     That eigenvector leaves :math:`g^{-2} / \sum_j z_j^2 / (D_j - \theta)^2` of the row,
     and the leverage, by Sherman and Morrison's formula, is that of all directions less
-    this one's. How the residual's direction varies together with others beside the subspace is
-    neglected.
+    this one's. How the residual's direction varies together with others beside the
+    subspace is neglected.
 
     Parameters
     ----------

@@ -186,10 +186,6 @@ class PaDiM(BackboneDetector):
     layers : tuple of str or None, default=None
         Names of the layers whose output describes a patch; None is the first three of a
         ResNet, and all of the bank of filters.
-    amp : {"bf16", "fp16"} or None, default=None
-        Lower precision of the backbone, for devices that have it.
-    batch_size : int, default=8
-        Pictures that are computed together; bounds the memory.
 
     Attributes
     ----------
@@ -197,8 +193,6 @@ class PaDiM(BackboneDetector):
         Indices of the drawn features.
     location_ : tensor of shape (gh, gw, n_features)
         :math:`\mu`.
-    n_features_in_ : int
-        Number of elements of a picture.
 
     See Also
     --------
@@ -257,7 +251,7 @@ class PaDiM(BackboneDetector):
         training = self._draw_features(X)
         owners = owners_of(X)
         honest = self._leaves_out(owners)
-        if training.n_pictures <= training.n_features:
+        if training.n_pictures <= max(training.n_features, 2):
             return self._fit_few(training.all(), honest)
         self._set_sums(training.grid, *patch_sums(training), honest)
         anomaly = self._of_training(training, owners, honest)
@@ -268,7 +262,7 @@ class PaDiM(BackboneDetector):
         head = self._draw_features(blocks.head)
         honest = self._leaves_out(torch.arange(blocks.shape[0]))
         start = torch.cat(list(head)).mean(0)
-        if blocks.shape[0] <= head.n_features:
+        if blocks.shape[0] <= max(head.n_features, 2):
             features = blocks.map(lambda model, X: model._training(X).all())
             return self._fit_few(torch.cat(features), honest)
         sums = blocks.reduce(

@@ -63,7 +63,9 @@ class GreedyKCenter:
 
     def __init__(self, points, n_picks, start=0, block=512, groups=None):
         self.points, self.n_picks, self.block = points, n_picks, block
-        self.squares = points.square().sum(1)
+        self.squares = torch.cat(
+            [points[rows].square().sum(1) for rows in blocks(*points.shape)]
+        )
         self.nearest = torch.full_like(self.squares, math.inf)
         self.picks = torch.tensor([start], device=points.device)
         self.owner = torch.zeros(len(points), dtype=torch.long, device=points.device)

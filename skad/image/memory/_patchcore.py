@@ -77,10 +77,6 @@ class PatchCore(BackboneDetector):
     random_state : int, RandomState instance or None, default=None
         Draws the projection and the first patch of the core-set. Pass an int for
         reproducible results.
-    amp : {"bf16", "fp16"} or None, default=None
-        Lower precision of the backbone, for devices that have it.
-    batch_size : int, default=8
-        Pictures that are computed together; bounds the memory.
 
     Attributes
     ----------
@@ -88,8 +84,6 @@ class PatchCore(BackboneDetector):
         The memory bank.
     owners_ : tensor of shape (n_patches,)
         Number of the training picture that each patch of the bank comes from.
-    n_features_in_ : int
-        Number of elements of a picture.
 
     See Also
     --------

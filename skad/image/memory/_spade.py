@@ -37,10 +37,6 @@ class SPADE(BackboneDetector):
     layers : tuple of str or None, default=None
         Names of the layers whose output describes a patch; None is the first three of a
         ResNet, and all of the bank of filters.
-    amp : {"bf16", "fp16"} or None, default=None
-        Lower precision of the backbone, for devices that have it.
-    batch_size : int, default=8
-        Pictures that are computed together; bounds the memory.
 
     Attributes
     ----------
@@ -52,8 +48,6 @@ class SPADE(BackboneDetector):
         The layers' maps of the training pictures.
     owners_ : tensor of shape (n_samples,)
         Number of the picture that each of them is, or is a tile of.
-    n_features_in_ : int
-        Number of elements of a picture.
 
     See Also
     --------
