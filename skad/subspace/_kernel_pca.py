@@ -271,10 +271,14 @@ class KernelPCAReconstruction(LeftOutMixin, BaseDetector):
         kernel = kernel - means[:, None]
         kernel -= like(self._means_, X) - self._mean_kernel_
         values = like(self.eigenvalues_, X)
+        # kernel values of any size have squares in this unit
+        unit = float(values[0]) if len(values) else 1.0
+        squares, values, residual = squares / unit, values / unit, residual / unit
+        kernel /= unit
         around = xp.sum(kernel**2, axis=1) - squares @ values
         around = xp.maximum(around, residual**2)  # the row itself is part of it
         gain = len(self.rows_) / (len(self.rows_) - 1)
-        return gain**2 * left_out(squares, values, residual, around, gain)[0]
+        return unit * gain**2 * left_out(squares, values, residual, around, gain)[0]
 
     def _map(self, X):
         xp = namespace(X)
