@@ -137,8 +137,7 @@ class BaseDetector(
     def _fit_offset(self, X, y, anomaly, **params):
         """Return the threshold.
 
-        `X`, `y` and `params` are what `fit` got, `anomaly` is what `_fit` returned: of
-        all training rows as `score_samples` would score them, or None.
+        `X`, `y` and `params` are what `fit` got, `anomaly` what `_fit` returned, or None.
         """
         if self.contamination == "auto":
             honest = self._honest_anomaly(X, y, anomaly, **params)
