@@ -137,7 +137,7 @@ class BaseDetector(
     def _fit_offset(self, X, y, anomaly, **params):
         """Return the threshold.
 
-        `X`, `y` and `params` are what `fit` got, `anomaly` what `_fit` returned, or None.
+        `X`, `y`, `params`: what `fit` got; `anomaly`: what `_fit` returned, or None.
         """
         if self.contamination == "auto":
             honest = self._honest_anomaly(X, y, anomaly, **params)
