@@ -142,6 +142,7 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
         self._lengths_ = [len(x) for x in series]
         whole = series[0] if len(series) == 1 else namespace(series[0]).concat(series)
         self._train(whole, self._known_)
+        self.n_samples_seen_ = len(whole)
 
     def _open_checkpoint(self, X, labels):
         # the same steps may be parted into other series
