@@ -54,6 +54,11 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
         Windows of a training step; also bounds the memory of scoring.
     random_state : int, RandomState instance or None, default=None
         Draws weights and batches. Pass an int for reproducible results.
+
+    Attributes
+    ----------
+    n_samples_seen_ : int
+        Training steps.
     """
 
     _honesty = "held out"
