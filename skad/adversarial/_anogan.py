@@ -140,8 +140,6 @@ class AnoGAN(ShapedDetector):
 
     Attributes
     ----------
-    n_samples_seen_ : int
-        Training samples.
 
     See Also
     --------
