@@ -617,3 +617,25 @@ def test_cookies_with_a_real_backbone(shared):
         backbone="resnet18", weights=weights, max_epochs=20, random_state=0
     ).fit(data.X_train)
     assert roc_auc_score(data.y_test, detector.score_samples(data.X_test)) > 0.97
+
+
+@pytest.mark.parametrize("kind", ["maps", "pictures", "pictures+maps"])
+def test_samples_are_of_the_kind_that_a_method_names(kind, stripes):
+    class Kind(STFPM):
+        _kind = kind
+
+    x = torch.from_numpy(stripes[0][:2]).float()
+    x = x if x.ndim == 4 else x[..., None]
+    detector = STFPM(max_epochs=1, student_channels=(4,), random_state=0)
+    detector.fit(stripes[0])
+    other = Kind()
+    vars(other).update(vars(detector))
+    picture, maps = (
+        detector.embedding_.network_input(x),
+        detector.embedding_.feature_maps(x),
+    )
+    expected = {"maps": maps, "pictures": [picture], "pictures+maps": [picture, *maps]}
+    found = other._layers(x)
+    assert len(found) == len(expected[kind])
+    for one, two in zip(found, expected[kind], strict=True):
+        assert torch.equal(one, two)

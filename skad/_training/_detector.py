@@ -103,6 +103,8 @@ class TorchDetector(HeldOutMixin, BaseDetector):
         The trained network.
     history_ : list of dict
         Epoch, phase, seconds, "train_loss" and, with `patience`, "valid_loss".
+    n_samples_seen_ : int
+        Training samples.
     n_held_out_ : int
         Training samples that were held out of the training.
     device_ : str
@@ -203,7 +205,6 @@ class TorchDetector(HeldOutMixin, BaseDetector):
         for name in ("_sample_", "_held_sample_"):  # of rows before a warm start
             vars(self).pop(name, None)
         self._train(X, y)
-        self.n_samples_seen_ = X.shape[0]
 
     def _add(self, X, y):
         """Train one epoch on more rows, for `partial_fit`."""
@@ -216,6 +217,8 @@ class TorchDetector(HeldOutMixin, BaseDetector):
         seed = int(generator(self.random_state).randint(2**31 - 1))
         with reproducible(self.device_):
             self._run(X, y, labels, seed, n_epochs)
+        if n_epochs is None:
+            self.n_samples_seen_ = X.shape[0]
 
     def _training_labels(self, X, y):
         """Return the labels (n,) that the network's losses get, or None."""

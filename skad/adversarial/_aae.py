@@ -111,8 +111,6 @@ class AAE(IncrementalNetworkMixin, ShapedDetector):
     history_ : list of dict
         Epoch, phase, seconds, "train_loss" (the sum), "reconstruction_loss",
         "discriminator_loss", "generator_loss" and, with `patience`, "valid_loss".
-    n_samples_seen_ : int
-        Training samples.
 
     See Also
     --------

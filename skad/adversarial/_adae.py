@@ -109,8 +109,6 @@ class ADAE(IncrementalNetworkMixin, ShapedDetector):
     history_ : list of dict
         Epoch, phase, seconds, "train_loss" (the sum), "discriminator_loss",
         "generator_loss" and, with `patience`, "valid_loss".
-    n_samples_seen_ : int
-        Training samples.
 
     See Also
     --------

@@ -137,8 +137,6 @@ class ALAD(IncrementalNetworkMixin, ShapedDetector):
     net_ : torch.nn.Module
         The trained network, with its `generator`, `encoder`, `discriminator_xz`,
         `discriminator_xx` and `discriminator_zz`.
-    n_samples_seen_ : int
-        Training samples.
 
     See Also
     --------

@@ -128,8 +128,6 @@ class ALOCC(IncrementalNetworkMixin, ShapedDetector):
     history_ : list of dict
         Epoch, phase, seconds, "train_loss" (the sum), "discriminator_loss",
         "refiner_loss" and, with `patience`, "valid_loss".
-    n_samples_seen_ : int
-        Training samples.
 
     See Also
     --------

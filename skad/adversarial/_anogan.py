@@ -138,11 +138,6 @@ class AnoGAN(ShapedDetector):
     search_lr : float, default=0.05
         Size of its first steps; they shrink to zero as a cosine does.
 
-    Attributes
-    ----------
-    n_samples_seen_ : int
-        Training samples.
-
     See Also
     --------
     FAnoGAN : An encoder takes the place of the search.

@@ -108,8 +108,6 @@ class EGBAD(IncrementalNetworkMixin, ShapedDetector):
     ----------
     net_ : torch.nn.Module
         The trained network, with its `generator`, `encoder` and `discriminator`.
-    n_samples_seen_ : int
-        Training samples.
 
     See Also
     --------

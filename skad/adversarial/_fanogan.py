@@ -127,8 +127,6 @@ class FAnoGAN(IncrementalNetworkMixin, ShapedDetector):
     ----------
     net_ : torch.nn.Module
         The trained network, with its `generator`, `critic` and `encoder`.
-    n_samples_seen_ : int
-        Training samples.
 
     See Also
     --------

@@ -118,8 +118,6 @@ class GANomaly(IncrementalNetworkMixin, ShapedDetector):
     history_ : list of dict
         Epoch, phase, seconds, "train_loss" (the sum), "generator_loss",
         "discriminator_loss" and, with `patience`, "valid_loss".
-    n_samples_seen_ : int
-        Training samples.
 
     See Also
     --------

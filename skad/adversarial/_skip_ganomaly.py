@@ -119,8 +119,6 @@ class SkipGANomaly(IncrementalNetworkMixin, ShapedDetector):
     history_ : list of dict
         Epoch, phase, seconds, "train_loss" (the sum), "generator_loss",
         "discriminator_loss" and, with `patience`, "valid_loss".
-    n_samples_seen_ : int
-        Training samples.
 
     See Also
     --------

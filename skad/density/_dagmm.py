@@ -184,8 +184,6 @@ class DAGMM(ShapedDetector):
     net_ : torch.nn.Module
         The trained network, with `encoder`, `decoder`, `estimator`, and the mixture's
         `weights`, `means` and `covariances`.
-    n_samples_seen_ : int
-        Training samples.
 
     See Also
     --------

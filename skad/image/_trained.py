@@ -42,8 +42,8 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
     """Base of detectors on pictures that train a network on a frozen backbone.
 
     A method writes `_network(shapes)`, for layers with maps of those shapes (c, h, w),
-    and where samples are not all the layers' maps, `_layers`. The network's `map`
-    returns the anomaly (b, gh, gw) of patches, of any grid; it gets samples as
+    and where samples are not all the layers' maps, `_kind` or `_layers`. The network's
+    `map` returns the anomaly (b, gh, gw) of patches, of any grid; it gets samples as
     `_describe` returns them (`split_maps` undoes the flattening).
 
     Parameters
@@ -52,11 +52,6 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
         Pictures of a training step, and that are scored together; bounds the memory.
     max_epochs : int, default=50
         Passes over the training pictures.
-    patience : int or None, default=None
-        Epochs without a better loss on held-out pictures after which training stops and
-        the best weights are taken. None holds nothing out.
-    validation_fraction : float, default=0.1
-        Share of the pictures that `patience` holds out.
     amp : {"bf16", "fp16"} or None, default=None
         Lower precision of the backbone and of the training, for devices that have it.
     warm_start : bool, default=False
@@ -70,15 +65,21 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
     """
 
     _keeps_samples = True
+    # What samples are: "maps" of the frozen backbone's layers, "pictures" as it takes
+    # them, or "pictures+maps", the pictures first.
+    _kind = "maps"
 
     # ---------------------------------------------------------------------- samples
 
     def _layers(self, x):
         """Return what a sample consists of, tensors (b, ...), of pictures (b, h, w, c).
 
-        Maps of shape (b, c, h, w), one for each layer, unless a method says otherwise.
+        All of shape (b, c, h, w): what `_kind` says, unless a method says otherwise.
         """
-        return self.embedding_.feature_maps(x)
+        kinds = self._kind.split("+")
+        pictures = [self.embedding_.network_input(x)] if "pictures" in kinds else []
+        maps = self.embedding_.feature_maps(x) if "maps" in kinds else []
+        return [*pictures, *maps]
 
     def _describe(self, x):
         """Return the samples (b, m) of a tensor of pictures (b, h, w, c)."""

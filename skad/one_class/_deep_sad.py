@@ -60,8 +60,6 @@ class DeepSAD(ShapedDetector):
     ----------
     net_ : torch.nn.Module
         The trained network, with its `encoder`, `decoder` and `centre`.
-    n_samples_seen_ : int
-        Training samples.
 
     See Also
     --------

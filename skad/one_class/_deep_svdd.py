@@ -89,8 +89,6 @@ class DeepSVDD(ShapedDetector):
         The trained network, with its `encoder`, `decoder`, `centre` and `radius`.
     radius_ : float
         The 1 - nu quantile of the training samples' distances to the centre.
-    n_samples_seen_ : int
-        Training samples.
 
     See Also
     --------

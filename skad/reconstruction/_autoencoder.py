@@ -66,8 +66,6 @@ class AutoEncoder(IncrementalNetworkMixin, ShapedDetector):
     ----------
     net_ : torch.nn.Module
         The trained network, with its `encoder` and `decoder`.
-    n_samples_seen_ : int
-        Training samples.
 
     See Also
     --------

@@ -84,8 +84,6 @@ class MemAE(IncrementalNetworkMixin, ShapedDetector):
     ----------
     net_ : torch.nn.Module
         The trained network, with its `encoder`, `memory` and `decoder`.
-    n_samples_seen_ : int
-        Training samples.
 
     See Also
     --------

@@ -176,8 +176,6 @@ class RaPP(ShapedDetector):
     net_ : torch.nn.Module
         The trained network, with its `encoder` and `decoder`, and for "nap" `mean`,
         `directions` and `weights`.
-    n_samples_seen_ : int
-        Training samples.
 
     See Also
     --------

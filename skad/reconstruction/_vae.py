@@ -192,8 +192,6 @@ class VAE(IncrementalNetworkMixin, ShapedDetector):
     net_ : torch.nn.Module
         The trained network, with its `encoder` and `decoder`, which return means and
         logarithms of variances, and `draws`.
-    n_samples_seen_ : int
-        Training samples.
 
     See Also
     --------

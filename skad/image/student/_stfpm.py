@@ -118,6 +118,7 @@ class STFPM(TrainedImageDetector):
     True
     """
 
+    _kind = "pictures+maps"
     _optimizer_options = {"momentum": 0.9}
     _parameter_constraints = {
         "student_channels": [tuple, list],
@@ -138,9 +139,6 @@ class STFPM(TrainedImageDetector):
             raise ValueError(
                 f"student_channels={channels} must be one positive integer or more."
             )
-
-    def _layers(self, x):
-        return [self.embedding_.network_input(x), *super()._layers(x)]
 
     def _network(self, shapes):
         name = self._resnet_name()
