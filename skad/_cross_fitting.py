@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 from sklearn.base import clone
 
-from skad._array import like, namespace
+from skad._array import like, namespace, to_numpy
 
 # Up to this many rows five copies are fitted, up to the next two, each without its
 # part of the rows; beyond it one copy, without a fifth of the rows. The rows of five
@@ -41,7 +41,8 @@ def cross_fitted(detector, X, y, params, anomaly=None):
     y : array-like of shape (n,) or None
         Rows labelled -1 are not scored where the detector uses labels.
     params : dict
-        What `fit` takes besides, one value a row.
+        What `fit` takes besides, one value a row. With a "sample_weight" the result is
+        (n,), in the order of the rows that the weights are of, NaN where not scored.
     anomaly : array of shape (n,) or None
         The training anomaly, taken where too few rows are left to fit a copy.
     """
@@ -53,13 +54,13 @@ def cross_fitted(detector, X, y, params, anomaly=None):
     try:
         for held in folds(n):
             kept = np.setdiff1d(np.arange(n), held)
-            own = {name: _part(value, kept) for name, value in params.items()}
+            own = {name: part_of(value, kept) for name, value in params.items()}
             member = _copy(detector)
-            member.fit(rows_of(X, kept), _part(y, kept), **own)
+            member.fit(rows_of(X, kept), part_of(y, kept), **own)
             held = held[~known[held]]
             if len(held):
                 rows = member._validate(rows_of(X, held), reset=False)
-                found.append(member._in_blocks(member._anomaly, rows))
+                found.append((held, member._in_blocks(member._anomaly, rows)))
     except ValueError as error:
         warnings.warn(
             f"{type(detector).__name__} cannot be fitted without some of the {n} "
@@ -69,7 +70,13 @@ def cross_fitted(detector, X, y, params, anomaly=None):
             stacklevel=6,
         )
         return detector._seen_anomaly(X, anomaly)
-    return namespace(found[0]).concat(found)
+    if "sample_weight" in params:
+        whole = np.full(n, np.nan)
+        for held, scored in found:
+            whole[held] = to_numpy(scored)
+        return whole
+    parts = [scored for _, scored in found]
+    return namespace(parts[0]).concat(parts)
 
 
 def _copy(detector):
@@ -79,7 +86,8 @@ def _copy(detector):
     return member
 
 
-def _part(value, rows):
+def part_of(value, rows):
+    """Return some rows of what `fit` takes besides `X`; what is no column stays."""
     if value is None or np.ndim(value) == 0:
         return value
     return value.iloc[rows] if hasattr(value, "iloc") else np.asarray(value)[rows]

@@ -11,7 +11,25 @@ import numpy as np
 from scipy.special import stdtrit
 
 
-def upper_limit(anomaly, rate):
+def at_positions(ordered, weights, positions):
+    """Return what stands at `positions`, from 0, of values that repeat by weight.
+
+    With whole `weights` these are elements of ``np.repeat(ordered, weights)``.
+    """
+    index = np.searchsorted(np.cumsum(weights), positions, side="right")
+    return ordered[np.minimum(index, len(ordered) - 1)]
+
+
+def weighted_quantile(values, share, weights):
+    """Return ``np.quantile(np.repeat(values, weights), share)``, for any weights."""
+    order = np.argsort(values, kind="stable")
+    position = (weights.sum() - 1) * share
+    below = math.floor(position)
+    ends = at_positions(values[order], weights[order], [below, below + 1])
+    return float(np.quantile(ends, position - below))
+
+
+def upper_limit(anomaly, rate, weights=None):
     r"""Return what a new sample passes with probability `rate`.
 
     With at least :math:`1 / rate - 1` samples it is the order statistic of rank
@@ -28,24 +46,30 @@ def upper_limit(anomaly, rate):
         Honest anomalies of normal samples, at least two.
     rate : float
         In (0, 0.5].
+    weights : ndarray of shape (m,), default=None
+        How often each sample counts, at least twice in all; `m` is then their sum.
 
     Returns
     -------
     limit : float
     """
-    ordered = np.sort(np.asarray(anomaly, dtype=np.float64))
-    m = len(ordered)
+    anomaly = np.asarray(anomaly, dtype=np.float64)
+    weights = np.ones(len(anomaly)) if weights is None else weights
+    order = np.argsort(anomaly, kind="stable")
+    ordered, weights = anomaly[order], weights[order]
+    m = float(weights.sum())
     rank = (m + 1) * (1 - rate)
     if rank <= m:
         below = math.floor(rank)
         share = rank - below
-        return float(
-            (1 - share) * ordered[below - 1] + share * ordered[min(below, m - 1)]
-        )
+        low, high = at_positions(ordered, weights, [below - 1, below])
+        return float((1 - share) * low + share * high)
     positive = ordered[0] > 0
     z = np.log(ordered) if positive else ordered
-    deviation = z.std(ddof=1) * math.sqrt(1 + 1 / m)
-    bound = z.mean() + stdtrit(m - 1, 1 - rate) * deviation
+    mean = np.sum(weights * z) / m
+    variance = np.sum(weights * (z - mean) ** 2) / (m - 1)
+    deviation = math.sqrt(variance) * math.sqrt(1 + 1 / m)
+    bound = mean + stdtrit(m - 1, 1 - rate) * deviation
     if positive:
         bound = math.exp(min(bound, math.log(np.finfo(np.float64).max)))
     return float(max(bound, ordered[-1]))

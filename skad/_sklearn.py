@@ -9,7 +9,7 @@ from sklearn.utils._param_validation import (
     StrOptions,
 )
 from sklearn.utils.metaestimators import _BaseComposition
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import _check_sample_weight, validate_data
 
 try:
     from sklearn.callback import CallbackSupportMixin
@@ -26,6 +26,7 @@ __all__ = [
     "RealNotInt",
     "StrOptions",
     "_BaseComposition",
+    "_check_sample_weight",
     "_fit_context",
     "_safe_indexing",
     "torch_namespace",

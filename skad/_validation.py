@@ -8,7 +8,7 @@ from sklearn.utils.validation import column_or_1d
 
 from skad._array import blocks, is_torch, namespace, on_device, to_numpy
 from skad._dask import is_dask
-from skad._sklearn import validate_data
+from skad._sklearn import _check_sample_weight, validate_data
 
 
 def check_table(estimator, X, *, reset, min_samples=None, allow_nan=False):
@@ -220,6 +220,16 @@ def check_labels(y, n_samples):
             stacklevel=6,
         )
     return labels
+
+
+def check_sample_weight(sample_weight, n_samples):
+    """Return how often each sample counts, (n,), float64 and at least 0, or raise."""
+    if is_torch(sample_weight):
+        sample_weight = to_numpy(sample_weight)
+    rows = np.broadcast_to(0.0, (n_samples, 1))
+    return _check_sample_weight(
+        sample_weight, rows, dtype=np.float64, ensure_non_negative=True
+    )
 
 
 def _are_paths(X):

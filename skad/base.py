@@ -119,6 +119,10 @@ class BaseDetector(
         """Return `X` as a checked array or tensor; `reset` when fitting."""
         return check_table(self, X, reset=reset)
 
+    def _take(self, X, y, params):
+        """Return what `fit` got, `X` checked already, as `_fit` takes it."""
+        return X, y, params
+
     def _check_parameters(self, X):
         """Raise ValueError for parameters that do not fit the training data."""
 
@@ -308,8 +312,8 @@ class BaseDetector(
     def _learn(self, X, y, learn, *, forget, **params):
         """Call `learn` and set the threshold; an error leaves everything as it was.
 
-        `params` are what `fit` takes besides: `learn` gets them, and so does what sets
-        the threshold.
+        `params` are what `fit` takes besides: `learn`, `_fit_offset` and
+        `_honest_anomaly` get them as `_take` returns them.
         """
         before = self._fitted_state()
         if forget:
@@ -320,13 +324,14 @@ class BaseDetector(
             else:
                 # the first call of partial_fit knows nothing either
                 X = self._validate(X, reset=not hasattr(self, "n_features_in_"))
+            X, y, params = self._take(X, y, params)
             self._check_parameters(X)
             self._begin_callbacks(X, y)
+            placed = X
             if "device" in self._parameter_constraints:
                 self.device_ = resolve_device(self.device, X, self._fit_work(X))
-                anomaly = learn(on_device(X, self.device_), y, **params)
-            else:
-                anomaly = learn(X, y, **params)
+                placed = on_device(X, self.device_)
+            anomaly = learn(placed, y, **params)
             self.offset_ = self._fit_offset(X, y, anomaly, **params)
             self._end_callbacks(X, y)
         except BaseException:

@@ -9,10 +9,11 @@ from sklearn.utils.metaestimators import available_if
 
 from skad._array import like, namespace, to_double, to_numpy
 from skad._incremental import IncrementalMixin
-from skad._moments import deviations, mean_row, merge_moments, moments
+from skad._moments import deviations, mean_row, merge_moments, moments, times
 from skad._parameters import KW_ONLY, with_parameters
 from skad._random import generator
-from skad._sklearn import Interval, StrOptions
+from skad._sklearn import Interval, StrOptions, _fit_context
+from skad._weights import SampleWeightMixin, weighted
 from skad.base import BaseDetector
 
 
@@ -46,25 +47,44 @@ def shrink_oas(covariance, n_samples):
     return (1 - weight) * covariance + weight * mean_variance * identity
 
 
-def low_rank_whitening(X, mean, rank):
+def weighted_ledoit_wolf(rows, weights):
+    """Return Ledoit and Wolf's covariance of centred rows (n, d) that count by weights.
+
+    With whole weights it is scikit-learn's `ledoit_wolf` of the repeated rows.
+    """
+    n, d = weights.sum(), rows.shape[1]
+    covariance = (rows * weights[:, None]).T @ rows / n
+    mean_variance = np.trace(covariance) / d
+    spread = np.sum(covariance**2)
+    fourth = weights @ np.sum(rows**2, axis=1) ** 2 / n
+    above = spread - d * mean_variance**2
+    shrinkage = min((fourth - spread) / n, above) / above if above > 0 else 0.0
+    shrunk = (1 - shrinkage) * covariance
+    shrunk[np.diag_indices(d)] += shrinkage * mean_variance
+    return shrunk
+
+
+def low_rank_whitening(X, mean, rank, weights=None):
     r"""Return `scale`, `directions` and `shrinkage` of a factor model of `X`.
 
     The covariance is :math:`\Sigma = F F^T + \Psi` with `rank` factors from the
     singular value decomposition of the standardised rows and `Psi` the variance they
     leave in each feature. With :math:`\Psi^{-1/2} F = Q \, diag(g) \, R^T`, Woodbury's
     identity gives :math:`\Sigma^{-1} = \Psi^{-1/2} (I - Q \, diag(g^2 / (1 + g^2)) \,
-    Q^T) \Psi^{-1/2}`; no d x d matrix is formed.
+    Q^T) \Psi^{-1/2}`; no d x d matrix is formed. A row with a weight counts as often.
     """
     xp = namespace(X)
-    centred = to_double(X) - mean  # (n, d)
-    deviation = deviations(xp.mean(centred**2, axis=0), mean)
+    total = X.shape[0] if weights is None else float(weights.sum())
+    root = None if weights is None else weights**0.5
+    # whose sums of squares and products are those of the repeated rows
+    centred = times(to_double(X) - mean, root)  # (n, d)
+    deviation = deviations(xp.sum(centred**2, axis=0) / total, mean)
     deviation = xp.where(deviation > 0, deviation, np.inf)
     standard = centred / deviation
     _, values, vectors = xp.linalg.svd(standard, full_matrices=False)
-    factors = vectors[:rank].T * values[:rank] / X.shape[0] ** 0.5  # (d, rank)
-    left = xp.mean(
-        (standard - standard @ vectors[:rank].T @ vectors[:rank]) ** 2, axis=0
-    )
+    factors = vectors[:rank].T * values[:rank] / total**0.5  # (d, rank)
+    rest = standard - standard @ vectors[:rank].T @ vectors[:rank]
+    left = xp.sum(rest**2, axis=0) / total
     # a feature that the factors explain whole would get infinite weight
     noise = xp.where(left > 1e-6, left, 1e-6)
     directions, strength, _ = xp.linalg.svd(
@@ -78,7 +98,7 @@ def low_rank_whitening(X, mean, rank):
 
 
 @with_parameters(kw_only=False)
-class Mahalanobis(IncrementalMixin, BaseDetector):
+class Mahalanobis(IncrementalMixin, SampleWeightMixin, BaseDetector):
     r"""Rows far from the mean, measured in the training data's own covariance.
 
     Normal rows are one Gaussian cloud with mean :math:`\mu` and covariance
@@ -123,8 +143,8 @@ class Mahalanobis(IncrementalMixin, BaseDetector):
     scatter_ : ndarray of shape (n_features, n_features)
         Sum of the outer products of the centred rows, for "empirical" and "oas": with
         `location_` and `n_samples_seen_` the statistics that `merge` adds up.
-    n_samples_seen_ : int
-        Training rows.
+    n_samples_seen_ : int or float
+        Training rows, or the sum of their weights.
 
     See Also
     --------
@@ -137,6 +157,9 @@ class Mahalanobis(IncrementalMixin, BaseDetector):
     precision whatever the dtype of `X`. The score does not change when features are
     scaled or shifted. Tensors are fitted and scored on their own device, except that
     "ledoit_wolf" and "mcd" are scikit-learn's estimates, fitted on the host.
+
+    `sample_weight` repeats rows in every estimate but "mcd", which trusts a subset of
+    rows and refuses weights.
 
     References
     ----------
@@ -185,8 +208,25 @@ class Mahalanobis(IncrementalMixin, BaseDetector):
         return self.covariance in ("empirical", "oas")
 
     @available_if(_is_mergeable)
-    def partial_fit(self, X, y=None):
-        return super().partial_fit(X, y)
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None, sample_weight=None):
+        """Add rows to what is known as normal.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            More training data, at least one row.
+        y : array-like of shape (n_samples,), default=None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts.
+
+        Returns
+        -------
+        self : object
+            The fitted detector.
+        """
+        return self._learn(X, y, self._add, forget=False, **weighted(sample_weight))
 
     @available_if(_is_mergeable)
     def merge(self, other):
@@ -216,30 +256,41 @@ class Mahalanobis(IncrementalMixin, BaseDetector):
                 f"features (X has shape {tuple(X.shape)})."
             )
 
-    def _fit(self, X, y):
+    def _fit(self, X, y, sample_weight=None):
+        weights = sample_weight
+        total = X.shape[0] if weights is None else float(weights.sum())
         if self.covariance == "low_rank":
-            self.n_samples_seen_, self.location_ = X.shape[0], mean_row(X)
-            self._low_rank_ = low_rank_whitening(X, self.location_, self.rank)
+            self.n_samples_seen_, self.location_ = total, mean_row(X, weights)
+            self._low_rank_ = low_rank_whitening(X, self.location_, self.rank, weights)
         elif self._is_mergeable():
-            fresh = moments(X)
+            fresh = moments(X, weights)
             known = hasattr(self, "n_samples_seen_")
             self._set_moments(merge_moments(self._moments(), fresh) if known else fresh)
         else:
             rows = to_double(to_numpy(X))
-            self.n_samples_seen_ = X.shape[0]
+            self.n_samples_seen_ = total
             if self.covariance == "mcd":
+                if weights is not None:
+                    raise ValueError(
+                        "covariance='mcd' trusts a subset of the rows, for which "
+                        "sample_weight has no meaning: repeat the rows instead."
+                    )
                 estimate = MinCovDet(
                     support_fraction=self.support_fraction,
                     random_state=generator(self.random_state),
                 ).fit(rows)
                 self.location_, covariance = estimate.location_, estimate.covariance_
             else:
-                self.location_ = rows.mean(axis=0)
+                self.location_ = np.average(rows, axis=0, weights=weights)
                 # relative to the largest deviation, whose fourth power may overflow
                 unit = np.abs(rows - self.location_).max() or 1.0
-                covariance = ledoit_wolf((rows - self.location_) / unit)[0] * unit**2
+                rows = (rows - self.location_) / unit
+                if weights is None:
+                    covariance = ledoit_wolf(rows)[0] * unit**2
+                else:
+                    covariance = weighted_ledoit_wolf(rows, weights) * unit**2
             # plain sums: their rounding grows with the number of rows
-            self._set_covariance(covariance, roundings=X.shape[0])
+            self._set_covariance(covariance, roundings=total)
 
     def _fit_blocks(self, blocks):
         if not self._is_mergeable():

@@ -1,5 +1,6 @@
 """Isolation forest: anomalies are cut off by few random splits."""
 
+import warnings
 from copy import deepcopy
 from numbers import Integral
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from skad._array import blocks, device_of, is_torch, like, namespace, to_numpy
 from skad._parameters import KW_ONLY, with_parameters
 from skad._random import generator
 from skad._sklearn import Interval, RealNotInt, StrOptions
+from skad._weights import SampleWeightMixin
 from skad.base import BaseDetector
 
 # From this many rows on, scikit-learn's compiled walk of one tree after the other is
@@ -127,7 +129,7 @@ def sum_at(index, values, size):
 
 
 @with_parameters(kw_only=False)
-class IsolationForest(BaseDetector):
+class IsolationForest(SampleWeightMixin, BaseDetector):
     r"""Rows that few random splits cut off from the rest.
 
     Each tree splits a random subsample of `m` rows at random thresholds of random
@@ -183,6 +185,11 @@ class IsolationForest(BaseDetector):
     library and on the device of `X`; many rows of an array walk one tree after the
     other. Forests do not change when features are scaled or shifted, up to rounding to
     float32.
+
+    With `sample_weight` a tree's rows are drawn with probabilities proportional to it,
+    as in scikit-learn, so that ``bootstrap=True`` gives weights and repetitions the
+    same law (not the same draws), for equal `max_samples`. Without, a tree of all rows
+    knows no weights, which is warned of. The threshold takes weights exactly.
 
     With ``bootstrap=True`` a tree's root holds fewer than `m` different rows. What this
     adds to the score is no feature's doing and is spread evenly over the map.
@@ -253,7 +260,7 @@ class IsolationForest(BaseDetector):
     def _row_elements(self):
         return 2 * self.n_features_in_ + 4
 
-    def _fit(self, X, y):
+    def _fit(self, X, y, sample_weight=None):
         rows = single(to_numpy(X))
         if not np.all(np.isfinite(rows)):
             raise ValueError(
@@ -278,11 +285,18 @@ class IsolationForest(BaseDetector):
             # each step starts from the same state and skips what was drawn before, so
             # that the forest is the one of a single step
             forest.set_params(n_estimators=stop, random_state=deepcopy(state))
-            forest.fit(rows)
+            forest.fit(rows, sample_weight=sample_weight)
         if not isinstance(state, Integral):
             state.set_state(forest.random_state.get_state())
         self.forest_ = forest
         self.max_samples_ = forest.max_samples_
+        all_rows = not self.bootstrap and self.max_samples_ == len(rows)
+        if sample_weight is not None and np.ptp(sample_weight) > 0 and all_rows:
+            warnings.warn(
+                "Each tree takes all rows once, so that sample_weight changes the "
+                "threshold alone: pass bootstrap=True or lower max_samples.",
+                stacklevel=5,
+            )
         trees = [estimator.tree_ for estimator in forest.estimators_]
         self._nodes_ = flatten(trees, forest.estimators_features_)
         self._norm_ = len(trees) * float(average_path_length(self.max_samples_))

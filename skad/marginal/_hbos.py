@@ -4,9 +4,11 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from skad._array import like, namespace, to_double
+from skad._array import like, namespace, to_double, to_numpy
+from skad._limits import at_positions
 from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import Interval, StrOptions
+from skad._weights import SampleWeightMixin
 from skad.base import BaseDetector
 from skad.marginal._tails import count_below, narrower, sorted_columns
 
@@ -24,23 +26,29 @@ def equal_width_bins(columns, n_bins):
     return like(edges, columns), xp.where(low < high, n_bins, 1)[:, 0]
 
 
-def equal_mass_bins(columns, n_bins):
+def equal_mass_bins(columns, n_bins, weights=None):
     """Return the edges (d, m + 1) of bins with about n / n_bins values each.
 
     Equal values share a bin, which may so hold more, and inner edges lie halfway
     between the values that they part. Also the number of bins (d,), at most `n_bins`;
-    the edges beyond it repeat the largest value.
+    the edges beyond it repeat the largest value. `weights` (d, n) are how often each
+    value counts.
     """
     xp = namespace(columns)
     n_samples = columns.shape[1]
-    starts = np.arange(1, n_bins) * n_samples // n_bins
-    starts = like(np.unique(starts[starts > 0]), columns, dtype="keep")
+    total = n_samples if weights is None else weights[0].sum()
+    starts = np.arange(1, n_bins) * total // n_bins
+    starts = np.unique(starts[starts > 0])
     shape = columns.shape[0], starts.shape[0] + 2
     edges = xp.zeros(shape, dtype=columns.dtype, device=columns.device)
     edges += columns[:, -1:]
     numbers = []
     for j, column in enumerate(columns):
-        last = column[starts - 1]  # the values that should end a bin
+        # the values that should end a bin
+        if weights is None:
+            last = column[like(starts - 1, columns, dtype="keep")]
+        else:
+            last = like(at_positions(to_numpy(column), weights[j], starts - 1), columns)
         ends = count_below(column[None], last[:, None], inclusive=True)[:, 0]
         ends = xp.sort(xp.unique_values(ends[ends < n_samples]))
         below, above = column[ends - 1], column[ends]
@@ -52,10 +60,11 @@ def equal_mass_bins(columns, n_bins):
     return edges, like(np.asarray(numbers), columns, dtype="keep")
 
 
-def bin_counts(columns, edges, n_bins):
+def bin_counts(columns, edges, n_bins, weights=None):
     """Return how many values of each sorted column (d, n) each bin holds, (d, m).
 
     Bins hold their lower edge and not their upper one; a column's last bin holds both.
+    A value counts as often as `weights` (d, n) say.
     """
     xp = namespace(columns)
     n_samples = columns.shape[1]
@@ -63,9 +72,11 @@ def bin_counts(columns, edges, n_bins):
     inner = like(np.arange(below.shape[1]), columns, dtype="keep") < n_bins[:, None] - 1
     below = xp.where(inner, below, n_samples)
     none = xp.zeros_like(n_bins)[:, None]
-    return xp.concat((below, none + n_samples), axis=1) - xp.concat(
-        (none, below), axis=1
-    )
+    below = xp.concat((none, below, none + n_samples), axis=1)
+    if weights is not None:
+        sums = np.cumsum(np.pad(weights, ((0, 0), (1, 0))), axis=1)  # (d, n + 1)
+        below = xp.take_along_axis(like(sums, columns, dtype="keep"), below, axis=1)
+    return below[:, 1:] - below[:, :-1]
 
 
 def bin_widths(edges):
@@ -78,7 +89,7 @@ def bin_widths(edges):
 
 
 @with_parameters(kw_only=False)
-class HBOS(BaseDetector):
+class HBOS(SampleWeightMixin, BaseDetector):
     r"""Rows with rare values: in low bins of the features' histograms.
 
     Features are taken as independent. A histogram of each feature has heights
@@ -126,7 +137,8 @@ class HBOS(BaseDetector):
     `fit` sorts, O(d n log n), and a row is scored in O(d log m) with m bins. Bins hold
     their lower edge and the last bin its upper one too, in `fit` and later. Neither
     binning changes its scores when a feature is scaled or shifted, but for values that
-    rounding moves over an edge.
+    rounding moves over an edge. With `sample_weight` a value counts that often, and the
+    number of training samples is the sum of the weights.
 
     The paper adds nothing to the heights, and so has no finite score for a value in an
     empty bin or outside the training range. It leaves the edges between dynamic bins
@@ -168,11 +180,17 @@ class HBOS(BaseDetector):
     def _row_elements(self):
         return 6 * self.n_features_in_
 
-    def _fit(self, X, y):
-        columns = sorted_columns(X)
-        bins = equal_width_bins if self.binning == "static" else equal_mass_bins
-        self.bin_edges_, self.n_bins_ = bins(columns, self._most_bins(X))
-        self._set_counts(bin_counts(columns, self.bin_edges_, self.n_bins_))
+    def _fit(self, X, y, sample_weight=None):
+        columns, n, weights = sorted_columns(X), X.shape[0], None
+        if sample_weight is not None:
+            n = sample_weight.sum()
+            weights = sample_weight[np.argsort(to_numpy(X), axis=0, kind="stable")].T
+        n_bins = self._most_bins(n)
+        if self.binning == "static":
+            self.bin_edges_, self.n_bins_ = equal_width_bins(columns, n_bins)
+        else:
+            self.bin_edges_, self.n_bins_ = equal_mass_bins(columns, n_bins, weights)
+        self._set_counts(bin_counts(columns, self.bin_edges_, self.n_bins_, weights))
 
     def _fit_blocks(self, blocks):
         if self.binning == "dynamic":
@@ -181,7 +199,7 @@ class HBOS(BaseDetector):
             lambda _, X: np.stack([X.min(0), X.max(0)]),
             lambda a, b: np.stack([np.minimum(a[0], b[0]), np.maximum(a[1], b[1])]),
         )
-        edges, n_bins = equal_width_bins(ends.T, self._most_bins(blocks))
+        edges, n_bins = equal_width_bins(ends.T, self._most_bins(blocks.shape[0]))
         self.bin_edges_, self.n_bins_ = edges, n_bins
         self._set_counts(
             blocks.reduce(
@@ -189,10 +207,8 @@ class HBOS(BaseDetector):
             )
         )
 
-    def _most_bins(self, X):
-        return (
-            max(2, round(X.shape[0] ** 0.5)) if self.n_bins == "auto" else self.n_bins
-        )
+    def _most_bins(self, n):
+        return max(2, round(n**0.5)) if self.n_bins == "auto" else self.n_bins
 
     def _set_counts(self, counts):
         xp = namespace(self.bin_edges_)
