@@ -4,6 +4,7 @@ from numbers import Integral, Real
 
 import torch
 
+from skad._fit_parameters import OutliersMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad._training import TorchDetector
@@ -30,7 +31,7 @@ class DeepSADNetwork(HypersphereNetwork):
 
 
 @with_parameters
-class DeepSAD(TorchDetector):
+class DeepSAD(OutliersMixin, TorchDetector):
     r"""Samples that a trained encoder maps away from normal ones, to known anomalies.
 
     As :class:`DeepSVDD` pulls the codes :math:`\phi(x)` of unlabelled samples to a
@@ -76,8 +77,9 @@ class DeepSAD(TorchDetector):
     -----
     Features should be on one scale (StandardScaler). Labels are those of scikit-learn:
     1 normal, -1 anomalous, and 0 for samples without one; any other counts as
-    unlabelled, with a warning. Without labels the loss is that of DeepSVDD. The centre
-    and the threshold come from all training samples, as in the authors' code.
+    unlabelled, with a warning. Samples in `X_outliers` count as -1. Without labels the
+    loss is that of DeepSVDD. The centre and the threshold come from all training
+    samples, as in the authors' code.
 
     References
     ----------
