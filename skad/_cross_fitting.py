@@ -88,6 +88,9 @@ def _copy(detector):
 
 def part_of(value, rows):
     """Return some rows of what `fit` takes besides `X`; what is no column stays."""
-    if value is None or np.ndim(value) == 0:
-        return value
-    return value.iloc[rows] if hasattr(value, "iloc") else np.asarray(value)[rows]
+    if value is None:
+        return None
+    if hasattr(value, "iloc"):
+        return value.iloc[rows]
+    column = to_numpy(value)
+    return column[rows] if column.ndim else value

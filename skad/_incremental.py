@@ -55,7 +55,7 @@ class IncrementalMixin:
             self._n_rows_ = n_before + n_rows
             params["sample_weight"] = self._sample_weights_ if n_before else fresh
         if n_before:
-            X, anomaly = like(rows, X), None
+            X, y, anomaly = like(rows, X), None, None  # labels are of the last rows
         return super()._fit_offset(X, y, anomaly, **params)
 
     def _rows_before(self, n_rows, weights):

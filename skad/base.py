@@ -96,9 +96,9 @@ class BaseDetector(
     def _fit(self, X, y):
         """Learn normality; may return the training rows' anomaly, of shape (n,)."""
 
-    def _add(self, X, y):
+    def _add(self, X, y, **params):
         """Learn more rows, for `partial_fit`: `_fit`, where that adds to the known."""
-        return self._fit(X, y)
+        return self._fit(X, y, **params)
 
     def _anomaly(self, X):
         """Return how anomalous each row of a block is, of shape (b,)."""

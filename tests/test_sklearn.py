@@ -18,6 +18,7 @@ from tests._instances import (
     labelled_instances,
     looks_around,
 )
+from tests._weighted import weight_failures
 
 # What check_estimator never yields but scikit-learn runs on its own estimators.
 NEVER_YIELDED = [
@@ -43,6 +44,7 @@ def test_check_estimator(detector):
     expected = OVER_WINDOWS if looks_around(detector) else {}
     if detector.__sklearn_tags__().target_tags.required:
         expected = EXPECTED_FAILURES.get(type(detector).__name__, {})
+    expected = {**expected, **weight_failures(detector)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SkipTestWarning)
         results = check_estimator(

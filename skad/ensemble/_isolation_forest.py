@@ -187,9 +187,10 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
     float32.
 
     With `sample_weight` a tree's rows are drawn with probabilities proportional to it,
-    as in scikit-learn, so that ``bootstrap=True`` gives weights and repetitions the
-    same law (not the same draws), for equal `max_samples`. Without, a tree of all rows
-    knows no weights, which is warned of. The threshold takes weights exactly.
+    as in scikit-learn. This is less than repetition: "auto" and a number in
+    `max_samples` are of different rows, a row drawn twice counts once in a node, and a
+    tree of all rows without ``bootstrap=True`` knows no weights, which is warned of.
+    The threshold does take weights as repetitions.
 
     With ``bootstrap=True`` a tree's root holds fewer than `m` different rows. What this
     adds to the score is no feature's doing and is spread evenly over the map.
