@@ -12,23 +12,27 @@ RUN := $(VENV)/bin/python
 # SPHINXOPTS="-D plot_gallery=0" leaves the examples out, which take most of the time.
 SPHINXOPTS ?=
 
-.PHONY: help demo test lint format doc bench clean
+.PHONY: help demo test test-all lint format doc bench clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
 
 demo: $(STAMP) ## detect anomalies in real data and write skad-report/index.html
 	$(RUN) -m skad demo
 
-test: $(STAMP) ## run the tests and the documentation's examples, print the coverage
-	$(RUN) -m pytest --numprocesses $(JOBS) --cov --cov-report term
+test: $(STAMP) ## run the tests and the documentation's examples, a sample of large matrices
+	$(RUN) -m pytest --numprocesses $(JOBS) --dist loadgroup
+
+test-all: $(STAMP) ## run all of every test, print the coverage
+	$(RUN) -m pytest --numprocesses $(JOBS) --dist loadgroup --full --cov --cov-report term
 
 lint: $(STAMP) ## check the style of the code
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
-format: $(STAMP) ## mend the style of the code
+format: $(STAMP) ## mend the style of the code, write the stubs anew
+	$(RUN) -m tests._stubs
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
@@ -42,7 +46,7 @@ bench: $(BENCH)/.installed ## measure beside other libraries and write the table
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) $(BENCH) doc/_build doc/generated skad-report .coverage .pytest_cache \
-	    .ruff_cache .hypothesis
+	    .ruff_cache .mypy_cache .hypothesis
 
 # The first interpreter of $(PYTHON) that is new enough and can make environments.
 $(STAMP): pyproject.toml constraints.txt

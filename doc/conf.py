@@ -61,6 +61,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "skad"
 html_static_path = ["_static"]
 html_css_files = ["manual.css"]
+html_js_files = ["sort_tables.js"]
 html_copy_source = False
 html_show_sourcelink = False
 # pages without pages below them leave their place to the text

@@ -2,10 +2,11 @@
 Alarms at a rate that holds
 ===========================
 
-``contamination`` sets the threshold by the training rows. A detector that has fitted
-these closely flags many more of the new ones. A conformal detector calibrates with rows
-that the detector has not seen; then normal rows raise an alarm at the stated rate,
-however good or bad the detector is.
+A number as ``contamination`` sets the threshold by the training rows. A detector that
+has fitted these closely flags many more of the new ones. The default, "auto", takes
+scores of rows as if they had not been learned from, and holds about. A conformal
+detector calibrates with rows that the detector has not seen; then normal rows raise an
+alarm at the stated rate, with a guarantee, however good or bad the detector is.
 """
 
 import matplotlib.pyplot as plt
@@ -33,7 +34,10 @@ conformal = ConformalDetector(
     Mahalanobis(covariance="ledoit_wolf"), false_alarm_rate=rate, random_state=0
 ).fit(images[train])
 
-for name, detector in {"contamination": bare, "conformal": conformal}.items():
+auto = Mahalanobis(covariance="ledoit_wolf", false_alarm_rate=rate).fit(images[train])
+
+compared = {"contamination": bare, "auto": auto, "conformal": conformal}
+for name, detector in compared.items():
     flagged = detector.predict(X_test) == -1
     print(
         f"{name:<14} flags {flagged[y_test == 1].mean():.1%} of the normal digits and "

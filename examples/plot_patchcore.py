@@ -54,14 +54,17 @@ for picture, mask, defect in zip(new, masks, defects, strict=False):
     picture[mask] = defect[mask]
 
 # %%
-# The detector keeps a core-set of the good patches. Those very patches are close to
-# themselves, so that the threshold of the training pictures is too strict for new ones;
-# pictures that were held out give a better one.
+# The detector keeps a core-set of the good patches. Its own threshold leaves a
+# picture's patches out of that picture's score; but these pictures overlap, so that
+# others hold the same patches, and the threshold is too strict. Pictures from another
+# part of the photograph give a better one. ``inspect`` returns scores and maps from one
+# pass.
 
 detector = PatchCore(smoothing=2.0, random_state=0).fit(good)
-threshold = np.quantile(-detector.score_samples(held_out), 0.95)
-map_threshold = np.quantile(detector.transform(held_out).max(axis=(1, 2)), 0.95)
-anomaly = -detector.score_samples(new)
+normal, found = detector.inspect(held_out), detector.inspect(new)
+threshold = np.quantile(-normal.scores, 0.95)
+map_threshold = np.quantile(normal.maps.max(axis=(1, 2)), 0.95)
+anomaly = -found.scores
 for value, mask in zip(anomaly, masks, strict=True):
     kind = "defect" if mask.any() else "good"
     print(f"{kind:<6} anomaly {value:.2f}, flagged: {value > threshold}")
@@ -70,12 +73,12 @@ for value, mask in zip(anomaly, masks, strict=True):
 # The contour is where a map is larger than the largest values of the held-out pictures'
 # maps. All maps are on one scale.
 
-AnomalyMapDisplay.from_estimator(
-    detector,
+AnomalyMapDisplay.from_predictions(
     new,
+    found.maps,
     masks=masks,
     threshold=map_threshold,
     titles=[f"anomaly {value:.2f}" for value in anomaly],
 )
 plt.show()
-print(f"ROC AUC over pixels: {pixel_roc_auc(masks, detector.transform(new)):.3f}")
+print(f"ROC AUC over pixels: {pixel_roc_auc(masks, found.maps):.3f}")

@@ -20,12 +20,10 @@ train = pd.DataFrame(data.X_train, columns=data.feature_names)
 test = pd.DataFrame(data.X_test, columns=data.feature_names)
 
 # %%
-# Any detector stands at the end of a pipeline like a classifier. ``contamination`` is
-# the share of the training rows that the threshold leaves out.
+# Any detector stands at the end of a pipeline like a classifier. Its threshold is one
+# that about 5 % of new normal rows fall below (``false_alarm_rate=0.05``).
 
-model = make_pipeline(
-    StandardScaler(), Mahalanobis(covariance="ledoit_wolf", contamination=0.05)
-)
+model = make_pipeline(StandardScaler(), Mahalanobis(covariance="ledoit_wolf"))
 model.set_output(transform="pandas").fit(train)
 decision = model.decision_function(test)  # below 0 is an anomaly
 

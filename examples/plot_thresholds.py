@@ -3,8 +3,8 @@ Novelties, outliers and the threshold
 =====================================
 
 Novelty detection learns from clean rows and judges new ones; outlier detection learns
-from rows among which the anomalies already are. ``contamination`` sets the threshold in
-both, and means something else in each.
+from rows among which the anomalies already are. Each has a threshold of its own:
+``false_alarm_rate`` is about new normal rows, ``contamination`` about training rows.
 """
 
 import matplotlib.pyplot as plt
@@ -25,9 +25,10 @@ X_later, y_later = data.X_test[later], data.y_test[later]
 # Clean training rows
 # -------------------
 #
-# The share of the training rows below the threshold is ``contamination``. New normal
-# rows are flagged about as often: on clean rows it is the rate of false alarms, and
-# says nothing of how many anomalies there are.
+# By default, ``contamination="auto"``, the threshold is one that about
+# ``false_alarm_rate`` of new normal rows fall below. It comes from scores of training
+# rows by forests that did not see them, and says nothing of how many anomalies there
+# are.
 
 
 def report(model, name):
@@ -38,26 +39,27 @@ def report(model, name):
     )
 
 
-def fitted(X, contamination):
-    forest = IsolationForest(contamination=contamination, random_state=0)
+def fitted(X, **threshold):
+    forest = IsolationForest(random_state=0, **threshold)
     return make_pipeline(RobustScaler(), forest).fit(X)
 
 
-for contamination in (0.01, 0.05, 0.2):
-    report(fitted(data.X_train, contamination), f"clean, contamination {contamination}")
+for rate in (0.01, 0.05, 0.2):
+    report(fitted(data.X_train, false_alarm_rate=rate), f"clean, rate {rate}")
 
 # %%
 # Anomalies among the training rows
 # ---------------------------------
 #
-# Now 20 tumours of the 198 that the detector learns from are malignant. With
-# ``contamination`` at their share, the rows that are flagged in training are mostly
-# they; a smaller value hides some of them.
+# Now 20 tumours of the 198 that the detector learns from are malignant. A number as
+# ``contamination`` is the share of the training rows below the threshold. At the share
+# of the anomalies, the rows that are flagged in training are mostly they; a smaller
+# value hides some of them.
 
 mixed = np.concatenate([data.X_train, data.X_test[malignant[:20]]])
 y_mixed = np.repeat([1, -1], [len(data.X_train), 20])
 for contamination in (0.01, 20 / len(mixed)):
-    model = fitted(mixed, contamination)
+    model = fitted(mixed, contamination=contamination)
     found = model.predict(mixed) == -1
     print(
         f"contamination {contamination:.2f}: {found.sum()} of the training rows are "
@@ -74,7 +76,7 @@ for contamination in (0.01, 20 / len(mixed)):
 # cost. The alarm rate needs no labels, so that a threshold can be chosen by the number
 # of alarms that somebody has time to look at.
 
-model = fitted(data.X_train, 0.05)
+model = fitted(data.X_train)
 display = ThresholdDisplay.from_estimator(model, X_later, y_later)
 plt.show()
 

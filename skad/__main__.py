@@ -57,6 +57,7 @@ def _detect(options):
         drop=options.drop,
         image_shape=options.image_shape,
         contamination=options.contamination,
+        false_alarm_rate=options.false_alarm_rate,
         scale=options.scale,
         series=options.series,
         time_column=options.time_column,
@@ -70,7 +71,8 @@ def _detect(options):
     flagged = int(findings.flagged.sum())
     print(
         f"{findings.name}: flagged {flagged} of {len(findings.score)} {findings.unit}s "
-        f"({flagged / len(findings.score):.1%}), threshold {findings.threshold:.6g}"
+        f"({flagged / len(findings.score):.1%}), threshold {findings.threshold:.6g}: "
+        f"{findings.meaning}"
     )
     for name, value in findings.metrics.items():
         print(f"{name}: {value:.4f}")
@@ -161,9 +163,19 @@ def _parser():
     )
     detect.add_argument(
         "--contamination",
-        type=float,
+        type=_contamination,
         metavar="SHARE",
-        help="share of the training rows beyond the threshold, in (0, 0.5]",
+        help="what the threshold is for: auto (the default) flags about "
+        "--false-alarm-rate of new normal samples, for training data that are normal; "
+        "a share in (0, 0.5] flags so many of the training samples, for training data "
+        "that hold about so many anomalies",
+    )
+    detect.add_argument(
+        "--false-alarm-rate",
+        type=float,
+        metavar="RATE",
+        help="with --contamination auto, the share of new normal samples that may be "
+        "flagged, in (0, 0.5] (default: 0.05)",
     )
     detect.add_argument(
         "--scale",
@@ -234,8 +246,8 @@ def _parser():
         type=float,
         metavar="SHARE",
         help="hold out that share of the good pictures, and take the threshold from "
-        "their scores: a detector that remembers its training pictures finds them "
-        "more normal than new ones",
+        "their scores, whatever the detector's own way is; in the meaning of "
+        "--contamination",
     )
     detect.add_argument(
         "--no-progress",
@@ -269,6 +281,16 @@ def _setting(text):
     if not equals or not name.strip():
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
     return name.strip(), value.strip()
+
+
+def _contamination(text):
+    if text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        message = f"{text!r} is neither auto nor a number"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def _shape(text):

@@ -5,32 +5,47 @@ import warnings
 import numpy as np
 from sklearn.base import clone
 
-from skad._array import like, namespace, to_numpy
+from skad._array import is_torch, like, namespace, to_numpy
+from skad._pictures import PictureFiles
+from skad._sklearn import _safe_indexing
 
 # Up to this many rows five copies are fitted, up to the next two, each without its
 # part of the rows; beyond it one copy, without a fifth of the rows. The rows of five
 # copies are few, so that `fit` at most doubles where it takes time.
 _FIVE_FOLDS = 200
-_TWO_FOLDS = 1000
+TWO_FOLDS = 1000
 
 
 def folds(n):
     """Return the rows, a list of arrays, that copies are fitted without."""
     # in any order but that of the rows, which may be periodic
     rows = np.random.RandomState(0).permutation(n)
-    if n > _TWO_FOLDS:
+    if n > TWO_FOLDS:
         return [rows[::5]]
-    k = min(n, 5 if n <= _FIVE_FOLDS else 2)
+    k = min(n, n_folds(n))
     return [rows[i::k] for i in range(k)]
+
+
+def n_folds(n):
+    """Return how many parts `n` rows have, of which each or only one is left out."""
+    return 2 if _FIVE_FOLDS < n <= TWO_FOLDS else 5
 
 
 def rows_of(X, rows):
     """Return some rows, in the library and on the device of `X`."""
-    return X[like(rows, X, dtype="keep")] if hasattr(X, "new_empty") else X[rows]
+    if is_torch(X):
+        return X[like(rows, X, dtype="keep")]
+    if isinstance(X, PictureFiles):
+        return X.take(rows)
+    if hasattr(X, "shape") and not hasattr(X, "columns"):
+        return X[rows]
+    return _safe_indexing(X, rows)  # lists and frames, which ensembles pass on
 
 
 def cross_fitted(detector, X, y, params, anomaly=None):
     """Return the anomaly (m,) of normal training rows by copies fitted without them.
+
+    Where that is all of them they are in their order.
 
     Parameters
     ----------
@@ -46,51 +61,61 @@ def cross_fitted(detector, X, y, params, anomaly=None):
     anomaly : array of shape (n,) or None
         The training anomaly, taken where too few rows are left to fit a copy.
     """
-    n = X.shape[0]
+    n = X.shape[0] if hasattr(X, "shape") else len(X)
     known = np.zeros(n, dtype=bool)
     if y is not None and getattr(detector, "_uses_labels", False):
         known = np.asarray(y) == -1
-    found = []
+    found, rows_found = [], []
     try:
         for held in folds(n):
             kept = np.setdiff1d(np.arange(n), held)
-            own = {name: part_of(value, kept) for name, value in params.items()}
-            member = _copy(detector)
-            member.fit(rows_of(X, kept), part_of(y, kept), **own)
+            own = {name: part_of(value, kept, n) for name, value in params.items()}
+            member = unfitted(detector)
+            member.fit(rows_of(X, kept), part_of(y, kept, n), **own)
             held = held[~known[held]]
             if len(held):
                 rows = member._validate(rows_of(X, held), reset=False)
-                found.append((held, member._in_blocks(member._anomaly, rows)))
+                found.append(member._in_blocks(member._anomaly, rows))
+                rows_found.append(held)
     except ValueError as error:
-        warnings.warn(
-            f"{type(detector).__name__} cannot be fitted without some of the {n} "
-            f"training samples ({error}): its threshold comes from scores of samples "
-            "that it has learned from, and more than false_alarm_rate="
-            f"{detector.false_alarm_rate} of new normal samples will fall below it.",
-            stacklevel=6,
-        )
-        return detector._seen_anomaly(X, anomaly)
+        return scored_as_seen(detector, X, anomaly, error)
+    found, rows_found = namespace(found[0]).concat(found), np.concatenate(rows_found)
     if "sample_weight" in params:
         whole = np.full(n, np.nan)
-        for held, scored in found:
-            whole[held] = to_numpy(scored)
+        whole[rows_found] = to_numpy(found)
         return whole
-    parts = [scored for _, scored in found]
-    return namespace(parts[0]).concat(parts)
+    return rows_of(found, np.argsort(rows_found))
 
 
-def _copy(detector):
+def scored_as_seen(detector, X, anomaly, error):
+    """Return the training anomaly (n,), with a warning that it is not honest."""
+    warnings.warn(
+        f"{type(detector).__name__} cannot be fitted without some of the "
+        f"{X.shape[0]} training samples ({error}): its threshold comes from scores of "
+        "samples that it has learned from, and more than false_alarm_rate="
+        f"{detector.false_alarm_rate} of new normal samples will fall below it.",
+        stacklevel=7,
+    )
+    return detector._seen_anomaly(X, anomaly)
+
+
+def unfitted(detector, **parameters):
     """Return an unfitted copy that calls nobody back and needs no threshold."""
-    member = clone(detector).set_params(contamination=0.5)
+    member = clone(detector).set_params(contamination=0.5, **parameters)
     vars(member).pop("_skl_callbacks", None)
     return member
 
 
-def part_of(value, rows):
-    """Return some rows of what `fit` takes besides `X`; what is no column stays."""
-    if value is None:
-        return None
-    if hasattr(value, "iloc"):
-        return value.iloc[rows]
-    column = to_numpy(value)
-    return column[rows] if column.ndim else value
+def part_of(value, rows, n):
+    """Return some rows' values of what has one for each of n rows, all else as it is.
+
+    What `fit` took without looking at it, such as labels of a method that uses none,
+    may be anything.
+    """
+    try:
+        values = to_numpy(value) if is_torch(value) else np.asarray(value)
+    except ValueError:  # ragged
+        return _safe_indexing(value, rows) if len(value) == n else value
+    if values.ndim == 0 or len(values) != n:
+        return value
+    return value.iloc[rows] if hasattr(value, "iloc") else values[rows]

@@ -83,6 +83,8 @@ class Blocks:
         The shape of the data.
     head : array
         The first rows, at most two.
+    starts : list of int
+        The number of each block's first row.
     """
 
     def __init__(self, X, detector):
@@ -99,6 +101,7 @@ class Blocks:
             head = _safe_indexing(head, [0, 0])
         self.head = detector._validate(head, reset=True)
         self.shape = (sum(self._lengths), *self.head.shape[1:])
+        self.starts = [0, *np.cumsum(self._lengths)[:-1].tolist()]
 
     def reduce(self, function, merge, *each):
         """Return `function(detector, rows)` of all blocks, put together by `merge`.
@@ -138,20 +141,23 @@ class Blocks:
         return self
 
     def __getitem__(self, rows):
-        """Return the rows of a slice, on this machine."""
+        """Return the rows of a slice or of indices, on this machine."""
         wanted = np.arange(self.shape[0])[rows]
+        order = np.argsort(wanted, kind="stable")
+        wanted = wanted[order]
         ends = np.cumsum(self._lengths)
         own = np.split(wanted, np.searchsorted(wanted, ends[:-1]))
         places = [
             part - end + n
             for part, end, n in zip(own, ends, self._lengths, strict=True)
         ]
-        return np.concatenate(self.map(lambda _, rows, some: rows[some], places))
+        parts = self.map(lambda _, rows, some: rows[some], places)
+        return np.concatenate(parts)[np.argsort(order)]
 
-    def anomaly(self):
-        """Return the anomaly (n,) of all rows, on this machine."""
+    def scored(self, name="_anomaly"):
+        """Return what a method makes of all rows, (n,), on this machine."""
         return np.concatenate(
-            self.map(lambda model, rows: model._in_blocks(model._anomaly, rows))
+            self.map(lambda model, rows: model._in_blocks(getattr(model, name), rows))
         )
 
     def _delayed(self, function, each):

@@ -5,6 +5,8 @@ writes a `fit` of its own with all their names, which passes them to `_learn`; e
 mixin's `_take` checks its own.
 """
 
+from typing import Self
+
 import numpy as np
 
 from skad._array import is_torch, like, namespace, to_numpy
@@ -19,7 +21,7 @@ class OutliersMixin:
     """
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, *, X_outliers=None):
+    def fit(self, X, y=None, *, X_outliers=None) -> Self:
         """Learn what is normal.
 
         Parameters
@@ -89,7 +91,7 @@ class MasksMixin:
     """
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, *, masks=None, boxes=None):
+    def fit(self, X, y=None, *, masks=None, boxes=None) -> Self:
         """Learn what is normal and what is not.
 
         Parameters

@@ -11,6 +11,7 @@ A method writes these, all on whole series `x` of shape (t, ...), never on a mix
 - `_anomaly(x)` of shape (t,) and `_map(x)`; higher is more anomalous.
 - `_min_steps()`: the fewest rows that a series must have to be scored, and the name of
   the parameter that says so. (`_check_lengths` is for `_fit_series` to refuse others.)
+- `_reach()`, how many rows before and after a row its score depends on; None is all.
 - `_streams()`, whether no score looks ahead; then `score_stream` works, and
   `_past_steps(n_seen)` says how many of the last rows the next score needs. A method
   that scores the end of a series for less than the whole overrides `_anomaly_from`; one
@@ -19,13 +20,16 @@ A method writes these, all on whole series `x` of shape (t, ...), never on a mix
 
 from abc import abstractmethod
 from itertools import pairwise
+from typing import Any, Self
 
 import numpy as np
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from skad._answers import Inspection, labels_of
 from skad._array import device_of, is_torch, like, namespace, to_numpy
 from skad._sklearn import _fit_context
+from skad._stretches import stretch_fitted
 from skad._validation import check_labels
 from skad.base import BaseDetector
 
@@ -119,6 +123,14 @@ class GroupedDetector(BaseDetector):
         """Return the fewest rows of a series that can be scored, and why."""
         return 1, ""
 
+    def _reach(self):
+        """Return how many rows around a row its score depends on; None is all."""
+        return None
+
+    def _known_settings(self):
+        """Return parameters that a copy for part of the data takes from the whole."""
+        return {}
+
     def _streams(self):
         """Tell whether no score depends on later rows."""
         return False
@@ -156,7 +168,7 @@ class GroupedDetector(BaseDetector):
     # -------------------------------------------------------------------- the contract
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, groups=None):
+    def fit(self, X, y=None, groups=None) -> Self:
         """Learn what is normal.
 
         Parameters
@@ -178,7 +190,7 @@ class GroupedDetector(BaseDetector):
         """
         return self._learn(X, y, self._fit, forget=self._forgets(), groups=groups)
 
-    def score_samples(self, X, groups=None):
+    def score_samples(self, X, groups=None) -> Any:
         """Return how normal each time step is: higher is more normal.
 
         Parameters
@@ -197,7 +209,7 @@ class GroupedDetector(BaseDetector):
         X = self._validate(X, reset=False)
         return -self._by_series(self._anomaly, X, groups)
 
-    def decision_function(self, X, groups=None):
+    def decision_function(self, X, groups=None) -> Any:
         """Return `score_samples(X, groups) - offset_`: below 0 is an anomaly.
 
         Parameters
@@ -214,7 +226,7 @@ class GroupedDetector(BaseDetector):
         """
         return self.score_samples(X, groups) - self.offset_
 
-    def predict(self, X, groups=None):
+    def predict(self, X, groups=None) -> Any:
         """Return 1 for normal time steps and -1 for anomalies.
 
         Parameters
@@ -229,11 +241,9 @@ class GroupedDetector(BaseDetector):
         labels : ndarray or tensor of shape (n_timesteps,), int64
             The labels.
         """
-        scores = self.decision_function(X, groups)
-        xp = namespace(scores)
-        return xp.astype(scores >= 0, xp.int64) * 2 - 1
+        return labels_of(self.decision_function(X, groups))
 
-    def fit_predict(self, X, y=None, groups=None):
+    def fit_predict(self, X, y=None, groups=None) -> Any:
         """Fit to `X` and return its labels, as `fit` and then `predict`.
 
         Parameters
@@ -252,7 +262,29 @@ class GroupedDetector(BaseDetector):
         """
         return self.fit(X, y, groups).predict(X, groups)
 
-    def transform(self, X, groups=None):
+    def inspect(self, X, groups=None) -> Inspection:
+        """Return scores, decision, labels and maps from one pass over the rows.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_timesteps, ...)
+            The rows, in order of time.
+        groups : array-like of shape (n_timesteps,), default=None
+            Which series each row belongs to.
+
+        Returns
+        -------
+        inspection : Inspection
+            A named tuple `(scores, decision, labels, maps)` of what `score_samples`,
+            `decision_function`, `predict` and `transform` return.
+        """
+        check_is_fitted(self)
+        X = self._validate(X, reset=False)
+        return self._inspection(
+            *self._by_series(self._inspect, X, groups, dtype=X.dtype)
+        )
+
+    def transform(self, X, groups=None) -> Any:
         """Return the anomaly map: how anomalous each part of each row is.
 
         Parameters
@@ -272,7 +304,7 @@ class GroupedDetector(BaseDetector):
         X = self._validate(X, reset=False)
         return self._by_series(self._map, X, groups, dtype=X.dtype)
 
-    def fit_transform(self, X, y=None, groups=None):
+    def fit_transform(self, X, y=None, groups=None) -> Any:
         """Fit to `X` and return its anomaly map, as `fit` and then `transform`.
 
         Parameters
@@ -292,7 +324,7 @@ class GroupedDetector(BaseDetector):
         return self.fit(X, y, groups).transform(X, groups)
 
     @available_if(lambda self: self._streams())
-    def score_stream(self, X):
+    def score_stream(self, X) -> Any:
         """Return how normal the time steps are that come next.
 
         The first call goes on where the last training series ended, each later call
@@ -350,6 +382,20 @@ class GroupedDetector(BaseDetector):
         if anomaly is None:
             anomaly = self._by_series(self._anomaly, X, None)
         return anomaly
+
+    def _honest_anomaly(self, X, y, anomaly, groups=None):
+        rows = self._series_rows(groups, X.shape[0])
+        return stretch_fitted(self, X, y, rows, anomaly)
+
+    def _stretch_anomaly(self, X, places, start, stop):
+        """Return the anomaly (stop - start,) of a stretch of the series at `places`."""
+        reach = self._reach()
+        first, last = 0, len(places)
+        if reach is not None:
+            first, last = max(0, start - reach), min(last, stop + reach)
+        x = take(X, places[first:last])
+        anomaly = BaseDetector._in_blocks(self, self._anomaly, x, parts=[slice(None)])
+        return anomaly[start - first : stop - first]
 
     def _by_series(self, function, X, groups, **options):
         """Apply `function` to each series of `X`; the result lives where `X` lives."""

@@ -1,5 +1,7 @@
 """Detectors that learn more rows: `partial_fit`, and the threshold of a stream."""
 
+from typing import Self
+
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
@@ -7,18 +9,43 @@ from skad._array import like, to_numpy
 from skad._sklearn import _fit_context
 
 
+def thinned(sample, rows, n_before, most):
+    """Return (stride, rows): every row of a stream, or every second, every fourth...
+
+    Parameters
+    ----------
+    sample : tuple of int and ndarray
+        What this returned of the rows before.
+    rows : array or tensor of shape (n, ...)
+        The rows that come next.
+    n_before : int
+        Rows that came before.
+    most : int
+        Rows to keep at most.
+    """
+    stride, kept = sample
+    n = rows.shape[0]
+    while len(kept) + len(range(-n_before % stride, n, stride)) > most:
+        stride, kept = 2 * stride, kept[::2]
+    fresh = to_numpy(rows[-n_before % stride :: stride])
+    return stride, np.concatenate([kept, fresh])  # copies: rows are not kept alive
+
+
 class IncrementalMixin:
     """Adds `partial_fit` to a detector whose `_add`, or `_fit`, adds to what is known.
 
-    The threshold is the quantile over all training rows after `fit`. A stream cannot
-    be kept, so after `partial_fit` it is the quantile over at most `_SAMPLE_ROWS` rows
-    spread evenly over everything seen (every row, then every second, every fourth...).
+    The threshold comes from all training rows after `fit`. A stream cannot be kept, so
+    after `partial_fit` it comes from at most `_SAMPLE_ROWS` rows spread evenly over
+    everything seen (every row, then every second, every fourth...). Where honest scores
+    are a closed form they leave each of these rows out of all that is known; by
+    cross-fitting they are of copies that are fitted to the other rows of the sample
+    alone.
     """
 
     _SAMPLE_ROWS = 4096
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y=None):
+    def partial_fit(self, X, y=None) -> Self:
         """Add rows to what is known as normal.
 
         Parameters
@@ -38,24 +65,18 @@ class IncrementalMixin:
     def _fit_offset(self, X, y, anomaly, **params):
         n_rows, fresh_weights = X.shape[0], params.get("sample_weight")
         n_before = self._rows_before(n_rows, fresh_weights)
-        stride, rows = getattr(self, "_sample_", (1, to_numpy(X[:0])))
-        weights = self._sample_weights(fresh_weights, rows)
-        while (
-            len(rows) + len(range(-n_before % stride, n_rows, stride))
-            > self._SAMPLE_ROWS
-        ):
-            stride, rows = 2 * stride, rows[::2]
-            weights = None if weights is None else weights[::2]
-        part = slice(-n_before % stride, None, stride)
-        rows = np.concatenate([rows, to_numpy(X[part])])  # copies, X is not kept alive
-        self._sample_ = (stride, rows)
+        sample = getattr(self, "_sample_", (1, to_numpy(X[:0])))
+        self._sample_ = thinned(sample, X, n_before, self._SAMPLE_ROWS)
+        weights = self._sample_weights(fresh_weights, sample[1])
         if weights is not None:
             fresh = np.ones(n_rows) if fresh_weights is None else fresh_weights
-            self._sample_weights_ = np.concatenate([weights, fresh[part]])
-            self._n_rows_ = n_before + n_rows
+            kept = sample[0], weights
+            kept = thinned(kept, fresh, n_before, self._SAMPLE_ROWS)
+            self._sample_weights_, self._n_rows_ = kept[1], n_before + n_rows
             params["sample_weight"] = self._sample_weights_ if n_before else fresh
         if n_before:
-            X, y, anomaly = like(rows, X), None, None  # labels are of the last rows
+            # labels are of the new rows
+            X, y, anomaly = like(self._sample_[1], X), None, None
         return super()._fit_offset(X, y, anomaly, **params)
 
     def _rows_before(self, n_rows, weights):

@@ -43,7 +43,7 @@ def upper_limit(anomaly, rate, weights=None):
     Parameters
     ----------
     anomaly : ndarray of shape (m,)
-        Honest anomalies of normal samples, at least two.
+        Honest anomalies of normal samples; a single one is its own limit.
     rate : float
         In (0, 0.5].
     weights : ndarray of shape (m,), default=None
@@ -58,6 +58,8 @@ def upper_limit(anomaly, rate, weights=None):
     order = np.argsort(anomaly, kind="stable")
     ordered, weights = anomaly[order], weights[order]
     m = float(weights.sum())
+    if m <= 1:
+        return float(ordered[-1])
     rank = (m + 1) * (1 - rate)
     if rank <= m:
         below = math.floor(rank)
@@ -73,3 +75,18 @@ def upper_limit(anomaly, rate, weights=None):
     if positive:
         bound = math.exp(min(bound, math.log(np.finfo(np.float64).max)))
     return float(max(bound, ordered[-1]))
+
+
+def thinned(anomaly, weights=None, most=500):
+    """Return the values (m,) in order, `most` evenly spread ones where there are more.
+
+    The share of them beyond a limit is that of all to 1 / `most`. With `weights` (m,)
+    each value is there as often, to a whole number in all.
+    """
+    anomaly = np.asarray(anomaly, dtype=np.float64)
+    order = np.argsort(anomaly, kind="stable")
+    if weights is None:
+        weights = np.ones(len(anomaly))
+    total = max(1, round(weights.sum()))
+    places = np.linspace(0, total - 1, min(total, most)).round()
+    return at_positions(anomaly[order], weights[order], places)

@@ -12,6 +12,9 @@ from threadpoolctl import threadpool_limits
 from skad._array import is_torch, like
 from skad.base import BaseDetector
 
+# How detectors come by honest anomalies of every training row.
+_OF_EVERY_ROW = ("leave one out", "out of bag", "its members'")
+
 
 def seeded_clone(detector, random, unset_only=False):
     """Return an unfitted copy with every `random_state`, nested ones too, drawn.
@@ -41,6 +44,13 @@ def map_of(member, X):
     return member.transform(X)
 
 
+def both_of(member, X):
+    """Return the anomaly (n,) and the map (n, d) of such rows, from one pass."""
+    if isinstance(member, BaseDetector):
+        return member._in_blocks(member._inspect, X, dtype=X.dtype)
+    return anomaly_of(member, X), map_of(member, X)
+
+
 def scores_of(member, X, **params):
     """Return the scores of rows that a member checks itself, float64 where `X` is."""
     scores = member.score_samples(X, **params)
@@ -54,6 +64,59 @@ def maps_of(member, X, **params):
     with config_context(transform_output="default"):
         maps = member.transform(X, **params)
     return maps if is_torch(maps) else np.asarray(maps)
+
+
+def inspect_of(member, X, **params):
+    """Return scores and maps of rows that a member checks itself, from one pass.
+
+    They are those of `scores_of` and `maps_of`.
+    """
+    if not hasattr(member, "inspect"):
+        return scores_of(member, X, **params), maps_of(member, X, **params)
+    scores, *_, maps = member.inspect(X, **params)
+    if is_torch(X):
+        scores = like(scores, X, dtype="keep")
+    return scores, maps
+
+
+def without_threshold(member):
+    """Return an unfitted member whose threshold nobody asks for, set at no cost.
+
+    That of ``contamination="auto"`` may need another fit.
+    """
+    if isinstance(member, BaseDetector) and "contamination" in member.get_params(False):
+        member.set_params(contamination=0.5)
+    return member
+
+
+def honest_anomalies(members, tables, y, seen=None):
+    """Return the honest anomalies, m times (n,), of fitted members' training rows.
+
+    None where they are not to be had for every row in its order: from detectors without
+    them, and from those that hold rows out.
+
+    Parameters
+    ----------
+    members : list of detectors
+        Are fitted.
+    tables : iterable
+        What each was fitted to.
+    y : array of shape (n,) or None
+        Labels, for all of them.
+    seen : list of arrays of shape (n,) or None
+        The members' anomalies of their training rows, where they are known.
+    """
+    if any(getattr(one, "_honesty", None) not in _OF_EVERY_ROW for one in members):
+        return None
+    found = []
+    seen = [None] * len(members) if seen is None else seen
+    for member, X, anomaly in zip(members, tables, seen, strict=True):
+        X = member._validate(X, reset=False)
+        honest = member._honest_anomaly(X, y, anomaly)
+        if honest.shape[0] != X.shape[0]:
+            return None
+        found.append(honest)
+    return found
 
 
 def take_over_features(holder, member):

@@ -9,19 +9,25 @@ checkers read the same annotations, as they do those of dataclasses.
 
 import re
 from abc import update_abstractmethods
+from collections.abc import Callable
 from dataclasses import KW_ONLY
-from inspect import Parameter, Signature, get_annotations
-from typing import ClassVar, TypeVar, dataclass_transform, get_origin, overload
+from inspect import Parameter, Signature, cleandoc, get_annotations
+from itertools import chain, groupby, pairwise
+from typing import (
+    Any,
+    ClassVar,
+    NamedTuple,
+    TypeVar,
+    dataclass_transform,
+    get_origin,
+    overload,
+)
 
 __all__ = ["KW_ONLY", "with_parameters"]
 
 T = TypeVar("T")
 
-# Sections that a class takes over from its bases, entry by entry.
-_SHARED_SECTIONS = ("Parameters", "Attributes")
-_RULE = re.compile(r"^( *)(\w[\w ]*)\n\1-{3,}\n", re.MULTILINE)
-_ENTRY = re.compile(r"^(\S.*?) : ", re.MULTILINE)
-_DEFAULT = re.compile(r"default=(.+)$", re.MULTILINE)
+_DEFAULT = re.compile("default=.+")
 
 
 @overload
@@ -29,17 +35,17 @@ def with_parameters(cls: type[T]) -> type[T]: ...
 
 
 @overload
-def with_parameters(*, kw_only: bool = True): ...
+def with_parameters(*, kw_only: bool = True) -> Callable[[type[T]], type[T]]: ...
 
 
 @dataclass_transform(kw_only_default=True)
-def with_parameters(cls=None, *, kw_only=True):
+def with_parameters(cls: Any = None, *, kw_only: bool = True) -> Any:
     """Give a class a constructor that keeps its annotated attributes as parameters.
 
-    The annotations of base classes are inherited, so that what many methods share (the
-    training, the backbone) is stated once. New ones come first, then those named in
-    `_leading`, then the others from the top of the hierarchy down. `_without` names
-    inherited ones that make no sense here, which lose their constraints as well.
+    What decorated bases state is inherited, so that what many methods share (the
+    training, the backbone) is stated once. What a class states first comes before what
+    its bases do, the nearest of them first. `_without` names inherited parameters that
+    make no sense here, and fitted attributes that are not there.
 
     With ``kw_only=False`` the parameters above a line ``_: KW_ONLY`` need no keyword,
     and come before all others; subclasses inherit that.
@@ -49,143 +55,186 @@ def with_parameters(cls=None, *, kw_only=True):
     return _made(cls, kw_only)
 
 
+class _Statement(NamedTuple):
+    """What a class itself states, as its subclasses look it up."""
+
+    parameters: list
+    positional: list
+    without: tuple
+    constraints: dict
+    documented: dict  # the entries {name: text} of "Parameters"
+    fitted: dict  # and of "Attributes"
+
+
+class _Absent:
+    """Stands where a class has no such parameter though a base of it does."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __get__(self, instance, owner):
+        raise AttributeError(f"{owner.__name__} has no parameter {self.name!r}")
+
+
 def _made(cls, kw_only):
-    own = _stated(cls)
-    if not kw_only:
-        names = [*get_annotations(cls), "_"]
-        own_positional = names[: names.index("_")]
-        cls._positional = (*getattr(cls, "_positional", ()), *own_positional)
-    inherited = []
-    for base in reversed(cls.__mro__[1:]):
-        inherited += [name for name in _stated(base) if name not in inherited]
-    new = [name for name in own if name not in inherited]
-    positional = getattr(cls, "_positional", ())
-    leading = getattr(cls, "_leading", ())
-    without = getattr(cls, "_without", ())
-    names = dict.fromkeys([*positional, *new, *leading, *inherited])
-    names = [name for name in names if name in own or name not in without]
-    cls._parameter_constraints = _constraints(cls, names)
-    _document(cls, names)
-    made = Signature(
+    doc = vars(cls).get("__doc__")  # None with python -OO
+    sections = _sections(doc) if doc else {}
+    cls._statement = _Statement(
+        *_stated(cls, kw_only),
+        vars(cls).get("_without", ()),
+        vars(cls).get("_parameter_constraints", {}),
+        _entries(sections.get("Parameters", [])),
+        _entries(sections.get("Attributes", [])),
+    )
+    statements = [
+        vars(base)["_statement"] for base in cls.__mro__ if "_statement" in vars(base)
+    ]
+    names, positional = _composed(statements)
+    for name in cls._statement.without:
+        if name not in names:
+            setattr(cls, name, _Absent(name))
+    constraints = _nearest(statement.constraints for statement in statements)
+    cls._parameter_constraints = {n: constraints[n] for n in names if n in constraints}
+    defaults = {name: getattr(cls, name) for name in names}
+    if doc:
+        cls.__doc__ = _document(sections, statements, defaults)
+    _construct(cls, defaults, positional)
+    return update_abstractmethods(cls)  # the constructor is one in _BaseComposition
+
+
+def _stated(cls, kw_only):
+    """Return the parameters that a class itself states, and those without keyword."""
+    stated, positional, behind = [], [], kw_only
+    for name, kind in get_annotations(cls).items():
+        if name == "_":
+            behind = True
+        elif not _is_class_variable(kind):
+            stated.append(name)
+            if not behind:
+                positional.append(name)
+    return stated, positional
+
+
+def _is_class_variable(kind):
+    if isinstance(kind, str):
+        return kind.removeprefix("typing.").startswith("ClassVar")
+    return kind is ClassVar or get_origin(kind) is ClassVar
+
+
+def _nearest(found):
+    """Return one dict of several, where the first that has a key counts."""
+    result = {}
+    for one in found:
+        for key, value in one.items():
+            result.setdefault(key, value)
+    return result
+
+
+def _composed(statements):
+    """Return the parameters of a class in order, and those that need no keyword."""
+    groups, positional = [], []
+    for statement in reversed(statements):
+        groups = [[n for n in group if n not in statement.without] for group in groups]
+        known = set(chain(*groups))
+        groups.append([name for name in statement.parameters if name not in known])
+        again = set(statement.parameters)  # its latest statement counts
+        positional = [name for name in positional if name not in again]
+        positional += statement.positional
+    names = list(chain(*reversed(groups)))
+    positional = [name for name in positional if name in names]
+    return list(dict.fromkeys([*positional, *names])), positional
+
+
+def _construct(cls, defaults, positional):
+    """Give a class its constructor."""
+    kinds = {True: Parameter.POSITIONAL_OR_KEYWORD, False: Parameter.KEYWORD_ONLY}
+    signature = Signature(
         [Parameter("self", Parameter.POSITIONAL_OR_KEYWORD)]
         + [
-            Parameter(
-                name,
-                Parameter.POSITIONAL_OR_KEYWORD
-                if name in positional
-                else Parameter.KEYWORD_ONLY,
-                default=getattr(cls, name),
-            )
-            for name in names
+            Parameter(name, kinds[name in positional], default=default)
+            for name, default in defaults.items()
         ]
     )
 
     def initialize(self, *args, **kwargs):
         try:
-            values = made.bind(self, *args, **kwargs)
+            values = signature.bind(self, *args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{cls.__name__}: {error}") from None
-        values.apply_defaults()
+        vars(self).update(defaults)
         vars(self).update(list(values.arguments.items())[1:])
 
     initialize.__name__ = "__init__"
     initialize.__qualname__ = f"{cls.__qualname__}.__init__"
-    initialize.__signature__ = made
+    initialize.__module__ = cls.__module__
+    initialize.__signature__ = signature
     cls.__init__ = initialize
-    return update_abstractmethods(cls)
-
-
-def _stated(cls):
-    """Return the names of the parameters that a class itself states."""
-    return [
-        name
-        for name, kind in get_annotations(cls).items()
-        if name != "_" and kind is not ClassVar and get_origin(kind) is not ClassVar
-    ]
-
-
-def _constraints(cls, names):
-    """Return what is accepted for each parameter, the class's own statement first."""
-    found = {}
-    for base in reversed(cls.__mro__):
-        found |= vars(base).get("_parameter_constraints", {})
-    return {name: found[name] for name in names if name in found}
 
 
 # ------------------------------------------------------------------------- docstrings
 
 
-def _document(cls, names):
-    """Put what the class inherits into its docstring; keep its own part aside."""
-    doc = cls.__doc__ if "__doc__" in vars(cls) else None
-    if not doc:
-        return
-    indent, parts = _split(doc)
-    cls._own_entries = {
-        title: _entries(text) for title, text in parts if title in _SHARED_SECTIONS
+def _document(sections, statements, defaults):
+    """Return the docstring with what the class inherits, nearest first."""
+    documented = _nearest(statement.documented for statement in statements)
+    documented = {
+        name: _with_default(documented[name], default)
+        for name, default in defaults.items()
+        if name in documented
     }
-    bases = [base for base in cls.__mro__ if "_own_entries" in vars(base)]
-    for title in _SHARED_SECTIONS:
-        found = {}
-        for base in reversed(bases):
-            found |= vars(base)["_own_entries"].get(title, {})
-        if title == "Parameters":
-            found = {
-                name: _with_default(found[name], getattr(cls, name))
-                for name in names
-                if name in found
-            }
-        else:
-            # what a class learns itself before what every class has
-            own = cls._own_entries.get(title, {})
-            found = {**own, **found}
-        parts = _replaced(parts, title, "".join(found.values()))
-    cls.__doc__ = _joined(indent, parts)
+    fitted, gone = {}, set()
+    for statement in statements:
+        new = {n: t for n, t in statement.fitted.items() if n not in fitted}
+        fitted |= {name: text for name, text in new.items() if name not in gone}
+        gone |= set(statement.without)
+    composed = {
+        "": sections[""],
+        "Parameters": _listed(documented),
+        "Attributes": _listed(fitted),
+    }
+    parts = []
+    for title, lines in {**composed, **sections, **composed}.items():  # in this order
+        text = "\n".join(lines).strip("\n")
+        if text:
+            parts.append(f"{title}\n{'-' * len(title)}\n{text}" if title else text)
+    return "\n\n".join(parts) + "\n"
 
 
-def _split(doc):
-    """Return the indentation and [(title, text)], the summary under None, dedented."""
-    match = _RULE.search(doc)
-    indent = match[1] if match else ""
-    lines = [line.removeprefix(indent) for line in doc.split("\n")]
-    parts = re.split(_RULE, "\n".join(lines))
-    titled = zip(parts[2::3], parts[3::3], strict=True)
-    return indent, [(None, parts[0]), *titled]
-
-
-def _entries(text):
-    """Return {name: entry} of a section; `a, b : type` is one entry under "a, b"."""
-    starts = [match.start() for match in _ENTRY.finditer(text)]
-    bounds = [*starts, len(text)]
-    found = {}
-    for start, stop in zip(starts, bounds[1:], strict=True):
-        entry = text[start:stop].rstrip("\n") + "\n"
-        found[_ENTRY.match(entry)[1]] = entry
+def _sections(doc):
+    """Return {title: lines} of a docstring, what comes before any title under ""."""
+    lines = cleandoc(doc).split("\n")
+    rules = [
+        i for i, line in enumerate(lines) if line[:3] == "---" and not line.strip("-")
+    ]
+    stops = [i - 1 for i in rules] + [len(lines)]
+    found = {"": lines[: stops[0]]}
+    for rule, stop in zip(rules, stops[1:], strict=True):
+        found[lines[rule - 1]] = lines[rule + 1 : stop]
     return found
 
 
-def _with_default(entry, default):
+def _entries(lines):
+    """Return {name: what follows it} of a section; in `a, b : type` both have that."""
+    starts = [i for i, line in enumerate(lines) if line and line[0] != " "]
+    found = {}
+    for start, stop in pairwise([*starts, len(lines)]):
+        names, colon, kind = lines[start].partition(" : ")
+        text = "\n".join([colon + kind, *lines[start + 1 : stop]]).rstrip("\n")
+        found |= dict.fromkeys(names.split(", "), text)
+    return found
+
+
+def _listed(entries):
+    """Return the entries as lines; neighbours that share a text are one entry again."""
+    runs = groupby(entries, key=lambda name: id(entries[name]))
+    runs = [list(run) for _, run in runs]
+    return [", ".join(run) + entries[run[0]] for run in runs]
+
+
+def _with_default(text, default):
     """Return an entry that states another default."""
-    return _DEFAULT.sub(lambda _: f"default={default!r}".replace("'", '"'), entry, 1)
-
-
-def _replaced(parts, title, text):
-    """Return the sections with one replaced, or put in behind the parameters."""
-    if not text:
-        return parts
-    text += "\n"
-    if any(name == title for name, _ in parts):
-        return [(name, text if name == title else old) for name, old in parts]
-    where = 1 + max(
-        i for i, (name, _) in enumerate(parts) if name in (None, "Parameters")
-    )
-    return [*parts[:where], (title, text), *parts[where:]]
-
-
-def _joined(indent, parts):
-    text = parts[0][1]
-    for title, body in parts[1:]:
-        text += f"{title}\n{'-' * len(title)}\n{body}"
-    lines = [indent + line if line else line for line in text.split("\n")]
-    lines[0] = lines[0].removeprefix(indent)
-    return "\n".join(lines)
+    shown = f"default={default!r}".replace("'", '"')
+    stated = _DEFAULT.search(text)
+    if stated is None or stated[0] == shown:
+        return text
+    return text[: stated.start()] + shown + text[stated.end() :]

@@ -3,6 +3,9 @@
 import numpy as np
 from sklearn.utils import check_random_state
 
+# What the parameter `random_state` takes.
+Seed = int | np.random.RandomState | None
+
 
 def generator(random_state):
     """Return a RandomState for an int, a RandomState or None.

@@ -82,12 +82,15 @@ class Maps(LazySamples):
         The pictures.
     describe : callable
         From a tensor of pictures (b, h, w, c) to samples (b, m), both in float32.
+    first : tensor of shape (b, m) or None, default=None
+        The maps of the first pictures, where they are known: they tell the size of all.
     """
 
-    def __init__(self, pictures, describe):
+    def __init__(self, pictures, describe, first=None):
         self.pictures, self.describe = pictures, describe
-        first = self._make(np.arange(1))
-        self._map_bytes = first.nbytes
+        if first is None:
+            first = self._make(np.arange(1))
+        self._map_bytes = first[0].nbytes
         super().__init__(np.arange(len(pictures)), first.shape[1:], first.device)
 
     @property

@@ -1,6 +1,18 @@
-"""The one place that imports what scikit-learn keeps private or has only since 1.9."""
+"""The one place that imports what scikit-learn keeps private or has only since 1.9.
 
-from sklearn.base import _fit_context
+The bases of our classes come from here too: scikit-learn ships no types, and what type
+checkers see instead is in `_sklearn.pyi` beside this file.
+"""
+
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    MetaEstimatorMixin,
+    OneToOneFeatureMixin,
+    OutlierMixin,
+    TransformerMixin,
+    _fit_context,
+)
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import (
     HasMethods,
@@ -19,12 +31,23 @@ except ImportError:  # scikit-learn 1.8
         """Stands in for the callback support of scikit-learn 1.9."""
 
 
+class ScikitLearnDetector(
+    OneToOneFeatureMixin, TransformerMixin, OutlierMixin, BaseEstimator
+):
+    """What scikit-learn calls a detector, and its map a transform."""
+
+
 __all__ = [
+    "BaseEstimator",
     "CallbackSupportMixin",
+    "ClassNamePrefixFeaturesOutMixin",
     "HasMethods",
     "Interval",
+    "MetaEstimatorMixin",
     "RealNotInt",
+    "ScikitLearnDetector",
     "StrOptions",
+    "TransformerMixin",
     "_BaseComposition",
     "_check_sample_weight",
     "_fit_context",

@@ -219,6 +219,8 @@ def check_labels(y, n_samples):
             "count as unlabelled.",
             stacklevel=6,
         )
+    else:
+        warn_without_anomalies(labels)
     return labels
 
 
@@ -230,6 +232,17 @@ def check_sample_weight(sample_weight, n_samples):
     return _check_sample_weight(
         sample_weight, rows, dtype=np.float64, ensure_non_negative=True
     )
+
+
+def warn_without_anomalies(y):
+    """Warn where labels (n,) name no anomaly, as those of other conventions do."""
+    if not np.any(y == -1):
+        warnings.warn(
+            "y has no label -1, so it names no anomaly: 1 is normal, -1 an anomaly, 0 "
+            "unlabelled. If 1 means an anomaly and 0 normal, as in PyOD, pass "
+            "np.where(y == 1, -1, 1).",
+            stacklevel=7,
+        )
 
 
 def _are_paths(X):

@@ -1,11 +1,13 @@
 """Weights of the training rows, which mean what repeating the rows would."""
 
+from typing import Any, Self
+
 import numpy as np
 
 from skad._array import to_numpy
 from skad._cross_fitting import part_of, rows_of
 from skad._dask import Blocks
-from skad._limits import upper_limit, weighted_quantile
+from skad._limits import thinned, upper_limit, weighted_quantile
 from skad._sklearn import _fit_context
 from skad._validation import check_sample_weight
 
@@ -22,7 +24,7 @@ class SampleWeightMixin:
     """
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, sample_weight=None):
+    def fit(self, X, y=None, sample_weight=None) -> Self:
         """Learn what is normal.
 
         Parameters
@@ -43,7 +45,7 @@ class SampleWeightMixin:
         forget = self._forgets()
         return self._learn(X, y, self._fit, forget=forget, **weighted(sample_weight))
 
-    def fit_predict(self, X, y=None, sample_weight=None):
+    def fit_predict(self, X, y=None, sample_weight=None) -> Any:
         """Fit to `X` and return its labels.
 
         Parameters
@@ -82,8 +84,7 @@ class SampleWeightMixin:
             )
         rows = np.flatnonzero(weights)
         if len(rows) < len(weights) and not self.__sklearn_tags__().input_tags.pairwise:
-            if np.shape(y)[:1] == weights.shape:
-                y = part_of(y, rows)
+            y = part_of(y, rows, len(weights))
             X, weights = rows_of(X, rows), weights[rows]
         return X, y, {**params, "sample_weight": weights}
 
@@ -94,9 +95,12 @@ class SampleWeightMixin:
         if self.contamination == "auto":
             honest = to_numpy(self._honest_anomaly(X, y, anomaly, **params))
             known = ~np.isnan(honest)
-            return -upper_limit(honest[known], self.false_alarm_rate, weights[known])
-        scores = -to_numpy(self._seen_anomaly(X, anomaly))
-        return weighted_quantile(scores, self.contamination, weights)
+            honest, weights = honest[known], weights[known]
+            self._reference_ = thinned(honest, weights)
+            return -upper_limit(honest, self.false_alarm_rate, weights)
+        anomaly = to_numpy(self._seen_anomaly(X, anomaly))
+        self._reference_ = thinned(anomaly, weights)
+        return weighted_quantile(-anomaly, self.contamination, weights)
 
 
 def weighted(sample_weight):

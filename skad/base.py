@@ -4,21 +4,14 @@ A method states its mathematics in `_fit` and in one of two ways to score, both 
 higher = more anomalous: `_map` alone where the score is the sum of the map (then
 `_map_sums_to_score` is true), or `_anomaly` with a `_map` that the method's docstring
 relates to it. Where both need the same (features of a backbone, neighbours), `_inspect`
-returns both from one pass. Validation, sign, threshold, blocks, devices and outputs
-live here.
+returns both from one pass. Validation, sign, threshold, blocks and devices live here.
 """
 
 from abc import ABCMeta, abstractmethod
 from numbers import Real
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import (
-    BaseEstimator,
-    OneToOneFeatureMixin,
-    OutlierMixin,
-    TransformerMixin,
-)
 from sklearn.utils.validation import check_is_fitted
 
 from skad._answers import Inspection, labels_of
@@ -37,21 +30,14 @@ from skad._array import (
 from skad._callbacks import FitCallbacksMixin
 from skad._cross_fitting import cross_fitted
 from skad._dask import Blocks, by_block, is_dask
-from skad._limits import upper_limit
+from skad._limits import thinned, upper_limit
 from skad._parameters import with_parameters
-from skad._sklearn import Interval, StrOptions, _fit_context
+from skad._sklearn import Interval, ScikitLearnDetector, StrOptions, _fit_context
 from skad._validation import check_table
 
 
 @with_parameters
-class BaseDetector(
-    FitCallbacksMixin,
-    OneToOneFeatureMixin,
-    TransformerMixin,
-    OutlierMixin,
-    BaseEstimator,
-    metaclass=ABCMeta,
-):
+class BaseDetector(FitCallbacksMixin, ScikitLearnDetector, metaclass=ABCMeta):
     """Base of every detector; see the module's docstring for what a method writes.
 
     Fitted state, public or private, ends in an underscore: a second `fit` drops all of
@@ -86,9 +72,9 @@ class BaseDetector(
     }
     # Where scores for contamination="auto" come from, as the table of detectors says.
     _honesty: ClassVar[str] = "cross-fitting"
+    _data: ClassVar[str] = "rows"  # what it looks at; the base of a family states it
     _map_sums_to_score = False
-    # Whether a row's score depends on the rows around it, as in series.
-    _looks_around = False
+    _looks_around = False  # whether the rows around a row count, as in series
 
     # ------------------------------------------------------------- what a method writes
 
@@ -142,30 +128,39 @@ class BaseDetector(
         """Return the threshold.
 
         `X`, `y` and `params` are what `fit` got, `anomaly` is what `_fit` returned: of
-        all training rows as `score_samples` would score them, or None.
+        all training rows as `score_samples` would score them, or None. What the
+        threshold was taken from is kept for reports, in a few values.
         """
         if self.contamination == "auto":
-            honest = self._honest_anomaly(X, y, anomaly, **params)
-            return -upper_limit(to_numpy(honest), self.false_alarm_rate)
-        anomaly = self._seen_anomaly(X, anomaly)
-        return float(np.quantile(-to_numpy(anomaly), self.contamination))
+            honest = to_numpy(self._honest_anomaly(X, y, anomaly, **params))
+            self._reference_ = thinned(honest)
+            return -upper_limit(honest, self.false_alarm_rate)
+        anomaly = to_numpy(self._seen_anomaly(X, anomaly))
+        self._reference_ = thinned(anomaly)
+        return float(np.quantile(-anomaly, self.contamination))
 
     def _seen_anomaly(self, X, anomaly):
         """Return the anomaly (n,) of the training rows, as new rows are scored."""
-        if anomaly is None:
-            anomaly = self._in_blocks(self._anomaly, X, progress="score")
-        return anomaly
+        if anomaly is not None:
+            return anomaly
+        if isinstance(X, Blocks):
+            return X.scored()
+        return self._in_blocks(self._anomaly, X, progress="score")
 
     def _honest_anomaly(self, X, y, anomaly, **params):
         """Return the anomaly (m,) of normal rows as if they had not been learned from.
 
         A method that can leave a row out of what it learned overrides this, one whose
-        scores of training rows leave them out returns `_seen_anomaly`.
+        scores of training rows leave them out returns `_seen_anomaly`. Where all rows
+        have one (m = n) it is in their order.
         """
         return cross_fitted(self, X, y, params, anomaly)
 
     def _fit_blocks(self, blocks):
-        """Learn as `_fit` does from `skad._dask.Blocks`, where statistics add up."""
+        """Learn as `_fit` does from `skad._dask.Blocks`, where statistics add up.
+
+        May return the training rows' anomaly, as `_fit` may.
+        """
         raise ValueError(
             f"{type(self).__name__} learns from all rows at once, and X is a Dask "
             "collection: pass rows that fit in memory, X.compute()."
@@ -174,7 +169,7 @@ class BaseDetector(
     # -------------------------------------------------------------------- the contract
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X, y=None) -> Self:
         """Learn what is normal.
 
         Parameters
@@ -192,7 +187,7 @@ class BaseDetector(
         """
         return self._learn(X, y, self._fit, forget=self._forgets())
 
-    def score_samples(self, X):
+    def score_samples(self, X) -> Any:
         """Return how normal each sample is: higher is more normal.
 
         Parameters
@@ -211,7 +206,7 @@ class BaseDetector(
         X = self._validate(X, reset=False)
         return -self._in_blocks(self._anomaly, X)
 
-    def decision_function(self, X):
+    def decision_function(self, X) -> Any:
         """Return `score_samples(X) - offset_`: below 0 is an anomaly.
 
         Parameters
@@ -226,7 +221,7 @@ class BaseDetector(
         """
         return self.score_samples(X) - self.offset_
 
-    def predict(self, X):
+    def predict(self, X) -> Any:
         """Return 1 for normal samples and -1 for anomalies.
 
         Parameters
@@ -243,7 +238,7 @@ class BaseDetector(
             return by_block(self, "predict", X)
         return labels_of(self.decision_function(X))
 
-    def fit_predict(self, X, y=None):
+    def fit_predict(self, X, y=None) -> Any:
         """Fit to `X` and return its labels, as `fit(X, y).predict(X)`.
 
         Parameters
@@ -260,7 +255,7 @@ class BaseDetector(
         """
         return self.fit(X, y).predict(X)
 
-    def inspect(self, X):
+    def inspect(self, X) -> Inspection:
         """Return scores, decision, labels and maps from one pass over the samples.
 
         Parameters
@@ -278,7 +273,7 @@ class BaseDetector(
         X = self._validate(X, reset=False)
         return self._inspection(*self._in_blocks(self._inspect, X, dtype=X.dtype))
 
-    def transform(self, X):
+    def transform(self, X) -> Any:
         """Return the anomaly map: how anomalous each element of each sample is.
 
         Parameters
@@ -345,8 +340,7 @@ class BaseDetector(
                 f"This {type(self).__name__} is fitted and would go on learning, from "
                 "rows in memory alone: pass X.compute(), block by block."
             )
-        self._fit_blocks(blocks)
-        return blocks.anomaly()
+        return self._fit_blocks(blocks)
 
     def _fitted_state(self):
         return {name: value for name, value in vars(self).items() if name[-1] == "_"}
@@ -384,8 +378,6 @@ class BaseDetector(
         if "device" not in self._parameter_constraints:
             return device_of(X)
         return X.device if is_torch(X) and self.device == "auto" else self.device_
-
-    # ----------------------------------------------------------------------- the state
 
     def __getstate__(self):
         """Keep tensors on the host, so that a machine without the GPU can load them."""

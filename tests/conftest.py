@@ -1,4 +1,9 @@
-"""One thread and one array API switch for the whole suite, set before any import."""
+"""One thread and one array API switch for the whole suite, set before any import.
+
+Which tests run: a test marked `full` runs with --full alone; of those marked
+`sampled(n)` every n-th runs, other ones after each commit, and all with --full. The
+tests of one detector run in one process, one after another, so that they share fits.
+"""
 
 import os
 
@@ -6,11 +11,116 @@ os.environ.setdefault("SCIPY_ARRAY_API", "1")  # read by SciPy when it is import
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small products lose on two threads
 os.environ.setdefault("MPLBACKEND", "agg")  # draws without a screen
 
+import collections
+import math
 import pathlib
+import subprocess
 import sys
+import time
+import zlib
 
 import numpy as np
 import pytest
+
+import skad
+from skad.base import BaseDetector
+
+# Files of tests that are the same for every detector, and what they may cost one
+# together, in CPU seconds.
+COMMON = {
+    "test_contract",
+    "test_docs",
+    "test_hard_use",
+    "test_save",
+    "test_sklearn",
+    "test_style",
+    "test_unchanged",
+    "test_use",
+}
+MOST_SECONDS = 3
+NAMES = dict(skad.all_detectors())
+
+
+def pytest_addoption(parser):
+    """Let the caller choose the tests."""
+    parser.addoption(
+        "--full", action="store_true", help="run the tests that are sampled otherwise"
+    )
+    parser.addoption(
+        "--rotation",
+        type=int,
+        help="which sample to run; the number of commits unless given",
+    )
+
+
+def pytest_configure(config):
+    """Choose the sample, once for all processes."""
+    if config.option.rotation is None:
+        counted = subprocess.run(
+            ["git", "rev-list", "--count", "HEAD"],
+            cwd=pathlib.Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        config.option.rotation = int(counted.stdout or 0)
+
+
+def pytest_report_header(config):
+    """Say which tests run."""
+    if config.option.full:
+        return "all tests (--full)"
+    return f"a sample of the large matrices: --rotation={config.option.rotation}"
+
+
+def subject(item):
+    """Return the name of the detector that a common test is about, or None."""
+    if item.path.stem not in COMMON or not hasattr(item, "callspec"):
+        return None
+    for found in item.callspec.params.values():
+        found = type(found).__name__ if isinstance(found, BaseDetector) else found
+        found = found.split("-")[0] if isinstance(found, str) else None
+        if found in NAMES:
+            return found
+    return None
+
+
+def chosen(item, rotation):
+    """Tell whether a test runs without --full."""
+    if item.get_closest_marker("full"):
+        return False
+    n = math.prod(marker.args[0] for marker in item.iter_markers("sampled"))
+    return (zlib.crc32(item.nodeid.encode()) + rotation) % n == 0
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave tests out, and bring those of one detector together."""
+    if not config.option.full:
+        kept = [item for item in items if chosen(item, config.option.rotation)]
+        config.hook.pytest_deselected(
+            items=[item for item in items if item not in set(kept)]
+        )
+        items[:] = kept
+    files = {}
+    for item in items:
+        files.setdefault(item.path, len(files))
+        group = subject(item) or item.nodeid.split("[")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: (files[item.path], subject(item) or ""))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Note the CPU seconds of a test that is about one detector."""
+    start = time.process_time()
+    try:
+        return (yield)
+    finally:
+        # the whole table of bad input is for all detectors on the same path
+        whole = any(name == "whole" for name, _ in item.user_properties)
+        if subject(item) and not whole:
+            spent = time.process_time() - start
+            item.user_properties.append(("seconds", (subject(item), spent)))
 
 
 @pytest.fixture(autouse=True)
@@ -42,16 +152,33 @@ def shared():
     return folder / "data"
 
 
-def pytest_terminal_summary(terminalreporter):
-    """Print how many cells of tables of inputs were checked, by all workers."""
-    counts = [
-        value
-        for reports in terminalreporter.stats.values()
-        for report in reports
-        for name, value in getattr(report, "user_properties", ())
-        if name == "cells" and getattr(report, "when", None) == "call"
-    ]
-    if counts:
-        terminalreporter.write_line(
-            f"{sum(counts)} cells of bad input x detector x method were checked"
-        )
+def pytest_terminal_summary(terminalreporter, config):
+    """Print what all workers counted: cells of tables, and seconds of detectors."""
+    cells, whole, seconds = 0, set(), collections.Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", None) != "call":
+                continue
+            for name, value in report.user_properties:
+                if name == "cells":
+                    cells += value
+                elif name == "whole":
+                    whole.add(value)
+                elif name == "seconds":
+                    seconds[value[0]] += value[1]
+    write = terminalreporter.write_line
+    if cells:
+        write(f"{cells} cells of bad input x detector x method were checked")
+    if whole:
+        write(f"whole tables of bad input: {', '.join(sorted(whole))}")
+    if not seconds:
+        return
+    mean = sum(seconds.values()) / len(seconds)
+    write(f"The common tests cost {mean:.1f} CPU seconds a detector; the slowest:")
+    for name, spent in seconds.most_common(10):
+        write(f"{spent:8.1f} s  {name}")
+    slow = [name for name, spent in seconds.items() if spent > MOST_SECONDS]
+    if slow and not config.option.full:
+        terminalreporter.section("detectors that are too slow to test", red=True)
+        write(f"More than {MOST_SECONDS} s: {', '.join(sorted(slow))}", red=True)
+        write("Give them cheaper settings in tests/settings.", red=True)

@@ -466,7 +466,8 @@ def test_anogan_search_is_the_same_in_both_precisions_and_alone(searching):
 
 def test_anogan_threshold_of_many_rows_is_of_some():
     X = rows(2500, 2)
-    detector = AnoGAN(**SMALL, n_search_steps=2).set_params(max_epochs=1).fit(X)
+    detector = AnoGAN(**SMALL, n_search_steps=2)
+    detector.set_params(max_epochs=1, contamination=0.1).fit(X)
     scores = detector.score_samples(X[::3])
     assert_allclose(detector.offset_, np.quantile(scores, 0.1))
     few = detector.fit(X[:1024])

@@ -222,6 +222,17 @@ def test_the_tie_break_never_lifts_a_p_value_to_the_next():
     assert_allclose(tie_break(torch.from_numpy(z)), found)
 
 
+@pytest.mark.parametrize("huge", [-1e12, 1e12])
+def test_one_huge_calibration_score_takes_no_power(huge):
+    detector = ConformalDetector(frozen_column(), false_alarm_rate=0.05)
+    detector.fit(column([*np.linspace(-1, 1, 199), huge]))
+    lower = 1 + (huge < 0)
+    assert_allclose(
+        detector.p_values(column([-1e13, -30, -1.1])) * 201, [1, lower, lower]
+    )
+    assert detector.p_values(column([0.0]))[0] > 0.4
+
+
 def test_calibration_rows_tie_with_themselves_in_any_batch():
     X = np.random.default_rng(0).normal(size=(200, 7))
     for method in ("split", "cross"):

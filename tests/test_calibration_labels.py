@@ -430,3 +430,23 @@ def test_files_keep_what_was_calibrated(blobs, tmp_path):
         assert_array_equal(loaded.predict_proba(normal), found.predict_proba(normal))
         assert_array_equal(loaded.predict(normal), found.predict(normal))
         assert loaded.detector_.best_score_ == within.fit(X, y).best_score_
+
+
+@pytest.mark.parametrize(
+    "detector",
+    [
+        skad.SVDD(),
+        skad.QuantileThreshold(),
+        skad.ProbabilityCalibrator(),
+        skad.DeepSAD(max_epochs=1, pretrain_epochs=1, hidden_sizes=(4,)),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_labels_that_name_no_anomaly_get_a_warning(detector):
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    y = np.repeat([0, 1], [36, 4])  # as in PyOD
+    with pytest.warns(UserWarning, match=r"np.where\(y == 1, -1, 1\)"):
+        clone(detector).fit(X, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clone(detector).fit(X, np.where(y == 1, -1, 1))

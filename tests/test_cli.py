@@ -103,6 +103,34 @@ def test_detect_writes_report_and_scores(suffix, data, tmp_path, capsys):
     assert {row["feature_1"] for row in rows[25:]} == {where}
 
 
+def test_both_kinds_of_threshold(files, data, tmp_path, capsys):
+    out = tmp_path / "report"
+    X_train, X_test, _ = data
+    for options, settings, words in (
+        ([], {}, "about 5 % of new normal rows are to be below it"),
+        (["--contamination", "auto"], {}, "about 5 %"),
+        (["--false-alarm-rate", 0.2], {"false_alarm_rate": 0.2}, "about 20 % of new"),
+        (["--contamination", 0.2], {"contamination": 0.2}, "20 % of the training rows"),
+    ):
+        assert detect(*files, *options, "--out", out) == 0
+        detector = skad.Mahalanobis(**settings).fit(X_train)
+        found = [
+            int(row["label"]) for row in csv.DictReader((out / "scores.csv").open())
+        ]
+        assert found == detector.predict(X_test).tolist()
+        assert words in capsys.readouterr().out
+        page = (out / "index.html").read_text()
+        assert words in page
+        assert ("as if it were new" in page) == ("contamination" not in settings)
+        if "contamination" not in settings:
+            assert detector._honesty in page
+    both = ["--contamination", 0.1, "--false-alarm-rate", 0.1, "--out", out]
+    assert "has no meaning beside" in complaint(capsys, detect(*files, *both))
+    with pytest.raises(SystemExit):
+        detect(*files, "--contamination", "much")
+    assert "'much' is neither auto nor a number" in capsys.readouterr().err
+
+
 def test_detect_pictures(tmp_path):
     rng = np.random.default_rng(0)
     train, test = rng.normal(size=(50, 4, 6)), rng.normal(size=(20, 4, 6))
@@ -153,6 +181,7 @@ def test_labels_in_the_training_file_reach_fit(files, data, tmp_path, monkeypatc
         lambda self, X, y=None: seen.append((X.shape, y)) or fit(self, X, y),
     )
     options = ["--label-column", "y", "--out", tmp_path / "report"]
+    options += ["--contamination", 0.1]
     assert detect(train, test, *options) == 0
     assert detect(train, test, *options, "--anomaly-label", "-1") == 0
     assert detect(train, test, *options, "--anomaly-label", "1") == 0
@@ -721,6 +750,50 @@ def test_the_page_is_bounded_and_blocks_are_small(picture_set, tmp_path, monkeyp
     page = (out / "index.html").read_text()
     assert page.count("<figure") == 12
     assert page.index("042.png") == min(page.index(n) for n in names if n in page)
+
+
+@pytest.mark.parametrize("more", [[], ["--maps", "none"], ["--calibrate", "0.25"]])
+def test_every_picture_is_looked_at_once(more, picture_set, tmp_path, monkeypatch):
+    from skad.embedding._gabor import GaborBank
+    from skad.image import PictureFiles
+
+    looked = []
+    forward = GaborBank.forward
+    monkeypatch.setattr(
+        GaborBank, "forward", lambda self, x: looked.append(len(x)) or forward(self, x)
+    )
+    settings = {"smoothing": 1, "random_state": 0, "contamination": 0.2}
+    good = PictureFiles(sorted((picture_set / "train" / "good").iterdir()))
+    new = PictureFiles(sorted((picture_set / "test").glob("*/*.png")))
+    held = 2 if "--calibrate" in more else 0
+    detector = skad.PatchCore(**settings).fit(good[: len(good) - held])
+    for pictures in (good[:held], new) if held else (new,):
+        detector.inspect(pictures)
+    expected = sum(looked)
+    assert expected == len(good) + len(new)
+    looked.clear()
+    options = ["--train", picture_set, "--out", tmp_path / "report", *more]
+    assert detect_pictures(*options) == 0
+    assert sum(looked) == expected
+
+
+def test_maps_do_not_depend_on_when_their_scale_is_known(tmp_path):
+    from skad.inspection._map_files import MapFiles
+
+    image = pytest.importorskip("PIL.Image")
+    maps = np.random.default_rng(0).normal(size=(3, 5, 7)).astype(np.float32)
+    late, early = (MapFiles(tmp_path / name, 3, None, "png") for name in "le")
+    early.set_scale(-1.0, 2.0)
+    for written in (late, early):
+        for i, heat in enumerate(maps):
+            written.write(i, heat)
+    late.set_scale(-1.0, 2.0)
+    for name in late.names:
+        grey = [np.asarray(image.open(tmp_path / part / name)) for part in "le"]
+        np.testing.assert_array_equal(*grey)
+    assert len(list((tmp_path / "l" / "maps").iterdir())) == 3
+    grey = np.asarray(image.open(tmp_path / "l" / late.names[1]))
+    np.testing.assert_array_equal(grey > 128, maps[1] > 2.0 + 0.5 / 128 * 3)
 
 
 # ----------------------------------------------------------------------------- series

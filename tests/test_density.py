@@ -74,7 +74,9 @@ def test_mahalanobis_is_scikit_learns(rows, covariance, peer):
 def test_mahalanobis_mcd_labels_as_elliptic_envelope(rows):
     train, test = rows
     peer = EllipticEnvelope(random_state=0, support_fraction=0.8).fit(train)
-    detector = Mahalanobis("mcd", support_fraction=0.8, random_state=0).fit(train)
+    detector = Mahalanobis(
+        "mcd", support_fraction=0.8, contamination=0.1, random_state=0
+    ).fit(train)
     assert_allclose(detector.score_samples(test), peer.score_samples(test), rtol=1e-6)
     assert_array_equal(detector.predict(test), peer.predict(test))
 

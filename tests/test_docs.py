@@ -9,6 +9,7 @@ import re
 import sys
 import textwrap
 import tomllib
+from xml.etree import ElementTree
 
 import pytest
 from sklearn.utils.estimator_checks import check_estimator
@@ -266,3 +267,89 @@ def test_every_requirement_is_pinned():
 def test_the_changelog_knows_the_version():
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert re.search(rf"^## \[({re.escape(skad.__version__)}|Unreleased)\]", text, re.M)
+
+
+@pytest.fixture(scope="module")
+def extensions():
+    """Return a function that imports one of the manual's extensions."""
+    folder = str(ROOT / "doc" / "_ext")
+    sys.path.insert(0, folder)
+    yield importlib.import_module
+    sys.path.remove(folder)
+
+
+def test_figures_of_the_table_are_those_of_the_results(extensions):
+    module = extensions("detector_figures")
+    results = module.read("tables_accuracy")
+    [expected] = [
+        float(row["auc"])
+        for row in results
+        if (row["dataset"], row["setting"], row["detector"])
+        == ("mean", "semi", "KNN()")
+    ]
+    found = module.figures(skad.KNN, "tables")
+    figure, baseline = re.fullmatch(r"([\d.]+) \(([\d.]+)\)", found["Quality"]).groups()
+    assert float(figure) == pytest.approx(expected, abs=5e-4)
+    assert 0.5 < float(baseline) < float(figure)
+    assert found["Honest scores"] == skad.KNN._honesty
+    assert found["Weights"] == "no"
+    # Mahalanobis() itself, not its variant with another covariance
+    plain = module.of_detector(results, "Mahalanobis")
+    assert {row["detector"] for row in plain} == {"Mahalanobis()"}
+    # KNN is not KNNOOD, and LOF is nobody's prefix
+    assert module.of_detector(module.read("ood_digits"), "KNN", "method") == []
+    assert module.figures(skad.ADAE, "tables")["Quality"] == ""
+    assert module.figures(skad.SimpleNet, "pictures")["Weights"] == "yes"
+    assert module.figures(skad.PaDiM, "pictures")["Weights"] == "better with"
+
+
+@pytest.mark.parametrize("name", [name for name, _ in skad.all_detectors()])
+def test_measured_cells_have_their_form(extensions, table, name):
+    cls = getattr(skad, name)
+    found = extensions("detector_figures").figures(cls, table.kind(cls))
+    forms = {
+        "Quality": r"(\d\.\d{3}(, \d\.\d{3})?( \(\d\.\d{3}\))?)?",
+        "Flagged": r"(\d+\.\d %( \(\d+\.\d %\))?)?",
+        "Honest scores": r"[a-z' -]+",
+        "Seconds": r"([\d.e-]+(, .+)?)?",
+        "Weights": r"(no|yes|better with|the classifier's|as its detector)?",
+    }
+    assert list(found) == list(forms)
+    for column, form in forms.items():
+        assert re.fullmatch(form, found[column]), (column, found[column])
+
+
+def test_the_page_on_thresholds_explains_where_they_come_from():
+    page = (ROOT / "doc" / "thresholds.rst").read_text(encoding="utf-8")
+    for name, cls in skad.all_detectors():
+        assert f"**{cls._honesty}**" in page, name
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_the_decision_chart_is_sound(extensions, narrow):
+    module = extensions("decision_chart")
+    names = {name for name, _ in skad.all_detectors()}
+    leaves = [
+        name for branch in module.TREE.values() for _, found in branch for name in found
+    ]
+    assert set(leaves) <= names
+    kinds = [kind for column in module.COLUMNS for kind in column]
+    assert kinds == list(module.TREE)
+    columns = [kinds] if narrow else module.COLUMNS
+    drawing = ElementTree.fromstring(
+        module.chart(columns, "narrow" if narrow else "wide", "to/{}".format)
+    )
+    width, height = map(float, drawing.get("viewBox").split()[2:])
+    links = [link.get("href") for link in drawing.iter("a")]
+    assert links == [f"to/{name}" for name in leaves]
+    assert drawing.find("title").text
+    boxes = [
+        [float(box.get(key)) for key in ("x", "y", "width", "height")]
+        for box in drawing.iter("rect")
+    ]
+    for i, (x, y, w, h) in enumerate(boxes):
+        assert x >= 0
+        assert x + w <= width
+        assert y + h <= height
+        for a, b, c, d in boxes[:i]:  # no box over another
+            assert x >= a + c or a >= x + w or y >= b + d or b >= y + h

@@ -626,7 +626,7 @@ def test_lower_precision_and_memory_formats():
     assert double.dtype == np.float64
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_compiled(monkeypatch):
     # torch's own eager backend: tracing is tested, not the machine's compiler
     monkeypatch.setattr(

@@ -64,7 +64,9 @@ def test_forest_scores_are_scikit_learns(setting, seed, rows):
     theirs = sklearn.ensemble.IsolationForest(
         contamination=0.1, random_state=deepcopy(seed), **setting
     ).fit(rows[:700])
-    ours = IsolationForest(random_state=deepcopy(seed), **setting).fit(rows[:700])
+    ours = IsolationForest(
+        contamination=0.1, random_state=deepcopy(seed), **setting
+    ).fit(rows[:700])
     expected = theirs.score_samples(rows)
     assert ours.offset_ == theirs.offset_
     np.testing.assert_array_equal(ours.predict(rows), theirs.predict(rows))
@@ -179,7 +181,7 @@ def test_one_row_is_ten_times_faster(rows):
 def test_forest_takes_what_float32_does_not_hold():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(100, 2))
-    forest = IsolationForest(random_state=0).fit(X)
+    forest = IsolationForest(contamination=0.1, random_state=0).fit(X)
     assert forest.predict([[1e120, 0.0], [0.0, -1e120]]).tolist() == [-1, -1]
     with pytest.raises(ValueError, match="too large for float32"):
         forest.fit(X * 1e100)
@@ -194,7 +196,7 @@ def test_forest_takes_what_float32_does_not_hold():
         ({"max_samples": 1.5}, "max_samples"),
         ({"max_features": 6}, "max_features=6"),
         ({"max_features": 0.0}, "max_features"),
-        ({"contamination": "auto"}, "contamination"),
+        ({"contamination": "some"}, "contamination"),
     ],
 )
 def test_forest_parameters_out_of_range(setting, name, rows):

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from sklearn.metrics import roc_auc_score
 
 import skad
-from tests._instances import CHEAP, NO_SIGN, NO_TENSORS, identify, instances
+from tests._instances import CHEAP, excused, identify, instances
 from tests.test_contract import PUBLIC, fitted, seeded
 
 pytestmark = pytest.mark.skipif(
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 )
 every_setting = pytest.mark.parametrize(
     "detector",
-    [one for one in instances() if type(one).__name__ not in NO_TENSORS],
+    [one for one in instances() if not excused(one, "tensors")],
     ids=identify,
 )
 
@@ -50,9 +50,8 @@ def test_device_cuda_takes_arrays(detector, blobs):
     scores = on_gpu.score_samples(normal)
     assert isinstance(scores, np.ndarray)
     if hasattr(on_gpu, "net_"):
-        setting = type(detector).__name__, getattr(detector, "measure", None)
-        if setting in NO_SIGN:
-            pytest.skip(NO_SIGN[setting])
+        if excused(detector, "sign"):
+            pytest.skip(excused(detector, "sign"))
         rows = np.concatenate([normal, anomalies])
         labels = np.repeat([1, -1], [len(normal), len(anomalies)])
         assert roc_auc_score(labels, on_gpu.score_samples(rows)) > 0.8

@@ -345,8 +345,8 @@ def test_the_threshold_comes_from_the_training_scores(n_neighbors, eps):
     detector = PatchCore(
         backbone=Grid(300), layers=("first",), n_neighbors=n_neighbors, random_state=0
     )
-    detector.set_params(projection_eps=eps, coreset_ratio=0.05).fit(train)
-    scores = detector.score_samples(train)
+    detector.set_params(projection_eps=eps, coreset_ratio=0.05, contamination=0.1)
+    scores = detector.fit(train).score_samples(train)
     assert_allclose(detector.offset_, np.quantile(scores, 0.1), rtol=1e-12)
 
 

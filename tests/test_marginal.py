@@ -12,7 +12,13 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from skad.marginal import COPOD, ECOD, HBOS
-from skad.marginal._tails import skewness, sorted_columns, tail_probabilities
+from skad.marginal._tails import (
+    central_sums,
+    skewness,
+    skewness_without,
+    sorted_columns,
+    tail_probabilities,
+)
 
 DETECTORS = [
     ECOD(),
@@ -192,9 +198,20 @@ def test_skewness_is_the_formulas():
     rng = np.random.default_rng(0)
     X = rng.gamma(2.0, size=(100, 3)) * [1, -1e120, 1e-160]
     expected = [naive_skewness(column / np.abs(column).max()) for column in X.T]
-    np.testing.assert_allclose(skewness(sorted_columns(X)), expected, rtol=1e-10)
+    squares, cubes = central_sums(sorted_columns(X))[-2:]
+    np.testing.assert_allclose(skewness(squares, cubes, 100), expected, rtol=1e-10)
     flat = np.array([[0.1, 5.0], [0.2, 5.0], [0.3, 5.0], [0.4, 5.0]])
-    np.testing.assert_array_equal(skewness(sorted_columns(flat)), 0.0)
+    squares, cubes = central_sums(sorted_columns(flat))[-2:]
+    np.testing.assert_array_equal(skewness(squares, cubes, 4), 0.0)
+
+
+def test_skewness_without_a_row_is_that_of_the_others():
+    X = np.random.default_rng(0).gamma(2.0, size=(20, 3)) * [1, -1e6, 1e-6]
+    found = skewness_without(central_sums(sorted_columns(X)), 20, X)
+    for i, row in enumerate(found):
+        others = np.delete(X, i, axis=0)
+        expected = [naive_skewness(column) for column in others.T]
+        np.testing.assert_allclose(row, expected, rtol=1e-8)
 
 
 tables = arrays(

@@ -91,7 +91,8 @@ def test_scores_are_those_of_one_edge_after_the_other(
     monkeypatch.setattr(_edges, "_BLOCK_CELLS", 3 * n_columns)
     edges = some_edges()
     edges[:, 2] += 1 - edges[0, 2]
-    detector = Detector(n_columns=n_columns, n_rows=3, random_state=1).fit(edges)
+    settings = {"n_rows": 3, "random_state": 1, "contamination": 0.1}
+    detector = Detector(n_columns=n_columns, **settings).fit(edges)
     expected = naive_scores(edges, *hashes_of(detector), n_columns, decay)
     assert_allclose(-detector.score_samples(edges), expected, rtol=1e-9, atol=1e-9)
     assert detector.offset_ == pytest.approx(-np.quantile(expected, 0.9))

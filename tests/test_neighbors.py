@@ -200,7 +200,7 @@ def test_zero_rows_have_a_cosine_distance():
     assert_allclose(scores, [-0.5, -0.5, -0.5, -0.5])
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_pynndescent_recalls_the_nearest():
     threads = torch.get_num_threads()
     # one test for both metrics: what pynndescent compiles first serves both
@@ -213,7 +213,9 @@ def check_recall(metric):
     pytest.importorskip("pynndescent")
     rng = np.random.default_rng(0)
     X, Q = rng.normal(size=(4000, 10)), rng.normal(size=(200, 10))
-    graph = KNN(metric=metric, algorithm="pynndescent", random_state=0).fit(X)
+    graph = KNN(
+        metric=metric, algorithm="pynndescent", contamination=0.1, random_state=0
+    ).fit(X)
     found = graph._search_.query(Q, 5)[1]
     truth = NearestNeighbors(n_neighbors=5, metric=metric, algorithm="brute").fit(X)
     truth = truth.kneighbors(Q, return_distance=False)

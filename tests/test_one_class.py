@@ -271,7 +271,7 @@ def test_wave_relevance_is_the_integral_of_the_gradient():
     assert found.sum() == pytest.approx(ends[0] - ends[1])
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_real_tables_rank_as_libsvm_and_nystroem_nearly_as_well(shared):
     peers = peer_figures(shared, "skl.OCSVM")
     exact, near = [], []

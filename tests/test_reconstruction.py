@@ -190,7 +190,7 @@ def test_sap_is_the_sum_over_layers(images):
 def test_nap_whitens_the_training_differences():
     X = factors(500, noise=1.0)
     detector = RaPP(latent_size=3, hidden_sizes=(16,), max_epochs=20, random_state=0)
-    detector.fit(X)
+    detector.set_params(contamination=0.1).fit(X)
     net = network(detector)
     with torch.no_grad():
         d = torch.cat(naive_differences(net, torch.tensor(X)), 1).numpy()
@@ -210,7 +210,8 @@ def test_nap_whitens_the_training_differences():
 
 def test_directions_beyond_the_leading_share_their_variance():
     X = factors(300, noise=1.0)
-    detector = RaPP(hidden_sizes=(8,), n_directions=5, **FAST).fit(X)
+    detector = RaPP(hidden_sizes=(8,), n_directions=5, **FAST)
+    detector.set_params(contamination=0.1).fit(X)
     net = network(detector)
     with torch.no_grad():
         d = torch.cat(naive_differences(net, torch.tensor(X)), 1).numpy()

@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -32,6 +33,24 @@ def data(blobs):
 def findings(data):
     train, X, y = data
     return examine(skad.Mahalanobis(), train, X, y_test=y, title="Blobs <&>")
+
+
+class Distances(OutlierMixin, BaseEstimator):
+    """A detector that knows nothing of skad: distances from the mean."""
+
+    def fit(self, X, y=None):
+        self.mean_ = X.mean(axis=0)
+        self.offset_ = -3.0
+        return self
+
+    def score_samples(self, X):
+        return -np.sqrt(self.transform(X).sum(axis=1))
+
+    def decision_function(self, X):
+        return self.score_samples(X) - self.offset_
+
+    def transform(self, X):
+        return (X - self.mean_) ** 2
 
 
 class Page(HTMLParser):
@@ -74,9 +93,12 @@ def test_examine_says_what_the_detector_says(data, findings):
     np.testing.assert_allclose(findings.decision, detector.decision_function(X))
     assert findings.threshold == detector.offset_
     assert (findings.flagged == (detector.predict(X) == -1)).all()
+    honest = detector._honest_anomaly(train, None, None)
     np.testing.assert_allclose(
-        findings.train_decision, detector.decision_function(train)
+        findings.train_decision, -np.sort(honest) - detector.offset_
     )
+    assert findings.as_new
+    assert np.mean(findings.train_decision < 0) == pytest.approx(0.05, abs=0.01)
     order = np.argsort(detector.score_samples(X))
     assert findings.shown.tolist() == order[:12].tolist()
     maps = detector.transform(X)
@@ -102,16 +124,50 @@ def test_examine_in_blocks_is_the_same(data, monkeypatch):
     np.testing.assert_allclose(parts.score, whole.score, rtol=1e-12)
     np.testing.assert_allclose(parts.mean_map, whole.mean_map, rtol=1e-12)
     assert (parts.top_features == whole.top_features).all()
-    assert seen == [("score", 20), ("locate", 20), ("compare", 43)]
+    assert seen == [("score", 20)]
 
 
-def test_examine_looks_at_a_sample_of_many_training_rows(data, monkeypatch):
+def test_examine_with_a_share_of_the_training_rows(data):
+    train, X, _ = data
+    found = examine(skad.Mahalanobis(contamination=0.1), train, X)
+    expected = skad.Mahalanobis(contamination=0.1).fit(train).decision_function(train)
+    np.testing.assert_allclose(-np.sort(-found.train_decision), -np.sort(-expected))
+    assert np.mean(found.train_decision < 0) == 0.1
+    assert not found.as_new
+    assert found.meaning == "10 % of the training rows are below it"
+
+
+def test_examine_a_detector_of_another_library(data, monkeypatch):
     train, X, _ = data
     monkeypatch.setattr("skad.inspection._rows._TRAINING_ROWS", 100)
-    found = examine(skad.Mahalanobis(), train, X)
-    expected = skad.Mahalanobis().fit(train).decision_function(train[::3])
-    np.testing.assert_allclose(found.train_decision, expected)
+    found = examine(Distances(), train, X)
+    detector = Distances().fit(train)
+    np.testing.assert_allclose(
+        found.train_decision, detector.decision_function(train[::3])
+    )
+    np.testing.assert_allclose(found.decision, detector.decision_function(X))
+    np.testing.assert_allclose(found.maps, detector.transform(X[found.shown]))
+    assert found.meaning == "the detector's own"
     assert found.n_train == 300
+
+
+class CountsRows(skad.Mahalanobis):
+    """Counts the rows that it is asked about."""
+
+    seen = 0
+
+    def _in_blocks(self, function, X, **options):
+        CountsRows.seen += len(X)
+        return super()._in_blocks(function, X, **options)
+
+
+def test_every_row_is_looked_at_once(data):
+    train, X, _ = data
+    CountsRows.seen = 0
+    CountsRows().fit(train)
+    of_fit, CountsRows.seen = CountsRows.seen, 0
+    examine(CountsRows(), train, X, compared=[1, 2])
+    assert CountsRows.seen == of_fit + len(X)
 
 
 def test_examine_a_pipeline(data):
@@ -332,3 +388,26 @@ def test_series_display():
         SeriesDisplay.from_predictions(X, score[:3])
     with pytest.raises(ValueError, match="need 2"):
         display.plot(np.array([None, None, None]), channels=[0])
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_series_display_asks_once(scaled, monkeypatch):
+    from skad.inspection import SeriesDisplay
+
+    X = np.sin(np.arange(300) / 3)[:, None]
+    X[200:205] = 3
+    groups = np.repeat(["a", "b"], 150)
+    detector = skad.SubsequenceKNN(window_size=10, contamination=0.05)
+    seen = StandardScaler().fit_transform(X) if scaled else X
+    detector.fit(seen, groups=groups)
+    score = detector.score_samples(seen, groups=groups)
+    maps = detector.transform(seen, groups=groups)
+    for method in ("score_samples", "decision_function", "transform"):
+        monkeypatch.setattr(skad.SubsequenceKNN, method, None, raising=False)
+    model = detector
+    if scaled:
+        model = make_pipeline(StandardScaler().fit(X), detector)
+    drawn = SeriesDisplay.from_estimator(model, X, groups=groups)
+    np.testing.assert_allclose(drawn.score, score)
+    np.testing.assert_allclose(drawn.maps, maps)
+    assert drawn.threshold == detector.offset_

@@ -27,7 +27,15 @@ from skad.persistence import CorruptFileError, _file, _names
 from skad.persistence._file import from_bytes, to_bytes
 from skad.persistence._names import MOVED, find, name_of
 from tests import _classifiers
-from tests._instances import NEEDS_LABELS, OWN_LABELS, identify, instances, seeded
+from tests._instances import (
+    NEEDS_LABELS,
+    OWN_LABELS,
+    default_instances,
+    identify,
+    quick,
+    seeded,
+    variant_instances,
+)
 from tests._instances import labelled_instances as labelled
 from tests._pixels import Pixels
 
@@ -48,7 +56,17 @@ def assert_same(detector, loaded, X):
     assert_array_equal(loaded.predict(X), detector.predict(X))
 
 
-@pytest.mark.parametrize("detector", instances(), ids=identify)
+@pytest.mark.parametrize(
+    "detector",
+    [
+        *quick(default_instances()),
+        *[
+            pytest.param(one, marks=pytest.mark.sampled(8))
+            for one in quick(variant_instances())
+        ],
+    ],
+    ids=identify,
+)
 def test_a_loaded_detector_scores_to_the_last_bit_as_the_saved_one(detector, blobs):
     train, normal, _ = blobs
     detector = seeded(detector).fit(train[:60])
@@ -59,7 +77,8 @@ def test_a_loaded_detector_scores_to_the_last_bit_as_the_saved_one(detector, blo
     assert repr(loaded) == repr(detector)
 
 
-@pytest.mark.parametrize("detector", labelled(), ids=identify)
+@pytest.mark.sampled(4)
+@pytest.mark.parametrize("detector", quick(labelled()), ids=identify)
 def test_detectors_around_a_classifier_come_back(detector, blobs):
     train, normal, _ = blobs
     detector = seeded(detector)

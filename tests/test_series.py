@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.cluster import KMeans
 from sklearn.covariance import EllipticEnvelope
 from sklearn.ensemble import IsolationForest
@@ -212,7 +212,8 @@ def test_no_window_crosses_from_one_series_to_another(walk, align, stride):
 
 def test_training_windows_come_from_within_series(walk):
     groups = np.repeat([0, 1, 0], [20, 20, 20])
-    detector = WindowDetector(window_size=5).fit(walk, groups=groups)
+    detector = WindowDetector(window_size=5, contamination=0.1)
+    detector.fit(walk, groups=groups)
     joined = np.concatenate([walk[:20], walk[40:]])
     windows = {
         tuple(x[i : i + 5].ravel())
@@ -222,7 +223,7 @@ def test_training_windows_come_from_within_series(walk):
     assert {tuple(row) for row in detector.detector_._search_.bank} == windows
     scores = detector.score_samples(walk, groups=groups)
     assert detector.offset_ == np.quantile(scores, 0.1)
-    labels = WindowDetector(window_size=5).fit_predict(walk, groups=groups)
+    labels = clone(detector).fit_predict(walk, groups=groups)
     assert_array_equal(labels, detector.predict(walk, groups))
     maps = WindowDetector(window_size=5).fit_transform(walk, groups=groups)
     assert_array_equal(maps, detector.transform(walk, groups))
@@ -281,7 +282,7 @@ def test_groups_travel_through_cross_validation(walk):
     with sklearn.config_context(enable_metadata_routing=True):
         scorer = make_scorer(groups_seen).set_score_request(groups=True)
         found = cross_validate(
-            make_pipeline(StandardScaler(), Recorder()),
+            make_pipeline(StandardScaler(), Recorder(contamination=0.1)),
             X,
             np.ones(240),
             cv=GroupKFold(4),
@@ -291,7 +292,7 @@ def test_groups_travel_through_cross_validation(walk):
         assert_array_equal(found["test_score"], 2)
         assert [s for s in seen if isinstance(s, list)] == [[30] * 6] * 4
         seen.clear()
-        deaf = Recorder().set_fit_request(groups=False)
+        deaf = Recorder(contamination=0.1).set_fit_request(groups=False)
         cross_validate(
             make_pipeline(StandardScaler(), deaf),
             X,

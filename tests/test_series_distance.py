@@ -342,11 +342,11 @@ def test_window_maps_sum_to_the_windows_anomaly(Detector, setting):
     x = detector._prepared(X)
     total = np.zeros(len(X))
 
-    def add(maps, i, first):
+    def add(maps, i, first, anomaly):
         ends = detector._cut(x)[i].starts()[first : first + len(maps)] + 9
         total[ends] = maps.sum(axis=(1, 2))
 
-    detector._visit_maps(x, detector._cut(x), add)
+    detector._visit(detector._window_map_alone, x, detector._cut(x), add)
     assert_allclose(total, -detector.score_samples(X), atol=1e-9)
     assert (maps >= 0).all()
 

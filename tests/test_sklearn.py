@@ -1,4 +1,8 @@
-"""scikit-learn's own estimator checks, all of them, on every detector."""
+"""scikit-learn's own estimator checks, all of them, on every detector.
+
+Every run holds every class to them, where `fit` fits copies for the threshold with a
+threshold that needs none; `make test-all` holds it to them in all of its settings.
+"""
 
 import warnings
 
@@ -14,9 +18,10 @@ from tests._instances import (
     brief,
     default_instances,
     identify,
-    instances,
     labelled_instances,
     looks_around,
+    quick,
+    variant_instances,
 )
 from tests._weighted import weight_failures
 
@@ -37,8 +42,19 @@ NEVER_YIELDED = [
 ]
 
 
+DEFAULT = [*default_instances(), *labelled_instances()]
+COPIES = [one for one in DEFAULT if one._honesty == "cross-fitting"]
+ALWAYS = [
+    *brief([one for one in DEFAULT if one not in COPIES]),
+    *quick(COPIES),
+]
+ELSE = brief([*COPIES, *variant_instances()])
+
+
 @pytest.mark.parametrize(
-    "detector", brief(instances() + labelled_instances()), ids=identify
+    "detector",
+    [*ALWAYS, *[pytest.param(one, marks=pytest.mark.full) for one in ELSE]],
+    ids=identify,
 )
 def test_check_estimator(detector):
     expected = OVER_WINDOWS if looks_around(detector) else {}
@@ -59,8 +75,18 @@ def test_check_estimator(detector):
     assert len(results) > 40
 
 
-@pytest.mark.parametrize("check", NEVER_YIELDED, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("detector", brief(default_instances()), ids=identify)
+PARAMETERS = estimator_checks.check_param_validation  # the others look at the base
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        pytest.param(check, marks=[] if check is PARAMETERS else pytest.mark.sampled(6))
+        for check in NEVER_YIELDED
+    ],
+    ids=lambda check: check.__name__,
+)
+@pytest.mark.parametrize("detector", quick(default_instances()), ids=identify)
 def test_checks_never_yielded(detector, check):
     name = type(detector).__name__
     if check is estimator_checks.check_estimators_data_not_an_array:

@@ -5,15 +5,19 @@ import dataclasses
 import inspect
 import pathlib
 import re
+import textwrap
 from importlib import import_module
 
 import numpy as np
 import pytest
 
 import skad
+from skad._parameters import with_parameters
 from skad.base import BaseDetector
+from tests._instances import OWN_LABELS, SETTINGS, default_instance, quick
 
 ROOT = pathlib.Path(skad.__file__).parent
+REPOSITORY = pathlib.Path(__file__).parents[1]
 FILES = sorted(ROOT.rglob("*.py"))
 TOOLS = ("calibration", "export", "inspection", "model_selection", "persistence")
 LIFTED = ("image", "ood", "series")
@@ -36,8 +40,10 @@ HEIGHTS = {
     "_limits": 3,
     "_cross_fitting": 4,
     "_validation": 4,
+    "_stretches": 5,
     "base": 5,
     # 6: any other private module, shared by families
+    "_training": 6.5,
     "embedding": 7,
     "_samples": 8,
     **dict.fromkeys(skad._FAMILIES, 8),
@@ -64,7 +70,11 @@ TORCH = ("nn", "_copies", "_samples", "_training", "embedding", "image")
 # The one training loop, the one place that seeds torch, and who else knows skorch.
 LOOP = "_training/_loop.py"
 SEEDS = "_training/_seeds.py"
-SKORCH = {LOOP: "skorch", "_training/_run.py": "skorch.callbacks"}
+SKORCH = {
+    LOOP: "skorch",
+    "_training/_run.py": "skorch.callbacks",
+    "_training/_schedules.py": "skorch.callbacks",
+}
 
 # Imported only where they are used, since each costs more than all of skad.
 HEAVY = {
@@ -162,6 +172,7 @@ def heavy_import_faults(path, tree):
         "skad.ood._trained",
         "skad.series._forecaster",
         "skad.series._network",
+        "skad.series._stepwise",
     )
     trained = any(module in bases for module, _, _ in imports(tree))
     for module, _, in_function in imports(tree):
@@ -494,17 +505,35 @@ def test_function_docstrings(name, member):
     check_docstring(member, ["Parameters"] if parameters(member) else [])
 
 
+# Attributes of other data (named columns, labels) or of other settings than the test's.
+SOMETIMES = {
+    "best_score_",
+    "best_threshold_",
+    "buckets_",
+    "center_",
+    "coef_",
+    "curve_",
+    "feature_names_in_",
+    "frequencies_",
+    "landmark_coef_",
+    "landmarks_",
+    "wave_coef_",
+}
+
+
 @pytest.mark.parametrize(
     ("name", "detector"), skad.all_detectors(), ids=[n for n, _ in skad.all_detectors()]
 )
 def test_attributes_in_the_docstring_exist(name, detector, blobs):
-    from tests._instances import CHEAP, OWN_LABELS
-
-    labels = np.arange(len(blobs[0])) % 2 if name in OWN_LABELS else None
-    fitted = detector(**CHEAP.get(name, {})).fit(blobs[0], labels)
+    labels = np.arange(60) % 2 if name in OWN_LABELS else None
+    fitted = quick([default_instance(name)])[0].fit(blobs[0][:60], labels)
     documented = {name for name, _ in entries(sections(detector)["Attributes"])}
     public = {n for n in vars(fitted) if n[-1] == "_" and n[0] != "_"}
     assert public <= documented, "fitted and not documented"
+    held = hasattr(fitted, "detector_") or hasattr(fitted, "detectors_")
+    sometimes = SOMETIMES | ({"image_shape_"} if held else set())
+    missing = {n for n in documented - sometimes if not hasattr(fitted, n)}
+    assert not missing, "documented and not fitted"
 
 
 class Good:
@@ -591,3 +620,187 @@ def test_detectors_are_final_and_named_once():
     ]
     assert len(names) == len(set(names))
     assert len(np.unique([name for name, _ in skad.all_detectors()])) == len(detectors)
+
+
+# --------------------------------------------------------------- parameters stated once
+
+
+def constraints_in(cls):
+    """Return {parameter: source} of the constraints that a class itself writes."""
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
+            pairs = zip(node.value.keys, node.value.values, strict=True)
+            if ast.unparse(node.targets[0]) == "_parameter_constraints":
+                # the key of what is spread is None
+                return {key and key.value: ast.unparse(value) for key, value in pairs}
+    return {}
+
+
+def text_of(entry):
+    """Return what an entry of a docstring says, but for the default."""
+    return re.sub(r"default=.+", "", entry).split()
+
+
+def repetitions(cls):
+    """Yield what a class says of parameters that one of its bases says as well."""
+    bases = [base for base in cls.__mro__[1:] if base.__module__ != "builtins"]
+    own = vars(cls).get("_own_entries", {})
+    for title, found in own.items():
+        for name, entry in found.items():
+            for base in bases:
+                other = vars(base).get("_own_entries", {}).get(title, {}).get(name)
+                if other is not None and text_of(other) == text_of(entry):
+                    yield f"{cls.__name__} documents {name} as {base.__name__} does"
+    constraints = constraints_in(cls)
+    if None in constraints:
+        yield f"{cls.__name__} spreads the constraints of another class"
+    for base in bases:
+        if base.__module__.split(".")[0] != cls.__module__.split(".")[0]:
+            continue
+        for name in constraints.items() & constraints_in(base).items():
+            yield f"{cls.__name__} constrains {name} as {base.__name__} does"
+    constructor = vars(cls).get("__init__")
+    if constructor and constructor.__code__.co_name != "initialize":
+        yield f"{cls.__name__} writes a constructor: use @with_parameters"
+
+
+def stating_classes():
+    """Return the classes of skad that detectors are made of."""
+    found = {cls for _, detector in skad.all_detectors() for cls in detector.__mro__}
+    return {cls for cls in found if cls.__module__.startswith("skad.")}
+
+
+def test_classes_state_nothing_that_a_base_states():
+    found = [fault for cls in stating_classes() for fault in repetitions(cls)]
+    assert not found
+    assert len(stating_classes()) > len(skad.all_detectors())
+
+
+@with_parameters
+class Stating(BaseDetector):
+    """State one.
+
+    Parameters
+    ----------
+    one : int, default=1
+        First.
+    """
+
+    one: int = 1
+    _parameter_constraints = {"one": [int]}
+
+
+@with_parameters
+class Documenting(Stating):
+    """State one again.
+
+    Parameters
+    ----------
+    one : int, default=2
+        First.
+    """
+
+    one = 2
+
+
+class Constraining(Stating):
+    _parameter_constraints = {"one": [int]}
+
+
+class Spreading(Stating):
+    _parameter_constraints = {"two": [int], **Stating._parameter_constraints}
+
+
+class Constructing(Stating):
+    def __init__(self, one=1):
+        self.one = one
+
+
+@pytest.mark.parametrize(
+    "cls",
+    [Documenting, Constraining, Spreading, Constructing],
+    ids=lambda c: c.__name__,
+)
+def test_repetitions_are_seen(cls):
+    assert not list(repetitions(Stating))
+    assert len(list(repetitions(cls))) == 1
+
+
+# ---------------------------------------------------------------- nobody is left out
+
+# Tests of a family that are not in a file with its name.
+ELSEWHERE = {
+    "test_midas": {"MIDAS", "MIDASR"},
+    "test_reconstruction": {"DAGMM"},
+    "test_training": {"DeepSAD", "DeepSVDD"},
+}
+
+
+def names_in(file):
+    """Return the names that a file uses, in code and in texts; not what it imports."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Name):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found |= set(re.findall(r"\w+", node.value))
+    return found
+
+
+def names_by_family(files):
+    """Return {family: names} of what the files of each family's tests name."""
+    found = {family: set() for family in skad._WITH_DETECTORS}
+    for file in files:
+        for family in found:
+            if family in file.stem:
+                found[family] |= names_in(file)
+    return found
+
+
+def test_tests_of_its_family_name_every_detector(tmp_path):
+    found = names_by_family((REPOSITORY / "tests").glob("test_*.py"))
+    for stem, names in ELSEWHERE.items():
+        assert names <= names_in(REPOSITORY / "tests" / f"{stem}.py")
+    known = set().union(*ELSEWHERE.values())
+    missing = {
+        name
+        for name, detector in skad.all_detectors()
+        if name not in found[detector.__module__.split(".")[1]] | known
+    }
+    assert not missing, "write a test of the mathematics in tests/test_<family>.py"
+    (tmp_path / "test_density_a.py").write_text("from skad.density import KDE\nGMM()")
+    assert names_by_family(tmp_path.glob("*.py"))["density"] == {"GMM"}
+
+
+def test_settings_are_those_of_detectors():
+    assert set(SETTINGS) <= {name for name, _ in skad.all_detectors()}
+
+
+def test_the_changelog_names_every_detector():
+    log = (REPOSITORY / "CHANGELOG.md").read_text("utf-8")
+    missing = {name for name, _ in skad.all_detectors() if f"`{name}`" not in log}
+    assert not missing
+
+
+def test_the_map_shows_every_folder():
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text("utf-8")
+    shown = set(re.findall(r"[\w/]+(?=/(?:\s|$))", text.split("```")[3], re.MULTILINE))
+    folders = {file.parent.name for file in FILES if file.parent != ROOT}
+    assert folders <= shown, folders - shown
+
+
+DATA = {"rows", "pictures", "series", "edges", "classifier", "detector"}
+
+
+@pytest.mark.parametrize("family", skad._WITH_DETECTORS)
+def test_families_say_what_data_they_look_at(family):
+    found = {
+        cls._data
+        for _, cls in skad.all_detectors()
+        if cls.__module__.split(".")[1] == family
+    }
+    assert found <= DATA, "the command line has to know it"
+    assert ("rows" in found) == (family not in (*LIFTED, "calibration"))

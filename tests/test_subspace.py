@@ -349,7 +349,9 @@ def test_rbf_map_points_far_beyond_the_kernels_reach(rows):
 
 def test_kernel_pca_learns_from_a_sample_of_many_rows(rows):
     train, test = rows
-    some = KernelPCAReconstruction(2, max_samples=40, random_state=3).fit(train)
+    some = KernelPCAReconstruction(
+        2, max_samples=40, contamination=0.1, random_state=3
+    ).fit(train)
     assert some.rows_.shape == (40, 6)
     assert {tuple(row) for row in some.rows_} <= {tuple(row) for row in train}
     same = KernelPCAReconstruction(2, gamma=some.gamma_).fit(some.rows_)

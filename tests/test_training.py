@@ -475,7 +475,9 @@ def test_deep_sad_loss_is_the_papers():
     from skad.one_class._deep_sad import DeepSADNetwork
 
     torch.manual_seed(0)
-    network = DeepSADNetwork((3,), 2, "mlp", (4,), eta=2.0)
+    network = DeepSADNetwork(
+        (3,), latent_size=2, architecture="mlp", hidden_sizes=(4,), eta=2.0
+    )
     network.centre += 0.3
     x, y = torch.randn(6, 3), torch.tensor([0, 0, 1, 1, -1, -1])
     d = network.squared_distance(x)

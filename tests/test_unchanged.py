@@ -23,6 +23,8 @@ def test_scores_are_those_recorded(key):
     # networks are trained in float32, whose rounding differs between processors
     trained = hasattr(SUBJECTS[key][0], "max_epochs")
     tolerance = 2e-3 if trained else 1e-6
+    if key.endswith("-pictures") and not trained:
+        tolerance = 1e-4  # frozen networks see them in float32
     assert_allclose(found, expected, rtol=tolerance, atol=tolerance * np.ptp(expected))
 
 

@@ -1,18 +1,41 @@
-"""The directives `detector-table` and `expected-failures`, made from the code."""
+"""The directives `detector-table`, `decision-chart` and `expected-failures`.
 
+All of them are made from the code.
+"""
+
+from api import places
+from decision_chart import both
+from detector_figures import NOTES, figures
 from detector_rows import KINDS, kind, row
+from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 import skad
 
+# Columns from the left, with their widths: what one chooses by, then what one reads.
+COLUMNS = {
+    "Detector": 12,
+    "Quality": 8,
+    "Flagged": 8,
+    "Honest scores": 7,
+    "Seconds": 6,
+    "Weights": 6,
+    "Input": 7,
+    "Labels": 7,
+    "Localization": 13,
+    "Cost": 13,
+    "Paper": 13,
+}
 
-def list_table(rows, widths):
+
+def list_table(rows, widths, css=""):
     """Return rows of cells as the source of a table, with a line of titles."""
     lines = [".. list-table::", "   :header-rows: 1"]
+    lines += [f"   :class: {css}"] if css else []
     lines += [f"   :widths: {' '.join(map(str, widths))}", ""]
     for cells in [list(rows[0]), *[list(cells.values()) for cells in rows]]:
         for number, cell in enumerate(cells):
-            lines.append(f"   {'* -' if number == 0 else '  -'} {cell}")
+            lines.append(f"   {'* -' if number == 0 else '  -'} {cell}".rstrip())
     return "\n".join(lines)
 
 
@@ -23,10 +46,24 @@ class DetectorTable(SphinxDirective):
         parts = []
         detectors = [cls for _, cls in skad.all_detectors()]
         for found, title in KINDS.items():
-            rows = [row(cls) for cls in detectors if kind(cls) == found]
-            table = list_table(rows, [12, 24, 10, 10, 20, 24])
-            parts.append(f"{title}\n{'-' * len(title)}\n\n{table}")
+            cells = [
+                row(cls) | figures(cls, found)
+                for cls in detectors
+                if kind(cls) == found
+            ]
+            rows = [{name: own[name] for name in COLUMNS} for own in cells]
+            table = list_table(rows, list(COLUMNS.values()), "sortable")
+            parts.append(f"{title}\n{'-' * len(title)}\n\n{NOTES[found]}\n\n{table}")
         return self.parse_text_to_nodes("\n\n".join(parts), allow_section_headings=True)
+
+
+class DecisionChart(SphinxDirective):
+    """Draw which detector to begin with, every one a link to its page."""
+
+    def run(self):
+        known = places()
+        drawn = both(lambda name: f"generated/api/members/{known[name]}.html")
+        return [nodes.raw("", drawn, format="html")]
 
 
 class ExpectedFailures(SphinxDirective):
@@ -52,5 +89,6 @@ class ExpectedFailures(SphinxDirective):
 def setup(app):
     """Register the directives."""
     app.add_directive("detector-table", DetectorTable)
+    app.add_directive("decision-chart", DecisionChart)
     app.add_directive("expected-failures", ExpectedFailures)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

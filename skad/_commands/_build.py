@@ -9,11 +9,16 @@ from sklearn.base import BaseEstimator
 import skad
 from skad.base import BaseDetector
 
-# What the families look at; all others look at rows of features.
-_KINDS_OF_DATA = {"image": "pictures", "ood": "a classifier", "series": "series"}
+# What files hold of that which detectors look at; other data are called as they are.
+_KINDS_OF_DATA = {
+    "rows": "tables",
+    "detector": "tables",
+    "edges": "series",
+    "classifier": "a classifier",
+}
 
 
-def build_detector(name, settings=(), contamination=None):
+def build_detector(name, settings=(), contamination=None, false_alarm_rate=None):
     """Return a detector from its name and its parameters as text.
 
     Parameters
@@ -23,7 +28,9 @@ def build_detector(name, settings=(), contamination=None):
     settings : sequence of (str, str), default=()
         Names and values. A value is a Python literal (`10`, `0.5`, `None`, `[1, 2]`),
         the name of a detector where the parameter holds one, or text as it stands.
-    contamination : float or None, default=None
+    contamination : "auto", float or None, default=None
+        The parameter of that name.
+    false_alarm_rate : float or None, default=None
         The parameter of that name.
 
     Returns
@@ -48,8 +55,18 @@ def build_detector(name, settings=(), contamination=None):
             f"no detector is called {name!r}{hint} (`python -m skad list` shows all)"
         )
     model = kind()
-    if contamination is not None:
-        settings = [*settings, ("contamination", str(contamination))]
+    if false_alarm_rate is not None and contamination not in (None, "auto"):
+        raise ValueError(
+            f"false_alarm_rate={false_alarm_rate}: has no meaning beside contamination="
+            f"{contamination}, which is a share of the training samples"
+        )
+    thresholds = {
+        "contamination": contamination,
+        "false_alarm_rate": false_alarm_rate,
+    }
+    for key, value in thresholds.items():
+        if value is not None:
+            settings = [*settings, (key, str(value))]
     # a held detector comes before its own parameters
     for key, text in sorted(settings, key=lambda pair: pair[0].count("__")):
         known = model.get_params()
@@ -77,7 +94,7 @@ def find_detector(name):
 
 def kind_of_data(kind):
     """Return what a class of detectors looks at: "tables", "pictures" or the like."""
-    return _KINDS_OF_DATA.get(kind.__module__.split(".")[1], "tables")
+    return _KINDS_OF_DATA.get(kind._data, kind._data)
 
 
 def trains_network(detector):
@@ -104,5 +121,5 @@ def summaries():
     found = {"tables": [], "pictures": [], "series": [], "a classifier": []}
     for name, kind in skad.all_detectors():
         summary = inspect.getdoc(kind).split("\n", 1)[0]
-        found[kind_of_data(kind)].append((name, summary))
+        found.setdefault(kind_of_data(kind), []).append((name, summary))
     return found

@@ -6,7 +6,7 @@ from sklearn.preprocessing import StandardScaler
 
 import skad
 from skad import datasets
-from skad._commands._build import kind_of_data, trains_network
+from skad._commands._build import trains_network
 from skad._commands._folders import writable_folder
 from skad.inspection import examine, write_report
 
@@ -48,7 +48,7 @@ def demo(out="skad-report", say=print, *, networks=False):
         say(
             f"{len(data.y_test)} to look at, {np.mean(data.y_test == -1):.0%} anomalies"
         )
-        say(line("detector", "ROC AUC", "av.prec.", "fit, s", "score, s"))
+        say(line("detector", "ROC AUC", "av.prec.", "fit, s", "look, s"))
         for name, kind in demonstrated(networks=networks):
             model = kind()
             if "random_state" in model.get_params():
@@ -89,7 +89,6 @@ def demonstrated(*, networks=False):
     return [
         (name, kind)
         for name, kind in skad.all_detectors()
-        if kind_of_data(kind) == "tables"
-        and not kind.__module__.startswith("skad.calibration.")
+        if kind._data == "rows"
         and (networks or name in _QUICK_NETWORKS or not trains_network(kind()))
     ]

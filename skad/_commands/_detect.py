@@ -41,6 +41,7 @@ def detect(
     drop=(),
     image_shape=None,
     contamination=None,
+    false_alarm_rate=None,
     scale=False,
     series=False,
     time_column=None,
@@ -73,8 +74,10 @@ def detect(
     image_shape : tuple of int or None, default=None
         Height and width, where rows are pictures; passed on to detectors that look at
         them as such.
-    contamination : float or None, default=None
-        Passed to the detector.
+    contamination : "auto", float or None, default=None
+        Passed to the detector; None is its default.
+    false_alarm_rate : float or None, default=None
+        Passed to the detector; None is its default.
     scale : bool, default=False
         Scale every feature to the training rows' mean 0 and variance 1.
     series : bool, default=False
@@ -100,7 +103,7 @@ def detect(
     page : Path
         The report.
     """
-    model = build_detector(detector, settings, contamination)
+    model = build_detector(detector, settings, contamination, false_alarm_rate)
     pictures = are_pictures(train) or are_pictures(test)
     table_options = {
         "--label-column": label_column,
@@ -319,7 +322,7 @@ def _refuse(kind, *options):
 
 def _check_looks_at_pictures(model):
     name, kind = type(model).__name__, kind_of_data(type(model))
-    if kind in ("series", "a classifier"):
+    if kind not in ("pictures", "tables"):
         raise ValueError(f"{name} looks at {kind}, not at pictures")
     if kind == "tables" and "image_shape" not in model.get_params(deep=False):
         raise ValueError(
@@ -350,6 +353,8 @@ def _check_looks_at_rows(model):
             f"{name} looks at a classifier and its inputs, which no file holds; use it "
             "from Python"
         )
+    if kind not in ("tables", "pictures"):
+        raise ValueError(f"{name} looks at {kind}, not at rows of a table")
 
 
 def _labels(train, test, test_name, label_column, anomaly_label):

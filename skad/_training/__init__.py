@@ -7,7 +7,17 @@ seed and the epoch's number, so that a run that is resumed from a checkpoint goe
 with the numbers it would have drawn.
 """
 
+from skad._training._arguments import from_parameters
 from skad._training._detector import TorchDetector
+from skad._training._incremental import IncrementalNetworkMixin
 from skad._training._seeds import reproducible, seed_generators
+from skad._training._shaped import ShapedDetector
 
-__all__ = ["TorchDetector", "reproducible", "seed_generators"]
+__all__ = [
+    "IncrementalNetworkMixin",
+    "ShapedDetector",
+    "TorchDetector",
+    "from_parameters",
+    "reproducible",
+    "seed_generators",
+]

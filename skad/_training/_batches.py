@@ -16,23 +16,57 @@ def resident(x, device):
 
 
 class Batches:
-    """Iterates over (x, y) in slices; a last batch of one joins the one before."""
+    """Iterates over (x, y) in slices; a last batch of one joins the one before.
 
-    def __init__(self, x, y, batch_size, device, shuffle):
+    Parameters
+    ----------
+    x, y : tensor of shape (n, ...), tensor of shape (n,) or None
+        The samples and their labels.
+    batch_size : int
+        Samples of a batch.
+    device : torch.device
+        Where batches are used.
+    shuffle : bool
+        Whether their order is drawn.
+    share : float or None, default=None
+        Share of a batch that is drawn, with replacement, from the samples labelled -1;
+        the others go through all other samples. None takes all as they come.
+    """
+
+    def __init__(self, x, y, batch_size, device, shuffle, share=None):
         self.x, self.y = x, y
         self.batch_size, self.device, self.shuffle = batch_size, device, shuffle
+        self.known = None
+        if share is not None and y is not None and (y == -1).any():
+            self.known = torch.nonzero(y == -1).squeeze(1)
+            self.others = torch.nonzero(y != -1).squeeze(1)
+            self.n_known = max(1, round(share * batch_size))
 
     def __len__(self):
         return len(self._bounds()) - 1
 
     def _bounds(self):
-        n = len(self.x)
-        bounds = [*range(0, n, self.batch_size), n]
+        n, size = len(self.x), self.batch_size
+        if self.known is not None:
+            n, size = len(self.others), max(1, size - self.n_known)
+        bounds = [*range(0, n, size), n]
         if len(bounds) > 2 and n - bounds[-2] == 1:
             del bounds[-2]
         return bounds
 
     def __iter__(self):
+        return self._slices() if self.known is None else self._mixed()
+
+    def _mixed(self):
+        """Yield batches with their share of known anomalies."""
+        x, y = self.x, self.y
+        order = self.others[torch.randperm(len(self.others)).to(x.device)]
+        for start, stop in pairwise(self._bounds()):
+            drawn = torch.randint(len(self.known), (self.n_known,)).to(x.device)
+            rows = torch.cat([order[start:stop], self.known[drawn]])
+            yield x[rows].to(self.device), y[rows].to(self.device)
+
+    def _slices(self):
         x, y = self.x, self.y
         if self.shuffle:
             order = torch.randperm(len(x)).to(x.device)

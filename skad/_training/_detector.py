@@ -5,22 +5,27 @@ import math
 import os
 import pathlib
 import warnings
+from collections.abc import Callable, Sequence
 from functools import partial
 from numbers import Integral, Real
+from os import PathLike
+from typing import ClassVar
 
 import joblib
-import numpy as np
 import torch
 
 from skad._array import is_torch, to_numpy
 from skad._copies import converted
+from skad._limits import upper_limit
 from skad._parameters import with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import Interval, StrOptions
+from skad._training._arguments import from_parameters
+from skad._training._held_out import HeldOutMixin, Trained
 from skad._training._loop import AMP
 from skad._training._run import OPTIMIZERS, Training
 from skad._training._seeds import reproducible, seed_generators
-from skad._validation import check_images, check_labels
+from skad._validation import check_labels
 from skad.base import BaseDetector
 
 # Elements of samples that are scored together where batch_size asks for fewer.
@@ -40,19 +45,25 @@ def _as_data(value):
 
 
 @with_parameters
-class TorchDetector(BaseDetector):
+class TorchDetector(HeldOutMixin, BaseDetector):
     """Base of detectors that train a network.
 
-    A method writes `_network(shape)` and its constructor's parameters as annotated
-    defaults; everything about training is here, and the parameters are documented in
-    each class.
+    A method names its network in `_network_class`, or writes `_network(shape)`, and a
+    family writes `_validate`, `_sample_shape` and `_samples`. Everything about training
+    is here.
+
+    With ``contamination="auto"`` the threshold comes from normal samples that are held
+    out of the training; a fit to the same samples holds the same ones out again. Fewer
+    than 12 normal samples are all trained on: then copies that are fitted without some
+    of them score these, or after `partial_fit`, while fewer than 5 were held out, the
+    samples of the training themselves do, and more new ones are flagged.
 
     Parameters
     ----------
     max_epochs : int, default=50
         Passes over the training data.
     batch_size : int, default=128
-        Windows of a training step; also bounds the memory of scoring.
+        Samples of a training step; also bounds the memory of scoring.
     lr : float, default=0.001
         Learning rate.
     optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
@@ -60,19 +71,13 @@ class TorchDetector(BaseDetector):
     weight_decay : float, default=0.0
         Weight decay of the optimizer.
     patience : int or None, default=None
-        Epochs without a better loss on held-out windows after which training stops and
-        the best weights are taken. None holds nothing out.
-    validation_fraction : float, default=0.1
-        Share of the windows that `patience` holds out.
-    architecture : {"auto", "mlp", "conv"} or class, default="auto"
-        "auto" takes linear layers for rows and convolutions for images. A class of
-        modules is called with the shapes (without the axis of samples) that it has to
-        lead from and to, once for each network of the method.
-    hidden_sizes : tuple of int or None, default=None
-        Units or channels of the layers between, from the sample's side; None is
-        (64, 32) for linear layers and (32, 64, 128) for convolutions.
-    image_shape : tuple of int or None, default=None
-        (height, width) or (height, width, channels) of images that come as rows.
+        Epochs without a better loss on held-out samples after which training stops and
+        the best weights are taken. None trains all epochs.
+    validation_fraction : float, default=0.2
+        Share of the normal samples that are held out of the training, at least 5: they
+        set the threshold for ``contamination="auto"``, and `patience` watches them.
+        With a number as `contamination` and without `patience` none are held out. A
+        fifth of 100 samples is the least that a threshold for 5 % can be read from.
     amp : {"bf16", "fp16"} or None, default=None
         Lower precision of the training, for devices that have it.
     compile : bool, default=False
@@ -95,9 +100,11 @@ class TorchDetector(BaseDetector):
     Attributes
     ----------
     net_ : torch.nn.Module
-        The trained network, with its `generator` and `discriminator`.
+        The trained network.
     history_ : list of dict
         Epoch, phase, seconds, "train_loss" and, with `patience`, "valid_loss".
+    n_held_out_ : int
+        Training samples that were held out of the training.
     device_ : str
         The device of the fit.
     """
@@ -105,22 +112,22 @@ class TorchDetector(BaseDetector):
     max_epochs: int = 50
     batch_size: int = 128
     lr: float = 1e-3
-    optimizer: object = "adam"
+    optimizer: str | Callable = "adam"
     weight_decay: float = 0.0
-    patience: object = None
-    validation_fraction: float = 0.1
-    architecture: object = "auto"
-    hidden_sizes: object = None
-    image_shape: object = None
-    amp: object = None
+    patience: int | None = None
+    validation_fraction: float = 0.2
+    amp: str | None = None
     compile: bool = False
     device: str = "auto"
-    callbacks: object = None
+    callbacks: Sequence | None = None
     warm_start: bool = False
     on_interrupt: str = "raise"
-    checkpoint: object = None
-    random_state: object = None
+    checkpoint: str | PathLike | None = None
+    random_state: Seed = None
 
+    # The network: its constructor takes the shape of samples and, by their names,
+    # parameters of the detector.
+    _network_class: ClassVar[type]
     _uses_labels = False
     _optimizer_options = {}
     _parameter_constraints = {
@@ -131,9 +138,6 @@ class TorchDetector(BaseDetector):
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "patience": [Interval(Integral, 1, None, closed="left"), None],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "architecture": [StrOptions({"auto", "mlp", "conv"}), callable],
-        "hidden_sizes": [tuple, list, None],
-        "image_shape": [tuple, list, None],
         "amp": [StrOptions(set(AMP)), None],
         "compile": ["boolean"],
         "device": [str],
@@ -145,35 +149,42 @@ class TorchDetector(BaseDetector):
     }
 
     def _network(self, shape):
-        """Return the network for samples of `shape`, (d,) or (c, h, w)."""
-        raise NotImplementedError
+        """Return the network for samples of `shape`, as `_sample_shape` says."""
+        return from_parameters(self, self._network_class, shape)
 
     def _epochs(self, phase):
         """Return how many epochs a phase has."""
         return self.max_epochs
 
+    def _own_callbacks(self, phase):
+        """Return skorch callbacks of the method's own, new for each phase.
+
+        A schedule or the clipping of gradients, say. Those of a class that is among the
+        user's `callbacks` are replaced by these.
+        """
+        return ()
+
+    def _optimizer_of(self, phase, group):
+        """Return what a group of weights has for itself: "optimizer", "lr", ..."""
+        return {}
+
+    def _averages(self, phase):
+        """Return None, or the arguments of `Averages`, such as ``{"decay": 0.999}``."""
+        return None
+
+    def _anomaly_share(self):
+        """Return the share of known anomalies of each batch, None for as they come."""
+        return None
+
     # ---------------------------------------------------------------------- samples
 
-    def _validate(self, X, *, reset):
-        return check_images(self, X, reset=reset)
-
     def _sample_shape(self):
-        if self.image_shape_ is None:
-            return (self.n_features_in_,)
-        h, w, c = self.image_shape_
-        return (c, h, w)
+        """Return the shape of one sample, as `_network` takes it."""
+        raise NotImplementedError
 
     def _samples(self, X):
-        """Return rows (n, d) as the tensor that the network takes."""
-        x = X
-        if not is_torch(X):
-            X = np.ascontiguousarray(X)
-            # nothing writes to samples; torch warns of arrays that nobody may write to
-            x = torch.from_numpy(X) if X.flags.writeable else torch.tensor(X)
-        if self.image_shape_ is None:
-            return x
-        h, w, c = self.image_shape_
-        return x.reshape(len(x), h, w, c).permute(0, 3, 1, 2)
+        """Return the samples of rows `X`, a tensor or what looks like one."""
+        raise NotImplementedError
 
     def _check_parameters(self, X):
         largest = max(float(X.max()), -float(X.min()))
@@ -189,14 +200,16 @@ class TorchDetector(BaseDetector):
         return 1e3 * X.shape[0] * X.shape[1] * self.max_epochs
 
     def _fit(self, X, y):
+        for name in ("_sample_", "_held_sample_"):  # of rows before a warm start
+            vars(self).pop(name, None)
         self._train(X, y)
         self.n_samples_seen_ = X.shape[0]
-        vars(self).pop("_sample_", None)  # of rows before a warm start
 
     def _add(self, X, y):
         """Train one epoch on more rows, for `partial_fit`."""
+        self.n_samples_seen_ = getattr(self, "n_samples_seen_", 0)
         self._train(X, y, n_epochs=1)
-        self.n_samples_seen_ = getattr(self, "n_samples_seen_", 0) + X.shape[0]
+        self.n_samples_seen_ += X.shape[0]
 
     def _train(self, X, y, n_epochs=None):
         labels = self._training_labels(X, y)
@@ -224,10 +237,20 @@ class TorchDetector(BaseDetector):
         known = getattr(self, "net_", None)
         network = copy.deepcopy(known) if known else self._network(self._sample_shape())
         network.requires_grad_(True).to(self.device_)
+        whole = n_epochs is None
+        before = None if whole else self.n_samples_seen_
+        held, kept = self._split(len(x), labels, before)
+        used = self._holds_out() and held is not None
+        samples = x if self._keeps_samples else None
+        self._trained_ = Trained(X, samples, held if used else None, not whole)
+        n_held = getattr(self, "n_held_out_", 0) if before else 0
+        self.n_held_out_ = n_held + (0 if held is None else len(held))
+        if kept is not None and not len(kept):  # all of a piece of a stream
+            return
         if self.compile:
             for part in network.children():
                 part.compile()
-        training = Training(self, x, labels, seed, (X, y), n_epochs)
+        training = Training(self, x, labels, seed, (X, y), (held, kept), n_epochs)
         training.history = list(getattr(self, "history_", ()))
         training.n_epochs = len(training.history)
         if self.checkpoint is not None:
@@ -249,7 +272,7 @@ class TorchDetector(BaseDetector):
         network.eval()
         with torch.no_grad():
             seed_generators(training.seed, training.device)
-            network.finish(training.in_order)
+            network.finish(training.in_order, training.held)
         return network.requires_grad_(False)
 
     def _open_checkpoint(self, X, labels):
@@ -286,7 +309,12 @@ class TorchDetector(BaseDetector):
 
     def _offset_on(self, X, y):
         """Return the threshold of the training data as `_train` got them."""
-        return BaseDetector._fit_offset(self, self._normal_rows(X, y), y, None)
+        rows = self._normal_rows(X, y)
+        if self.contamination == "auto" and self._trained_.held is None:
+            # no copies are fitted for every epoch
+            anomaly = to_numpy(self._seen_anomaly(rows, None))
+            return -upper_limit(anomaly, self.false_alarm_rate)
+        return BaseDetector._fit_offset(self, rows, y, None)
 
     # ---------------------------------------------------------------------- scoring
 
@@ -305,10 +333,18 @@ class TorchDetector(BaseDetector):
             network = converted(network, dtype, device)
         return super()._in_blocks(partial(function, network), X, **options)
 
+    def _sample_anomaly(self, network, x):
+        """Return the anomaly (b,) of samples as the network takes them."""
+        return network.anomaly(x)
+
     def _anomaly(self, network, X):
         with torch.no_grad():
-            return network.anomaly(self._samples(X))
+            return self._sample_anomaly(network, self._samples(X))
 
     def _map(self, network, X):
         with torch.no_grad():
             return network.map(self._samples(X))
+
+    def _inspect(self, network, X):
+        with torch.no_grad():
+            return network.inspect(self._samples(X))

@@ -20,7 +20,7 @@ class Loop(skorch.NeuralNet):
     """skorch's loop over `Batches`, for networks with one optimizer or several.
 
     A loop trains one phase. `held` carries what skorch's constructor does not know:
-    the phase, the validation batches, the optimizers' options, amp.
+    the phase, the validation batches, what makes an optimizer, averages, amp.
     """
 
     def get_split_datasets(self, X, y=None, **parameters):
@@ -34,15 +34,24 @@ class Loop(skorch.NeuralNet):
     def initialize_optimizer(self):
         """Make one optimizer for each of the network's groups of parameters."""
         groups = self.module_.groups(self.held["phase"])
+        frozen = {
+            id(weight)
+            for name, weight in self.module_.named_parameters()
+            if self.module_.is_frozen(name)
+        }
         self.updaters = {
-            name: self.optimizer(list(weights), lr=self.lr, **self.held["options"])
+            name: self.held["optimizer"](name, _without(list(weights), frozen))
             for name, weights in groups.items()
         }
         self.weights = {
             name: [weight for part in updater.param_groups for weight in part["params"]]
             for name, updater in self.updaters.items()
         }
-        self.named_weights = list(self.module_.named_parameters())
+        self.named_weights = [
+            (name, weight)
+            for name, weight in self.module_.named_parameters()
+            if not self.module_.is_frozen(name)
+        ]
         self.optimizer_ = next(iter(self.updaters.values()))
         return self
 
@@ -81,10 +90,18 @@ class Loop(skorch.NeuralNet):
                 f"The loss became {float(total)} in epoch {len(self.history)} with "
                 f"lr={self.lr}: lower lr, or scale the features if they are too large."
             )
+        if self.held["averages"] is not None:
+            self.held["averages"].step()
         if len(self.updaters) > 1:  # else it is the training loss
             for group, loss in losses.items():
                 self.history.record_batch(f"{group}_loss", loss.item())
         return {"loss": total, "y_pred": None}
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **parameters):
+        """Run an epoch, of averaged weights where these are to be watched."""
+        averages = None if training else self.held["averages"]
+        with nullcontext() if averages is None else averages.applied():
+            super().run_single_epoch(iterator, training, prefix, step_fn, **parameters)
 
     def validation_step(self, batch, **parameters):
         """Return the summed losses of a batch without a step."""
@@ -107,3 +124,13 @@ class Loop(skorch.NeuralNet):
             if method_name == "on_epoch_end":  # how skorch's EarlyStopping stops
                 raise Stop from None
             raise
+
+
+def _without(weights, frozen):
+    """Return parameters, or groups of them, without those whose ids are given."""
+    if weights and isinstance(weights[0], dict):
+        return [
+            {**group, "params": _without(list(group["params"]), frozen)}
+            for group in weights
+        ]
+    return [weight for weight in weights if id(weight) not in frozen]

@@ -2,16 +2,18 @@
 
 import copy
 import os
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from inspect import signature
 
 import numpy as np
 import torch
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, LRScheduler
 
+from skad._training._averages import Averages
 from skad._training._batches import Batches, resident
 from skad._training._loop import Loop, Stop
+from skad._training._schedules import Schedules
 from skad._training._seeds import seed_generators
 
 OPTIMIZERS = {
@@ -38,14 +40,28 @@ class _EpochEnd(Callback):
     def on_epoch_end(self, net, **parameters):
         training, network = self.training, net.module_
         network.eval()
+        if training.averages is not None:
+            training.averages.end_epoch()
         with torch.no_grad():
             network.end_epoch(self.phase, training.in_order)
         training.record(self.phase, net.history[-1])
         stop = training.watch(network, net.history[-1].get("valid_loss"))
         if training.checkpoint is not None:
-            training.save(network, net.updaters, stop)
+            training.save(network, net, stop)
         if stop:
             raise Stop
+
+
+def _over_all_optimizers(callback):
+    """Return a callback that moves the learning rates of all optimizers."""
+    if isinstance(callback, tuple):
+        return callback[0], _over_all_optimizers(callback[1])
+    return Schedules(callback) if isinstance(callback, LRScheduler) else callback
+
+
+def _with_state(loop):
+    """Return the callbacks that have a state to save, by their names."""
+    return {name: one for name, one in loop.callbacks_ if hasattr(one, "state_dict")}
 
 
 class Training:
@@ -61,39 +77,42 @@ class Training:
         Of everything that is drawn.
     given : tuple of X and y
         The training data as the detector got them, for callbacks that score.
+    split : tuple of ndarray or None
+        Indices of samples that are held out and of those to train on; None and None is
+        all.
     n_epochs : int or None
         Epochs of each phase instead of the detector's own.
     """
 
-    def __init__(self, detector, x, y, seed, given, n_epochs=None):
+    def __init__(self, detector, x, y, seed, given, split, n_epochs=None):
         self.detector, self.device, self.seed = detector, detector.device_, seed
         self.given, self.only = given, n_epochs
         self.n_epochs, self.history = 0, []
-        self.best = self.misses = None
+        self.best = self.misses = self.averages = None
         x = resident(x, self.device)
         y = None if y is None else y.to(x.device)  # one index serves both
         make = partial(
             Batches, batch_size=detector.batch_size, device=torch.device(self.device)
         )
-        self.valid = None
-        if detector.patience is not None:
-            n_valid = max(1, round(detector.validation_fraction * len(x)))
-            if len(x) - n_valid < 2:
-                raise ValueError(
-                    f"validation_fraction={detector.validation_fraction} leaves "
-                    f"{len(x) - n_valid} of {len(x)} samples to train on."
-                )
-            order = torch.randperm(len(x))
-            held, kept = order[:n_valid].to(x.device), order[n_valid:].to(x.device)
-            part = None if y is None else y[held]
-            # what is computed when it is asked for is not asked for all at once
-            select = getattr(x, "subset", x.__getitem__)
-            self.valid = make(select(held), part, shuffle=False)
-            x, y = select(kept), None if y is None else y[kept]
-        self.train = make(x, y, shuffle=True)
+        # what is computed when it is asked for is not asked for all at once
+        select = getattr(x, "subset", x.__getitem__)
+        self.valid = self.held = None
+        held, kept = (
+            None if rows is None else torch.from_numpy(rows).to(x.device)
+            for rows in split
+        )
         # passes that train nothing take as many samples at once as scores do
         rows = max(detector.batch_size, detector._block_rows(self.device))
-        self.in_order = partial(make, x, y, batch_size=rows, shuffle=False)
+        whole = partial(make, batch_size=rows, shuffle=False)
+        if held is not None and len(held):
+            out = select(held), None if y is None else y[held]
+            self.held = partial(whole, *out)
+            if detector.patience is not None:
+                self.valid = make(*out, shuffle=False)
+        if kept is not None:
+            x, y = select(kept), None if y is None else y[kept]
+        self.train = make(x, y, shuffle=True, share=detector._anomaly_share())
+        self.in_order = partial(whole, x, y)
         self.checkpoint = None
 
     def run(self, network, saved=None):
@@ -103,7 +122,7 @@ class Training:
         if self.history and saved is None:
             phases = network.warm_phases or phases
         if saved is not None:
-            network.load_state_dict(saved["network"])
+            network.load_state_dict(saved["network"], strict=False)
             self.history, self.n_epochs = saved["history"], saved["n_epochs"]
             skip = phases.index(saved["phase"])
         for i, phase in enumerate(phases[skip:], start=skip):
@@ -118,8 +137,10 @@ class Training:
                     network.begin(phase, self.in_order)
             self.best, self.misses = (None, 0) if not resumed else saved["best"]
             self._run_phase(network, phase, done, n_epochs, saved if resumed else None)
+            if self.averages is not None:
+                self.averages.apply()
             if self.best is not None:
-                network.load_state_dict(self.best[1])
+                network.load_state_dict(self.best[1], strict=False)
 
     def _run_phase(self, network, phase, done, n_epochs, saved):
         detector = self.detector
@@ -131,21 +152,19 @@ class Training:
             state={
                 "X": self.given[0],
                 "y": self.given[1],
-                "reconstruction_attributes": partial(
-                    detector._reconstruct, network, self
-                ),
+                "reconstruction_attributes": partial(self._as_if_done, network),
             },
         )
-        optimizer = OPTIMIZERS.get(detector.optimizer, detector.optimizer)
+        average = detector._averages(phase)
+        self.averages = Averages(network, **average) if average is not None else None
         loop = Loop(
             module=network,
             criterion=torch.nn.Identity,
-            optimizer=optimizer,
             lr=detector.lr,
             max_epochs=n_epochs,
             train_split=None,
             callbacks=[
-                *copy.deepcopy(list(detector.callbacks or ())),
+                *self._callbacks(phase),
                 _EpochEnd(self, phase, done, steps),
             ],
             callbacks__print_log=None,
@@ -153,28 +172,64 @@ class Training:
             device=self.device,
         )
         fp16 = detector.amp == "fp16"
-        known = signature(optimizer).parameters  # SGD has no betas
-        options = {k: v for k, v in detector._optimizer_options.items() if k in known}
-        options["weight_decay"] = detector.weight_decay
-        if isinstance(detector.optimizer, str) and "fused" in known:
-            options["fused"] = True  # one call for all weights
         loop.held = {
             "phase": phase,
             "valid": self.valid,
-            "options": options,
+            "optimizer": partial(self._optimizer, phase),
+            "averages": self.averages,
             "amp": detector.amp,
             "scaler": torch.amp.GradScaler(self.device) if fp16 else None,
         }
         loop.initialize()
         self.phase_epochs = done
-        if saved is not None:
-            for name, updater in loop.updaters.items():
-                updater.load_state_dict(saved["updaters"][name])
+        # schedules begin on new optimizers, and go on after both are loaded
         loop.notify("on_train_begin", X=None, y=None)
+        if saved is not None:
+            self._go_on(loop, saved)
         with suppress(Stop):
             loop.fit_loop(self.train, epochs=n_epochs)
         steps.close()
         loop.notify("on_train_end", X=None, y=None)
+
+    def _callbacks(self, phase):
+        """Return copies of the user's callbacks, and of the method's not replaced."""
+        given = copy.deepcopy(list(self.detector.callbacks or ()))
+        kinds = [one[1] if isinstance(one, tuple) else one for one in given]
+        own = [
+            one
+            for one in self.detector._own_callbacks(phase)
+            if not any(isinstance(other, type(one)) for other in kinds)
+        ]
+        return [_over_all_optimizers(one) for one in (*own, *given)]
+
+    def _optimizer(self, phase, group, weights):
+        """Return the optimizer of a group of weights."""
+        detector = self.detector
+        own = dict(detector._optimizer_of(phase, group))
+        chosen = own.pop("optimizer", detector.optimizer)
+        optimizer = OPTIMIZERS.get(chosen, chosen)
+        known = signature(optimizer).parameters  # SGD has no betas
+        options = {k: v for k, v in detector._optimizer_options.items() if k in known}
+        options["weight_decay"] = detector.weight_decay
+        if isinstance(chosen, str) and "fused" in known:
+            options["fused"] = True  # one call for all weights
+        return optimizer(weights, **{"lr": detector.lr, **options, **own})
+
+    def _as_if_done(self, network):
+        """Return the fitted attributes as if the fit ended here, for callbacks."""
+        swapped = nullcontext() if self.averages is None else self.averages.applied()
+        with swapped:
+            return self.detector._reconstruct(network, self)
+
+    def _go_on(self, loop, saved):
+        """Bring optimizers, callbacks and averages to where they were."""
+        for name, updater in loop.updaters.items():
+            updater.load_state_dict(saved["updaters"][name])
+        for name, one in _with_state(loop).items():
+            if name in saved["callbacks"]:
+                one.load_state_dict(saved["callbacks"][name])
+        if self.averages is not None:
+            self.averages.load_state_dict(saved["averages"])
 
     def record(self, phase, row):
         """Add one epoch to the history: its losses and seconds."""
@@ -196,13 +251,16 @@ class Training:
         if self.detector.patience is None:
             return False
         if self.best is None or loss < self.best[0]:
-            state = {k: v.detach().clone() for k, v in network.state_dict().items()}
+            state = network.trained_state()
+            if self.averages is not None:
+                state |= self.averages.mean
+            state = {k: v.detach().clone() for k, v in state.items()}
             self.best, self.misses = (float(loss), state), 0
             return False
         self.misses += 1
         return self.misses >= self.detector.patience
 
-    def save(self, network, updaters, stopped):
+    def save(self, network, loop, stopped):
         """Write the state of the training, whole or not at all."""
         state = {
             "fingerprint": self.fingerprint,
@@ -212,8 +270,10 @@ class Training:
             "n_epochs": self.n_epochs,
             "stopped": stopped,
             "history": self.history,
-            "network": network.state_dict(),
-            "updaters": {name: each.state_dict() for name, each in updaters.items()},
+            "network": network.trained_state(),
+            "updaters": {k: each.state_dict() for k, each in loop.updaters.items()},
+            "callbacks": {k: one.state_dict() for k, one in _with_state(loop).items()},
+            "averages": None if self.averages is None else self.averages.state_dict(),
             "best": (self.best, self.misses),
         }
         partial_file = self.checkpoint.with_suffix(".partial")

@@ -5,10 +5,9 @@ from numbers import Integral
 
 import torch
 
-from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._training import TorchDetector
+from skad._training import IncrementalNetworkMixin, ShapedDetector
 from skad.nn.adversarial import (
     Discriminator,
     discriminator_loss,
@@ -58,16 +57,27 @@ class AAENetwork(Network):
         """Return the squared error, or the code's negative log-likelihood."""
         if self.measure == "reconstruction":
             return super().anomaly(x)
-        code = self.encoder(x)
+        return self.surprise(self.encoder(x))
+
+    def surprise(self, code):
+        """Return minus the log density (b,) of codes under the prior."""
         return (code**2).sum(1) / 2 + code.shape[1] * math.log(2 * math.pi) / 2
 
     def map(self, x):
         """Return the squared error of every element."""
         return over_channels((x - self.decoder(self.encoder(x))) ** 2)
 
+    def inspect(self, x):
+        """Return the anomaly and the errors of one code."""
+        code = self.encoder(x)
+        maps = over_channels((x - self.decoder(code)) ** 2)
+        if self.measure == "reconstruction":
+            return maps.flatten(1).sum(1), maps
+        return self.surprise(code), maps
+
 
 @with_parameters
-class AAE(IncrementalMixin, TorchDetector):
+class AAE(IncrementalNetworkMixin, ShapedDetector):
     r"""Samples with an unlikely code, or a bad reconstruction from it.
 
     An encoder :math:`e` and a decoder :math:`d` learn to rebuild normal samples, and a
@@ -101,12 +111,8 @@ class AAE(IncrementalMixin, TorchDetector):
     history_ : list of dict
         Epoch, phase, seconds, "train_loss" (the sum), "reconstruction_loss",
         "discriminator_loss", "generator_loss" and, with `patience`, "valid_loss".
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------
@@ -140,6 +146,7 @@ class AAE(IncrementalMixin, TorchDetector):
     5
     """
 
+    _network_class = AAENetwork
     _optimizer_options = {"betas": (0.5, 0.999)}
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
@@ -154,13 +161,3 @@ class AAE(IncrementalMixin, TorchDetector):
     @property
     def _map_sums_to_score(self):
         return self.measure == "reconstruction"
-
-    def _network(self, shape):
-        return AAENetwork(
-            shape,
-            self.latent_size,
-            self.feature_size,
-            self.measure,
-            self.architecture,
-            self.hidden_sizes,
-        )

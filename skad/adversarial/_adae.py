@@ -5,10 +5,9 @@ from numbers import Integral
 import torch
 from torch import nn
 
-from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._training import TorchDetector
+from skad._training import IncrementalNetworkMixin, ShapedDetector
 from skad.nn.adversarial import frozen
 from skad.nn.architecture import build
 from skad.nn.network import Network, over_channels
@@ -67,9 +66,14 @@ class ADAENetwork(Network):
         """Return the squared error after both autoencoders."""
         return over_channels((x - self.discriminator(self.generator(x))) ** 2)
 
+    def inspect(self, x):
+        """Return the norm and the squared errors that are in it."""
+        maps = self.map(x)
+        return maps.flatten(1).sum(1).sqrt(), maps
+
 
 @with_parameters
-class ADAE(IncrementalMixin, TorchDetector):
+class ADAE(IncrementalNetworkMixin, ShapedDetector):
     r"""Samples that two opposed autoencoders, one after the other, cannot rebuild.
 
     The generator :math:`G` and the discriminator :math:`D` are both autoencoders. The
@@ -105,12 +109,8 @@ class ADAE(IncrementalMixin, TorchDetector):
     history_ : list of dict
         Epoch, phase, seconds, "train_loss" (the sum), "discriminator_loss",
         "generator_loss" and, with `patience`, "valid_loss".
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------
@@ -142,14 +142,10 @@ class ADAE(IncrementalMixin, TorchDetector):
     5
     """
 
+    _network_class = ADAENetwork
     _optimizer_options = {"betas": (0.5, 0.999)}
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
     }
 
     latent_size: int = 32
-
-    def _network(self, shape):
-        return ADAENetwork(
-            shape, self.latent_size, self.architecture, self.hidden_sizes
-        )

@@ -5,10 +5,9 @@ from numbers import Integral
 import torch
 from torch.nn import functional
 
-from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._training import TorchDetector
+from skad._training import IncrementalNetworkMixin, ShapedDetector
 from skad.nn.adversarial import (
     Discriminator,
     SpectralNorm,
@@ -81,7 +80,10 @@ class ALADNetwork(Network):
         return self.generator(self.encoder(x))
 
     def anomaly(self, x):
-        rebuilt = self.reconstruct(x)
+        return self.distance(x, self.reconstruct(x))
+
+    def distance(self, x, rebuilt):
+        """Return how far reconstructions are, of shape (b,), as `measure` says."""
         if self.measure == "l1":
             return (x - rebuilt).abs().flatten(1).sum(1)
         if self.measure == "l2":
@@ -95,9 +97,13 @@ class ALADNetwork(Network):
     def map(self, x):
         return over_channels((x - self.reconstruct(x)).abs())
 
+    def inspect(self, x):
+        rebuilt = self.reconstruct(x)
+        return self.distance(x, rebuilt), over_channels((x - rebuilt).abs())
+
 
 @with_parameters
-class ALAD(IncrementalMixin, TorchDetector):
+class ALAD(IncrementalNetworkMixin, ShapedDetector):
     r"""Samples whose reconstruction a discriminator sees to be another.
 
     A generator :math:`G` maps codes to samples and an encoder :math:`E` samples to
@@ -131,12 +137,8 @@ class ALAD(IncrementalMixin, TorchDetector):
     net_ : torch.nn.Module
         The trained network, with its `generator`, `encoder`, `discriminator_xz`,
         `discriminator_xx` and `discriminator_zz`.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------
@@ -170,6 +172,7 @@ class ALAD(IncrementalMixin, TorchDetector):
     5
     """
 
+    _network_class = ALADNetwork
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
         "measure": [StrOptions({"features", "logits", "l1", "l2"})],
@@ -181,13 +184,3 @@ class ALAD(IncrementalMixin, TorchDetector):
     measure: str = "features"
     spectral_norm: bool = True
     batch_size: int = 32
-
-    def _network(self, shape):
-        return ALADNetwork(
-            shape,
-            self.latent_size,
-            self.architecture,
-            self.hidden_sizes,
-            self.measure,
-            self.spectral_norm,
-        )

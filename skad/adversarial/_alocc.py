@@ -5,10 +5,9 @@ from numbers import Integral, Real
 import torch
 from torch import nn
 
-from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._training import TorchDetector
+from skad._training import IncrementalNetworkMixin, ShapedDetector
 from skad.nn.adversarial import (
     Discriminator,
     discriminator_loss,
@@ -28,7 +27,7 @@ class ALOCCNetwork(Network):
         latent_size,
         feature_size,
         noise,
-        weight,
+        reconstruction_weight,
         measure,
         architecture,
         hidden_sizes,
@@ -41,7 +40,8 @@ class ALOCCNetwork(Network):
         self.discriminator = Discriminator(
             shape, architecture, hidden_sizes, n_features=feature_size
         )
-        self.noise, self.weight, self.measure = noise, weight, measure
+        self.noise, self.measure = noise, measure
+        self.weight = reconstruction_weight
 
     def groups(self, phase):
         """Return the weights of the discriminator and those of the refiner."""
@@ -73,9 +73,18 @@ class ALOCCNetwork(Network):
         """Return the squared error of the refined samples."""
         return over_channels((x - self.refiner(x)) ** 2)
 
+    def inspect(self, x):
+        """Return the anomaly and the errors of samples that are refined once."""
+        refined = self.refiner(x)
+        maps = over_channels((x - refined) ** 2)
+        if self.measure == "reconstruction":
+            return maps.flatten(1).sum(1), maps
+        seen = refined if self.measure == "refined" else x
+        return -self.discriminator(seen)[0], maps
+
 
 @with_parameters
-class ALOCC(IncrementalMixin, TorchDetector):
+class ALOCC(IncrementalNetworkMixin, ShapedDetector):
     r"""Samples that a discriminator rejects after they were refined.
 
     A refiner :math:`R` removes noise from normal samples,
@@ -119,12 +128,8 @@ class ALOCC(IncrementalMixin, TorchDetector):
     history_ : list of dict
         Epoch, phase, seconds, "train_loss" (the sum), "discriminator_loss",
         "refiner_loss" and, with `patience`, "valid_loss".
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------
@@ -160,6 +165,7 @@ class ALOCC(IncrementalMixin, TorchDetector):
     5
     """
 
+    _network_class = ALOCCNetwork
     _optimizer_options = {"betas": (0.5, 0.999)}
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
@@ -178,15 +184,3 @@ class ALOCC(IncrementalMixin, TorchDetector):
     @property
     def _map_sums_to_score(self):
         return self.measure == "reconstruction"
-
-    def _network(self, shape):
-        return ALOCCNetwork(
-            shape,
-            self.latent_size,
-            self.feature_size,
-            self.noise,
-            self.reconstruction_weight,
-            self.measure,
-            self.architecture,
-            self.hidden_sizes,
-        )

@@ -7,7 +7,7 @@ import torch
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._training import TorchDetector
+from skad._training import ShapedDetector
 from skad.nn.adversarial import (
     Discriminator,
     discriminator_loss,
@@ -18,7 +18,7 @@ from skad.nn.adversarial import (
 from skad.nn.architecture import build
 from skad.nn.network import Network, over_channels
 
-# Training samples that are searched for to set the threshold; more are thinned out.
+# Samples that are searched for to set the threshold; more are thinned out.
 _THRESHOLD_ROWS = 1024
 
 
@@ -61,7 +61,7 @@ class AnoGANNetwork(Network):
             fake = self.discriminator(self.generator(self.draw(len(x))))[0]
         yield "generator", generator_loss(fake)
 
-    def finish(self, batches):
+    def finish(self, batches, held=None):
         self.start = self.draw(1)[0]
 
     def search_loss(self, x, features, code):
@@ -100,9 +100,15 @@ class AnoGANNetwork(Network):
     def map(self, x):
         return over_channels((x - self.generator(self.search(x))).abs())
 
+    def inspect(self, x):
+        code = self.search(x)
+        features = self.discriminator(x)[1]
+        maps = over_channels((x - self.generator(code)).abs())
+        return self.search_loss(x, features, code), maps
+
 
 @with_parameters
-class AnoGAN(TorchDetector):
+class AnoGAN(ShapedDetector):
     r"""Samples that a generator of normal ones cannot make.
 
     A generator :math:`G` and a discriminator :math:`D` are trained against each other
@@ -134,12 +140,8 @@ class AnoGAN(TorchDetector):
 
     Attributes
     ----------
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------
@@ -150,8 +152,8 @@ class AnoGAN(TorchDetector):
     -----
     Features should be on one scale (StandardScaler). Training is in float32, scoring in
     the dtype of `X`. A score costs `n_search_steps` passes through both networks and
-    back, hundreds of times the cost of other networks' scores, so the threshold is the
-    quantile of at most 1,024 training samples, evenly spread over all.
+    back, hundreds of times the cost of other networks' scores, so the threshold
+    comes from at most 1,024 samples, evenly spread over those that could set it.
 
     The paper leaves the optimizer of the search open: it is Adam, from one start for
     all samples that is drawn from the prior in `fit`, so that scores are deterministic
@@ -177,12 +179,14 @@ class AnoGAN(TorchDetector):
     5
     """
 
+    _network_class = AnoGANNetwork
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
         "discrimination_weight": [Interval(Real, 0, 1, closed="both")],
         "n_search_steps": [Interval(Integral, 1, None, closed="left")],
         "search_lr": [Interval(Real, 0, None, closed="neither")],
     }
+    _most_threshold_rows = _THRESHOLD_ROWS
     _optimizer_options = {"betas": (0.5, 0.999)}
 
     latent_size: int = 16
@@ -190,18 +194,3 @@ class AnoGAN(TorchDetector):
     n_search_steps: int = 500
     search_lr: float = 0.05
     batch_size: int = 64
-
-    def _network(self, shape):
-        return AnoGANNetwork(
-            shape,
-            self.latent_size,
-            self.architecture,
-            self.hidden_sizes,
-            self.discrimination_weight,
-            self.n_search_steps,
-            self.search_lr,
-        )
-
-    def _fit_offset(self, X, y, anomaly, **params):
-        thinned = X[:: -(-len(X) // _THRESHOLD_ROWS)]
-        return super()._fit_offset(thinned, y, anomaly, **params)

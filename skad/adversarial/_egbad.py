@@ -5,10 +5,9 @@ from numbers import Integral, Real
 import torch
 from torch.nn import functional
 
-from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._training import TorchDetector
+from skad._training import IncrementalNetworkMixin, ShapedDetector
 from skad.nn.adversarial import (
     Discriminator,
     discriminator_loss,
@@ -55,7 +54,10 @@ class EGBADNetwork(Network):
 
     def anomaly(self, x):
         code = self.encoder(x)
-        rebuilt = self.generator(code)
+        return self.distance(x, code, self.generator(code))
+
+    def distance(self, x, code, rebuilt):
+        """Return the weighted residual and discrimination, of shape (b,)."""
         residual = (x - rebuilt).abs().flatten(1).sum(1)
         logit, features = self.discriminator(x, code)
         if self.discrimination == "features":
@@ -68,9 +70,14 @@ class EGBADNetwork(Network):
     def map(self, x):
         return over_channels((x - self.generator(self.encoder(x))).abs())
 
+    def inspect(self, x):
+        code = self.encoder(x)
+        rebuilt = self.generator(code)
+        return self.distance(x, code, rebuilt), over_channels((x - rebuilt).abs())
+
 
 @with_parameters
-class EGBAD(IncrementalMixin, TorchDetector):
+class EGBAD(IncrementalNetworkMixin, ShapedDetector):
     r"""Samples that a bidirectional GAN does not rebuild.
 
     A generator :math:`G` maps codes to samples and an encoder :math:`E` samples to
@@ -101,12 +108,8 @@ class EGBAD(IncrementalMixin, TorchDetector):
     ----------
     net_ : torch.nn.Module
         The trained network, with its `generator`, `encoder` and `discriminator`.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------
@@ -141,6 +144,7 @@ class EGBAD(IncrementalMixin, TorchDetector):
     5
     """
 
+    _network_class = EGBADNetwork
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
         "alpha": [Interval(Real, 0, 1, closed="both")],
@@ -153,13 +157,3 @@ class EGBAD(IncrementalMixin, TorchDetector):
     discrimination: str = "features"
     batch_size: int = 64
     lr: float = 2e-4
-
-    def _network(self, shape):
-        return EGBADNetwork(
-            shape,
-            self.latent_size,
-            self.architecture,
-            self.hidden_sizes,
-            self.alpha,
-            self.discrimination,
-        )

@@ -4,10 +4,9 @@ from numbers import Integral, Real
 
 import torch
 
-from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._training import TorchDetector
+from skad._training import IncrementalNetworkMixin, ShapedDetector
 from skad.nn.adversarial import Discriminator, frozen, gradient_penalty
 from skad.nn.architecture import build
 from skad.nn.network import Network, over_channels
@@ -48,7 +47,7 @@ class FAnoGANNetwork(Network):
             # what the first phase learned stays, its running statistics too
             self.generator.eval()
             with frozen(self.generator, self.critic):
-                loss = self.distance(x).mean()
+                loss = self.distance(x, self.reconstruct(x)).mean()
             yield "encoder", loss
             return
         for _ in range(self.n_critic):
@@ -74,22 +73,25 @@ class FAnoGANNetwork(Network):
         """Return what the generator makes of the code of `x`."""
         return self.generator(self.encoder(x))
 
-    def distance(self, x):
+    def distance(self, x, rebuilt):
         """Return the mean squared errors of samples and features, of shape (b,)."""
-        rebuilt = self.reconstruct(x)
         residual = ((x - rebuilt) ** 2).flatten(1).mean(1)
         features = (self.critic(x)[1] - self.critic(rebuilt)[1]) ** 2
         return residual + self.kappa * features.mean(1)
 
     def anomaly(self, x):
-        return self.distance(x)
+        return self.distance(x, self.reconstruct(x))
 
     def map(self, x):
         return over_channels((x - self.reconstruct(x)).abs())
 
+    def inspect(self, x):
+        rebuilt = self.reconstruct(x)
+        return self.distance(x, rebuilt), over_channels((x - rebuilt).abs())
+
 
 @with_parameters
-class FAnoGAN(IncrementalMixin, TorchDetector):
+class FAnoGAN(IncrementalNetworkMixin, ShapedDetector):
     r"""Samples that a generator does not rebuild from an encoder's code.
 
     A generator :math:`G` and a critic are trained on normal samples as a Wasserstein
@@ -125,12 +127,8 @@ class FAnoGAN(IncrementalMixin, TorchDetector):
     ----------
     net_ : torch.nn.Module
         The trained network, with its `generator`, `critic` and `encoder`.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------
@@ -166,6 +164,7 @@ class FAnoGAN(IncrementalMixin, TorchDetector):
     5
     """
 
+    _network_class = FAnoGANNetwork
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
         "kappa": [Interval(Real, 0, None, closed="left")],
@@ -186,14 +185,3 @@ class FAnoGAN(IncrementalMixin, TorchDetector):
         if phase == "encoder" and self.encoder_epochs is not None:
             return self.encoder_epochs
         return self.max_epochs
-
-    def _network(self, shape):
-        return FAnoGANNetwork(
-            shape,
-            self.latent_size,
-            self.architecture,
-            self.hidden_sizes,
-            self.kappa,
-            self.n_critic,
-            self.penalty_weight,
-        )

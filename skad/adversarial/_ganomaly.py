@@ -2,10 +2,9 @@
 
 from numbers import Integral, Real
 
-from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._training import TorchDetector
+from skad._training import IncrementalNetworkMixin, ShapedDetector
 from skad.nn.adversarial import Discriminator, discriminator_loss, frozen
 from skad.nn.architecture import build
 from skad.nn.network import Network, over_channels
@@ -15,7 +14,15 @@ class GANomalyNetwork(Network):
     """Encoder, decoder, second encoder, and a discriminator."""
 
     def __init__(
-        self, shape, latent_size, feature_size, weights, architecture, hidden_sizes
+        self,
+        shape,
+        latent_size,
+        feature_size,
+        adversarial_weight,
+        context_weight,
+        encoder_weight,
+        architecture,
+        hidden_sizes,
     ):
         super().__init__()
         self.encoder = build(architecture, shape, (latent_size,), hidden_sizes)
@@ -24,7 +31,7 @@ class GANomalyNetwork(Network):
         self.discriminator = Discriminator(
             shape, architecture, hidden_sizes, n_features=feature_size
         )
-        self.weights = weights
+        self.weights = adversarial_weight, context_weight, encoder_weight
 
     def groups(self, phase):
         """Return the weights of the generator and those of the discriminator."""
@@ -62,9 +69,14 @@ class GANomalyNetwork(Network):
         """Return the absolute error of the reconstruction."""
         return over_channels((x - self.decoder(self.encoder(x))).abs())
 
+    def inspect(self, x):
+        """Return the distance of the codes and the errors on the way between them."""
+        code, made, second = self.codes(x)
+        return (code - second).abs().sum(1), over_channels((x - made).abs())
+
 
 @with_parameters
-class GANomaly(IncrementalMixin, TorchDetector):
+class GANomaly(IncrementalNetworkMixin, ShapedDetector):
     r"""Samples whose code changes when they are rebuilt and encoded again.
 
     An encoder :math:`G_E` and a decoder :math:`G_D` rebuild a sample,
@@ -106,12 +118,8 @@ class GANomaly(IncrementalMixin, TorchDetector):
     history_ : list of dict
         Epoch, phase, seconds, "train_loss" (the sum), "generator_loss",
         "discriminator_loss" and, with `patience`, "valid_loss".
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------
@@ -147,6 +155,7 @@ class GANomaly(IncrementalMixin, TorchDetector):
     5
     """
 
+    _network_class = GANomalyNetwork
     _optimizer_options = {"betas": (0.5, 0.999)}
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
@@ -162,14 +171,3 @@ class GANomaly(IncrementalMixin, TorchDetector):
     context_weight: float = 50.0
     encoder_weight: float = 1.0
     lr: float = 5e-4
-
-    def _network(self, shape):
-        weights = self.adversarial_weight, self.context_weight, self.encoder_weight
-        return GANomalyNetwork(
-            shape,
-            self.latent_size,
-            self.feature_size,
-            weights,
-            self.architecture,
-            self.hidden_sizes,
-        )

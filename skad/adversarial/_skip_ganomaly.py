@@ -2,10 +2,9 @@
 
 from numbers import Integral, Real
 
-from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._training import TorchDetector
+from skad._training import IncrementalNetworkMixin, ShapedDetector
 from skad.nn.adversarial import (
     Discriminator,
     discriminator_loss,
@@ -19,13 +18,24 @@ from skad.nn.unet import build_with_skips
 class SkipGANomalyNetwork(Network):
     """A generator with skips and a discriminator whose features are compared."""
 
-    def __init__(self, shape, feature_size, weights, share, architecture, hidden_sizes):
+    def __init__(
+        self,
+        shape,
+        feature_size,
+        adversarial_weight,
+        context_weight,
+        latent_weight,
+        score_weight,
+        architecture,
+        hidden_sizes,
+    ):
         super().__init__()
         self.generator = build_with_skips(architecture, shape, hidden_sizes)
         self.discriminator = Discriminator(
             shape, architecture, hidden_sizes, n_features=feature_size
         )
-        self.weights, self.share = weights, share
+        self.weights = adversarial_weight, context_weight, latent_weight
+        self.share = score_weight
 
     def groups(self, phase):
         """Return the weights of the generator and those of the discriminator."""
@@ -51,7 +61,10 @@ class SkipGANomalyNetwork(Network):
 
     def anomaly(self, x):
         """Return the weighted errors of the elements and of the features."""
-        made = self.generator(x)
+        return self.distance(x, self.generator(x))
+
+    def distance(self, x, made):
+        """Return the weighted errors (b,) of what was made of `x`."""
         gap = self.discriminator(x)[1] - self.discriminator(made)[1]
         error = (x - made).abs().flatten(1).mean(1)
         return self.share * error + (1 - self.share) * (gap**2).mean(1)
@@ -60,9 +73,14 @@ class SkipGANomalyNetwork(Network):
         """Return the absolute error of the reconstruction."""
         return over_channels((x - self.generator(x)).abs())
 
+    def inspect(self, x):
+        """Return the weighted errors and those of the elements."""
+        made = self.generator(x)
+        return self.distance(x, made), over_channels((x - made).abs())
+
 
 @with_parameters
-class SkipGANomaly(IncrementalMixin, TorchDetector):
+class SkipGANomaly(IncrementalNetworkMixin, ShapedDetector):
     r"""Samples that differ from what a generator with skips makes of them.
 
     A U-shaped generator :math:`G`, whose encoder hands every layer's output across to
@@ -101,12 +119,8 @@ class SkipGANomaly(IncrementalMixin, TorchDetector):
     history_ : list of dict
         Epoch, phase, seconds, "train_loss" (the sum), "generator_loss",
         "discriminator_loss" and, with `patience`, "valid_loss".
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------
@@ -143,6 +157,7 @@ class SkipGANomaly(IncrementalMixin, TorchDetector):
     5
     """
 
+    _network_class = SkipGANomalyNetwork
     _optimizer_options = {"betas": (0.5, 0.999)}
     _parameter_constraints = {
         "feature_size": [Interval(Integral, 1, None, closed="left")],
@@ -158,14 +173,3 @@ class SkipGANomaly(IncrementalMixin, TorchDetector):
     latent_weight: float = 1.0
     score_weight: float = 0.9
     lr: float = 5e-4
-
-    def _network(self, shape):
-        weights = self.adversarial_weight, self.context_weight, self.latent_weight
-        return SkipGANomalyNetwork(
-            shape,
-            self.feature_size,
-            weights,
-            self.score_weight,
-            self.architecture,
-            self.hidden_sizes,
-        )

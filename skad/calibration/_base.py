@@ -6,14 +6,15 @@ pictures and series go through unchanged; `Holder` fits and scores it. A class w
 - `_calibrate(X, y, params)`: call `_fit_detector`, which keeps `detector_`, and learn
   from `_calibration_scores` what it needs; `params` go to the detector's `fit`;
 - `_fit_offset(X, anomaly)`, the threshold; and only where its scores or maps are not
-  the detector's own, `_scores(X, params)` and `_maps(X, params)`.
+  the detector's own, `_scores(X, params)`, `_maps(X, params)` and, for both from one
+  pass, `_scores_and_maps(X, params)`.
 """
 
 from abc import abstractmethod
+from typing import Any, Self
 
 import numpy as np
 from sklearn import get_config
-from sklearn.base import MetaEstimatorMixin
 from sklearn.utils import get_tags
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
@@ -23,11 +24,12 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skad._array import is_torch, namespace, to_numpy
+from skad._answers import labels_of
+from skad._array import is_torch, to_numpy
 from skad._dask import by_block, is_dask
-from skad._members import maps_of, scores_of
+from skad._members import inspect_of, maps_of, scores_of
 from skad._parameters import with_parameters
-from skad._sklearn import HasMethods, _fit_context
+from skad._sklearn import HasMethods, MetaEstimatorMixin, _fit_context
 from skad._validation import refuse_unreadable
 from skad.base import BaseDetector
 from skad.calibration._held import Holder, innermost, scoring_parameters
@@ -66,10 +68,11 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
         (height, width, channels) of pictures, around detectors on these.
     """
 
-    detector: object = None
+    detector: Any = None
 
     # its own threshold is what it is for
     _without = ("contamination", "false_alarm_rate")
+    _data = "detector"
     _honesty = "its own"
     _parameter_constraints = {
         "detector": [HasMethods(["fit", "score_samples"]), None],
@@ -89,10 +92,14 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
         """Return the anomaly maps."""
         return maps_of(self.detector_, X, **params)
 
+    def _scores_and_maps(self, X, params):
+        """Return what `_scores` and `_maps` do, from one pass."""
+        return inspect_of(self.detector_, X, **params)
+
     # -------------------------------------------------------------------- the contract
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None, **params):
+    def fit(self, X, y=None, **params) -> Self:
         """Fit the detector, unless it is frozen, and calibrate it.
 
         Parameters
@@ -113,7 +120,7 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
         """
         return self._learn(X, y, self._fit, forget=True, params=params)
 
-    def score_samples(self, X, **params):
+    def score_samples(self, X, **params) -> Any:
         """Return how normal each sample is: higher is more normal.
 
         Parameters
@@ -133,7 +140,7 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
             return by_block(self, "score_samples", X)
         return self._scores(self._validate(X, reset=False), params)
 
-    def decision_function(self, X, **params):
+    def decision_function(self, X, **params) -> Any:
         """Return `score_samples(X) - offset_`: below 0 is an anomaly.
 
         Parameters
@@ -150,7 +157,7 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
         """
         return self.score_samples(X, **params) - self.offset_
 
-    def predict(self, X, **params):
+    def predict(self, X, **params) -> Any:
         """Return 1 for normal samples and -1 for anomalies.
 
         Parameters
@@ -167,11 +174,9 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
         """
         if is_dask(X):
             return by_block(self, "predict", X)
-        scores = self.decision_function(X, **params)
-        xp = namespace(scores)
-        return xp.astype(scores >= 0, xp.int64) * 2 - 1
+        return labels_of(self.decision_function(X, **params))
 
-    def fit_predict(self, X, y=None, **params):
+    def fit_predict(self, X, y=None, **params) -> Any:
         """Fit to `X` and return its labels, as `fit` and then `predict`.
 
         Parameters
@@ -191,7 +196,27 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
         self.fit(X, y, **params)
         return self.predict(X, **scoring_parameters(self._head(), params))
 
-    def transform(self, X, **params):
+    def inspect(self, X, **params) -> Any:
+        """Return scores, decision, labels and maps from one pass over the samples.
+
+        Parameters
+        ----------
+        X : array-like, tensor, pictures or series
+            The samples.
+        **params : dict
+            Passed to the detector.
+
+        Returns
+        -------
+        inspection : Inspection
+            A named tuple `(scores, decision, labels, maps)` of what `score_samples`,
+            `decision_function`, `predict` and `transform` return.
+        """
+        check_is_fitted(self)
+        scores, maps = self._scores_and_maps(self._validate(X, reset=False), params)
+        return self._inspection(-scores, maps)
+
+    def transform(self, X, **params) -> Any:
         """Return the anomaly map: how anomalous each element of each sample is.
 
         Parameters
@@ -211,7 +236,7 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
             return by_block(self, "transform", X)
         return self._maps(self._validate(X, reset=False), params)
 
-    def fit_transform(self, X, y=None, **params):
+    def fit_transform(self, X, y=None, **params) -> Any:
         """Fit to `X` and return its anomaly map, as `fit` and then `transform`.
 
         Parameters
@@ -303,6 +328,10 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
     def _map(self, X):
         return self._maps(X, {})
 
+    def _inspect(self, X):
+        scores, maps = self._scores_and_maps(X, {})
+        return -scores, maps
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         inner = get_tags(self._head())
@@ -312,5 +341,6 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
 
 
 # set only here, since scikit-learn wraps what a class body defines for its frames
+DetectorAround.inspect = available_if(_has_map)(DetectorAround.inspect)
 DetectorAround.transform = available_if(_has_map)(DetectorAround.transform)
 DetectorAround.fit_transform = available_if(_has_map)(DetectorAround.fit_transform)

@@ -2,15 +2,16 @@
 
 import math
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from scipy.stats import false_discovery_control
 from sklearn.utils.validation import check_is_fitted
 
 from skad._array import is_torch, like, namespace, to_numpy
-from skad._members import maps_of, scores_of, take_over_features
+from skad._members import inspect_of, maps_of, scores_of, take_over_features
 from skad._parameters import with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import Interval, RealNotInt, StrOptions
 from skad.calibration._base import DetectorAround
 from skad.calibration._held import known_anomalies, scoring_parameters, takes_groups
@@ -32,8 +33,10 @@ def largest_count(rate, n):
 def lowered(scores):
     """Return scores sorted, each as low as a score may be that still ties with it."""
     scores = np.sort(scores)
-    largest = np.abs(scores).max(initial=0.0)
-    return scores - _RELATIVE * np.abs(scores) - _ABSOLUTE * largest
+    size = np.abs(scores)
+    # the size of most scores, which one huge score does not change
+    usual = np.median(size[size > 0]) if size.any() else 0.0
+    return scores - _RELATIVE * size - _ABSOLUTE * usual
 
 
 def tie_break(z):
@@ -170,9 +173,9 @@ class ConformalDetector(DetectorAround):
     false_alarm_rate: float = 0.05
     calibration_size: float = 0.5
     n_splits: int = 5
-    random_state: object = None
+    random_state: Seed = None
 
-    def p_values(self, X, **params):
+    def p_values(self, X, **params) -> Any:
         """Return the probability that a normal sample scores no higher.
 
         Parameters
@@ -188,7 +191,8 @@ class ConformalDetector(DetectorAround):
             At least ``1 / (n_calibration_ + 1)``, at most 1.
         """
         check_is_fitted(self)
-        counts, _ = self._counts(self._validate(X, reset=False), params)
+        X = self._validate(X, reset=False)
+        counts, _ = self._counts(self._members_scores(X, params))
         return (counts + 1) / (self.n_calibration_ + 1)
 
     def detect(self, X, *, false_discovery_rate=0.1, dependence="positive", **params):
@@ -322,28 +326,46 @@ class ConformalDetector(DetectorAround):
         n = self.n_calibration_
         return largest_count(self.false_alarm_rate, n) / (n + 1)
 
-    def _counts(self, X, params):
+    def _counts(self, found):
         """Return how many calibration scores are no higher, (n,), and the mean score.
 
-        Every calibration score is compared with that of the same detector.
+        Parameters
+        ----------
+        found : iterable of arrays or tensors of shape (n,)
+            Scores by each detector: every calibration score is compared with that of
+            the same one.
         """
         counts = total = 0
-        for member, cuts in zip(self.estimators_, self._cuts_, strict=True):
-            scores = scores_of(member, X, **params)
+        for scores, cuts in zip(found, self._cuts_, strict=True):
             xp = namespace(scores)
             below = xp.searchsorted(like(cuts, scores), scores, side="right")
             counts = counts + xp.astype(below, scores.dtype)
             total = total + scores / len(self.estimators_)
         return counts, total
 
+    def _members_scores(self, X, params):
+        return (scores_of(member, X, **params) for member in self.estimators_)
+
     def _scores(self, X, params):
-        counts, mean = self._counts(X, params)
+        return self._conformal_scores(self._members_scores(X, params))
+
+    def _conformal_scores(self, found):
+        """Return scores (n,) from those of each detector."""
+        counts, mean = self._counts(found)
         centre, scale = self._location_
         return (counts + tie_break((mean - centre) / scale)) / (self.n_calibration_ + 1)
 
     def _maps(self, X, params):
         total = sum(maps_of(member, X, **params) for member in self.estimators_)
         return total / len(self.estimators_)
+
+    def _scores_and_maps(self, X, params):
+        found, total = [], 0
+        for member in self.estimators_:
+            scores, maps = inspect_of(member, X, **params)
+            found.append(scores)
+            total = total + maps
+        return self._conformal_scores(found), total / len(self.estimators_)
 
     def _fitted(self):
         return self.estimators_[0]

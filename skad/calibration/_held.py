@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline
 
 from skad._array import to_numpy
 from skad._members import fit_within, scores_of, seeded_clone, take_over_features
-from skad._validation import label_column
+from skad._validation import label_column, warn_without_anomalies
 from skad.calibration._rows import n_rows, per_sample, take_rows
 
 
@@ -36,7 +36,9 @@ def known_anomalies(detector, y, n, params):
         y = named.get("y_ood") if named.get("y_class") is None else y
     if y is None:
         return np.zeros(n, dtype=bool)
-    return label_column(y, n) == -1
+    labels = label_column(y, n)
+    warn_without_anomalies(labels)
+    return labels == -1
 
 
 def takes_classes(detector):

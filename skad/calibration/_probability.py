@@ -1,6 +1,7 @@
 """From scores to probabilities: unified scores, isotonic and sigmoid calibration."""
 
 from numbers import Real
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
@@ -172,7 +173,7 @@ class ProbabilityCalibrator(DetectorAround):
 
     method: str = "gaussian"
     baseline: float | str | None = None
-    cv: object = None
+    cv: Any = None
 
     _parameter_constraints = {
         "method": [StrOptions({"linear", "gaussian", "gamma", *WITH_LABELS})],
@@ -241,7 +242,7 @@ class ProbabilityCalibrator(DetectorAround):
         }
         return scaling[self.method](anomaly, *learned)
 
-    def predict_proba(self, X, **params):
+    def predict_proba(self, X, **params) -> Any:
         """Return the probabilities of the two classes in the order of `classes_`.
 
         Parameters

@@ -4,6 +4,7 @@ from abc import ABCMeta, abstractmethod
 from collections import deque
 from copy import deepcopy
 from numbers import Integral, Real
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -34,7 +35,7 @@ class _StreamThreshold(BaseEstimator, metaclass=ABCMeta):
         """Take a normal score in."""
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, anomaly_score, y=None):
+    def fit(self, anomaly_score, y=None) -> Self:
         """Learn the tail of the first scores, which should be normal ones.
 
         Parameters
@@ -74,7 +75,7 @@ class _StreamThreshold(BaseEstimator, metaclass=ABCMeta):
         check_is_fitted(self)
         return -1 if self._judge(score_column([anomaly_score])[0]) else 1
 
-    def partial_fit(self, anomaly_score, y=None):
+    def partial_fit(self, anomaly_score, y=None) -> Self:
         """Take scores of the stream in, as `step` does one by one.
 
         Parameters
@@ -95,7 +96,7 @@ class _StreamThreshold(BaseEstimator, metaclass=ABCMeta):
             self._judge(score)
         return self
 
-    def predict(self, anomaly_score):
+    def predict(self, anomaly_score) -> Any:
         """Judge the scores that come next; the state stays as it is.
 
         Parameters

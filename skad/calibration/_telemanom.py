@@ -1,6 +1,7 @@
 """Telemanom's threshold: the one that removes most spread for the fewest alarms."""
 
 from numbers import Integral, Real
+from typing import Any, Self
 
 import numpy as np
 from scipy.signal import lfilter
@@ -109,7 +110,7 @@ class TelemanomThreshold(BaseEstimator):
         self.both_sides = both_sides
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, anomaly_score, y=None):
+    def fit(self, anomaly_score, y=None) -> Self:
         """Judge the scores and keep the last window for those that follow.
 
         Parameters
@@ -137,7 +138,7 @@ class TelemanomThreshold(BaseEstimator):
         self.labels_, self._state_, self.threshold_ = self._run(scores, start)
         return self
 
-    def fit_predict(self, anomaly_score, y=None):
+    def fit_predict(self, anomaly_score, y=None) -> Any:
         """Fit to scores and return their labels.
 
         Parameters
@@ -154,7 +155,7 @@ class TelemanomThreshold(BaseEstimator):
         """
         return self.fit(anomaly_score).labels_
 
-    def partial_fit(self, anomaly_score, y=None):
+    def partial_fit(self, anomaly_score, y=None) -> Self:
         """Move on by scores of the stream, as if `fit` had seen them too.
 
         Parameters
@@ -176,7 +177,7 @@ class TelemanomThreshold(BaseEstimator):
         )
         return self
 
-    def predict(self, anomaly_score):
+    def predict(self, anomaly_score) -> Any:
         """Judge the scores that come next; the state stays as it is.
 
         Parameters

@@ -1,6 +1,7 @@
 """The base of thresholds that need no labels."""
 
 from abc import abstractmethod
+from typing import Any
 
 from skad._parameters import with_parameters
 from skad.calibration._base import DetectorAround
@@ -26,7 +27,7 @@ class Threshold(DetectorAround):
         The detector, fitted on all samples.
     """
 
-    cv: object = None
+    cv: Any = None
 
     _parameter_constraints = {
         "cv": ["cv_object"],

@@ -2,6 +2,7 @@
 
 import warnings
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
@@ -157,9 +158,9 @@ class ThresholdTuner(DetectorAround):
 
     objective: str = "f_beta"
     beta: float = 1.0
-    cost: object = 10.0
+    cost: Any = 10.0
     target: float = 0.9
-    cv: object = 5
+    cv: Any = 5
 
     _parameter_constraints = {
         "objective": [StrOptions({"f_beta", "cost", "recall", "precision"})],

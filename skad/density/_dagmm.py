@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._training import TorchDetector
+from skad._training import ShapedDetector
 from skad.nn.architecture import build
 from skad.nn.network import Network, over_channels
 
@@ -114,7 +114,7 @@ class DAGMMNetwork(Network):
             + self.covariance_weight * (1 / variances).sum()
         )
 
-    def finish(self, batches):
+    def finish(self, batches, held=None):
         """Fix the mixture of all training samples."""
         z = torch.cat([self.features(x)[0] for x, _ in batches()])
         memberships = self.estimator(z)
@@ -135,9 +135,15 @@ class DAGMMNetwork(Network):
         """Return the squared error of every element, summed over channels."""
         return over_channels((x - self.features(x)[1]) ** 2)
 
+    def inspect(self, x):
+        """Return the energy and the errors of one reconstruction."""
+        z, rebuilt = self.features(x)
+        anomaly = energy(z, self.weights, self.means, self.factors)
+        return anomaly, over_channels((x - rebuilt) ** 2)
+
 
 @with_parameters
-class DAGMM(TorchDetector):
+class DAGMM(ShapedDetector):
     r"""Samples whose code and reconstruction error have low density together.
 
     A compression network, an autoencoder with code :math:`z_c` and reconstruction
@@ -178,12 +184,8 @@ class DAGMM(TorchDetector):
     net_ : torch.nn.Module
         The trained network, with `encoder`, `decoder`, `estimator`, and the mixture's
         `weights`, `means` and `covariances`.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------
@@ -216,6 +218,7 @@ class DAGMM(TorchDetector):
     5
     """
 
+    _network_class = DAGMMNetwork
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
         "n_components": [Interval(Integral, 1, None, closed="left")],
@@ -232,16 +235,3 @@ class DAGMM(TorchDetector):
     energy_weight: float = 0.1
     covariance_weight: float = 0.005
     max_epochs: int = 100
-
-    def _network(self, shape):
-        return DAGMMNetwork(
-            shape,
-            self.latent_size,
-            self.architecture,
-            self.hidden_sizes,
-            self.n_components,
-            self.estimation_size,
-            self.dropout,
-            self.energy_weight,
-            self.covariance_weight,
-        )

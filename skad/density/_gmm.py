@@ -8,8 +8,9 @@ from sklearn import config_context
 from sklearn.mixture import GaussianMixture
 
 from skad._array import like, namespace, to_double, to_numpy
+from skad._left_out import LeftOutMixin
 from skad._parameters import KW_ONLY, with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import Interval, StrOptions
 from skad.base import BaseDetector
 
@@ -42,7 +43,7 @@ def log_sum_exp(terms):
 
 
 @with_parameters(kw_only=False)
-class GMM(BaseDetector):
+class GMM(LeftOutMixin, BaseDetector):
     r"""Rows where a mixture of Gaussians has low density.
 
     Normal rows come from :math:`k` Gaussian clouds with weights :math:`\pi_j`, means
@@ -100,6 +101,10 @@ class GMM(BaseDetector):
 
     Notes
     -----
+    ``contamination="auto"`` takes each training row out of the clouds in proportion to
+    its responsibilities, as if EM had ended there: exactly, but for `reg_covar`, with
+    one cloud.
+
     The fit is scikit-learn's, in double precision on the host: O(n k d^2 + k d^3) an
     iteration with full covariances. Scoring costs O(k d^2) a row and runs where `X`
     lives.
@@ -132,7 +137,7 @@ class GMM(BaseDetector):
     max_iter: int = 100
     n_init: int = 1
     init_params: str = "kmeans"
-    random_state: object = None
+    random_state: Seed = None
 
     _parameter_constraints = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
@@ -171,6 +176,7 @@ class GMM(BaseDetector):
         with config_context(array_api_dispatch=False):  # which knows no k-means
             mixture.fit(to_double(to_numpy(X)))
         self.mixture_, self.n_iter_ = mixture, mixture.n_iter_
+        self._n_rows_ = X.shape[0]
         factors = mixture.precisions_cholesky_
         if self.covariance_type == "tied":
             factors = factors[None]
@@ -199,6 +205,41 @@ class GMM(BaseDetector):
 
     def _anomaly(self, X):
         return -log_sum_exp(self._clouds(X)[1])
+
+    def _left_out(self, X):
+        r"""Return the anomaly (b,) of training rows, each without itself.
+
+        A row :math:`\mu_j + c` with responsibility :math:`r` leaves a cloud of
+        :math:`N` rows with the mean :math:`\mu_j - c r / (N - r)` and the scatter less
+        :math:`c c^T r N / (N - r)`, one rank, or one value a feature. The other
+        responsibilities stay, as if EM had ended there.
+        """
+        xp = namespace(X)
+        n, d = self._n_rows_, X.shape[1]
+        white, logs = self._clouds(to_double(X))
+        share = xp.exp(logs - log_sum_exp(logs))  # responsibilities (k, b)
+        size = n * like(self.mixture_.weights_, white)[:, None]  # N
+        rest = size - share
+        emptied = rest < 1e-9 * size  # the cloud was this row's alone
+        rest = xp.where(emptied, 1.0, rest)
+        before, after = size, rest  # rows that the covariance is a mean over
+        if self.covariance_type == "tied":
+            before, after = xp.zeros_like(size) + n, xp.zeros_like(rest) + n - 1
+        if self.covariance_type == "spherical":
+            white = xp.mean(white, axis=2, keepdims=True)
+        elif self.covariance_type != "diag":
+            white = xp.sum(white, axis=2, keepdims=True)
+        lever = (share * size / rest / before)[:, :, None]
+        left = xp.clip(1 - lever * white, 1e-12, None)  # (k, b, 1) or (k, b, d)
+        times = d if self.covariance_type == "spherical" else 1
+        gain = (size / rest) ** 2 * (after / before)
+        distance = gain * times * xp.sum(white / left, axis=2)
+        volume = d * xp.log(before / after) + times * xp.sum(xp.log(left), axis=2)
+        height = like(self._log_height_, white)[:, None] + xp.log(
+            rest / size * (n / (n - 1))
+        )
+        logs = height - (volume + distance) / 2
+        return -log_sum_exp(xp.where(emptied, -xp.inf, logs))
 
     def _map(self, X):
         xp = namespace(X)

@@ -2,16 +2,19 @@
 
 from copy import deepcopy
 from numbers import Integral, Real
+from typing import Self
 
 import numpy as np
 from sklearn.covariance import MinCovDet, ledoit_wolf
 from sklearn.utils.metaestimators import available_if
 
 from skad._array import like, namespace, to_double, to_numpy
+from skad._cross_fitting import cross_fitted
 from skad._incremental import IncrementalMixin
+from skad._left_out import LeftOutMixin
 from skad._moments import deviations, mean_row, merge_moments, moments, times
 from skad._parameters import KW_ONLY, with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import Interval, StrOptions, _fit_context
 from skad._weights import SampleWeightMixin, weighted
 from skad.base import BaseDetector
@@ -34,7 +37,7 @@ def whitening_matrix(covariance, scale, tol):
 
 
 def shrink_oas(covariance, n_samples):
-    """Return the oracle approximating shrinkage of `covariance`."""
+    """Return the oracle approximating shrinkage of `covariance`, and its weight."""
     xp = namespace(covariance)
     d = covariance.shape[0]
     mean_variance = xp.sum(xp.linalg.diagonal(covariance)) / d
@@ -44,13 +47,14 @@ def shrink_oas(covariance, n_samples):
     above = (n_samples + 1) * (mean_square - 1 / d)
     weight = min((mean_square + 1) / above, 1.0) if above > 0 else 1.0
     identity = like(np.eye(d), covariance)
-    return (1 - weight) * covariance + weight * mean_variance * identity
+    return (1 - weight) * covariance + weight * mean_variance * identity, weight
 
 
 def weighted_ledoit_wolf(rows, weights):
-    """Return Ledoit and Wolf's covariance of centred rows (n, d) that count by weights.
+    """Return Ledoit and Wolf's covariance of centred rows (n, d), and its shrinkage.
 
-    With whole weights it is scikit-learn's `ledoit_wolf` of the repeated rows.
+    Rows count by weights (n,); with whole ones this is scikit-learn's `ledoit_wolf` of
+    the repeated rows.
     """
     n, d = weights.sum(), rows.shape[1]
     covariance = (rows * weights[:, None]).T @ rows / n
@@ -61,7 +65,7 @@ def weighted_ledoit_wolf(rows, weights):
     shrinkage = min((fourth - spread) / n, above) / above if above > 0 else 0.0
     shrunk = (1 - shrinkage) * covariance
     shrunk[np.diag_indices(d)] += shrinkage * mean_variance
-    return shrunk
+    return shrunk, shrinkage
 
 
 def low_rank_whitening(X, mean, rank, weights=None):
@@ -98,7 +102,7 @@ def low_rank_whitening(X, mean, rank, weights=None):
 
 
 @with_parameters(kw_only=False)
-class Mahalanobis(IncrementalMixin, SampleWeightMixin, BaseDetector):
+class Mahalanobis(IncrementalMixin, SampleWeightMixin, LeftOutMixin, BaseDetector):
     r"""Rows far from the mean, measured in the training data's own covariance.
 
     Normal rows are one Gaussian cloud with mean :math:`\mu` and covariance
@@ -153,6 +157,13 @@ class Mahalanobis(IncrementalMixin, SampleWeightMixin, BaseDetector):
 
     Notes
     -----
+    ``contamination="auto"`` takes each row out of the mean and the covariance by a
+    formula of rank 1: exactly for "empirical"; with the weight and the target of the
+    shrinkage kept for "ledoit_wolf" and "oas"; for "mcd" out of the rows that it
+    trusts, which stay the same. Of new rows of a Gaussian in 10 features .067 are then
+    flagged with "mcd" and 100 training rows, .051 with 1,000. For "low_rank" copies are
+    fitted without a part of the rows.
+
     `fit` costs O(n d^2 + d^3), scoring O(d^2) a row. Statistics are gathered in double
     precision whatever the dtype of `X`. The score does not change when features are
     scaled or shifted. Tensors are fitted and scored on their own device, except that
@@ -191,7 +202,7 @@ class Mahalanobis(IncrementalMixin, SampleWeightMixin, BaseDetector):
     rank: int = 10
     support_fraction: float | None = None
     tol: float = 1e-12
-    random_state: object = None
+    random_state: Seed = None
 
     _map_sums_to_score = True
     _parameter_constraints = {
@@ -209,7 +220,7 @@ class Mahalanobis(IncrementalMixin, SampleWeightMixin, BaseDetector):
 
     @available_if(_is_mergeable)
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y=None, sample_weight=None):
+    def partial_fit(self, X, y=None, sample_weight=None) -> Self:
         """Add rows to what is known as normal.
 
         Parameters
@@ -229,7 +240,7 @@ class Mahalanobis(IncrementalMixin, SampleWeightMixin, BaseDetector):
         return self._learn(X, y, self._add, forget=False, **weighted(sample_weight))
 
     @available_if(_is_mergeable)
-    def merge(self, other):
+    def merge(self, other) -> Self:
         """Return a detector fitted on this one's and another's training rows.
 
         Parameters
@@ -280,15 +291,17 @@ class Mahalanobis(IncrementalMixin, SampleWeightMixin, BaseDetector):
                     random_state=generator(self.random_state),
                 ).fit(rows)
                 self.location_, covariance = estimate.location_, estimate.covariance_
+                self._trusted_ = self._trust(estimate, rows)
             else:
                 self.location_ = np.average(rows, axis=0, weights=weights)
                 # relative to the largest deviation, whose fourth power may overflow
                 unit = np.abs(rows - self.location_).max() or 1.0
                 rows = (rows - self.location_) / unit
                 if weights is None:
-                    covariance = ledoit_wolf(rows)[0] * unit**2
+                    scaled, self._shrinkage_ = ledoit_wolf(rows)
                 else:
-                    covariance = weighted_ledoit_wolf(rows, weights) * unit**2
+                    scaled, self._shrinkage_ = weighted_ledoit_wolf(rows, weights)
+                covariance = scaled * unit**2
             # plain sums: their rounding grows with the number of rows
             self._set_covariance(covariance, roundings=total)
 
@@ -302,9 +315,9 @@ class Mahalanobis(IncrementalMixin, SampleWeightMixin, BaseDetector):
 
     def _set_moments(self, moments):
         self.n_samples_seen_, self.location_, self.scatter_ = moments
-        covariance = self.scatter_ / self.n_samples_seen_
+        covariance, self._shrinkage_ = self.scatter_ / self.n_samples_seen_, 0.0
         if self.covariance == "oas":
-            covariance = shrink_oas(covariance, self.n_samples_seen_)
+            covariance, self._shrinkage_ = shrink_oas(covariance, self.n_samples_seen_)
         self._set_covariance(covariance)
 
     def _set_covariance(self, covariance, roundings=1):
@@ -312,6 +325,63 @@ class Mahalanobis(IncrementalMixin, SampleWeightMixin, BaseDetector):
         variance = namespace(covariance).linalg.diagonal(covariance)
         scale = deviations(variance, self.location_, roundings)
         self._whitening_ = whitening_matrix(covariance, scale, self.tol)
+
+    def _trust(self, estimate, rows):
+        """Return how many rows "mcd" trusts, its factor, and their largest distance."""
+        trusted = rows[estimate.support_]
+        variance = trusted.var(axis=0).sum()
+        factor = np.trace(estimate.covariance_) / variance if variance > 0 else 1.0
+        return len(trusted), factor, estimate.dist_[estimate.support_].max()
+
+    def _honest_anomaly(self, X, y, anomaly, **params):
+        if self.covariance == "low_rank":
+            return cross_fitted(self, X, y, params, anomaly)
+        return super()._honest_anomaly(X, y, anomaly, **params)
+
+    def _left_out(self, X, once=1.0):
+        r"""Return the anomaly (b,) of training rows, each without itself.
+
+        Without a row :math:`\mu + c` the mean is :math:`\mu - c / (n - 1)` and the
+        scatter lacks :math:`c c^T n / (n - 1)`, which Sherman and Morrison's formula
+        takes out of the inverse; where the row counts :math:`w < 1`, with :math:`w / (n
+        - w)` for :math:`1 / (n - 1)`. The weight and the target of shrinkage stay, and
+        so do the rows that "mcd" trusts; the others have not been learned from.
+        """
+        xp = namespace(X)
+        white = to_double((X - like(self.location_, X)) @ like(self._whitening_, X).T)
+        if self.covariance != "mcd":
+            share = once / (self.n_samples_seen_ - once)
+            return self._less_itself(white, share, self._shrinkage_)
+        n, factor, largest = self._trusted_
+        distance = xp.sum(white**2, axis=1)
+        found = self._less_itself(factor**0.5 * white, 1 / (n - 1)) / factor
+        return xp.where(distance <= largest, found, distance)
+
+    def _less_itself(self, white, share, weight=0.0):
+        """Return what `_left_out` does from whitened rows (b, d).
+
+        `share` is how much each counts beside all others, one number or (b,).
+        """
+        xp = namespace(white)
+        distance = xp.sum(white**2, axis=1) / (1 + (1 - weight) * share)
+        left = 1 - (1 - weight) * (1 + share) * share * distance
+        alone = left < 1e-9
+        found = (1 + share) * distance / xp.where(alone, 1.0, left)
+        if xp.any(alone):
+            found[alone] = self._without_direction(white[alone])
+        return (1 + share) * found
+
+    def _without_direction(self, white):
+        """Return the anomaly of rows that make up a direction, without it (Meyer 1973).
+
+        `white` are the whitened rows (b, d).
+        """
+        xp = namespace(white)
+        scale = xp.sqrt(xp.linalg.diagonal(self.covariance_))
+        root = like(self._whitening_ * scale, white)  # symmetric
+        lost = white @ root  # the direction in standardised features
+        share = xp.sum(white**2, axis=1) / xp.sum(lost**2, axis=1)
+        return xp.sum((white - (lost @ root) * share[:, None]) ** 2, axis=1)
 
     def _map(self, X):
         centred = X - like(self.location_, X)

@@ -1,23 +1,26 @@
 """From pictures to the features of their patches."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral
+from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-)
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from skad._array import is_torch, resolve_device, slices, to_numpy
 from skad._copies import converted
-from skad._sklearn import Interval, StrOptions, _fit_context
+from skad._sklearn import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    Interval,
+    StrOptions,
+    TransformerMixin,
+    _fit_context,
+)
 from skad._validation import check_pictures
 from skad.embedding._backbones import resolve
 
@@ -115,8 +118,10 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     Notes
     -----
-    Computes in the dtype of the pictures, uint8 in float32. Rows without `image_shape`
-    are pictures of one row, and their features are rows again.
+    The backbone computes in float32 whatever the pictures are, and the features come in
+    the dtype of the pictures: in float64 it takes several times as long, for features
+    that differ by 1e-6 of their size. Rows without `image_shape` are pictures of one
+    row, whose features are rows again; they are computed in the dtype of the rows.
 
     What "gabor" is worth beside a network trained on photographs: areas under the ROC
     curve of pictures / of pixels with a memory of patches as in PatchCore (10 % of the
@@ -164,20 +169,20 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def __init__(
         self,
-        backbone="gabor",
-        layers=None,
+        backbone: str | os.PathLike | nn.Module | type = "gabor",
+        layers: Sequence[str] | None = None,
         *,
-        weights=None,
-        image_size=None,
-        normalization="auto",
-        neighborhood=3,
-        interpolation="bilinear",
-        image_shape=None,
-        amp=None,
-        channels_last=False,
-        compile=False,
-        batch_size=8,
-        device="auto",
+        weights: str | os.PathLike | Mapping | None = None,
+        image_size: int | Sequence[int] | None = None,
+        normalization: str | Sequence | None = "auto",
+        neighborhood: int = 3,
+        interpolation: str = "bilinear",
+        image_shape: Sequence[int] | None = None,
+        amp: str | None = None,
+        channels_last: bool = False,
+        compile: bool = False,
+        batch_size: int = 8,
+        device: str = "auto",
     ):
         self.backbone = backbone
         self.layers = layers
@@ -194,7 +199,7 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.device = device
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X, y=None) -> Self:
         """Make the backbone ready for pictures like these.
 
         Parameters
@@ -214,13 +219,17 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         work = 1e4 * np.prod(pictures.shape, dtype=float)
         of = X if is_torch(X) else pictures
         self.device_ = resolve_device(self.device, of, work)
-        probe = torch.zeros((1, *self.image_shape_), dtype=torch.float32)
-        shape = self.embed(probe).shape
-        # of one row, where pictures came as rows, else of a place
-        self._n_features_out = int(np.prod(shape) if self._are_rows_ else shape[-1])
         return self
 
-    def transform(self, X):
+    @property
+    def _n_features_out(self):
+        """Number of features of one row, where pictures came as rows, or of a place."""
+        # asked of the backbone when names are asked for: a fit costs no pass
+        probe = torch.zeros((1, *self.image_shape_), dtype=torch.float32)
+        shape = self.embed(probe).shape
+        return int(np.prod(shape) if self._are_rows_ else shape[-1])
+
+    def transform(self, X) -> Any:
         """Return the features of the patches of pictures.
 
         Parameters
@@ -308,8 +317,7 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Parameters
         ----------
         x : tensor of shape (b, h, w, c)
-            Pictures, floats in 0..1, on any device; the network computes there, in the
-            dtype of `x`.
+            Pictures, floats in 0..1, on any device; the network computes there.
 
         Returns
         -------
@@ -317,8 +325,9 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             In the order of `layers_` and the dtype of `x`.
         """
         with torch.no_grad():
-            dtype = torch.float32 if self.amp else x.dtype
-            pictures = self.network_input(x).to(dtype)
+            # rows of features are few, and what they score must not depend on others
+            dtype = x.dtype if self._are_rows_ and not self.amp else torch.float32
+            pictures = self.network_input(x.to(dtype))
             module = converted(
                 self.backbone_,
                 dtype,

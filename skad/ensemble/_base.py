@@ -1,5 +1,7 @@
 """The base of detectors that hold detectors of different kinds by name."""
 
+from typing import Any, Self
+
 from sklearn.utils import Bunch, get_tags
 from sklearn.utils.validation import check_is_fitted
 
@@ -38,7 +40,7 @@ class NamedMembers(_BaseComposition, BaseDetector):
 
     # -------------------------------------------------------------------- parameters
 
-    def get_params(self, deep=True):
+    def get_params(self, deep=True) -> dict[str, Any]:
         """Return the parameters, those of the detectors as ``name__parameter``.
 
         Parameters
@@ -53,7 +55,7 @@ class NamedMembers(_BaseComposition, BaseDetector):
         """
         return self._get_params("detectors", deep=deep)
 
-    def set_params(self, **params):
+    def set_params(self, **params) -> Self:
         """Set parameters, those of the detectors as ``name__parameter``.
 
         Parameters
@@ -124,7 +126,7 @@ class NamedMembers(_BaseComposition, BaseDetector):
     def _in_blocks(self, function, X, **options):
         return function(X)  # the members have blocks of their own
 
-    def transform(self, X):
+    def transform(self, X) -> Any:
         """Return the anomaly map: how anomalous each element of each sample is.
 
         Parameters

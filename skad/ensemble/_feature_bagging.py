@@ -1,13 +1,20 @@
 """Feature bagging: one detector on many random subsets of the features."""
 
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 
 from skad._array import is_torch, like, namespace
-from skad._members import anomaly_of, fit_members, map_of, seeded_clone
+from skad._members import (
+    anomaly_of,
+    fit_members,
+    honest_anomalies,
+    map_of,
+    seeded_clone,
+)
 from skad._parameters import KW_ONLY, with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import HasMethods, Interval, StrOptions
 from skad.base import BaseDetector
 
@@ -85,6 +92,11 @@ class FeatureBagging(BaseDetector):
     near 1e10, and duplicates grow more frequent with fewer features. On tables of few
     different values such members outweigh all others; take another detector there.
 
+    ``contamination="auto"`` combines the anomalies of training rows that the members
+    have not learned from, where they have one for every row. Members that do not
+    (networks, pipelines, scikit-learn's) are fitted anew, all together, without a part
+    of the rows.
+
     Members that are fitted at a time share the cores: each thread gets its part of
     them for OpenMP and torch.
 
@@ -106,12 +118,12 @@ class FeatureBagging(BaseDetector):
     array([[0.05, 1.95]])
     """
 
-    detector: object = None
+    detector: Any = None
     _: KW_ONLY
     n_estimators: int = 10
     combination: str = "average"
     n_jobs: int | None = None
-    random_state: object = None
+    random_state: Seed = None
 
     _parameter_constraints = {
         "detector": [HasMethods(["fit", "score_samples", "transform"]), None],
@@ -120,6 +132,8 @@ class FeatureBagging(BaseDetector):
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
     }
+
+    _honesty = "its members'"
 
     @property
     def _map_sums_to_score(self):
@@ -144,12 +158,24 @@ class FeatureBagging(BaseDetector):
         fitted = fit_members(self, members, tables, y, self.n_jobs)
         self.estimators_features_ = subsets
         self.estimators_ = []
-        return self._combined(self._collected(fitted), X)
-
-    def _collected(self, fitted):
+        anomalies = []
         for member, anomaly in fitted:
             self.estimators_.append(member)
-            yield anomaly
+            anomalies.append(anomaly)
+        return anomalies
+
+    def _seen_anomaly(self, X, anomaly):
+        if isinstance(anomaly, list):  # the members', from `_fit`
+            return self._combined(anomaly, X)
+        return super()._seen_anomaly(X, anomaly)
+
+    def _honest_anomaly(self, X, y, anomaly, **params):
+        seen = anomaly if isinstance(anomaly, list) else None
+        tables = (columns(X, own) for own in self.estimators_features_)
+        honest = honest_anomalies(self.estimators_, tables, y, seen)
+        if honest is None:
+            return super()._honest_anomaly(X, y, anomaly, **params)
+        return self._combined(honest, X)
 
     def _combined(self, anomalies, X):
         """Return the combination of the members' anomalies, of shape (n,)."""

@@ -10,7 +10,7 @@ import sklearn.ensemble
 
 from skad._array import blocks, device_of, is_torch, like, namespace, to_numpy
 from skad._parameters import KW_ONLY, with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import Interval, RealNotInt, StrOptions
 from skad._weights import SampleWeightMixin
 from skad.base import BaseDetector
@@ -42,6 +42,55 @@ def average_path_length(n_samples):
     return np.where(n_samples > 2, length, np.where(n_samples == 2, 1.0, 0.0))
 
 
+def path_ends(tree):
+    """Return the expected path length of a row that ends in each node of a tree."""
+    return tree.compute_node_depths() + average_path_length(tree.n_node_samples) - 1.0
+
+
+def lengths_without(tree, X, ends, times):
+    """Return the path lengths (n,) of a tree's own rows in the tree without each.
+
+    Without a row that is cut off alone its last split falls into a gap and is none:
+    what was on the other side moves up, and the row goes on there. That is a tree of
+    the other rows, grown from the same draws.
+
+    Parameters
+    ----------
+    tree : sklearn.tree._tree.Tree
+        The tree.
+    X : ndarray of shape (n, n_features), float32
+        Rows that it was grown from.
+    ends : ndarray of shape (n,)
+        The leaves in which they end.
+    times : ndarray of shape (n,)
+        How often the tree has drawn each.
+    """
+    if tree.n_node_samples[0] < times.sum():
+        times = 1  # nodes count different rows
+    left = tree.n_node_samples[ends] - times
+    lengths = path_ends(tree)
+    found = lengths[ends] - average_path_length(tree.n_node_samples[ends])
+    found += average_path_length(left)
+    alone = np.flatnonzero(left == 0)
+    siblings = np.full(tree.node_count, -1)
+    inner = np.flatnonzero(tree.children_left >= 0)
+    children = tree.children_left[inner], tree.children_right[inner]
+    siblings[children[0]], siblings[children[1]] = children[1], children[0]
+    here = siblings[ends[alone]]
+    alone, here = alone[here >= 0], here[here >= 0]
+    while True:
+        down = np.flatnonzero(tree.children_left[here] >= 0)
+        if not len(down):
+            break
+        nodes = here[down]
+        right = X[alone[down], tree.feature[nodes]] > tree.threshold[nodes]
+        here[down] = np.where(
+            right, tree.children_right[nodes], tree.children_left[nodes]
+        )
+    found[alone] = lengths[here] - 1
+    return found
+
+
 def flatten(trees, trees_features):
     """Return the `Nodes` of fitted trees, each with the features that it was given."""
     parts = {name: [] for name in Nodes._fields}
@@ -67,7 +116,7 @@ def flatten(trees, trees_features):
         parts["features"].append(features)
         parts["thresholds"].append(thresholds)
         parts["children"].append(children.ravel() + start)
-        parts["lengths"].append(tree.compute_node_depths() + rest - 1.0)
+        parts["lengths"].append(path_ends(tree))
         parts["gains"].append(gains)
         parts["causes"].append(causes)
         start += tree.node_count
@@ -192,6 +241,12 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
     tree of all rows without ``bootstrap=True`` knows no weights, which is warned of.
     The threshold does take weights as repetitions.
 
+    ``contamination="auto"`` takes each training row out of the trees that have seen it:
+    where it is cut off alone, its last split is left out, and it goes on on the other
+    side. The others score it as they are. Of a row that counts `w` times a tree that
+    has drawn it `k` times has seen one repetition alone with probability
+    :math:`w^{-k}`, and that much of the row is taken out.
+
     With ``bootstrap=True`` a tree's root holds fewer than `m` different rows. What this
     adds to the score is no feature's doing and is spread evenly over the map.
 
@@ -219,8 +274,9 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
     max_features: float = 1.0
     bootstrap: bool = False
     n_jobs: int | None = None
-    random_state: object = None
+    random_state: Seed = None
 
+    _honesty = "leave one out"
     _parameter_constraints = {
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
         "max_samples": [
@@ -282,11 +338,14 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
         n_steps = 10 if hasattr(self, "_skl_callbacks") else 1
         stops = np.linspace(0, self.n_estimators, n_steps + 1).astype(int)
         stops = np.unique(stops[stops > 0])
+        seeds = []
         for stop in self._steps(stops, "grow trees", len(stops), may_stop=True):
             # each step starts from the same state and skips what was drawn before, so
             # that the forest is the one of a single step
             forest.set_params(n_estimators=stop, random_state=deepcopy(state))
             forest.fit(rows, sample_weight=sample_weight)
+            seeds.extend(forest._seeds)
+        forest._seeds = seeds  # of all steps, for `estimators_samples_`
         if not isinstance(state, Integral):
             state.set_state(forest.random_state.get_state())
         self.forest_ = forest
@@ -301,6 +360,34 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
         trees = [estimator.tree_ for estimator in forest.estimators_]
         self._nodes_ = flatten(trees, forest.estimators_features_)
         self._norm_ = len(trees) * float(average_path_length(self.max_samples_))
+
+    def _honest_anomaly(self, X, y, anomaly, **params):
+        if self._norm_ == 0:
+            return self._seen_anomaly(X, anomaly)
+        rows, forest = single(to_numpy(X)), self.forest_
+        norm, fewer = average_path_length([self.max_samples_, self.max_samples_ - 1])
+        repetitions = np.maximum(params.get("sample_weight", np.ones(len(rows))), 1)
+        total = np.zeros(len(rows))
+        trees = zip(
+            forest.estimators_,
+            forest.estimators_features_,
+            forest.estimators_samples_,
+            strict=True,
+        )
+        for estimator, features, seen in trees:
+            tree, own = estimator.tree_, rows
+            if not np.array_equal(features, np.arange(rows.shape[1])):
+                own = np.ascontiguousarray(rows[:, features])
+            ends = tree.apply(own)
+            lengths = path_ends(tree)[ends] / norm
+            seen, times = np.unique(seen, return_counts=True)
+            without = lengths_without(tree, own[seen], ends[seen], times)
+            without /= fewer if fewer > 0 else norm
+            # that no other repetition has been drawn
+            alone = repetitions[seen] ** -times.astype(np.float64)
+            lengths[seen] = alone * without + (1 - alone) * lengths[seen]
+            total += lengths
+        return 2 ** -(total / len(forest.estimators_))
 
     def _anomaly(self, X):
         if is_torch(X) or X.shape[0] < _TREEWISE_ROWS:

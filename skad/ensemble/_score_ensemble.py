@@ -1,14 +1,15 @@
 """Score ensemble: detectors of different kinds in one, with scores in one unit."""
 
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 
 from skad._array import like, namespace, to_numpy
-from skad._members import maps_of
+from skad._members import honest_anomalies, maps_of
 from skad._moments import mean_and_deviation
 from skad._parameters import KW_ONLY, with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import Interval, StrOptions
 from skad._validation import check_table
 from skad.ensemble._base import NamedMembers, is_dropped
@@ -136,6 +137,11 @@ class ScoreEnsemble(NamedMembers):
     members', and for the units one map of the training data from every member whose
     map does not sum to its score.
 
+    ``contamination="auto"`` combines the anomalies of training samples that the members
+    have not learned from, in the units of their training scores, where they have one
+    for every sample. Members that do not (networks, pipelines, scikit-learn's) are
+    fitted anew, all together, without a part of the samples.
+
     A score many deviations above the mean outweighs the others in an average, as one
     member does that scores on a steep scale. "rank" is not moved by that, but cannot
     tell apart what lies beyond all training samples.
@@ -178,18 +184,19 @@ class ScoreEnsemble(NamedMembers):
     ['knn', 'gauss']
     """
 
-    detectors: list | None = None
+    detectors: list[tuple[str, Any]] | None = None
     _: KW_ONLY
     combination: str = "average"
-    weights: object = None
+    weights: Any = None
     n_buckets: int = 2
     n_neighbors: int | None = None
     n_subspaces: int = 20
     truth: str = "maximum"
     n_bins: int | None = None
     n_jobs: int | None = None
-    random_state: object = None
+    random_state: Seed = None
 
+    _honesty = "its members'"
     _parameter_constraints = {
         "detectors": [list, None],
         "combination": [
@@ -243,7 +250,7 @@ class ScoreEnsemble(NamedMembers):
         self.means_, self.deviations_ = mean_and_deviation(known)
         self.map_units_ = self._map_units(X)
         self._learn_weights(known, X, random)
-        return self._combined(anomalies, X)
+        return anomalies
 
     def _map_units(self, X):
         units = self.deviations_.copy()
@@ -299,6 +306,19 @@ class ScoreEnsemble(NamedMembers):
                 "its members overflow. Scale the features (StandardScaler)."
             )
         return combined
+
+    def _seen_anomaly(self, X, anomaly):
+        if isinstance(anomaly, list):  # the members', from `_fit`
+            return self._combined(anomaly, X)
+        return super()._seen_anomaly(X, anomaly)
+
+    def _honest_anomaly(self, X, y, anomaly, **params):
+        seen = anomaly if isinstance(anomaly, list) else None
+        tables = (X for _ in self.detectors_)
+        honest = honest_anomalies(self.detectors_, tables, y, seen)
+        if honest is None:
+            return super()._honest_anomaly(X, y, anomaly, **params)
+        return self._combined(honest, X)
 
     def _standard(self, anomalies):
         """Return the standardised anomalies (n, m) of the members."""

@@ -5,7 +5,8 @@ anomaly of each patch. The map is that anomaly, interpolated to the picture's ow
 and smoothed; the score is the largest value of the map unless a method says otherwise.
 """
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from os import PathLike
 
@@ -42,7 +43,7 @@ class ImageDetector(BaseDetector):
     image_shape : tuple of int or None, default=None
         (height, width) or (height, width, channels) of pictures that come as rows.
     batch_size : int, default=8
-        Pictures of a training step, and that are scored together; bounds the memory.
+        Pictures that are computed together; bounds the memory.
     device : str, default="auto"
         "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
         for arrays the GPU when the work is worth the trip.
@@ -55,13 +56,16 @@ class ImageDetector(BaseDetector):
         (height, width, channels) of pictures.
     device_ : str
         The device of the fit.
+    n_features_in_ : int
+        Number of elements of a picture.
     """
 
     smoothing: float = 4.0
-    image_shape: object = None
+    image_shape: Sequence[int] | None = None
     batch_size: int = 8
     device: str = "auto"
 
+    _data = "pictures"
     _parameter_constraints = {
         "smoothing": [Interval(Real, 0, None, closed="left")],
         "image_shape": [tuple, list, None],
@@ -75,7 +79,11 @@ class ImageDetector(BaseDetector):
 
     def _pool(self, patches):
         """Return the anomaly (b,) of pictures from that of their patches."""
-        return self._upsampled(patches).flatten(1).amax(1)
+        return self._summary(self._upsampled(patches))
+
+    def _summary(self, maps):
+        """Return the anomaly (b,) of pictures from their maps (b, h, w)."""
+        return maps.flatten(1).amax(1)
 
     def _upsampled(self, patches):
         return upsample(patches, self.image_shape_[:2], self.smoothing)
@@ -100,49 +108,152 @@ class ImageDetector(BaseDetector):
 
     def _map(self, X):
         with torch.no_grad():
+            return self._as_map(self._upsampled(self._patches(as_tensor(X))))
+
+    def _inspect(self, X):
+        with torch.no_grad():
             maps = self._upsampled(self._patches(as_tensor(X)))
+            return self._summary(maps), self._as_map(maps)
+
+    def _as_map(self, maps):
+        """Return maps (b, h, w) in the shape of the pictures as they came."""
         return maps.flatten(1) if self._are_rows_ else maps
+
+    # ------------------------------------------------------------------ the threshold
+
+    def _leaves_out(self, owners):
+        """Tell whether the threshold comes from pictures left out of what was learned.
+
+        Parameters
+        ----------
+        owners : tensor of shape (n,)
+            As `owners_of` returns them.
+        """
+        if self.contamination != "auto":
+            return False
+        if bool((owners != owners[0]).any()):
+            return True
+        warnings.warn(
+            f"{type(self).__name__} learned from one picture, which cannot be left "
+            "out: its own score is the threshold, and most new normal pictures will "
+            "fall below it.",
+            stacklevel=6,
+        )
+        return False
+
+    def _of_training(self, batches, owners, honest):
+        """Return the anomaly (n,) of training pictures from batches of features.
+
+        `_left_out(features, own)` leaves pictures out of what was learned, which
+        `_known(features)` does not.
+        """
+        found, start = [], 0
+        for features in batches:
+            own = owners[start : start + len(features)].to(features.device)
+            start += len(own)
+            found.append(
+                self._left_out(features, own) if honest else self._known(features)
+            )
+        return torch.cat(found)
+
+    def _honest_anomaly(self, X, y, anomaly, **params):
+        # a class whose `_fit` returns what `_of_training` found has it already
+        if anomaly is None:
+            return super()._honest_anomaly(X, y, anomaly, **params)
+        return self._kept_for_tiles(anomaly)
+
+    def _seen_anomaly(self, X, anomaly):
+        return self._kept_for_tiles(super()._seen_anomaly(X, anomaly))
+
+    def _kept_for_tiles(self, anomaly):
+        """Keep what sets the threshold: of tiles, their pictures ask for it."""
+        self._threshold_anomaly_ = anomaly
+        return anomaly
+
+
+def owners_of(pictures):
+    """Return the picture (n,) that each of `pictures` is a part of, or itself."""
+    owners = getattr(pictures, "owners", None)  # of tiles
+    return torch.arange(pictures.shape[0]) if owners is None else owners
 
 
 class TrainingPatches:
     """The patch features of the training pictures, batch by batch, as often as asked.
 
-    They are kept when they fit in scikit-learn's `working_memory` (1 GiB unless
+    They are kept, once, when they fit in scikit-learn's `working_memory` (1 GiB unless
     `sklearn.set_config` says otherwise), else computed again for each pass.
+
+    Parameters
+    ----------
+    detector : ImageDetector
+        Whose batches they are.
+    X : tensor or Pictures of shape (n, h, w, c)
+        The training pictures.
+    embed : callable
+        From a tensor of pictures (b, h, w, c) to features (b, gh, gw, d).
+
+    Attributes
+    ----------
+    kept : bool
+        Whether a second pass costs nothing.
     """
 
     def __init__(self, detector, X, embed):
         self.detector, self.X, self.embed = detector, X, embed
         self.n_pictures = X.shape[0]
+        self._whole, self._done = None, 0
+        # the first batch tells what features are like
+        first = self[: detector.batch_size]
+        self.grid, self.n_features = tuple(first.shape[1:3]), first.shape[3]
+        self.dtype, self.device = first.dtype, first.device
+        n_bytes = first[0].nbytes * self.n_pictures
+        self.kept = n_bytes <= get_config()["working_memory"] * 2**20
+        self._first = first
+
+    def __getitem__(self, rows):
+        """Return the features (b, gh, gw, d) of a slice of pictures, or of indices."""
+        if self._done == self.n_pictures:
+            return self._whole[rows]
         with torch.no_grad():
-            one = embed(as_tensor(X[:1]))
-        self.grid, self.n_features = tuple(one.shape[1:3]), one.shape[3]
-        self.dtype, self.device = one.dtype, one.device
-        n_bytes = one.nbytes * self.n_pictures
-        self.kept = [] if n_bytes <= get_config()["working_memory"] * 2**20 else None
+            return self.embed(as_tensor(self.X[rows]))
 
     def __iter__(self):
         """Yield features of shape (b, gh, gw, d)."""
         if self.kept:
-            yield from self.kept
-            return
+            self._make_whole()
         for rows in self.detector._batches(self.n_pictures):
-            with torch.no_grad():
-                features = self.embed(as_tensor(self.X[rows]))
-            if self.kept is not None:
-                self.kept.append(features)
-            yield features
+            if self._whole is None:
+                yield self._next(rows)
+                continue
+            if rows.stop > self._done:
+                self._whole[rows] = self._next(rows)
+                self._done = rows.stop
+            yield self._whole[rows]
+
+    def of(self, pictures):
+        """Yield features (b, gh, gw, d) of some pictures, an array of their numbers."""
+        if len(pictures) == self.n_pictures:
+            yield from self
+            return
+        for rows in slices(len(pictures), self.detector.batch_size):
+            yield self[pictures[rows]]
 
     def all(self):
         """Return the features of all pictures, (n, gh, gw, d)."""
-        shape = (self.n_pictures, *self.grid, self.n_features)
-        whole = torch.empty(shape, dtype=self.dtype, device=self.device)
-        start = 0
-        for features in self:
-            whole[start : start + len(features)] = features
-            start += len(features)
-        self.kept = None  # one copy is enough
-        return whole
+        self._make_whole()
+        for _ in self:
+            pass
+        return self._whole
+
+    def _make_whole(self):
+        if self._whole is None:
+            shape = (self.n_pictures, *self.grid, self.n_features)
+            self._whole = torch.empty(shape, dtype=self.dtype, device=self.device)
+
+    def _next(self, rows):
+        """Return features that are not kept yet, the first batch from before."""
+        first, self._first = self._first, None
+        return self[rows] if first is None else first
 
 
 @with_parameters
@@ -164,16 +275,15 @@ class BackboneDetector(ImageDetector):
         Size to which pictures are brought before the backbone; None leaves them. Maps
         have the size of the pictures as they came.
     amp : {"bf16", "fp16"} or None, default=None
-        Lower precision of the backbone and of the training, for devices that have it.
+        Lower precision of the backbone, for devices that have it.
     """
 
-    backbone: object = "gabor"
-    layers: object = None
-    weights: object = None
-    image_size: object = None
-    amp: object = None
+    backbone: str | torch.nn.Module | type = "gabor"
+    layers: Sequence[str] | None = None
+    weights: str | PathLike | Mapping | None = None
+    image_size: int | Sequence[int] | None = None
+    amp: str | None = None
 
-    _leading = ("backbone", "layers", "weights", "image_size", "amp")
     # What a method's paper taps in a ResNet when `layers` is None.
     _resnet_layers = ("layer1", "layer2", "layer3")
     # How deeper layers come to the grid of the first one.

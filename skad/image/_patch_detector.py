@@ -1,19 +1,23 @@
 """The lift from vectors to pictures: any detector on the features of patches."""
 
+import copy
+import warnings
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import clone
 
 from skad._array import to_numpy
+from skad._cross_fitting import folds
 from skad._members import anomaly_of, seeded_clone
 from skad._parameters import KW_ONLY, with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import HasMethods, Interval, StrOptions
 from skad.base import BaseDetector
 from skad.embedding import PatchEmbedding
-from skad.image._base import ImageDetector, TrainingPatches
+from skad.image._base import ImageDetector, TrainingPatches, owners_of
 from skad.image._pooling import pool
 
 
@@ -51,8 +55,6 @@ class PatchDetector(ImageDetector):
         Of ``pooling="quantile"``; "top" is the mean of the values above it.
     random_state : int, RandomState instance or None, default=None
         Draws the patches, and seeds the detector. Pass an int for reproducible results.
-    batch_size : int, default=8
-        Pictures that are computed together; bounds the memory.
     device : str, default="auto"
         "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
         for arrays the GPU when the work is worth the trip. Detectors of skad get
@@ -64,8 +66,6 @@ class PatchDetector(ImageDetector):
         The fitted embedding.
     detectors_ : list of detector
         The fitted detector, or one for each place, row by row.
-    n_features_in_ : int
-        Number of elements of a picture.
 
     See Also
     --------
@@ -76,7 +76,12 @@ class PatchDetector(ImageDetector):
     -----
     The detector's own `contamination` is not used. With ``positions="each"`` there are
     as many detectors as places and each learns from as many vectors as there are
-    pictures. The cost is the backbone's and the detector's on all patches.
+    pictures. The cost is the backbone's and the detector's on all patches. With
+    ``contamination="auto"`` the threshold comes from pictures whose patches copies of
+    the detector have not learned from: a detector's own honest scores of patches do not
+    make a picture's. Up to 200 pictures five copies are fitted, up to 1,000 two, beyond
+    that one; the backbone sees pictures once, unless their features exceed
+    scikit-learn's ``working_memory`` and are computed again for every copy.
 
     References
     ----------
@@ -101,15 +106,15 @@ class PatchDetector(ImageDetector):
     array([-1])
     """
 
-    embedding: object = None
-    detector: object = None
+    embedding: PatchEmbedding | None = None
+    detector: Any = None
     _: KW_ONLY
     positions: str = "shared"
     position_weight: float = 1.0
     max_patches: int | None = 20000
     pooling: str = "max"
     quantile: float = 0.99
-    random_state: object = None
+    random_state: Seed = None
 
     _parameter_constraints = {
         "detector": [HasMethods(["fit", "score_samples"]), None],
@@ -129,33 +134,67 @@ class PatchDetector(ImageDetector):
         )
         self.embedding_.fit(X)
         training = TrainingPatches(self, X, self.embedding_.embed)
-        random, self._unit_ = generator(self.random_state), None
+        owners = owners_of(X)
+        honest = self._leaves_out(owners)
+        random = generator(self.random_state)
+        self._fit_members(training, np.arange(training.n_pictures), random)
+        if honest:
+            return self._cross_fitted(training, owners.numpy(), random)
+        return self._of_training(training, owners, False)
+
+    def _fit_members(self, training, pictures, random):
+        """Set what is learned from the patches of some pictures, given by number."""
+        self._unit_ = None
         if self.positions == "each":
             features = training.all().flatten(1, 2)  # (n, p, d)
             places = self._steps(range(features.shape[1]), "fit", features.shape[1])
             self.detectors_ = [
-                self._fit_member(features[:, place], random) for place in places
+                self._fit_member(features[pictures, place], random) for place in places
             ]
             return
-        patches, places = self._drawn(training, random)
+        patches, places = self._drawn(training, pictures, random)
         if self.positions == "features":
             self._unit_ = self.position_weight * float(patches.std())
             patches = self._placed(patches, places, training.grid)
         self.detectors_ = [self._fit_member(patches, random)]
 
+    def _cross_fitted(self, training, owners, random):
+        """Return the anomaly (m,) of pictures by copies that learned without them."""
+        member = copy.copy(self)
+        vars(member).pop("_callback_fit_ctx", None)  # it reports nothing
+        known, found = np.unique(owners), []
+        try:
+            for fold in folds(len(known)):
+                held = np.isin(owners, known[fold])
+                member._fit_members(training, np.flatnonzero(~held), random)
+                found += [
+                    member._known(part) for part in training.of(held.nonzero()[0])
+                ]
+        except ValueError as error:
+            warnings.warn(
+                f"{type(self).__name__} cannot be fitted without some of the "
+                f"{len(known)} training pictures ({error}): its threshold comes from "
+                "scores of pictures that it has learned from, and more than "
+                f"false_alarm_rate={self.false_alarm_rate} of new normal ones will "
+                "fall below it.",
+                stacklevel=6,
+            )
+            return self._of_training(training, torch.as_tensor(owners), False)
+        return torch.cat(found)
+
     def _check_parameters(self, X):
         if self.positions == "each" and X.shape[0] < 2:
             raise ValueError("positions='each' needs two pictures, n_samples=1.")
 
-    def _drawn(self, training, random):
+    def _drawn(self, training, pictures, random):
         """Return features (m, d) of at most `max_patches` patches and their places."""
         n_places = training.grid[0] * training.grid[1]
-        n_patches = n_places * training.n_pictures
+        n_patches = n_places * len(pictures)
         chosen = np.arange(n_patches)
         if self.max_patches is not None and self.max_patches < n_patches:
             chosen = np.sort(random.permutation(n_patches)[: self.max_patches])
         parts, start = [], 0
-        for features in training:
+        for features in training.of(pictures):
             stop = start + len(features) * n_places
             first, last = np.searchsorted(chosen, [start, stop])
             own = torch.as_tensor(chosen[first:last] - start, device=features.device)
@@ -189,7 +228,10 @@ class PatchDetector(ImageDetector):
         return torch.as_tensor(anomaly_of(member, self._as_input(rows, member)))
 
     def _patches(self, x):
-        features = self.embedding_.embed(x)
+        return self._anomaly_of_patches(self.embedding_.embed(x))
+
+    def _anomaly_of_patches(self, features):
+        """Return the anomaly (b, gh, gw) of patches (b, gh, gw, d)."""
         shape, rows = features.shape[:3], features.flatten(0, 2)
         if self.positions == "each":
             rows = features.flatten(1, 2).unbind(1)
@@ -202,5 +244,8 @@ class PatchDetector(ImageDetector):
             found = self._anomaly_of(rows, self.detectors_[0])
         return found.to(features).reshape(shape)
 
-    def _pool(self, patches):
-        return pool(self._upsampled(patches), self.pooling, self.quantile)
+    def _known(self, features):
+        return self._pool(self._anomaly_of_patches(features))
+
+    def _summary(self, maps):
+        return pool(maps, self.pooling, self.quantile)

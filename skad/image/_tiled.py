@@ -1,18 +1,22 @@
 """Large pictures, tile by tile."""
 
+from collections.abc import Sequence
 from itertools import product
 from numbers import Integral
+from typing import Any
 
 import numpy as np
+import torch
 from sklearn import config_context
 
-from skad._array import is_torch, like, namespace, on_device
+from skad._array import is_torch, like, namespace, on_device, to_numpy
 from skad._members import seeded_clone
 from skad._parameters import KW_ONLY, with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import HasMethods, Interval
 from skad._validation import Pictures, check_pictures
 from skad.base import BaseDetector
+from skad.image._base import ImageDetector
 from skad.image.memory._patchcore import PatchCore
 
 # Pictures are cut one by one, and together only where they are smaller than this.
@@ -69,6 +73,11 @@ class Tiles(Pictures):
         height, width = self.size
         return self._last[1][top : top + height, left : left + width]
 
+    @property
+    def owners(self):
+        """The picture (n,) that each tile is a part of."""
+        return torch.arange(len(self.pictures)).repeat_interleave(len(self.corners))
+
     def to(self, device):
         """Return the same tiles, cut from pictures that are read to another device."""
         return Tiles(on_device(self.pictures, device), self.size, self.overlap)
@@ -121,7 +130,10 @@ class TiledDetector(BaseDetector):
     -----
     A tile is described without its surroundings, so that maps differ from those of
     whole pictures near the borders of tiles: let `overlap` be as wide as what a patch
-    of the detector's backbone sees. A detector with a model for each place, such as
+    of the detector's backbone sees. The threshold comes from the detector's scores of
+    the training tiles, without what all tiles of the same picture put in
+    (``contamination="auto"``; `PaDiM` leaves single tiles out); the detector's own
+    `contamination` is not used. A detector with a model for each place, such as
     PaDiM, learns one tile's layout for all tiles. The cost is the detector's for every
     tile.
 
@@ -145,13 +157,15 @@ class TiledDetector(BaseDetector):
     (1, 100, 150)
     """
 
-    detector: object = None
+    detector: Any = None
     _: KW_ONLY
-    tile: int | tuple = 256
+    tile: int | Sequence[int] = 256
     overlap: int = 32
-    image_shape: tuple | None = None
-    random_state: object = None
+    image_shape: Sequence[int] | None = None
+    random_state: Seed = None
 
+    _honesty = "its members'"
+    _data = "pictures"
     _parameter_constraints = {
         "detector": [HasMethods(["fit", "score_samples", "transform"]), None],
         "tile": [Interval(Integral, 1, None, closed="left"), tuple, list],
@@ -182,19 +196,46 @@ class TiledDetector(BaseDetector):
         self.tile_ = tuple(int(min(side, length)) for side, length in pairs)
         detector = PatchCore() if self.detector is None else self.detector
         detector = seeded_clone(detector, generator(self.random_state))
-        self.detector_ = detector.fit(self._tiles(X))
+        if isinstance(detector, ImageDetector):
+            # its scores set the threshold here, and are those that it needs for its own
+            detector.set_params(contamination=self.contamination)
+        tiles = self._tiles(X)
+        self.detector_ = detector.fit(tiles)
+        found = vars(self.detector_).pop("_threshold_anomaly_", None)
+        return None if found is None else self._worst(to_numpy(found), tiles)
+
+    def _honest_anomaly(self, X, y, anomaly, **params):
+        # None where the detector does not leave out all tiles of a picture
+        if anomaly is None:
+            return super()._honest_anomaly(X, y, anomaly, **params)
+        return anomaly
 
     def _tiles(self, X):
         return Tiles(X, self.tile_, min(self.overlap, min(self.tile_) - 1))
 
+    def _worst(self, anomaly, tiles):
+        """Return the anomaly (b,) of pictures from that of all of their tiles."""
+        return anomaly.reshape(-1, len(tiles.corners)).max(1)
+
     def _anomaly(self, X):
-        scores = self.detector_.score_samples(self._tiles(X))
-        return -scores.reshape(X.shape[0], -1).min(1)
+        tiles = self._tiles(X)
+        return self._worst(-self.detector_.score_samples(tiles), tiles)
 
     def _map(self, X):
         tiles = self._tiles(X)
         with config_context(transform_output="default"):
             maps = self.detector_.transform(tiles)
+        return self._together(maps, tiles, X)
+
+    def _inspect(self, X):
+        if not hasattr(self.detector_, "inspect"):
+            return super()._inspect(X)
+        tiles = self._tiles(X)
+        found = self.detector_.inspect(tiles)
+        return self._worst(-found.scores, tiles), self._together(found.maps, tiles, X)
+
+    def _together(self, maps, tiles, X):
+        """Return maps of pictures `X` from those of their tiles."""
         maps = maps.reshape(-1, len(tiles.corners), *self.tile_)
         weights = np.multiply.outer(*(ramp(side, tiles.overlap) for side in self.tile_))
         whole, total = np.zeros(tuple(X.shape[:3])), np.zeros(tuple(X.shape[1:3]))

@@ -8,15 +8,16 @@ backbone again for each batch where they do not.
 import math
 from numbers import Integral
 
+import numpy as np
 import torch
 from sklearn import get_config
 
-from skad._array import is_torch, slices
+from skad._array import slices
 from skad._parameters import with_parameters
 from skad._samples import Maps
 from skad._training import TorchDetector
 from skad.embedding._resnet import ResNet
-from skad.image._base import BackboneDetector, as_tensor
+from skad.image._base import BackboneDetector, as_tensor, owners_of
 
 # Pictures of few pixels are scored together up to this many elements.
 _SCORED_ELEMENTS = 2**14
@@ -41,9 +42,26 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
     """Base of detectors on pictures that train a network on a frozen backbone.
 
     A method writes `_network(shapes)`, for layers with maps of those shapes (c, h, w),
-    and where samples are not all the layers' maps, `_describe` and `_shapes`. The
-    network's `map` returns the anomaly (b, gh, gw) of patches, of any grid; it gets
-    samples as `_describe` returns them (`split_maps` undoes the flattening).
+    and where samples are not all the layers' maps, `_layers`. The network's `map`
+    returns the anomaly (b, gh, gw) of patches, of any grid; it gets samples as
+    `_describe` returns them (`split_maps` undoes the flattening).
+
+    Parameters
+    ----------
+    batch_size : int, default=8
+        Pictures of a training step, and that are scored together; bounds the memory.
+    max_epochs : int, default=50
+        Passes over the training pictures.
+    patience : int or None, default=None
+        Epochs without a better loss on held-out pictures after which training stops and
+        the best weights are taken. None holds nothing out.
+    validation_fraction : float, default=0.1
+        Share of the pictures that `patience` holds out.
+    amp : {"bf16", "fp16"} or None, default=None
+        Lower precision of the backbone and of the training, for devices that have it.
+    warm_start : bool, default=False
+        Whether another `fit` goes on from the weights of the last one, with its
+        backbone.
 
     Attributes
     ----------
@@ -51,18 +69,20 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
         Training pictures.
     """
 
-    _without = ("architecture", "hidden_sizes")
+    _keeps_samples = True
 
     # ---------------------------------------------------------------------- samples
 
+    def _layers(self, x):
+        """Return what a sample consists of, tensors (b, ...), of pictures (b, h, w, c).
+
+        Maps of shape (b, c, h, w), one for each layer, unless a method says otherwise.
+        """
+        return self.embedding_.feature_maps(x)
+
     def _describe(self, x):
         """Return the samples (b, m) of a tensor of pictures (b, h, w, c)."""
-        maps = self.embedding_.feature_maps(x)
-        return torch.cat([each.flatten(1) for each in maps], 1)
-
-    def _shapes(self, x):
-        """Return the shapes (c, h, w) that `_describe` flattens, of one picture `x`."""
-        return [tuple(each.shape[1:]) for each in self.embedding_.feature_maps(x)]
+        return torch.cat([each.flatten(1) for each in self._layers(x)], 1)
 
     def _resnet_name(self):
         """Return the name of the backbone where it is one of our ResNets, else None."""
@@ -81,11 +101,19 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
 
     def _samples(self, X):
         """Return the samples of the training pictures: kept, or computed when asked."""
-        maps = Maps(X, self._describe)
+        parts = self._batches(len(X))
+        rows = next(parts)
+        with torch.no_grad():
+            layers = self._layers(as_tensor(X[rows]).float())
+        # the first batch tells what samples are like
+        self._shapes_ = [tuple(each.shape[1:]) for each in layers]
+        first = torch.cat([each.flatten(1) for each in layers], 1)
+        maps = Maps(X, self._describe, first)
         if maps.nbytes > get_config()["working_memory"] * 2**20:
             return maps
-        kept = torch.empty(maps.shape, device=maps.device)
-        for rows in self._batches(len(maps)):
+        kept = first.new_empty(maps.shape)
+        kept[rows] = first
+        for rows in parts:
             kept[rows] = maps[rows]
         return kept
 
@@ -100,8 +128,8 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
                 f"patience={self.patience} needs 3 pictures at least, X has "
                 f"{X.shape[0]}."
             )
-        source = X if is_torch(X) else X.source
-        if not hasattr(source, "max"):  # files hold values in 0..1
+        source = getattr(X, "source", X)
+        if not hasattr(source, "max"):  # files and tiles
             return
         for rows in slices(len(source), max(1, 2**20 // math.prod(source.shape[1:]))):
             TorchDetector._check_parameters(self, source[rows])
@@ -109,23 +137,48 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
     def _train(self, X, y, n_epochs=None):
         if not hasattr(self, "embedding_"):  # a warm start goes on with its own
             self._fit_embedding(X)
-            self._shapes_ = self._shapes(as_tensor(X[:1]))
+        self._n_tiles_ = len(X) // len(owners_of(X).unique())
         super()._train(X, y, n_epochs)
 
     def _open_checkpoint(self, X, labels):
         # what pictures are, wherever they are read to
         return super()._open_checkpoint(getattr(X, "source", X), labels)
 
+    def _split(self, n, labels, n_before=None):
+        # all tiles of a picture are held out, or none
+        t = self._n_tiles_
+        parts = super()._split(n // t, labels if t == 1 else None, n_before)
+        if t == 1 or parts[0] is None:
+            return parts
+        return tuple((t * rows[:, None] + np.arange(t)).ravel() for rows in parts)
+
     # ---------------------------------------------------------------------- scoring
+
+    def _held_out_anomaly(self, held):
+        # the samples are there: no picture is described twice
+        return self._kept_for_tiles(self._described_anomaly(held))
+
+    def _seen_anomaly(self, X, anomaly):
+        if anomaly is None:
+            anomaly = self._described_anomaly(np.arange(len(X)))
+        return super()._seen_anomaly(X, anomaly)
 
     def _block_rows(self, device):
         return max(self.batch_size, _SCORED_ELEMENTS // self.n_features_in_)
 
+    def _sample_anomaly(self, network, x):
+        return self._pool(network.map(x))
+
     def _anomaly(self, network, X):
         with torch.no_grad():
-            return self._pool(network.map(self._describe(as_tensor(X))))
+            return self._sample_anomaly(network, self._describe(as_tensor(X)))
 
     def _map(self, network, X):
         with torch.no_grad():
+            found = network.map(self._describe(as_tensor(X)))
+            return self._as_map(self._upsampled(found))
+
+    def _inspect(self, network, X):
+        with torch.no_grad():
             maps = self._upsampled(network.map(self._describe(as_tensor(X))))
-        return maps.flatten(1) if self._are_rows_ else maps
+            return self._summary(maps), self._as_map(maps)

@@ -7,6 +7,7 @@ import numpy as np
 
 from skad._array import to_numpy
 from skad._pictures import PictureFiles
+from skad.inspection._inspected import inspected, last_step
 from skad.inspection._plots import new_axes
 
 # Sky blue and bluish green of Okabe and Ito: both stay apart from the heat's orange.
@@ -115,9 +116,8 @@ class AnomalyMapDisplay:
         display : AnomalyMapDisplay
             What was drawn.
         """
-        last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
-        maps = to_numpy(estimator.transform(X))
-        decision = to_numpy(estimator.decision_function(X))
+        last, found = last_step(estimator), inspected(estimator, X)
+        maps, decision = found.maps, found.decision
         if getattr(X, "ndim", 0) == 2:  # rows of pixels
             shape = getattr(last, "image_shape_", None)
             if shape is None:
@@ -128,8 +128,7 @@ class AnomalyMapDisplay:
             X = to_numpy(X).reshape(len(maps), *shape)
             maps = maps.reshape(len(maps), *shape[:2], -1).sum(axis=3)
         largest = maps.reshape(len(maps), -1).max(axis=1)
-        anomaly = -(decision + last.offset_)
-        if threshold is None and np.allclose(largest, anomaly, rtol=1e-4):
+        if threshold is None and np.allclose(largest, -found.scores, rtol=1e-4):
             threshold = -float(last.offset_)
         if titles is None:
             titles = [f"decision {value:.3g}" for value in decision]

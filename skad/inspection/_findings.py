@@ -29,9 +29,15 @@ class Findings(ABC):
     n_train : int
         Number of training samples.
     train_decision : ndarray of shape (m,)
-        Decision function of training samples, of some spread evenly if there are many.
+        Decision function of the training samples that the threshold was taken from, as
+        new ones are scored where it is to hold for these; of some spread evenly if
+        there are many.
     threshold : float
         The score below which a sample is an anomaly.
+    meaning : str, default=""
+        What the threshold promises, and what it was taken from.
+    as_new : bool, default=False
+        Whether `train_decision` is that of samples as if they had not been seen.
     score : ndarray of shape (n,)
         Higher is more normal.
     decision : ndarray of shape (n,)
@@ -50,7 +56,7 @@ class Findings(ABC):
     """
 
     unit: ClassVar[str] = "row"  # what a sample is called
-    scored: ClassVar[str] = "score"  # what `score_seconds` were spent on
+    scored: ClassVar[str] = "score and map"  # what `score_seconds` were spent on
 
     title: str
     name: str
@@ -66,6 +72,8 @@ class Findings(ABC):
     score_seconds: float
     metrics: dict = field(default_factory=dict)
     held_out: int = 0
+    meaning: str = ""
+    as_new: bool = False
 
     @property
     def flagged(self):
@@ -184,11 +192,6 @@ def timed(function, *arguments, **options):
     start = time.perf_counter()
     result = function(*arguments, **options)
     return result, time.perf_counter() - start
-
-
-def last_step(detector):
-    """Return the detector that a pipeline ends in."""
-    return detector.steps[-1][1] if hasattr(detector, "steps") else detector
 
 
 def description(detector):

@@ -1,8 +1,8 @@
 """What a detector says about pictures, a block of them in memory at a time."""
 
 from dataclasses import dataclass
+from functools import partial
 from math import ceil, sqrt
-from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -13,19 +13,27 @@ from skad.inspection._findings import (
     Findings,
     description,
     detection_metrics,
-    last_step,
     timed,
     tracked,
 )
+from skad.inspection._inspected import (
+    inspected,
+    last_step,
+    reference_scores,
+    scored_as_new,
+    threshold_meaning,
+    threshold_of,
+)
+from skad.inspection._map_files import MapFiles
 from skad.metrics import pixel_roc_auc, pro_score
 
 # Pictures are read and scored in blocks of this many values, 64 at most.
 _BLOCK_ELEMENTS = 2**23
 _BLOCK_PICTURES = 64
 
-# So many training pictures, spread evenly, give the distribution of training scores and
-# the scale of the maps.
-_TRAINING_PICTURES = 64
+# So many pictures, spread evenly, give the scale of the maps; and the distribution of
+# training scores where a detector does not keep it.
+_SCALE_PICTURES = 64
 
 # The figures over pixels look at this many at most, evenly spread over all pictures.
 _PIXELS = 2**25
@@ -59,7 +67,7 @@ class PictureFindings(Findings):
     map_threshold : float
         The value of the maps that the contours follow.
     map_low : float
-        The median of the maps of training pictures, which is drawn clear.
+        The median of the maps, which is drawn clear.
     map_files : list of str or None
         Where the maps were written, below the folder of the report.
     pixel_stride : int
@@ -69,7 +77,6 @@ class PictureFindings(Findings):
     """
 
     unit = "picture"
-    scored = "score and map"
 
     image_shape: tuple
     files: list | None
@@ -111,8 +118,8 @@ def examine_pictures(
 ):
     """Fit a detector on pictures and gather what it says about others.
 
-    Pictures are read a block at a time, and maps are written as soon as they are
-    computed, so that memory does not grow with the number of pictures.
+    Each picture is read and looked at once, a block at a time, and maps are written as
+    soon as they are computed, so that memory does not grow with the number of pictures.
 
     Parameters
     ----------
@@ -121,9 +128,9 @@ def examine_pictures(
     X_train, X_test : PictureFiles or array of shape (n, h, w) or (n, h, w, c)
         Pictures to learn normality from, and pictures to look at.
     X_held_out : PictureFiles or array or None, default=None
-        More normal pictures. The threshold is the quantile of their scores that the
-        detector's `contamination` says; without them it is the detector's own, which is
-        too strict where a detector remembers its training pictures.
+        More normal pictures. Their scores give the threshold, in the meaning that the
+        detector's `contamination` and `false_alarm_rate` have; without them it is the
+        detector's own.
     y_test : array of shape (n_test,) or None, default=None
         1 normal, -1 anomaly; gives the metrics.
     masks : sequence of arrays of shape (h, w) or None, default=None
@@ -142,7 +149,8 @@ def examine_pictures(
         How many of the most anomalous pictures are kept for the page.
     maps : {"png", "npy"} or None, default=None
         How all maps are written: as pictures in grey, 128 at the threshold and 255
-        twice as far from the median of the training maps; or as they are, in float32.
+        twice as far from the median of the maps (of the held-out pictures where there
+        are some, else of 64 that are looked at); or as they are, in float32.
     folder : str or Path or None, default=None
         The maps go into the folder "maps" in it.
     track : callable or None, default=None
@@ -157,42 +165,59 @@ def examine_pictures(
     if maps not in ("png", "npy", None):
         raise ValueError(f"maps={maps!r}: must be 'png', 'npy' or None.")
     _, fit_seconds = timed(detector.fit, X_train)
-    threshold, X_normal = float(last_step(detector).offset_), X_train
-    if X_held_out is not None:
-        X_normal, held_out = X_held_out, []
-        for rows in tracked(_blocks(range(len(X_normal)), X_normal), track, "held out"):
-            held_out.append(_scores(detector, np.asarray(X_normal[rows])))
-        share = last_step(detector).contamination
-        threshold = float(np.quantile(np.concatenate(held_out), share))
-    normal_score, low, level = _normal(detector, X_normal, threshold, track)
+    threshold, scale = float(last_step(detector).offset_), None
+    if X_held_out is None:
+        normal_score = reference_scores(
+            detector, partial(_sample_scores, detector, X_train, track)
+        )
+    else:
+        normal_score, extremes = [], []
+        every = range(len(X_held_out))
+        for rows in tracked(_blocks(every, X_held_out), track, "held out"):
+            found = inspected(detector, np.asarray(X_held_out[rows]))
+            normal_score.append(found.scores)
+            extremes += _extremes(_flat(found.maps, X_held_out))
+        normal_score = np.concatenate(normal_score)
+        threshold = threshold_of(detector, normal_score)
+        scale = _scale(normal_score, extremes, threshold)
 
     shape = (*X_test.shape[1:], 1)[:3]
     n, (height, width) = len(X_test), shape[:2]
     stride = max(1, ceil(sqrt(n * height * width / _PIXELS)))
-    map_files = None
-    if maps is not None:
-        map_files = _map_files(n, files, maps)
-    score, kept, thin_maps, thin_masks, seconds = np.empty(n), [], [], [], 0.0
-    for rows in tracked(_blocks(range(n), X_test), track, "score"):
+    written = None if maps is None else MapFiles(folder, n, files, maps)
+    if written is not None and scale is not None:
+        written.set_scale(*scale)
+    score, seconds = np.empty(n), 0.0
+    kept, extremes, thin_maps, thin_masks = [], [], [], []
+    first, others = _spread_first(n)
+    parts = _blocks(first, X_test) + _blocks(others, X_test)
+    for rows in tracked(parts, track, "score"):
         block = np.asarray(X_test[rows])
-        score[rows], took = timed(_scores, detector, block)
-        heat, took_too = timed(_maps, detector, block)  # (b, h, w)
-        seconds += took + took_too
-        if maps is not None:
+        found, took = timed(inspected, detector, block)
+        score[rows], heat = found.scores, _flat(found.maps, X_test)  # (b, h, w)
+        seconds += took
+        if written is not None:
             for i, own in zip(rows, heat, strict=True):
-                _write_map(Path(folder, map_files[i]), own, low, level)
-        marked = None if masks is None else masks[rows]
+                written.write(i, own)
+        if scale is None:
+            extremes += _extremes(heat)
+            if len(extremes) == len(first):
+                scale = _scale(score[first], extremes, threshold)
+                if written is not None:
+                    written.set_scale(*scale)
+        marked = None if masks is None else [masks[i] for i in rows]
         if marked is not None:
             thin_maps += [own[::stride, ::stride].copy() for own in heat]
             thin_masks += [own[::stride, ::stride].copy() for own in marked]
-        first = rows[0]
         kept += [
-            (score[i], i, block[i - first], heat[i - first], _at(marked, i - first))
-            for i in rows
+            (score[i], i, block[k], heat[k], None if marked is None else marked[k])
+            for k, i in enumerate(rows)
         ]
         kept.sort(key=lambda entry: entry[:2])
         # what leads so far, scaled down: blocks are not kept alive
         kept = [(*entry[:2], *_small(*entry[2:])) for entry in kept[:n_shown]]
+    low, level = scale
+    held_out = 0 if X_held_out is None else len(X_held_out)
     decision = score - threshold
     metrics = {} if y_test is None else detection_metrics(y_test, decision)
     if thin_masks and any(mask.any() for mask in thin_masks):
@@ -212,49 +237,60 @@ def examine_pictures(
         fit_seconds=fit_seconds,
         score_seconds=seconds,
         metrics=metrics,
-        held_out=0 if X_held_out is None else len(X_held_out),
+        held_out=held_out,
+        meaning=threshold_meaning(detector, "picture", held_out),
+        as_new=X_held_out is not None or scored_as_new(detector),
         image_shape=shape,
         files=None if files is None else list(files),
         defects=defects,
         pictures=[ShownPicture(*entry[2:]) for entry in kept],
         map_threshold=level,
         map_low=low,
-        map_files=map_files,
+        map_files=None if written is None else written.names,
         pixel_stride=stride,
         skipped=list(skipped),
     )
 
 
-def _normal(detector, X, threshold, track):
-    """Return scores of normal pictures, and two values of maps: low and threshold.
+def _scale(scores, extremes, threshold):
+    """Return two values of maps, from those of some pictures: low and threshold.
 
     The threshold is the detector's own where its score is the largest value of the map,
     so that exactly the flagged pictures reach it. Otherwise it is the value that as
-    many normal pictures reach as are flagged.
+    many of these pictures reach as are flagged.
     """
-    chosen = np.unique(np.linspace(0, len(X) - 1, _TRAINING_PICTURES).astype(int))
-    scores, medians, largest = [], [], []
-    for rows in tracked(_blocks(chosen, X), track, "compare"):
-        block = np.asarray(X[rows])
-        heat = _maps(detector, block)
-        scores.append(_scores(detector, block))
-        medians += [float(np.median(own)) for own in heat]
-        largest += [float(own.max()) for own in heat]
-    scores = np.concatenate(scores)
+    medians, largest = np.transpose(extremes)
     low, level = float(np.median(medians)), -threshold
     if not np.allclose(largest, -scores, rtol=1e-4):
         level = float(np.quantile(largest, np.mean(scores >= threshold)))
-    return scores, low, level
+    return low, level
 
 
-def _scores(detector, block):
-    return to_numpy(detector.score_samples(block))
+def _extremes(heat):
+    """Return the median and the largest value of each map."""
+    return [(float(np.median(own)), float(own.max())) for own in heat]
 
 
-def _maps(detector, block):
+def _spread_first(n):
+    """Return pictures, evenly spread, that show the scale of the maps, and others."""
+    first = np.unique(np.linspace(0, n - 1, min(n, _SCALE_PICTURES)).astype(int))
+    return first, np.setdiff1d(np.arange(n), first)
+
+
+def _sample_scores(detector, X, track):
+    """Return scores of some pictures, evenly spread."""
+    chosen, _ = _spread_first(len(X))
+    return np.concatenate(
+        [
+            to_numpy(detector.score_samples(np.asarray(X[rows])))
+            for rows in tracked(_blocks(chosen, X), track, "compare")
+        ]
+    )
+
+
+def _flat(maps, X):
     """Return maps (b, h, w), summed over channels where they have some."""
-    maps = np.asarray(to_numpy(detector.transform(block)))
-    return maps.reshape(*block.shape[:3], -1).sum(axis=3)
+    return maps.reshape(len(maps), *X.shape[1:3], -1).sum(axis=3)
 
 
 def _blocks(indices, X):
@@ -262,10 +298,6 @@ def _blocks(indices, X):
     size = _BLOCK_ELEMENTS // int(np.prod(X.shape[1:]))
     size = max(1, min(_BLOCK_PICTURES, size))
     return [indices[i : i + size] for i in range(0, len(indices), size)]
-
-
-def _at(masks, i):
-    return None if masks is None else masks[i]
 
 
 def _small(picture, heat, mask):
@@ -292,27 +324,3 @@ def _shrunk(values, factor):
         height // factor, factor, width // factor, factor, *values.shape[2:]
     )
     return parts.mean(axis=(1, 3), dtype=np.float32)
-
-
-def _map_files(n, files, kind):
-    """Return where each map goes: the picture's own path, below "maps"."""
-    if files is None:
-        width = len(str(n - 1))
-        return [f"maps/{i:0{width}d}.{kind}" for i in range(n)]
-    paths = [PurePath(file) for file in files]
-    stems = [path.with_suffix("").as_posix() for path in paths]
-    if len(set(stems)) < len(stems):  # a.jpg beside a.png
-        stems = [path.as_posix() for path in paths]
-    return [f"maps/{stem}.{kind}" for stem in stems]
-
-
-def _write_map(path, heat, low, level):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".npy":
-        np.save(path, heat.astype(np.float32))
-        return
-    from PIL import Image
-
-    unit = max(level - low, np.finfo(np.float32).tiny)
-    grey = np.clip(128 * (heat.astype(np.float64) - low) / unit, 0, 255)
-    Image.fromarray(np.rint(grey).astype(np.uint8)).save(path)

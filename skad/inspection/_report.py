@@ -83,7 +83,7 @@ def _section(finding, others):
 
 def _comparison(finding, others):
     header = ["detector"]
-    header += [*finding.metrics, "flagged", "fit, s", "score, s"]
+    header += [*finding.metrics, "flagged", "fit, s", f"{finding.scored}, s"]
     rows = [
         [
             other.name,
@@ -110,6 +110,8 @@ def _summary(finding, kind):
     normal_flagged = f"{np.mean(finding.train_decision < 0):.1%}"
     if len(finding.train_decision) < (finding.held_out or finding.n_train):
         normal_flagged += f" of {len(finding.train_decision):,} looked at"
+    if finding.as_new and not finding.held_out:
+        normal_flagged += ", each as if it were new"
     rows = [
         ("detector", finding.setting),
         (f"training {finding.unit}s", f"{finding.n_train:,}"),
@@ -121,6 +123,7 @@ def _summary(finding, kind):
         (f"test {finding.unit}s", f"{len(flagged):,}"),
         *kind.facts(finding),
         ("threshold of the score", number(finding.threshold)),
+        *([("what it means", finding.meaning)] if finding.meaning else []),
         (
             f"flagged of the test {finding.unit}s",
             f"{flagged.sum():,} ({np.mean(flagged):.1%})",

@@ -5,22 +5,30 @@ from typing import Any
 
 import numpy as np
 
+from skad._array import to_numpy
 from skad.inspection._findings import (
     Findings,
     description,
     detection_metrics,
-    last_step,
     named_columns,
     timed,
     top_columns,
     tracked,
+)
+from skad.inspection._inspected import (
+    inspected,
+    last_step,
+    reference_scores,
+    scored_as_new,
+    threshold_meaning,
 )
 
 # Maps are as large as the data: rows are looked at in blocks of this many elements,
 # which are also the steps of the progress.
 _BLOCK_ELEMENTS = 2**17
 
-# So many training rows, spread evenly, show how training scores are distributed.
+# So many training rows, spread evenly, show how training scores are distributed where
+# a detector does not keep them.
 _TRAINING_ROWS = 10_000
 
 
@@ -119,24 +127,32 @@ def examine(
     if feature_names is None:
         feature_names = [f"x{j}" for j in range(X_train.shape[1])]
     _, fit_seconds = timed(detector.fit, X_train, y_train)
-    score, score_seconds = timed(
-        _by_blocks, detector.score_samples, X_test, track, "score"
-    )
     threshold = float(last_step(detector).offset_)  # a pipeline has no offset_
-    decision = score - threshold
-
-    top, total = [], np.zeros(X_test.shape[1])
-    for rows in tracked(_blocks(X_test), track, "locate"):
-        maps = _flat_maps(detector, X_test[rows])  # (b, d)
-        top.append(top_columns(maps, n_top))
-        total += maps[decision[rows] < 0].sum(axis=0, dtype=np.float64)
-    stride = -(-len(X_train) // _TRAINING_ROWS)
-    train_score = _by_blocks(
-        detector.score_samples, X_train[::stride], track, "compare"
-    )
-    shown = np.argsort(decision, kind="stable")[:n_shown]
+    n, d = X_test.shape
     compared = np.asarray(compared, dtype=np.int64)
-    kept = _flat_maps(detector, X_test[np.concatenate([shown, compared])])
+    score, top, total, seconds = np.empty(n), [], np.zeros(d), 0.0
+    shown, shown_maps, compared_maps = np.empty(0, dtype=np.int64), None, None
+    for rows in tracked(_blocks(X_test), track, "score"):
+        found, took = timed(inspected, detector, X_test[rows])
+        seconds += took
+        score[rows] = found.scores
+        maps = found.maps.reshape(len(found.scores), -1)  # (b, d), pictures row by row
+        top.append(top_columns(maps, n_top))
+        flagged = score[rows] - threshold < 0
+        total += maps[flagged].sum(axis=0, dtype=np.float64)
+        if shown_maps is None:
+            shown_maps = maps[:0]
+            compared_maps = np.empty((len(compared), d), dtype=maps.dtype)
+        # what leads so far: maps of other rows are not kept
+        shown = np.concatenate([shown, np.arange(rows.start, rows.stop)])
+        order = np.argsort(score[shown], kind="stable")[:n_shown]
+        shown, shown_maps = shown[order], np.concatenate([shown_maps, maps])[order]
+        inside = (compared >= rows.start) & (compared < rows.stop)
+        compared_maps[inside] = maps[compared[inside] - rows.start]
+    decision = score - threshold
+    train_score = reference_scores(
+        detector, lambda: _sample_scores(detector, X_train, track)
+    )
     return RowFindings(
         title=title,
         name=name or type(last_step(detector)).__name__,
@@ -148,29 +164,28 @@ def examine(
         train_decision=train_score - threshold,
         train_range=np.quantile(X_train, [0.05, 0.5, 0.95], axis=0),
         threshold=threshold,
+        meaning=threshold_meaning(detector, "row"),
+        as_new=scored_as_new(detector),
         score=score,
         decision=decision,
         y=y_test,
         top_features=np.concatenate(top),
         mean_map=total / max(1, np.sum(decision < 0)),
         shown=shown,
-        maps=kept[: len(shown)],
+        maps=shown_maps,
         compared=compared,
-        compared_maps=kept[len(shown) :],
+        compared_maps=compared_maps,
         fit_seconds=fit_seconds,
-        score_seconds=score_seconds,
+        score_seconds=seconds,
         metrics={} if y_test is None else detection_metrics(y_test, decision),
     )
 
 
-def _flat_maps(detector, X):
-    """Return maps (b, d), those of pictures (b, height, width) row after row."""
-    return np.asarray(detector.transform(X)).reshape(len(X), -1)
-
-
-def _by_blocks(function, X, track, task):
-    parts = tracked(_blocks(X), track, task)
-    return np.concatenate([np.asarray(function(X[rows])) for rows in parts])
+def _sample_scores(detector, X, track):
+    """Return scores of some rows, evenly spread."""
+    X = X[:: -(-len(X) // _TRAINING_ROWS)]
+    parts = tracked(_blocks(X), track, "compare")
+    return np.concatenate([to_numpy(detector.score_samples(X[rows])) for rows in parts])
 
 
 def _blocks(X):

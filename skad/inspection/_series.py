@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from skad._array import to_numpy
+from skad.inspection._inspected import inspected, last_step
 from skad.inspection._plots import ANOMALY_COLOR, NORMAL_COLOR, new_axes, paint
 from skad.metrics._runs import runs
 
@@ -146,13 +147,13 @@ class SeriesDisplay:
         display : SeriesDisplay
             What was drawn.
         """
-        last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
         grouped = {} if groups is None else {"groups": groups}
+        found = inspected(estimator, X, **grouped)
         return cls.from_predictions(
             X,
-            estimator.score_samples(X, **grouped),
-            threshold=float(last.offset_),
-            maps=estimator.transform(X, **grouped),
+            found.scores,
+            threshold=float(last_step(estimator).offset_),
+            maps=found.maps,
             y=y,
             time=time,
             names=names,

@@ -6,16 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from skad._array import to_numpy
 from skad.embedding import dominant_period
 from skad.inspection._findings import (
     Findings,
     description,
     detection_metrics,
-    last_step,
     named_columns,
     timed,
     top_columns,
+)
+from skad.inspection._inspected import (
+    inspected,
+    last_step,
+    reference_scores,
+    scored_as_new,
+    threshold_meaning,
 )
 from skad.inspection._series import SeriesDisplay
 from skad.metrics import event_f1, vus_pr
@@ -169,9 +174,9 @@ def examine_series(
     of_train = {} if groups_train is None else {"groups": groups_train}
     of_test = {} if groups_test is None else {"groups": groups_test}
     _, fit_seconds = timed(last.fit, seen, y_train, **of_train)
-    score, score_seconds = timed(last.score_samples, new, **of_test)
-    maps = np.asarray(to_numpy(last.transform(new, **of_test)))
-    train_score = last.score_samples(seen, **of_train)
+    found, score_seconds = timed(inspected, last, new, **of_test)
+    score, maps = found.scores, found.maps
+    train_score = reference_scores(last, lambda: last.score_samples(seen, **of_train))
     threshold = float(last.offset_)
     decision = score - threshold
     series = _series(groups_test, len(X_test))
@@ -187,6 +192,8 @@ def examine_series(
         n_train=len(X_train),
         train_decision=train_score[::stride] - threshold,
         threshold=threshold,
+        meaning=threshold_meaning(last, "time step"),
+        as_new=scored_as_new(last),
         score=score,
         decision=decision,
         y=y_test,

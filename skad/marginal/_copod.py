@@ -1,20 +1,23 @@
 """Copula-based outlier detection."""
 
 from skad._array import namespace
+from skad._left_out import LeftOutMixin
 from skad._parameters import with_parameters
 from skad._sklearn import StrOptions
 from skad.base import BaseDetector
 from skad.marginal._tails import (
+    central_sums,
     largest_sum,
     skewed_tail,
     skewness,
+    skewness_without,
     sorted_columns,
     tail_probabilities,
 )
 
 
 @with_parameters(kw_only=False)
-class COPOD(BaseDetector):
+class COPOD(LeftOutMixin, BaseDetector):
     r"""Rows with rare values: small tail probabilities under the empirical copula.
 
     With the empirical tail probabilities of the training data
@@ -50,7 +53,8 @@ class COPOD(BaseDetector):
 
     Notes
     -----
-    There is nothing to tune. `fit` sorts, O(d n log n), and a row is scored with two
+    There is nothing to tune. ``contamination="auto"`` takes each training row out of
+    its features' tails. `fit` sorts, O(d n log n), and a row is scored with two
     binary searches a feature, O(d log n). A row's score depends on the training data
     alone, not on the rows scored with it. A value beyond all training values gets the
     tail :math:`1 / (n + 1)`. The scores do not change under a strictly increasing map
@@ -89,12 +93,22 @@ class COPOD(BaseDetector):
 
     def _fit(self, X, y):
         self.columns_ = sorted_columns(X)
-        self.skewness_ = skewness(self.columns_)
+        self._sums_ = central_sums(self.columns_)
+        self.skewness_ = skewness(*self._sums_[-2:], X.shape[0])
 
     def _map(self, X):
+        return self._rareness(X, self.skewness_)
+
+    def _left_out(self, X):
+        skew = skewness_without(self._sums_, self.columns_.shape[1], X)
+        return namespace(X).sum(self._rareness(X, skew, own=1), axis=1)
+
+    def _rareness(self, X, skew, own=0):
+        """Return the map (b, d); `own=1` without each row, a training row, itself."""
         xp = namespace(X)
-        left, right = (-xp.log(tail) for tail in tail_probabilities(self.columns_, X))
-        skewed = skewed_tail(left, right, self.skewness_)
+        tails = tail_probabilities(self.columns_, X, own)
+        left, right = (-xp.log(tail) for tail in tails)
+        skewed = skewed_tail(left, right, skew)
         if self.aggregation == "feature":
             return xp.maximum(skewed, (left + right) / 2)
         return largest_sum(left, right, skewed)

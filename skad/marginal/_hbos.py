@@ -5,6 +5,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from skad._array import like, namespace, to_double, to_numpy
+from skad._left_out import LeftOutMixin
 from skad._limits import at_positions
 from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import Interval, StrOptions
@@ -79,6 +80,12 @@ def bin_counts(columns, edges, n_bins, weights=None):
     return below[:, 1:] - below[:, :-1]
 
 
+def outermost(X):
+    """Return the two smallest and the two largest values of columns, sorted, (4, d)."""
+    X = np.sort(X, axis=0)
+    return X if len(X) <= 4 else np.concatenate([X[:2], X[-2:]])
+
+
 def bin_widths(edges):
     """Return the width of each bin over its feature's range, of shape (d, m)."""
     xp = namespace(edges)
@@ -89,7 +96,7 @@ def bin_widths(edges):
 
 
 @with_parameters(kw_only=False)
-class HBOS(SampleWeightMixin, BaseDetector):
+class HBOS(SampleWeightMixin, LeftOutMixin, BaseDetector):
     r"""Rows with rare values: in low bins of the features' histograms.
 
     Features are taken as independent. A histogram of each feature has heights
@@ -134,6 +141,10 @@ class HBOS(SampleWeightMixin, BaseDetector):
 
     Notes
     -----
+    ``contamination="auto"`` takes each training row out of its bins. Without the
+    smallest or the largest value of a feature the bins are made anew; without another
+    one dynamic bins stay.
+
     `fit` sorts, O(d n log n), and a row is scored in O(d log m) with m bins. Bins hold
     their lower edge and the last bin its upper one too, in `fit` and later. Neither
     binning changes its scores when a feature is scaled or shifted, but for values that
@@ -185,26 +196,71 @@ class HBOS(SampleWeightMixin, BaseDetector):
         if sample_weight is not None:
             n = sample_weight.sum()
             weights = sample_weight[np.argsort(to_numpy(X), axis=0, kind="stable")].T
-        n_bins = self._most_bins(n)
-        if self.binning == "static":
-            self.bin_edges_, self.n_bins_ = equal_width_bins(columns, n_bins)
-        else:
-            self.bin_edges_, self.n_bins_ = equal_mass_bins(columns, n_bins, weights)
+        self.bin_edges_, self.n_bins_ = self._bins(columns, n, weights)
         self._set_counts(bin_counts(columns, self.bin_edges_, self.n_bins_, weights))
+        if weights is not None:
+            self._rareness_of_ends_ = self._rareness_of_weighted_ends(columns, weights)
+            return
+        without = []
+        for end, others in ((0, columns[:, 1:]), (-1, columns[:, :-1])):
+            edges, n_bins = self._bins(others, n - 1)
+            counts = bin_counts(others, edges, n_bins)
+            without.append(
+                self._rareness_beside(columns[:, end], edges, n_bins, counts)
+            )
+        self._rareness_of_ends_ = namespace(X).stack(without)
+
+    def _bins(self, columns, n, weights=None):
+        """Return the edges and the numbers of the bins of sorted columns (d, m)."""
+        if self.binning == "static":
+            return equal_width_bins(columns, self._most_bins(n))
+        return equal_mass_bins(columns, self._most_bins(n), weights)
+
+    def _rareness_of_weighted_ends(self, columns, weights):
+        """Return what the ends of sorted columns (d, n) add, each less itself, (2, d).
+
+        Where rows share an end it is less the one that counts most.
+        """
+        xp, found = namespace(columns), {0: [], -1: []}
+        for column, own in zip(columns, weights, strict=True):
+            for place, rareness in found.items():
+                left, there = own.copy(), to_numpy(column == column[place])
+                most = np.argmax(np.where(there, left, 0))
+                left[most] = max(left[most] - 1, 0)
+                rows = np.flatnonzero(left)
+                others = column[None, like(rows, column, dtype="keep")]
+                edges, n_bins = self._bins(others, left.sum(), left[None, rows])
+                counts = bin_counts(others, edges, n_bins, left[None, rows])
+                value = column[None, place]
+                rareness.append(self._rareness_beside(value, edges, n_bins, counts))
+        return xp.stack([xp.concat(rareness) for rareness in found.values()])
 
     def _fit_blocks(self, blocks):
         if self.binning == "dynamic":
             return super()._fit_blocks(blocks)
         ends = blocks.reduce(
-            lambda _, X: np.stack([X.min(0), X.max(0)]),
-            lambda a, b: np.stack([np.minimum(a[0], b[0]), np.maximum(a[1], b[1])]),
+            lambda _, X: outermost(X), lambda a, b: outermost(np.concatenate([a, b]))
+        ).T
+        n = blocks.shape[0]
+        bins = [
+            equal_width_bins(ends, self._most_bins(n)),
+            equal_width_bins(ends[:, 1:], self._most_bins(n - 1)),
+            equal_width_bins(ends[:, :-1], self._most_bins(n - 1)),
+        ]
+        counts, above, below = blocks.reduce(
+            lambda _, X: [bin_counts(sorted_columns(X), *some) for some in bins],
+            lambda a, b: [one + other for one, other in zip(a, b, strict=True)],
         )
-        edges, n_bins = equal_width_bins(ends.T, self._most_bins(blocks.shape[0]))
-        self.bin_edges_, self.n_bins_ = edges, n_bins
-        self._set_counts(
-            blocks.reduce(
-                lambda _, X: bin_counts(sorted_columns(X), edges, n_bins), np.add
-            )
+        self.bin_edges_, self.n_bins_ = bins[0]
+        self._set_counts(counts)
+        # the end itself was counted to the bin beside it
+        above[:, 0] -= 1
+        below[np.arange(len(below)), bins[2][1] - 1] -= 1
+        self._rareness_of_ends_ = np.stack(
+            [
+                self._rareness_beside(ends[:, 0], *bins[1], above),
+                self._rareness_beside(ends[:, -1], *bins[2], below),
+            ]
         )
 
     def _most_bins(self, n):
@@ -213,9 +269,17 @@ class HBOS(SampleWeightMixin, BaseDetector):
     def _set_counts(self, counts):
         xp = namespace(self.bin_edges_)
         heights = to_double(xp.astype(counts, self.bin_edges_.dtype))
+        widths = xp.ones_like(heights[:, :1])
         if self.binning == "dynamic":
-            heights = heights / bin_widths(self.bin_edges_)
-        self.heights_ = heights / xp.max(heights, axis=1, keepdims=True)
+            widths = bin_widths(self.bin_edges_)
+        heights = heights / widths
+        highest = xp.max(heights, axis=1, keepdims=True)
+        self.heights_ = heights / highest
+        self._height_of_one_ = 1 / widths / highest  # what one value adds to a bin
+        # the highest of the other bins
+        tied = xp.sum(xp.astype(heights == highest, heights.dtype), axis=1) > 1
+        second = xp.max(xp.where(heights == highest, 0.0, heights), axis=1)
+        self._second_ = xp.where(tied, highest[:, 0], second) / highest[:, 0]
 
         edges = to_double(self.bin_edges_)
         features = like(np.arange(edges.shape[0]), edges, dtype="keep")
@@ -225,12 +289,44 @@ class HBOS(SampleWeightMixin, BaseDetector):
         highest = edges[:, -1] + self.tol * last
         self._range_ = like(xp.stack((lowest, highest)), self.bin_edges_)
 
+    def _rareness_beside(self, values, edges, n_bins, counts):
+        """Return what a value of each feature (d,) adds beside others' histogram."""
+        rest = HBOS(binning=self.binning, alpha=self.alpha, tol=self.tol)
+        rest.bin_edges_, rest.n_bins_ = edges, n_bins
+        rest._set_counts(counts)
+        return rest._map(values[None])[0]
+
+    def _left_out(self, X, once=1.0):
+        """Return the anomaly (b,) of training rows, each without itself.
+
+        `once` is how much of each row is left out, one number or (b,).
+        """
+        xp = namespace(X)
+        one = xp.broadcast_to(like(self._height_of_one_, X), self.heights_.shape)
+        height, one = self._at(self.heights_, X), self._at(one, X)
+        fewer = xp.clip(height.T - once * one.T, 0, None).T
+        # the highest bin without one of its values is lower, or one as high takes over
+        highest = xp.where(height < 1, 1.0, xp.maximum(like(self._second_, X), fewer))
+        rareness = self._rareness(fewer / xp.where(highest > 0, highest, 1.0), X)
+        edges, values = narrower(self.bin_edges_, X)
+        for place, end in zip((0, -1), self._rareness_of_ends_, strict=True):
+            rareness = xp.where(values == edges[:, place], like(end, X), rareness)
+        return xp.sum(rareness, axis=1)
+
     def _map(self, X):
+        return self._rareness(self._at(self.heights_, X), X)
+
+    def _at(self, heights, X):
+        """Return those of heights (d, m) whose bins hold the values of `X`, (b, d)."""
         xp = namespace(X)
         bins = count_below(self.bin_edges_[:, 1:-1], X, inclusive=True)
         bins = xp.minimum(bins, like(self.n_bins_ - 1, X, dtype="keep"))
         features = like(np.arange(X.shape[1]), X, dtype="keep")
-        heights = like(self.heights_, X)[features, bins]  # (b, d)
+        return like(heights, X)[features, bins]
+
+    def _rareness(self, heights, X):
+        """Return the map (b, d) of values in bins of the heights (b, d)."""
+        xp = namespace(X)
         (lowest, highest), values = narrower(self._range_, X)
         heights = xp.where((values < lowest) | (values > highest), 0.0, heights)
         return xp.log((1 + self.alpha) / (heights + self.alpha))

@@ -59,7 +59,7 @@ def count_below(columns, X, *, inclusive):
     return counts
 
 
-def tail_probabilities(columns, X):
+def tail_probabilities(columns, X, own=0):
     r"""Return how much of the training data lies in the tails beyond each value.
 
     With the training column :math:`x_1, \dots, x_n`, the left tail of a value `z` is
@@ -73,6 +73,8 @@ def tail_probabilities(columns, X):
         The training columns, each sorted.
     X : array or tensor of shape (b, d)
         The rows to place.
+    own : {0, 1}, default=0
+        1 leaves each row, one of the training rows, out of the counts.
 
     Returns
     -------
@@ -80,9 +82,9 @@ def tail_probabilities(columns, X):
         In the dtype of `X`.
     """
     xp = namespace(X)
-    n_samples = columns.shape[1]
-    below = count_below(columns, X, inclusive=True)
-    above = n_samples - count_below(columns, X, inclusive=False)
+    below = count_below(columns, X, inclusive=True) - own
+    above = columns.shape[1] - count_below(columns, X, inclusive=False) - own
+    n_samples = columns.shape[1] - own
     least = 1 / (n_samples + 1)
     left, right = (
         xp.clip(xp.astype(counts, X.dtype) / n_samples, least, None)
@@ -91,23 +93,44 @@ def tail_probabilities(columns, X):
     return left, right
 
 
-def skewness(columns):
-    r"""Return the skewness of each sorted column, of shape (d,), in float64.
+def central_sums(columns):
+    """Return what the skewness of sorted columns (d, n) comes from, (5, d), float64.
+
+    The origin and the unit of standard values, their mean, and the sums of the squares
+    and of the cubes of what is left.
+    """
+    xp = namespace(columns)
+    columns = to_double(columns)
+    spread = columns[:, -1] - columns[:, 0]
+    unit = xp.where(spread == 0, 1.0, spread)
+    standard = (columns - columns[:, :1]) / unit[:, None]
+    mean = xp.mean(standard, axis=1)
+    standard = standard - mean[:, None]
+    squares, cubes = xp.sum(standard**2, axis=1), xp.sum(standard**3, axis=1)
+    return xp.stack((columns[:, 0], unit, mean, squares, cubes))
+
+
+def skewness(squares, cubes, n_samples):
+    """Return the skewness from `central_sums`, in their shape.
 
     The third central moment over the 3/2 power of the variance (with `n - 1` below),
     and 0 for a column that is constant or symmetric up to rounding.
     """
-    xp = namespace(columns)
-    columns = to_double(columns)
-    n_samples = columns.shape[1]
-    spread = columns[:, -1:] - columns[:, :1]  # (d, 1)
-    constant = spread == 0
-    standard = (columns - columns[:, :1]) / xp.where(constant, 1.0, spread)
-    standard = standard - xp.mean(standard, axis=1, keepdims=True)
-    variance = xp.sum(standard**2, axis=1) / (n_samples - 1)
-    variance = xp.where(constant[:, 0], 1.0, variance)
-    skew = xp.mean(standard**3, axis=1) / variance**1.5
+    xp = namespace(squares)
+    # in units of the spread those of values that differ sum to at least 1/2
+    variance = xp.where(squares > 1e-10, squares, 1.0) / max(1, n_samples - 1)
+    skew = cubes / n_samples / variance**1.5
     return xp.where(xp.abs(skew) < 1e-12, 0.0, skew)
+
+
+def skewness_without(sums, n_samples, X):
+    """Return the columns' skewness (b, d) without each of the training rows `X`."""
+    origin, unit, mean, squares, cubes = like(sums, to_double(X[:0]))
+    rows = (to_double(X) - origin) / unit - mean
+    shift = rows / (n_samples - 1)  # back to the mean of the others
+    squares = squares - rows**2
+    cubes = cubes - rows**3 + 3 * shift * squares - 2 * rows * shift**2
+    return skewness(squares - rows * shift, cubes, n_samples - 1)
 
 
 def skewed_tail(left, right, skew):

@@ -6,6 +6,7 @@ import numpy as np
 
 from skad._array import blocks, device_of, like, n_blocks, namespace
 from skad._parameters import KW_ONLY, with_parameters
+from skad._random import Seed
 from skad._sklearn import Interval, StrOptions
 from skad.base import BaseDetector
 from skad.neighbors._search import METRICS, NeighborSearch, contributions, smallest
@@ -140,9 +141,10 @@ class KNN(BaseDetector):
     algorithm: str = "auto"
     device: str = "auto"
     n_jobs: int | None = None
-    random_state: object = None
+    random_state: Seed = None
 
     _map_sums_to_score = True
+    _honesty = "leave one out"
     _parameter_constraints = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "method": [StrOptions({"largest", "mean", "median", "weighted"})],
@@ -188,6 +190,9 @@ class KNN(BaseDetector):
 
     def _pooled(self, distance):
         return distance @ like(rank_weights(self.method, self.n_neighbors), distance)
+
+    def _honest_anomaly(self, X, y, anomaly, **params):
+        return self._seen_anomaly(X, anomaly)
 
     def _row_elements(self):
         return 4 * (self.n_neighbors + 9) * self.n_features_in_

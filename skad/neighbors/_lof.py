@@ -5,6 +5,7 @@ from numbers import Integral, Real
 
 from skad._array import blocks, device_of, like, n_blocks, namespace
 from skad._parameters import KW_ONLY, with_parameters
+from skad._random import Seed
 from skad._sklearn import Interval, StrOptions
 from skad.base import BaseDetector
 from skad.neighbors._knn import drop_self
@@ -94,9 +95,10 @@ class LOF(BaseDetector):
     algorithm: str = "auto"
     device: str = "auto"
     n_jobs: int | None = None
-    random_state: object = None
+    random_state: Seed = None
 
     _map_sums_to_score = True
+    _honesty = "leave one out"
     _parameter_constraints = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "metric": [StrOptions(set(METRICS))],
@@ -139,6 +141,9 @@ class LOF(BaseDetector):
         self._reach_ = distance[:, -1]  # (n,)
         self._density_ = self._local_density(distance, indices)
         return xp.mean(self._density_[indices], axis=1) / self._density_
+
+    def _honest_anomaly(self, X, y, anomaly, **params):
+        return self._seen_anomaly(X, anomaly)
 
     def _row_elements(self):
         return 4 * (self.n_neighbors_ + 9) * self.n_features_in_

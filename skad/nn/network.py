@@ -17,13 +17,47 @@ class Network(nn.Module):
     phases = ("fit",)
     # Those that a network which is trained already goes through again; None is all.
     warm_phases = None
+    # Names of parts that stay as they are, such as a teacher: no optimizer gets them,
+    # no checkpoint holds them, and they are never in training mode.
+    frozen_parts = ()
+    # Names of parts whose norms keep their statistics while their weights are trained.
+    fixed_statistics = ()
 
     def groups(self, phase):
         """Return the parameters of each optimizer: a dict of name to parameters.
 
         Or to a list of dicts with "params", and with "lr" where they have their own.
+        Those of `frozen_parts` are left out by the loop.
         """
         return {"all": self.parameters()}
+
+    def is_frozen(self, name):
+        """Tell whether a parameter or buffer belongs to a frozen part."""
+        return any(name.startswith(f"{part}.") for part in self.frozen_parts)
+
+    def trained_state(self):
+        """Return the state without what belongs to frozen parts."""
+        state = self.state_dict()
+        return {name: one for name, one in state.items() if not self.is_frozen(name)}
+
+    def train(self, mode=True):
+        """Set the mode of all parts that have a say in it."""
+        super().train(mode)
+        if mode:
+            for name in self.frozen_parts:
+                self.get_submodule(name).eval()
+            for name in self.fixed_statistics:
+                for part in self.get_submodule(name).modules():
+                    if isinstance(part, nn.modules.batchnorm._NormBase):
+                        part.eval()
+        return self
+
+    def requires_grad_(self, requires_grad=True):
+        """Ask for gradients of all weights but the frozen ones, or of none."""
+        super().requires_grad_(requires_grad)
+        for name in self.frozen_parts:
+            self.get_submodule(name).requires_grad_(False)
+        return self
 
     def begin(self, phase, batches):
         """Prepare a phase; `batches()` iterates over (x, y) of the training data."""
@@ -42,8 +76,12 @@ class Network(nn.Module):
     def end_epoch(self, phase, batches):
         """Update what depends on the whole training data."""
 
-    def finish(self, batches):
-        """Compute what scores need and training does not; called in evaluation mode."""
+    def finish(self, batches, held=None):
+        """Compute what scores need and training does not; called in evaluation mode.
+
+        `held()` iterates over (x, y) of normal samples that were held out of the
+        training; it is None where none were.
+        """
 
     def anomaly(self, x):
         """Return how anomalous each sample is, of shape (b,)."""
@@ -52,6 +90,41 @@ class Network(nn.Module):
     def map(self, x):
         """Return how anomalous elements are: (b, d) for rows, (b, h, w) for images."""
         raise NotImplementedError
+
+    def inspect(self, x):
+        """Return the anomaly and the map, what both need being computed once."""
+        maps = self.map(x)
+        if type(self).anomaly is Network.anomaly:
+            return maps.flatten(1).sum(1), maps
+        return self.anomaly(x), maps
+
+
+def all_but(module, trained, name=""):
+    """Return the names of the parts of a module that lie outside of some of them.
+
+    With a network's `backbone`, ``all_but(self.backbone, ("layer4",), "backbone")`` is
+    what its `frozen_parts` are when the last stage alone is trained.
+
+    Parameters
+    ----------
+    module : Module
+        A backbone.
+    trained : tuple of str
+        Names of its parts, of any depth, that are left out.
+    name : str, default=""
+        Of the module within the network.
+    """
+    found = []
+    for own, child in module.named_children():
+        whole = f"{name}.{own}" if name else own
+        inside = [
+            one.removeprefix(f"{own}.") for one in trained if one.startswith(f"{own}.")
+        ]
+        if inside:
+            found += all_but(child, tuple(inside), whole)
+        elif own not in trained:
+            found.append(whole)
+    return tuple(found)
 
 
 def over_channels(parts):

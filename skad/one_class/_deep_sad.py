@@ -7,7 +7,7 @@ import torch
 from skad._fit_parameters import OutliersMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._training import TorchDetector
+from skad._training import ShapedDetector
 from skad.nn.hypersphere import HypersphereNetwork
 
 # Keeps the inverse distance of a known anomaly at the centre finite, as the authors do.
@@ -17,8 +17,8 @@ _TINY = 1e-6
 class DeepSADNetwork(HypersphereNetwork):
     """Pulls normal and unlabelled samples to the centre, pushes anomalies away."""
 
-    def __init__(self, *arguments, eta):
-        super().__init__(*arguments)
+    def __init__(self, shape, latent_size, architecture, hidden_sizes, eta):
+        super().__init__(shape, latent_size, architecture, hidden_sizes)
         self.eta = eta
 
     def loss(self, x, y):
@@ -31,7 +31,7 @@ class DeepSADNetwork(HypersphereNetwork):
 
 
 @with_parameters
-class DeepSAD(OutliersMixin, TorchDetector):
+class DeepSAD(OutliersMixin, ShapedDetector):
     r"""Samples that a trained encoder maps away from normal ones, to known anomalies.
 
     As :class:`DeepSVDD` pulls the codes :math:`\phi(x)` of unlabelled samples to a
@@ -61,12 +61,8 @@ class DeepSAD(OutliersMixin, TorchDetector):
     ----------
     net_ : torch.nn.Module
         The trained network, with its `encoder`, `decoder` and `centre`.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------
@@ -78,8 +74,9 @@ class DeepSAD(OutliersMixin, TorchDetector):
     Features should be on one scale (StandardScaler). Labels are those of scikit-learn:
     1 normal, -1 anomalous, and 0 for samples without one; any other counts as
     unlabelled, with a warning. Samples in `X_outliers` count as -1. Without labels the
-    loss is that of DeepSVDD. The centre and the threshold come from all training
-    samples, as in the authors' code.
+    loss is that of DeepSVDD. The centre comes from all samples that are trained on,
+    known anomalies too, as in the authors' code; the threshold never from known
+    anomalies unless `contamination` is a number.
 
     References
     ----------
@@ -98,6 +95,7 @@ class DeepSAD(OutliersMixin, TorchDetector):
     np.int64(0)
     """
 
+    _network_class = DeepSADNetwork
     _uses_labels = True
     _parameter_constraints = {
         "eta": [Interval(Real, 0, None, closed="neither")],
@@ -109,15 +107,6 @@ class DeepSAD(OutliersMixin, TorchDetector):
     latent_size: int = 32
     pretrain_epochs: int = 20
     weight_decay: float = 1e-6
-
-    def _network(self, shape):
-        return DeepSADNetwork(
-            shape,
-            self.latent_size,
-            self.architecture,
-            self.hidden_sizes,
-            eta=self.eta,
-        )
 
     def _epochs(self, phase):
         return self.pretrain_epochs if phase == "pretrain" else self.max_epochs

@@ -6,15 +6,24 @@ import torch
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._training import TorchDetector
+from skad._training import ShapedDetector
 from skad.nn.hypersphere import HypersphereNetwork
 
 
 class DeepSVDDNetwork(HypersphereNetwork):
     """Distance to the centre, for all samples or beyond a radius."""
 
-    def __init__(self, *arguments, objective, nu, n_warm_up_epochs):
-        super().__init__(*arguments)
+    def __init__(
+        self,
+        shape,
+        latent_size,
+        architecture,
+        hidden_sizes,
+        objective,
+        nu,
+        n_warm_up_epochs,
+    ):
+        super().__init__(shape, latent_size, architecture, hidden_sizes)
         self.objective, self.nu = objective, nu
         self.n_warm_up_epochs = n_warm_up_epochs
         self.register_buffer("radius", torch.zeros(()))
@@ -34,14 +43,14 @@ class DeepSVDDNetwork(HypersphereNetwork):
             if self.n_epochs >= self.n_warm_up_epochs:
                 self.finish(batches)
 
-    def finish(self, batches):
+    def finish(self, batches, held=None):
         """Set the radius to the 1 - nu quantile of the training distances."""
         distance = torch.cat([self.squared_distance(x) for x, _ in batches()])
         self.radius.copy_(torch.quantile(distance.sqrt().cpu(), 1 - self.nu))
 
 
 @with_parameters
-class DeepSVDD(TorchDetector):
+class DeepSVDD(ShapedDetector):
     r"""Samples that a trained encoder does not map close to a common centre.
 
     An encoder :math:`\phi` without bias terms is pretrained as an autoencoder; the mean
@@ -80,12 +89,8 @@ class DeepSVDD(TorchDetector):
         The trained network, with its `encoder`, `decoder`, `centre` and `radius`.
     radius_ : float
         The 1 - nu quantile of the training samples' distances to the centre.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------
@@ -96,7 +101,8 @@ class DeepSVDD(TorchDetector):
     -----
     Features should be on one scale (StandardScaler). After every epoch the radius is
     solved for over the whole training data, where the authors' code looks at the last
-    batch alone. Batch normalisation has no learned shift, as it would act as a bias.
+    batch alone; with the soft boundary it is the threshold, and no samples are held out
+    for one. Batch normalisation has no learned shift, as it would act as a bias.
     `history_` has the epochs of both phases, "pretrain" and "fit".
 
     References
@@ -114,6 +120,7 @@ class DeepSVDD(TorchDetector):
     array([ 1, -1])
     """
 
+    _network_class = DeepSVDDNetwork
     _parameter_constraints = {
         "objective": [StrOptions({"one-class", "soft-boundary"})],
         "nu": [Interval(Real, 0, 1, closed="neither")],
@@ -129,19 +136,12 @@ class DeepSVDD(TorchDetector):
     n_warm_up_epochs: int = 10
     weight_decay: float = 1e-6
 
-    def _network(self, shape):
-        return DeepSVDDNetwork(
-            shape,
-            self.latent_size,
-            self.architecture,
-            self.hidden_sizes,
-            objective=self.objective,
-            nu=self.nu,
-            n_warm_up_epochs=self.n_warm_up_epochs,
-        )
-
     def _epochs(self, phase):
         return self.pretrain_epochs if phase == "pretrain" else self.max_epochs
+
+    def _holds_out(self):
+        # the soft boundary is the threshold
+        return self.objective == "one-class" and super()._holds_out()
 
     def _fit_offset(self, X, y, anomaly, **params):
         self.radius_ = float(self.net_.radius)

@@ -1,5 +1,6 @@
 """Support vector data description."""
 
+from collections.abc import Callable
 from numbers import Integral, Real
 
 import numpy as np
@@ -146,7 +147,7 @@ class SVDD(OutliersMixin, BaseDetector):
     array([[9., 0.]])
     """
 
-    kernel: str = "rbf"
+    kernel: str | Callable = "rbf"
     _: KW_ONLY
     gamma: str | float = "scale"
     degree: int = 3

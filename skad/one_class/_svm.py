@@ -1,5 +1,6 @@
 """One-class support vector machine."""
 
+from collections.abc import Callable
 from numbers import Integral, Real
 
 import numpy as np
@@ -8,7 +9,7 @@ from skad._array import like, namespace, to_double, to_numpy
 from skad._limits import weighted_quantile
 from skad._moments import mean_row
 from skad._parameters import KW_ONLY, with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import Interval, StrOptions
 from skad._weights import SampleWeightMixin
 from skad.base import BaseDetector
@@ -177,7 +178,7 @@ class OneClassSVM(SampleWeightMixin, BaseDetector):
     array([[2.69, 1.11]])
     """
 
-    kernel: str = "rbf"
+    kernel: str | Callable = "rbf"
     _: KW_ONLY
     gamma: str | float = "scale"
     degree: int = 3
@@ -188,7 +189,7 @@ class OneClassSVM(SampleWeightMixin, BaseDetector):
     n_basis: int = 256
     max_rounds: int = 1000
     device: str = "auto"
-    random_state: object = None
+    random_state: Seed = None
 
     # the optimum has a threshold of its own
     _without = ("contamination", "false_alarm_rate")

@@ -49,11 +49,6 @@ class ASH(ClassifierDetector):
     variant : {"s", "b", "p"}, default="s"
         What happens to the rest.
 
-    Attributes
-    ----------
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
-
     See Also
     --------
     SCALE : Scales without pruning.

@@ -21,7 +21,7 @@ def training_median(X):
     return (columns[:, middle] + columns[:, :middle].max(axis=1)) / 2
 
 
-def attribution_map(how, anomaly, score, X, baseline, image_shape):
+def attribution_map(how, anomaly, score, X, baseline, image_shape, whole=None):
     """Return how anomalous the elements of rows are: (b, d), or (b, h, w) of pictures.
 
     Parameters
@@ -37,11 +37,13 @@ def attribution_map(how, anomaly, score, X, baseline, image_shape):
         What elements are compared with.
     image_shape : (h, w, c) or None
         Channels are one element.
+    whole : array or tensor of shape (b,) or None
+        The anomaly of the rows, where it is known.
     """
     baseline = like(baseline, X)
     channels = 1 if image_shape is None else image_shape[2]
     if how == "ablation":
-        maps = _ablation(anomaly, X, baseline, channels)
+        maps = _ablation(anomaly, X, baseline, channels, whole)
     else:
         maps = _gradients(how, score, X, baseline)
     if image_shape is None:
@@ -49,10 +51,10 @@ def attribution_map(how, anomaly, score, X, baseline, image_shape):
     return namespace(maps).sum(maps.reshape(len(maps), *image_shape), axis=3)
 
 
-def _ablation(anomaly, X, baseline, channels):
+def _ablation(anomaly, X, baseline, channels, whole):
     """Return what is lost when an element takes the baseline's value."""
     xp = namespace(X)
-    whole = anomaly(X)
+    whole = anomaly(X) if whole is None else whole
     maps = xp.zeros_like(X)
     for first in range(0, X.shape[1], channels):
         place = slice(first, first + channels)

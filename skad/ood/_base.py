@@ -1,54 +1,36 @@
 """The base of every detector around a classifier: labels, features, maps, rejection."""
 
+from collections.abc import Sequence
 from functools import partial
+from typing import Any, Self
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted
 
-from skad._array import blocks, device_of, is_torch, like, on_device, to_numpy
+from skad._array import blocks, device_of, is_torch, like, to_numpy
 from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import HasMethods, StrOptions, _fit_context
-from skad._validation import check_images, check_labels, label_column
+from skad._validation import check_images
 from skad.base import BaseDetector
 from skad.embedding._classifier import ClassifierView, Outputs, chosen_rows
 from skad.embedding._classifier_fit import (
     class_codes,
     fitted_classifier,
+    is_fitted_already,
     learns_from_labels,
 )
-from skad.neighbors._search import NeighborSearch
 from skad.ood._attribution import ATTRIBUTIONS, attribution_map, training_median
-from skad.ood._gaussian import TiedGaussian
-
-
-def split_labels(n_samples, y, y_class, y_ood):
-    """Return class labels (n,) or None, and which rows are known outliers (n,).
-
-    Without `y_class`, `y` are the class labels. With it, `y` says what is in and out of
-    the distribution, as it does for other detectors and for scorers.
-    """
-    if y_class is not None and y is not None:
-        if y_ood is not None:
-            raise ValueError(
-                "With y_class, y says which rows are outliers, and so does y_ood: pass "
-                "one of them."
-            )
-        y_ood = y
-    labels = y if y_class is None else y_class
-    outlier = np.zeros(n_samples, dtype=bool)
-    if y_ood is not None:
-        outlier = check_labels(y_ood, n_samples) == -1
-    if labels is not None:
-        labels = label_column(labels, n_samples)
-    return labels, outlier
+from skad.ood._honest import refitted, relearned
+from skad.ood._labels import split_labels, with_rejection
+from skad.ood._moved import moved, with_state
 
 
 class ClassLabelsMixin:
     """Gives `fit` the labels of classes and of outliers, which `_fit` takes as well."""
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None, *, y_class=None, y_ood=None):
+    def fit(self, X, y=None, *, y_class=None, y_ood=None) -> Self:
         """Fit the classifier, unless it is fitted, and learn what is normal for it.
 
         Parameters
@@ -105,12 +87,14 @@ class ClassifierDetector(ClassLabelsMixin, BaseDetector):
         Class labels.
     image_shape_ : tuple of int or None
         (height, width, channels) of images.
+    n_features_in_ : int
+        Number of features, or of the elements of an image.
     """
 
-    classifier: object = None
+    classifier: Any = None
     _: KW_ONLY
     attribution: str = "auto"
-    image_shape: tuple | None = None
+    image_shape: Sequence[int] | None = None
 
     _parameter_constraints = {
         "classifier": [HasMethods(["fit"]), callable, None],
@@ -119,9 +103,12 @@ class ClassifierDetector(ClassLabelsMixin, BaseDetector):
     }
 
     # Of "features", "decision", "logits", "probabilities", "head", "gradients".
+    _data = "classifier"
     _needs = ("logits",)
     # What `classifier=None` is: without it the features are the input itself.
     _default_classifier = LogisticRegression
+    # Whether `_learn_from` keeps so much of single rows that their scores are too low.
+    _learns_rows = True
     # Whether class labels are needed beyond what the classifier learns from them.
     _needs_classes = False
 
@@ -202,7 +189,29 @@ class ClassifierDetector(ClassLabelsMixin, BaseDetector):
         self._baseline_ = training_median(outputs.X)
         known = None if known is None else self._outputs(known)
         self._learn_from(outputs, codes, known)
+        if self.contamination == "auto":
+            self._learned_ = outputs, codes, known  # until the threshold is set
         return self._in_blocks(self._anomaly, outputs, progress="score")
+
+    def _honest_anomaly(self, X, y, anomaly, y_class=None, y_ood=None):
+        if not isinstance(X, Outputs) and self._fits_classifier():
+            labels, outlier = split_labels(X.shape[0], y, y_class, y_ood)
+            return refitted(self, X, labels, outlier, anomaly)
+        if self._learns_rows and type(self)._learn_from is not _NOTHING:
+            return relearned(self, *self._learned_, anomaly)
+        return anomaly
+
+    def _fit_offset(self, X, y, anomaly, **params):
+        try:
+            return super()._fit_offset(X, y, anomaly, **params)
+        finally:
+            vars(self).pop("_learned_", None)
+
+    def _fits_classifier(self):
+        """Tell whether `fit` fits a classifier, to the rows that it then scores."""
+        if self.classifier is None:
+            return self._default_classifier is not None
+        return not is_fitted_already(self.classifier)
 
     def _view(self, X, labels):
         """Return the view of the fitted classifier, itself, and its classes if known.
@@ -269,6 +278,14 @@ class ClassifierDetector(ClassLabelsMixin, BaseDetector):
         return device_of(X) if is_torch(X) else self._view_.device
 
     def _in_blocks(self, function, X, **options):
+        if function == self._inspect and (
+            isinstance(X, Outputs) or self._map_elements()
+        ):
+            # outputs cost no pass; maps have smaller blocks, and rounding of their own
+            dtype = options.pop("dtype", None)
+            return self._in_blocks(self._anomaly, X, **options), self._in_blocks(
+                self._map, X, dtype=dtype, **options
+            )
         is_map = function == self._map
         if is_map:
             elements = self._row_elements() + self._map_elements()
@@ -294,7 +311,7 @@ class ClassifierDetector(ClassLabelsMixin, BaseDetector):
             X = Outputs(view, X, self._layers())
         return self._score(X)
 
-    def predict_with_rejection(self, X, reject=-1):
+    def predict_with_rejection(self, X, reject=-1) -> Any:
         """Return the class that the classifier predicts, or `reject` for outliers.
 
         Parameters
@@ -330,8 +347,14 @@ class ClassifierDetector(ClassLabelsMixin, BaseDetector):
     # ---------------------------------------------------------------------------- maps
 
     def _map(self, view, X):
-        if isinstance(X, Outputs):
-            X = X.X
+        return self._attributed(view, X.X if isinstance(X, Outputs) else X)
+
+    def _inspect(self, view, X):
+        anomaly = self._anomaly(view, X)
+        return anomaly, self._attributed(view, X, anomaly)
+
+    def _attributed(self, view, X, anomaly=None):
+        """Return the map of rows, whose anomaly (b,) may be known."""
 
         def score(rows):
             outputs = Outputs(view, rows, self._layers(), differentiable=True)
@@ -344,6 +367,7 @@ class ClassifierDetector(ClassLabelsMixin, BaseDetector):
             X,
             self._baseline_,
             self.image_shape_,
+            anomaly,
         )
 
     def __sklearn_tags__(self):
@@ -352,39 +376,4 @@ class ClassifierDetector(ClassLabelsMixin, BaseDetector):
         return tags
 
 
-def with_rejection(classes, codes, outside, reject):
-    """Return class labels (n,) for codes (n,), and `reject` where `outside` is true.
-
-    Of dtype object where one dtype cannot hold both.
-    """
-    if reject in classes.tolist():
-        raise ValueError(f"reject={reject!r} is one of the classes.")
-    labels = classes[codes]
-    if labels.dtype.kind in "iuf" and isinstance(reject, int | float):
-        return np.where(outside, reject, labels)
-    labels = labels.astype(object)
-    labels[outside] = reject
-    return labels
-
-
-def with_state(value, state):
-    """Return an object like `value` with other attributes, not by way of a pickle."""
-    twin = object.__new__(type(value))
-    vars(twin).update({**vars(value), **state})
-    return twin
-
-
-def moved(value, device):
-    """Return arrays, and what containers and detectors' parts hold, as tensors there.
-
-    Detectors, networks and classifiers stay as they are.
-    """
-    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-        return on_device(value, device)
-    if type(value) in (list, tuple):
-        return type(value)(moved(item, device) for item in value)
-    if type(value) is dict:
-        return {name: moved(item, device) for name, item in value.items()}
-    if isinstance(value, TiedGaussian | NeighborSearch):
-        return with_state(value, moved(vars(value), device))
-    return value.to(device) if is_torch(value) else value
+_NOTHING = ClassifierDetector._learn_from

@@ -11,7 +11,7 @@ from skad._array import to_numpy
 from skad._validation import check_images
 from skad.embedding._classifier import ClassifierView, Outputs, chosen_rows
 from skad.embedding._classifier_fit import fitted_classifier, is_fitted_already
-from skad.ood._base import split_labels
+from skad.ood._labels import split_labels
 
 
 class _Rows(BaseEstimator):

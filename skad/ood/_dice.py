@@ -45,8 +45,6 @@ class DICE(ClassifierDetector):
     ----------
     weight_ : ndarray of shape (n_classes, n_last_features)
         The weights that are kept, the others zero.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------

@@ -36,11 +36,6 @@ class Energy(ClassifierDetector):
         Temperature `T`, above 0: near 0 the energy is the largest
         logit.
 
-    Attributes
-    ----------
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
-
     See Also
     --------
     MaxLogit : The limit of low temperature.

@@ -30,11 +30,6 @@ class Entropy(ClassifierDetector):
 
     Read more in the :ref:`User Guide <ood>`.
 
-    Attributes
-    ----------
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
-
     See Also
     --------
     GEN : An entropy that looks at small probabilities more closely.

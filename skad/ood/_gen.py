@@ -42,11 +42,6 @@ class GEN(ClassifierDetector):
     n_top : int, default=100
         Number :math:`M` of the largest probabilities; all where there are fewer.
 
-    Attributes
-    ----------
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
-
     See Also
     --------
     Entropy : Shannon's.

@@ -1,5 +1,6 @@
 """Generalized ODIN: logits that are divided by what tells the distributions apart."""
 
+from collections.abc import Sequence
 from numbers import Integral
 
 import numpy as np
@@ -10,6 +11,7 @@ from skad._array import to_numpy
 from skad._parameters import with_parameters
 from skad._random import generator
 from skad._sklearn import Interval, StrOptions
+from skad._training import from_parameters
 from skad.embedding._classifier import chosen_rows
 from skad.nn.architecture import build
 from skad.nn.network import Network, input_gradients
@@ -136,9 +138,6 @@ class GeneralizedODIN(TrainedClassifier):
         "auto" takes linear layers for rows and convolutions for images. A class of
         modules is called with the shapes (without the axis of samples) that it has to
         lead from and to.
-    warm_start : bool, default=False
-        Whether another `fit` goes on from the weights of the last one, with its
-        classes.
     random_state : int, RandomState instance or None, default=None
         Draws weights, batches and the rows that are held out. Pass an int for
         reproducible results.
@@ -152,12 +151,8 @@ class GeneralizedODIN(TrainedClassifier):
         The step that is used.
     classes_ : ndarray of shape (n_classes,)
         Class labels.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------
@@ -207,19 +202,13 @@ class GeneralizedODIN(TrainedClassifier):
     }
 
     head: str = "cosine"
-    epsilon: float | tuple = (0.0, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)
+    epsilon: float | Sequence[float] = (0.0, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)
     latent_size: int = 64
+    validation_fraction: float = 0.1
     weight_decay: float = 5e-4
 
     def _network(self, shape):
-        return GeneralizedODINNetwork(
-            shape,
-            self._n_classes,
-            self.architecture,
-            self.hidden_sizes,
-            self.latent_size,
-            self.head,
-        )
+        return from_parameters(self, GeneralizedODINNetwork, shape, self._n_classes)
 
     def _fit_classes(self, X, codes):
         steps = candidates(self.epsilon)

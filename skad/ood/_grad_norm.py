@@ -42,11 +42,6 @@ class GradNorm(ClassifierDetector):
     temperature : float, default=1.0
         Temperature `T` of the softmax, above 0.
 
-    Attributes
-    ----------
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
-
     See Also
     --------
     Energy : Looks at the logits alone.

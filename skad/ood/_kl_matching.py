@@ -51,8 +51,6 @@ class KLMatching(ClassifierDetector):
     ----------
     typical_ : ndarray of shape (n_predicted_classes, n_classes)
         The typical predictions :math:`d_k`, in float64.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------

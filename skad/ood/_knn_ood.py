@@ -47,11 +47,6 @@ class KNNOOD(ClassifierDetector):
     algorithm : {"auto", "brute", "kd_tree"}, default="auto"
         How neighbours are searched, as in `KNN`; all are exact.
 
-    Attributes
-    ----------
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
-
     See Also
     --------
     skad.neighbors.KNN : On rows as they are.
@@ -107,6 +102,8 @@ class KNNOOD(ClassifierDetector):
     def _features(self, outputs):
         features = outputs[self.layer]
         return unit_rows(features) if self.normalize else features
+
+    _learns_rows = False  # a row is no neighbour of itself
 
     def _learn_from(self, outputs, codes, known):
         bank, k = self._features(outputs), self.n_neighbors

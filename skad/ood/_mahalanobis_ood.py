@@ -1,5 +1,6 @@
 """Mahalanobis distance of features to the nearest class."""
 
+from collections.abc import Sequence
 from numbers import Real
 
 import numpy as np
@@ -83,8 +84,6 @@ class MahalanobisOOD(ClassifierDetector):
         else ones.
     means_ : list of ndarray of shape (n_classes, n_features_of_layer)
         The means :math:`\mu_{lc}` of each layer.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------
@@ -128,8 +127,8 @@ class MahalanobisOOD(ClassifierDetector):
         "tol": [Interval(Real, 0, 1, closed="left")],
     }
 
-    layer: str = "penultimate"
-    epsilon: float = 0.0
+    layer: str | Sequence[str] = "penultimate"
+    epsilon: float | Sequence[float] = 0.0
     tol: float = 1e-12
 
     def _score_elements(self):

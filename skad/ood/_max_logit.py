@@ -24,11 +24,6 @@ class MaxLogit(ClassifierDetector):
 
     Read more in the :ref:`User Guide <ood>`.
 
-    Attributes
-    ----------
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
-
     See Also
     --------
     Energy : The smooth maximum of the logits.

@@ -32,11 +32,6 @@ class MaxSoftmax(ClassifierDetector):
     temperature : float, default=1.0
         Temperature `T`, above 0: above 1 softens the probabilities.
 
-    Attributes
-    ----------
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
-
     See Also
     --------
     MaxLogit : Does not lose the size of the logits.

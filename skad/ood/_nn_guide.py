@@ -6,7 +6,7 @@ import numpy as np
 
 from skad._array import like, namespace
 from skad._parameters import with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import Interval
 from skad.neighbors._search import coarse_smallest, unit_rows
 from skad.ood._base import ClassifierDetector
@@ -51,11 +51,6 @@ class NNGuide(ClassifierDetector):
     random_state : int, RandomState instance or None, default=None
         Draws the rows that are kept. Pass an int for reproducible results.
 
-    Attributes
-    ----------
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
-
     See Also
     --------
     KNNOOD : The distance to training features alone.
@@ -94,7 +89,7 @@ class NNGuide(ClassifierDetector):
     layer: str = "penultimate"
     n_neighbors: int = 10
     bank_ratio: float = 1.0
-    random_state: object = None
+    random_state: Seed = None
 
     def _check_parameters(self, X):
         kept = round(self.bank_ratio * X.shape[0])

@@ -1,5 +1,6 @@
 """ODIN: softmax at high temperature after a small step towards the class."""
 
+from collections.abc import Sequence
 from numbers import Real
 
 from skad._array import namespace
@@ -48,8 +49,6 @@ class ODIN(ClassifierDetector):
     ----------
     epsilon_ : float
         The step that is used.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------
@@ -97,10 +96,12 @@ class ODIN(ClassifierDetector):
     }
 
     temperature: float = 1000.0
-    epsilon: float = 0.0014
+    epsilon: float | Sequence[float] = 0.0014
 
     def _passes_again(self):
         return True
+
+    _learns_rows = False  # the best of a few steps
 
     def _learn_from(self, outputs, codes, known):
         def anomaly_of(epsilon):

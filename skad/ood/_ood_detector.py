@@ -1,8 +1,11 @@
 """Any detector of anomalies on the features of a classifier."""
 
+from typing import Any
+
 from sklearn.base import clone
 
 from skad._array import is_torch, like, to_numpy
+from skad._members import without_threshold
 from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import HasMethods
 from skad.base import BaseDetector
@@ -53,8 +56,6 @@ class OODDetector(ClassifierDetector):
     ----------
     detector_ : detector
         The fitted detector.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------
@@ -95,7 +96,7 @@ class OODDetector(ClassifierDetector):
         "layer": [str],
     }
 
-    detector: object = None
+    detector: Any = None
     _: KW_ONLY
     layer: str = "penultimate"
 
@@ -108,7 +109,7 @@ class OODDetector(ClassifierDetector):
         features = outputs[self.layer]
         if not isinstance(detector, BaseDetector):
             features = to_numpy(features)
-        self.detector_ = clone(detector).fit(features)
+        self.detector_ = without_threshold(clone(detector)).fit(features)
         if self._attribution_ != "ablation" and not self._differentiable(outputs[:1]):
             if self.attribution != "auto":
                 raise ValueError(

@@ -101,8 +101,6 @@ class OpenMax(ClassifierDetector):
         Shapes of the Weibull distributions.
     log_scales_ : ndarray of shape (n_classes,)
         Logarithms of their scales, for distances less the tail's smallest plus 10,000.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------

@@ -7,6 +7,7 @@ import torch
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
+from skad._training import from_parameters
 from skad.nn.architecture import build
 from skad.nn.network import Network
 from skad.ood._outliers import OutlierLabelsMixin
@@ -70,9 +71,6 @@ class OutlierExposure(OutlierLabelsMixin, TrainedClassifier):
         "auto" takes linear layers for rows and convolutions for images. A class of
         modules is called with the shapes (without the axis of samples) that it has to
         lead from and to.
-    warm_start : bool, default=False
-        Whether another `fit` goes on from the weights of the last one, with its
-        classes.
     random_state : int, RandomState instance or None, default=None
         Draws weights and batches. Pass an int for reproducible results.
 
@@ -83,12 +81,8 @@ class OutlierExposure(OutlierLabelsMixin, TrainedClassifier):
         take it.
     classes_ : ndarray of shape (n_classes,)
         Class labels.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------
@@ -143,11 +137,4 @@ class OutlierExposure(OutlierLabelsMixin, TrainedClassifier):
         super()._fit_classes(X, codes)
 
     def _network(self, shape):
-        return OutlierExposureNetwork(
-            shape,
-            self._n_classes,
-            self.architecture,
-            self.hidden_sizes,
-            self.outlier_weight,
-            self.measure,
-        )
+        return from_parameters(self, OutlierExposureNetwork, shape, self._n_classes)

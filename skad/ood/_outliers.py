@@ -1,5 +1,7 @@
 """Known outliers that come apart from the samples of the classes."""
 
+from typing import Self
+
 import numpy as np
 
 from skad._array import like, namespace
@@ -12,7 +14,7 @@ class OutlierLabelsMixin(OutliersMixin):
     """Gives `fit` outliers that are no rows of `X` beside the labels of classes."""
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None, *, y_class=None, y_ood=None, X_outliers=None):
+    def fit(self, X, y=None, *, y_class=None, y_ood=None, X_outliers=None) -> Self:
         """Learn classes, and outliers that are of none.
 
         Parameters

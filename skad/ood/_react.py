@@ -43,8 +43,6 @@ class ReAct(ClassifierDetector):
     ----------
     threshold_ : float
         The threshold :math:`\tau`.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------
@@ -83,6 +81,8 @@ class ReAct(ClassifierDetector):
 
     quantile: float = 0.9
     threshold: float | None = None
+
+    _learns_rows = False  # one quantile of all activations
 
     def _learn_from(self, outputs, codes, known):
         self.threshold_ = self.threshold

@@ -90,8 +90,6 @@ class RelativeMahalanobis(ClassifierDetector):
     ----------
     means_ : ndarray of shape (n_classes, n_features_of_layer)
         The means :math:`\mu_c`.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------

@@ -37,11 +37,6 @@ class SCALE(ClassifierDetector):
         Share of the features that :math:`s_2` leaves out; the features themselves are
         all kept.
 
-    Attributes
-    ----------
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
-
     See Also
     --------
     ASH : Also prunes.

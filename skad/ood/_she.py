@@ -65,8 +65,6 @@ class SHE(ClassifierDetector):
     ----------
     patterns_ : ndarray of shape (n_classes, n_features_of_layer)
         The stored patterns :math:`S_c`.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------

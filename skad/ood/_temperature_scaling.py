@@ -6,9 +6,9 @@ from numbers import Real
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from skad._array import namespace, to_double, to_numpy
+from skad._array import like, namespace, to_double, to_numpy
 from skad._parameters import with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import Interval
 from skad.embedding._classifier import Outputs, chosen_rows
 from skad.embedding._classifier_fit import learns_from_labels
@@ -78,8 +78,6 @@ class TemperatureScaling(ClassifierDetector):
     ----------
     temperature_ : float
         The temperature :math:`T`.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------
@@ -110,6 +108,7 @@ class TemperatureScaling(ClassifierDetector):
     array(['left', 'right', -1], dtype=object)
     """
 
+    _honesty = "held out"
     _needs = ("probabilities",)
     _parameter_constraints = {
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
@@ -117,7 +116,7 @@ class TemperatureScaling(ClassifierDetector):
     }
 
     validation_fraction: float = 0.2
-    random_state: object = None
+    random_state: Seed = None
 
     def _requires_labels(self):
         return True
@@ -135,6 +134,10 @@ class TemperatureScaling(ClassifierDetector):
                 f"{X.shape[0]} rows."
             )
         return super()._view(chosen_rows(X, ~self._held_), labels[~self._held_])
+
+    def _honest_anomaly(self, X, y, anomaly, y_class=None, y_ood=None):
+        # the classifier has not seen these, and the temperature is one number
+        return anomaly[like(np.flatnonzero(self._held_), anomaly, dtype="keep")]
 
     def _learn_from(self, outputs, codes, known):
         held = outputs[self._held_]

@@ -1,6 +1,7 @@
 """The base of classifiers that are trained to know what they have not seen."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,19 +10,17 @@ from sklearn.utils.validation import check_is_fitted
 from skad._array import to_numpy
 from skad._parameters import with_parameters
 from skad._sklearn import StrOptions
-from skad._training import TorchDetector
+from skad._training import ShapedDetector
 from skad.embedding._classifier import chosen_rows
 from skad.embedding._classifier_fit import class_codes
 from skad.ood._attribution import ATTRIBUTIONS, attribution_map, training_median
-from skad.ood._base import (
-    ClassLabelsMixin,
-    split_labels,
-    with_rejection,
-)
+from skad.ood._base import ClassLabelsMixin
+from skad.ood._honest import refitted
+from skad.ood._labels import split_labels, with_rejection
 
 
 @with_parameters
-class TrainedClassifier(ClassLabelsMixin, TorchDetector):
+class TrainedClassifier(ClassLabelsMixin, ShapedDetector):
     """Base of classifiers that are detectors at once, trained on the one loop.
 
     A method writes `_network(shape)`, whose `forward` returns logits for `_n_classes`
@@ -35,10 +34,14 @@ class TrainedClassifier(ClassLabelsMixin, TorchDetector):
         training median; from the size of the gradient, or its product with the
         distance to the median; or from the gradients integrated on the way from the
         median, which is "auto".
+    warm_start : bool, default=False
+        Whether another `fit` goes on from the weights of the last one, with its
+        classes.
     """
 
+    _data = "classifier"
     _uses_outliers = False
-    _leading = ("attribution",)
+    _honesty = "held out"
     _parameter_constraints = {
         "attribution": [StrOptions(ATTRIBUTIONS)],
     }
@@ -83,8 +86,34 @@ class TrainedClassifier(ClassLabelsMixin, TorchDetector):
         """Learn from rows (n, d) in the distribution and their classes (n,)."""
         super()._fit(X, codes)
 
+    def _honest_anomaly(self, X, y, anomaly, y_class=None, y_ood=None):
+        held = self._trained_.held
+        if held is not None:
+            return self._held_out_anomaly(held)
+        labels, outlier = split_labels(X.shape[0], y, y_class, y_ood)
+        return refitted(self, X, labels, outlier, anomaly)
+
     def _training_labels(self, X, y):
         return torch.as_tensor(y)
+
+    def _split(self, n, labels, n_before=None):
+        """Return the rows to hold out, of each class its share, and those to train on.
+
+        The last row of a class is trained on.
+        """
+        held, kept = super()._split(n, labels, n_before)
+        if held is None:
+            return held, kept
+        codes = to_numpy(labels)
+        normal = np.flatnonzero(codes >= 0)
+        normal = normal[np.argsort(codes[normal], kind="stable")]
+        places = np.searchsorted(np.sort(normal), held)
+        held = normal[places]  # spread over the rows in the order of their classes
+        kept = np.setdiff1d(np.arange(n), held)
+        missing = np.setdiff1d(codes[normal], codes[kept])
+        last = [held[codes[held] == k][-1] for k in missing]
+        held = np.setdiff1d(held, last)
+        return held, np.setdiff1d(np.arange(n), held)
 
     def _normal_rows(self, X, y):
         return chosen_rows(X, y >= 0)
@@ -99,7 +128,11 @@ class TrainedClassifier(ClassLabelsMixin, TorchDetector):
         with torch.no_grad():
             return self._score(network, self._samples(X))
 
-    def _map(self, network, X):
+    def _inspect(self, network, X):
+        anomaly = self._anomaly(network, X)
+        return anomaly, self._map(network, X, anomaly)
+
+    def _map(self, network, X, anomaly=None):
         return attribution_map(
             self._attribution_,
             partial(self._anomaly, network),
@@ -107,13 +140,14 @@ class TrainedClassifier(ClassLabelsMixin, TorchDetector):
             X,
             self._baseline_,
             self.image_shape_,
+            anomaly,
         )
 
     def _logits(self, network, X):
         with torch.no_grad():
             return network(self._samples(X))
 
-    def predict_with_rejection(self, X, reject=-1):
+    def predict_with_rejection(self, X, reject=-1) -> Any:
         """Return the class that the classifier predicts, or `reject` for outliers.
 
         Parameters

@@ -75,8 +75,6 @@ class ViM(ClassifierDetector):
         The directions :math:`N`.
     alpha_ : float
         The scale :math:`\alpha`.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------

@@ -1,13 +1,13 @@
 """Autoencoder: what a narrow network cannot rebuild is anomalous."""
 
+from collections.abc import Callable
 from numbers import Integral, Real
 
 import torch
 
-from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._training import TorchDetector
+from skad._training import IncrementalNetworkMixin, ShapedDetector
 from skad.nn.architecture import build
 from skad.nn.losses import element_errors, mean_error
 from skad.nn.network import Network, over_channels
@@ -37,7 +37,7 @@ class AutoEncoderNetwork(Network):
 
 
 @with_parameters
-class AutoEncoder(IncrementalMixin, TorchDetector):
+class AutoEncoder(IncrementalNetworkMixin, ShapedDetector):
     r"""Samples that a network with a narrow middle cannot rebuild.
 
     An encoder :math:`e` maps a sample to a short code and a decoder :math:`d` maps it
@@ -66,12 +66,8 @@ class AutoEncoder(IncrementalMixin, TorchDetector):
     ----------
     net_ : torch.nn.Module
         The trained network, with its `encoder` and `decoder`.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------
@@ -109,6 +105,7 @@ class AutoEncoder(IncrementalMixin, TorchDetector):
     5
     """
 
+    _network_class = AutoEncoderNetwork
     _map_sums_to_score = True
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
@@ -120,20 +117,10 @@ class AutoEncoder(IncrementalMixin, TorchDetector):
     loss: str = "mse"
     noise: float = 0.0
     batch_size: int = 32
-    optimizer: object = "adamw"
+    optimizer: str | Callable = "adamw"
     weight_decay: float = 1.0
 
     def _check_parameters(self, X):
         super()._check_parameters(X)
         if self.loss == "ssim" and self.image_shape_ is None:
             raise ValueError("loss='ssim' is for images: pass image_shape.")
-
-    def _network(self, shape):
-        return AutoEncoderNetwork(
-            shape,
-            self.latent_size,
-            self.architecture,
-            self.hidden_sizes,
-            self.loss,
-            self.noise,
-        )

@@ -2,10 +2,9 @@
 
 from numbers import Integral, Real
 
-from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._training import TorchDetector
+from skad._training import IncrementalNetworkMixin, ShapedDetector
 from skad.nn.architecture import build
 from skad.nn.memory import Memory, entropy
 from skad.nn.network import Network, over_channels
@@ -26,7 +25,8 @@ class MemAENetwork(Network):
     ):
         super().__init__()
         self.encoder = build(architecture, shape, (latent_size,), hidden_sizes)
-        self.memory = Memory(n_items, latent_size, shrink_threshold)
+        threshold = 1 / n_items if shrink_threshold is None else shrink_threshold
+        self.memory = Memory(n_items, latent_size, threshold)
         self.decoder = build(architecture, (latent_size,), shape, hidden_sizes)
         self.entropy_weight = entropy_weight
 
@@ -47,7 +47,7 @@ class MemAENetwork(Network):
 
 
 @with_parameters
-class MemAE(IncrementalMixin, TorchDetector):
+class MemAE(IncrementalNetworkMixin, ShapedDetector):
     r"""Samples that cannot be rebuilt from remembered normal ones.
 
     An autoencoder may generalise so well that it rebuilds anomalies. Here the code
@@ -84,12 +84,8 @@ class MemAE(IncrementalMixin, TorchDetector):
     ----------
     net_ : torch.nn.Module
         The trained network, with its `encoder`, `memory` and `decoder`.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------
@@ -118,6 +114,7 @@ class MemAE(IncrementalMixin, TorchDetector):
     5
     """
 
+    _network_class = MemAENetwork
     _map_sums_to_score = True
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
@@ -131,15 +128,3 @@ class MemAE(IncrementalMixin, TorchDetector):
     shrink_threshold: float | None = None
     entropy_weight: float = 0.0002
     batch_size: int = 32
-
-    def _network(self, shape):
-        threshold = self.shrink_threshold
-        return MemAENetwork(
-            shape,
-            self.latent_size,
-            self.architecture,
-            self.hidden_sizes,
-            self.n_items,
-            1 / self.n_items if threshold is None else threshold,
-            self.entropy_weight,
-        )

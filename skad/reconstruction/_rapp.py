@@ -6,7 +6,7 @@ import torch
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._training import TorchDetector
+from skad._training import ShapedDetector
 from skad.nn.architecture import build
 from skad.nn.network import Network, integrated_gradients, over_channels
 
@@ -94,7 +94,7 @@ class RaPPNetwork(Network):
         ways = pathway(self.encoder, x), pathway(self.encoder, self.reconstruct(x))
         return torch.cat([a - b for a, b in zip(*ways, strict=True)], dim=1)
 
-    def finish(self, batches):
+    def finish(self, batches, held=None):
         """Whiten the differences of the training samples."""
         if self.measure != "nap":
             return
@@ -136,7 +136,7 @@ class RaPPNetwork(Network):
 
 
 @with_parameters
-class RaPP(TorchDetector):
+class RaPP(ShapedDetector):
     r"""Samples whose hidden activations their reconstruction does not share.
 
     An autoencoder of encoder :math:`e` and decoder :math:`d` is trained on normal
@@ -176,12 +176,8 @@ class RaPP(TorchDetector):
     net_ : torch.nn.Module
         The trained network, with its `encoder` and `decoder`, and for "nap" `mean`,
         `directions` and `weights`.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------
@@ -218,6 +214,7 @@ class RaPP(TorchDetector):
     5
     """
 
+    _network_class = RaPPNetwork
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
         "measure": [StrOptions({"nap", "sap"})],
@@ -228,13 +225,3 @@ class RaPP(TorchDetector):
     measure: str = "nap"
     n_directions: int = 256
     batch_size: int = 32
-
-    def _network(self, shape):
-        return RaPPNetwork(
-            shape,
-            self.latent_size,
-            self.architecture,
-            self.hidden_sizes,
-            self.measure,
-            self.n_directions,
-        )

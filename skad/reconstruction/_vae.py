@@ -7,10 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._training import TorchDetector
+from skad._training import IncrementalNetworkMixin, ShapedDetector
 from skad.nn.architecture import build
 from skad.nn.network import Network, integrated_gradients, over_channels
 
@@ -82,7 +81,7 @@ class VAENetwork(Network):
         constant = log(2 * pi) * x[0].numel() - mean.shape[1]
         return ((squares + logs + code) / len(x) + constant) / 2
 
-    def finish(self, batches):
+    def finish(self, batches, held=None):
         """Draw the noise of all scores."""
         self.draws.normal_()
 
@@ -100,7 +99,10 @@ class VAENetwork(Network):
         """Return minus the bound, or the part of it, that `measure` names."""
         if self.measure == "kl":
             return divergence(*self.encode(x))
-        surprises, ratios = self.terms(x)
+        return self.bound(x, *self.terms(x))
+
+    def bound(self, x, surprises, ratios):
+        """Return the anomaly (b,) from the `terms` of `x`."""
         surprises = surprises.flatten(2).sum(2)  # (L, b)
         if self.measure == "reconstruction_probability":
             return surprises.mean(0)
@@ -118,7 +120,10 @@ class VAENetwork(Network):
         if self.measure in ("kl", "iwae_kl"):
             rebuilt = self.decode(self.encode(x)[0])[0]
             return over_channels(integrated_gradients(self.anomaly, x, rebuilt))
-        surprises, ratios = self.terms(x)
+        return self.shares(x, *self.terms(x))
+
+    def shares(self, x, surprises, ratios):
+        """Return the surprise of every element from the `terms` of `x`."""
         logs = torch.zeros_like(ratios)  # of the weights of the draws
         if self.measure.startswith("iwae"):
             logs = -surprises.flatten(2).sum(2)
@@ -126,9 +131,16 @@ class VAENetwork(Network):
         weights = logs.softmax(0).reshape(*logs.shape, *[1] * (x.ndim - 1))
         return over_channels((weights * surprises).sum(0))
 
+    def inspect(self, x):
+        """Return the anomaly and the map from the same draws."""
+        if self.measure in ("kl", "iwae_kl"):
+            return super().inspect(x)
+        terms = self.terms(x)
+        return self.bound(x, *terms), self.shares(x, *terms)
+
 
 @with_parameters
-class VAE(IncrementalMixin, TorchDetector):
+class VAE(IncrementalNetworkMixin, ShapedDetector):
     r"""Samples that a variational autoencoder finds improbable.
 
     Normal samples come from codes :math:`z \sim N(0, I)` by a decoder that returns the
@@ -180,12 +192,8 @@ class VAE(IncrementalMixin, TorchDetector):
     net_ : torch.nn.Module
         The trained network, with its `encoder` and `decoder`, which return means and
         logarithms of variances, and `draws`.
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
     n_samples_seen_ : int
         Training samples.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
 
     See Also
     --------
@@ -222,6 +230,7 @@ class VAE(IncrementalMixin, TorchDetector):
     5
     """
 
+    _network_class = VAENetwork
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
         "measure": [
@@ -255,15 +264,3 @@ class VAE(IncrementalMixin, TorchDetector):
         return self.n_draws * super()._row_elements()
 
     batch_size: int = 32
-
-    def _network(self, shape):
-        return VAENetwork(
-            shape,
-            self.latent_size,
-            self.architecture,
-            self.hidden_sizes,
-            self.measure,
-            self.variance,
-            self.min_deviation,
-            self.n_draws,
-        )

@@ -8,12 +8,23 @@ Methods over windows derive from `WindowedDetector`, which writes all of these.
 import numpy as np
 
 from skad._grouped import GroupedDetector
+from skad._parameters import with_parameters
 from skad._validation import check_table
 
 
+@with_parameters
 class SeriesDetector(GroupedDetector):
-    """Base of detectors on series of channels."""
+    """Base of detectors on series of channels.
 
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of channels seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the channels, where `X` has string names.
+    """
+
+    _data = "series"
     _row = "time step"
 
     def _validate(self, X, *, reset):

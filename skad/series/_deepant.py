@@ -1,5 +1,6 @@
 """Convolutional forecaster whose error is the anomaly."""
 
+from collections.abc import Sequence
 from numbers import Integral, Real
 
 import torch
@@ -49,7 +50,17 @@ class ConvolutionalForecaster(Network):
 
     def anomaly(self, x):
         """Return the distances to the forecasts, (b, 1)."""
-        return self.difference(x).square().sum(1, keepdim=True).sqrt()
+        return distances(self.difference(x))
+
+    def inspect(self, x):
+        """Return the anomaly and the map of one forecast."""
+        difference = self.difference(x)
+        return distances(difference), shares_of_distance(difference)[:, None]
+
+
+def distances(difference):
+    """Return the lengths (b, 1) of differences (b, c)."""
+    return difference.square().sum(1, keepdim=True).sqrt()
 
 
 @with_parameters
@@ -84,19 +95,8 @@ class DeepAnT(Forecaster):
     stride : int, default=1
         Steps between the starts of training windows, at most `window_size`. Every step
         is scored, whatever the stride.
-    max_epochs : int, default=50
-        Passes over the training windows.
     random_state : int, RandomState instance or None, default=None
         Draws weights, batches and dropout. Pass an int for reproducible results.
-
-    Attributes
-    ----------
-    net_ : torch.nn.Module
-        The trained network.
-    n_features_in_ : int
-        Number of channels seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the channels, where `X` has string names.
 
     See Also
     --------
@@ -133,22 +133,17 @@ class DeepAnT(Forecaster):
     """
 
     _map_sums_to_score = True
-    _leading = ("hidden_sizes", "window_size", "stride")
+    _network_class = ConvolutionalForecaster
     _parameter_constraints = {
         "hidden_sizes": [tuple, list],
         "kernel_size": [Interval(Integral, 1, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
     }
 
-    hidden_sizes: tuple = (32, 32)
+    hidden_sizes: Sequence[int] = (32, 32)
     kernel_size: int = 3
     dropout: float = 0.25
     window_size: int | str = 46
-
-    def _network(self, shape):
-        return ConvolutionalForecaster(
-            shape, self.hidden_sizes, self.kernel_size, self.dropout
-        )
 
     def _fit_windows(self, series, labels):
         if self.window_size_ < 2:

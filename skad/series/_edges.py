@@ -7,6 +7,7 @@ that each would have found had they come one by one.
 
 from abc import abstractmethod
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -14,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from skad._array import is_torch, like, to_numpy
 from skad._incremental import IncrementalMixin
 from skad._parameters import with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import Interval
 from skad.base import BaseDetector
 
@@ -205,8 +206,10 @@ class EdgeDetector(IncrementalMixin, BaseDetector):
     n_rows: int = 2
     n_columns: int = 1024
     tick: float = 1.0
-    random_state: object = None
+    random_state: Seed = None
 
+    _data = "edges"
+    _honesty = "past alone"
     _looks_around = True  # at the edges before
     _parameter_constraints = {
         "n_rows": [Interval(Integral, 1, None, closed="left")],
@@ -288,7 +291,7 @@ class EdgeDetector(IncrementalMixin, BaseDetector):
     def _block_rows(self, device):
         return 2**62  # rows are one stream, and `_run` has blocks of its own
 
-    def score_stream(self, X):
+    def score_stream(self, X) -> Any:
         """Return how normal the edges are that come next, and learn them.
 
         Parameters
@@ -311,6 +314,10 @@ class EdgeDetector(IncrementalMixin, BaseDetector):
 
         self._learn(X, None, learn, forget=False)
         return -like(scores[0], X, dtype="keep") if is_torch(X) else -scores[0]
+
+    def _honest_anomaly(self, X, y, anomaly, **params):
+        # of every edge, when it came
+        return self._seen_anomaly(X, anomaly)
 
     def _fit_offset(self, X, y, anomaly, **params):
         """Return the threshold, from an even sample where a stream has gone before."""

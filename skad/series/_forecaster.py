@@ -47,7 +47,7 @@ def forecast_pieces(x, size, scored, begin=0):
 class Forecaster(SeriesNetwork):
     """Base of forecasters; the module's docstring says what a method writes."""
 
-    _without = (*SeriesNetwork._without, "align")
+    _without = ("align",)
 
     def _scored_steps(self):
         """Return how many of the last steps of a window its forecasts score."""
@@ -66,12 +66,24 @@ class Forecaster(SeriesNetwork):
         scored = self._scored_steps()
         pieces = forecast_pieces(x, self.window_size_, scored, begin)
         parts = [self._in_blocks(function, piece) for piece in pieces]
+        if isinstance(parts[0], tuple):
+            return tuple(
+                self._of_steps_ahead(list(own), x, begin)
+                for own in zip(*parts, strict=True)
+            )
+        return self._of_steps_ahead(parts, x, begin)
+
+    def _of_steps_ahead(self, parts, x, begin):
+        """Return what is known of the steps of `x` from `begin` on, in one array."""
         whole = namespace(x).concat(parts)
         whole = whole.reshape(-1, *whole.shape[2:])
-        return whole[begin % scored :][: x.shape[0] - begin]
+        return whole[begin % self._scored_steps() :][: x.shape[0] - begin]
 
     def _anomaly_from(self, x, begin):
         return self._forecast(self._window_anomaly, x, begin)
+
+    def _inspect(self, x):
+        return self._forecast(self._window_inspect, x)
 
     def _map(self, x):
         return self._forecast(self._window_map, x)

@@ -6,7 +6,7 @@ from sklearn.cluster import KMeans
 
 from skad._array import like, namespace, to_numpy
 from skad._parameters import with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import Interval
 from skad.series._windowed import WindowLift
 
@@ -45,25 +45,14 @@ class KMeansAD(WindowLift):
         Number of mean windows `k`, at most the number of training windows.
     random_state : int, RandomState instance or None, default=None
         Draws the first centres. Pass an int for reproducible results.
-    window_size : int or "auto", default="auto"
-        Steps `l` of a window; "auto" is the dominant period of the longest training
-        series, but no more than half of the shortest one.
-    stride : int, default=1
-        Steps between the starts of windows, at most `window_size`.
     normalize : {"none", "z", "window"}, default="window"
         "window" brings each window to mean 0 and deviation 1, all channels together,
         so that its shape counts and not its level; "z" does so with each channel.
-    max_windows : int or "auto", default="auto"
-        Windows to learn from, evenly taken; "auto" is as many as hold 2**25 values.
 
     Attributes
     ----------
     cluster_centers_ : ndarray of shape (n_clusters, window_size_, n_features_in_)
         The mean windows.
-    n_features_in_ : int
-        Number of channels seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the channels, where `X` has string names.
 
     See Also
     --------
@@ -99,7 +88,7 @@ class KMeansAD(WindowLift):
     """
 
     n_clusters: int = 20
-    random_state: object = None
+    random_state: Seed = None
     normalize: str = "window"
 
     _parameter_constraints = {
@@ -139,8 +128,11 @@ class KMeansAD(WindowLift):
         return xp.sqrt(xp.sum(self._difference(windows) ** 2, axis=1))
 
     def _window_map(self, windows):
+        return self._window_inspect(windows)[1]
+
+    def _window_inspect(self, windows):
         xp = namespace(windows)
         parts = self._difference(windows) ** 2
-        distance = xp.sqrt(xp.sum(parts, axis=1))[:, None]
-        share = xp.where(distance > 0, distance, 1.0)
-        return (parts / share).reshape(windows.shape)
+        distance = xp.sqrt(xp.sum(parts, axis=1))
+        share = xp.where(distance > 0, distance, 1.0)[:, None]
+        return distance, (parts / share).reshape(windows.shape)

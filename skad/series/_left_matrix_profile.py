@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skad._array import like, namespace, slices
+from skad._array import like, namespace, slices, to_numpy
 from skad._parameters import with_parameters
 from skad.series._profile import ProfileDetector
 from skad.series._similarity import tile_side, unit_windows
@@ -54,10 +54,6 @@ class LeftMatrixProfile(ProfileDetector):
     ----------
     device_ : str
         The device of the fit.
-    n_features_in_ : int
-        Number of channels seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the channels, where `X` has string names.
 
     See Also
     --------
@@ -101,12 +97,21 @@ class LeftMatrixProfile(ProfileDetector):
 
     align: str = "end"
 
+    _honesty = "past alone"
+
     def _fit_windows(self, series, labels):
         self._keep_series(series)
         self._lengths_ = [x.shape[0] for x in series]
 
     def _past_steps(self, n_seen):
         return n_seen
+
+    def _honest_anomaly(self, X, y, anomaly, groups=None):
+        # every step has been compared with its past alone, which is short at first
+        steps = np.concatenate(
+            [np.arange(X.shape[0])[own] for own in self._series_rows(groups, len(X))]
+        )
+        return to_numpy(anomaly)[steps[len(steps) // 2 :]]
 
     # ---------------------------------------------------------------- what came earlier
 
@@ -190,12 +195,19 @@ class LeftMatrixProfile(ProfileDetector):
     def _anomaly_from(self, x, begin):
         return super()._anomaly_from(self._prepared(x), begin)
 
+    def _inspect(self, x):
+        return super()._inspect(self._prepared(x))
+
     def _map(self, x):
         return super()._map(self._prepared(x))
 
     def _anomalies(self, x, pieces):
         return namespace(x).concat([part[-1] for part in self._parts_of(x, pieces)])
 
-    def _visit_maps(self, x, pieces, visit):
-        for i, first, maps, _ in self._parts_of(x, pieces):
-            visit(maps, i, first)
+    def _visit(self, function, x, pieces, visit):
+        # distances and their parts are found together
+        found = []
+        for i, first, maps, anomaly in self._parts_of(x, pieces):
+            visit(maps, i, first, anomaly)
+            found.append(anomaly)
+        return namespace(x).concat(found)

@@ -9,9 +9,9 @@ from torch.nn import functional
 from skad._moments import merge_moments, moments
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
+from skad._training import from_parameters
 from skad.density._mahalanobis import whitening_matrix
 from skad.nn.network import Network
-from skad.series._network import SeriesNetwork
 from skad.series._stepwise import StepwiseNetwork
 
 
@@ -59,7 +59,7 @@ class EncoderDecoder(Network):
         """Return the absolute errors of the reconstruction, (b, l, c)."""
         return (x - self.reconstruct(x)).abs()
 
-    def finish(self, batches):
+    def finish(self, batches, held=None):
         """Fit the Gaussian to the errors of all steps of the training windows."""
         known = None
         for x, _ in batches():
@@ -108,10 +108,6 @@ class LSTMAutoEncoder(StepwiseNetwork):
         Which windows speak for a step: all that cover it, in the mean; the one with its
         centre there; the one that ends there, which makes scores causal; or the one
         with the largest sum of anomalies. See :class:`WindowDetector`.
-    max_epochs : int, default=50
-        Passes over the training windows.
-    random_state : int, RandomState instance or None, default=None
-        Draws weights and batches. Pass an int for reproducible results.
 
     Attributes
     ----------
@@ -121,10 +117,6 @@ class LSTMAutoEncoder(StepwiseNetwork):
         \Sigma^{-1}`.
     n_samples_seen_ : int
         Training steps.
-    n_features_in_ : int
-        Number of channels seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the channels, where `X` has string names.
 
     See Also
     --------
@@ -170,7 +162,6 @@ class LSTMAutoEncoder(StepwiseNetwork):
     teacher_forcing: bool = False
     min_deviation: float = 0.01
 
-    _without = (*SeriesNetwork._without, "hidden_sizes")
     _parameter_constraints = {
         "hidden_size": [Interval(Integral, 1, None, closed="left")],
         "teacher_forcing": ["boolean"],
@@ -178,9 +169,7 @@ class LSTMAutoEncoder(StepwiseNetwork):
     }
 
     def _network(self, shape):
-        return EncoderDecoder(
-            shape[1], self.hidden_size, self.teacher_forcing, self.min_deviation
-        )
+        return from_parameters(self, EncoderDecoder, shape[1])
 
     def _row_elements(self):
         # all states of the encoder are kept while it reads

@@ -1,5 +1,6 @@
 """Recurrent forecaster with a Gaussian on its errors."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from numbers import Integral
 
@@ -10,6 +11,7 @@ from skad._array import slices
 from skad._moments import deviations, merge_moments, moments
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
+from skad._training import from_parameters
 from skad.density._mahalanobis import shrink_oas, whitening_matrix
 from skad.embedding._windows import sliding
 from skad.nn.network import Network
@@ -54,7 +56,7 @@ def error_gaussian(n, mean, scatter):
     scale = torch.where(scale > 0, scale, 1.0)
     correlation = covariance / scale[:, None] / scale
     correlation.fill_diagonal_(1.0)
-    shrunk = shrink_oas(correlation, n)
+    shrunk, _ = shrink_oas(correlation, n)
     return scale, whitening_matrix(shrunk, torch.ones_like(scale), 0.0) / scale
 
 
@@ -105,12 +107,24 @@ class RecurrentForecaster(Network):
 
     def anomaly(self, x):
         """Return the squared distances of the error vectors, (b, n_scored)."""
-        centred = self.errors(x) - self.mean
-        return (centred @ self.whitening.T).square().sum(2)
+        return self.squared_distances(self.errors(x))
 
     def map(self, x):
         """Return each channel's sum of squared standard scores, (b, n_scored, c)."""
-        standard = (self.errors(x) - self.mean) / self.scale
+        return self.squared_scores(self.errors(x))
+
+    def inspect(self, x):
+        """Return the anomaly and the map of one forecast."""
+        errors = self.errors(x)
+        return self.squared_distances(errors), self.squared_scores(errors)
+
+    def squared_distances(self, errors):
+        """Return the squared distances (b, n_scored) of error vectors."""
+        return ((errors - self.mean) @ self.whitening.T).square().sum(2)
+
+    def squared_scores(self, errors):
+        """Return each channel's sum of squared standard scores, (b, n_scored, c)."""
+        standard = (errors - self.mean) / self.scale
         return standard.square().unflatten(2, (self.horizon, -1)).sum(2)
 
 
@@ -151,20 +165,12 @@ class LSTMForecaster(Forecaster):
     stride : int, default=10
         Steps between the starts of training windows, at most `window_size`. Every step
         is scored, whatever the stride.
-    max_epochs : int, default=50
-        Passes over the training windows.
-    random_state : int, RandomState instance or None, default=None
-        Draws weights and batches. Pass an int for reproducible results.
 
     Attributes
     ----------
     net_ : torch.nn.Module
         The trained network, with the Gaussian: `mean` and `scale` of the errors, the
         first forecast's first, and `whitening`, a root of the inverse covariance.
-    n_features_in_ : int
-        Number of channels seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the channels, where `X` has string names.
 
     See Also
     --------
@@ -202,13 +208,12 @@ class LSTMForecaster(Forecaster):
     400
     """
 
-    _leading = ("hidden_sizes", "window_size", "stride")
     _parameter_constraints = {
         "hidden_sizes": [tuple, list],
         "horizon": [Interval(Integral, 1, None, closed="left")],
     }
 
-    hidden_sizes: tuple = (30, 20)
+    hidden_sizes: Sequence[int] = (30, 20)
     horizon: int = 10
     window_size: int | str = 100
     stride: int = 10
@@ -218,8 +223,8 @@ class LSTMForecaster(Forecaster):
         return self.window_size_ // 2
 
     def _network(self, shape):
-        return RecurrentForecaster(
-            shape, self.hidden_sizes, self.horizon, self._scored_steps()
+        return from_parameters(
+            self, RecurrentForecaster, shape, n_scored=self._scored_steps()
         )
 
     def _fit_windows(self, series, labels):
@@ -238,7 +243,7 @@ class LSTMForecaster(Forecaster):
 
     def _scored_windows(self, X):
         """Yield windows (b, l, c), the last steps of which go through the training."""
-        for x in self._training_series(X):
+        for x in self._trained_series(X):
             windows = sliding(x, self.window_size_, self._scored_steps())
             for rows in slices(len(windows), self._block_rows(self.device_)):
                 yield as_tensor(windows[rows]).float().to(self.device_)

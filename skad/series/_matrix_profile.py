@@ -1,5 +1,6 @@
 """Matrix profile: distance of every window to its nearest other window."""
 
+import copy
 from numbers import Integral
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from skad._array import device_of, like, namespace, slices, to_numpy
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
+from skad._stretches import time_folds
 from skad.embedding._windows import sliding
 from skad.series._profile import ProfileDetector
 from skad.series._similarity import tile_side
@@ -68,10 +70,6 @@ class MatrixProfile(ProfileDetector):
         with "joint": the matrix profile index. -1 where there is none.
     device_ : str
         The device of the fit.
-    n_features_in_ : int
-        Number of channels seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the channels, where `X` has string names.
 
     See Also
     --------
@@ -118,6 +116,7 @@ class MatrixProfile(ProfileDetector):
 
     n_neighbors: int = 1
 
+    _honesty = "leave out what overlaps"
     _parameter_constraints = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
     }
@@ -152,6 +151,28 @@ class MatrixProfile(ProfileDetector):
         neighbors = to_numpy(self._training_index_)[inside]
         self.profile_ = anomaly[inside]
         self.neighbors_ = np.where(neighbors < 0, -1, numbers[neighbors])
+
+    def _honest_anomaly(self, X, y, anomaly, groups=None):
+        """Return the anomaly (m,) of stretches without neighbours that overlap."""
+        places = [
+            np.arange(X.shape[0])[own] for own in self._series_rows(groups, X.shape[0])
+        ]
+        lengths, size = [len(own) for own in places], self.window_size_
+        folds = time_folds(lengths, size) or [[(0, 0, lengths[0])]]
+        stretches = [part for fold in folds for part in sorted(fold)]
+        reference, reach = self._reference(self._series_), self._reach()
+        asked = np.zeros(reference[0].n_windows, dtype=bool)
+        for i, a, b in stretches:
+            first, last = max(0, a - reach), min(lengths[i] - size + 1, b + reach)
+            asked[self._starts_[i] + first : self._starts_[i] + last] = True
+        rows = like(np.flatnonzero(asked), self._series_, dtype="keep")
+        apart = copy.copy(self)
+        apart._training_index_ = namespace(rows).full_like(self._training_index_, -1)
+        apart._training_index_[rows] = self._join(
+            reference, reference, self.n_neighbors, exclusion=size - 1, rows=rows
+        )
+        parts = [apart._stretch_anomaly(X, places[i], a, b) for i, a, b in stretches]
+        return namespace(parts[0]).concat(parts)
 
     def _check_windows(self, series):
         size, exclusion = self.window_size_, -(-self.window_size_ // 4)
@@ -206,19 +227,23 @@ class MatrixProfile(ProfileDetector):
         same[alike] = found[alike]
         return same
 
-    def _window_parts(self, windows):
+    def _window_inspect(self, windows):
         query, reference = self._queries(windows), self._reference(windows)
         index = self._neighbors(windows, query, reference)
-        return self._parts(query, reference, index)
+        maps, anomaly = self._parts(query, reference, index)
+        return anomaly, maps
 
     def _window_anomaly(self, windows):
-        return self._window_parts(windows)[1]
+        return self._window_inspect(windows)[0]
 
     def _window_map(self, windows):
-        return self._window_parts(windows)[0]
+        return self._window_inspect(windows)[1]
 
     def _anomaly_from(self, x, begin):
         return super()._anomaly_from(self._prepared(x), begin)
+
+    def _inspect(self, x):
+        return super()._inspect(self._prepared(x))
 
     def _map(self, x):
         return super()._map(self._prepared(x))

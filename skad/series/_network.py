@@ -1,10 +1,10 @@
 """Networks over windows of series, trained on the one loop.
 
-A method writes `_network(shape)`, which returns a `skad.nn.network.Network` for
-windows of `shape` (l, c). All that the network sees are tensors (b, l, c): `loss(x, y)`
-in training, `map(x)` of shape (b, l, c) in scoring, and `anomaly(x)` of shape (b,)
-where that is not the sum of the map. Windows are cut, shuffled, scored and folded back
-here and in `WindowedDetector`. Forecasters derive from `skad.series._forecaster`.
+A method has a `skad.nn.network.Network` for windows of a shape (l, c). All that the
+network sees are tensors (b, l, c): `loss(x, y)` in training, `map(x)` of shape
+(b, l, c) in scoring, and `anomaly(x)` of shape (b,) where that is not the sum of the
+map. Windows are cut, shuffled, scored and folded back here and in `WindowedDetector`.
+Forecasters derive from `skad.series._forecaster`.
 """
 
 from itertools import pairwise
@@ -13,9 +13,12 @@ import numpy as np
 import torch
 
 from skad._array import is_torch, namespace, to_numpy
+from skad._limits import upper_limit
 from skad._parameters import with_parameters
 from skad._samples import Windows
+from skad._stretches import held_stretches, remaining
 from skad._training import TorchDetector
+from skad._training._held_out import FEWEST_SAMPLES
 from skad.base import BaseDetector
 from skad.series._windowed import WindowedDetector
 
@@ -41,12 +44,19 @@ def as_tensor(windows):
 class SeriesNetwork(WindowedDetector, TorchDetector):
     """Base of networks over windows; the module's docstring says what a method writes.
 
-    Pictures and the families of layers that suit them are no parameters here. What a
-    method leaves out besides, it names in `_without`.
+    It names its network in `_network_class`, as other trained detectors do.
+
+    Parameters
+    ----------
+    max_epochs : int, default=50
+        Passes over the training windows.
+    batch_size : int, default=128
+        Windows of a training step; also bounds the memory of scoring.
+    random_state : int, RandomState instance or None, default=None
+        Draws weights and batches. Pass an int for reproducible results.
     """
 
-    _leading = ("window_size", "stride", "align")
-    _without = ("architecture", "image_shape")
+    _honesty = "held out"
 
     # ---------------------------------------------------------------------- samples
 
@@ -60,6 +70,50 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
         return Windows(x, torch.from_numpy(starts).to(x.device), self.window_size_)
 
     # --------------------------------------------------------------------- training
+
+    def _held_stretches(self):
+        return held_stretches(
+            self._lengths_, self.window_size_, self.validation_fraction
+        )
+
+    def _split(self, n, labels, n_before=None):
+        """Return the windows to hold out, all that reach into a stretch, and the rest.
+
+        No step of a stretch is trained on. Where that leaves less than half of the
+        windows none are held out for the threshold, and copies are fitted.
+        """
+        watched = self.patience is not None
+        if not watched and (not self._holds_out() or n < FEWEST_SAMPLES):
+            return None, None
+        starts = window_starts(self._lengths_, self.window_size_, self.stride)
+        offsets = np.cumsum([0, *self._lengths_])
+        held = np.zeros(n, dtype=bool)
+        for i, a, b in self._held_stretches():
+            before = starts + self.window_size_ <= offsets[i] + a
+            held |= ~before & (starts < offsets[i] + b)
+        n_held = int(held.sum())
+        if watched and (n_held == 0 or n - n_held < 2):
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} leaves "
+                f"{n - n_held} of {n} windows to train on, and {n_held} to watch."
+            )
+        if not watched and (n_held == 0 or n - n_held < n / 2):
+            return None, None
+        return np.flatnonzero(held), np.flatnonzero(~held)
+
+    def _honest_anomaly(self, X, y, anomaly, groups=None):
+        if self._trained_.held is None:
+            return super()._honest_anomaly(X, y, anomaly, groups)
+        return self._held_out_anomaly(self._trained_.rows)
+
+    def _held_out_anomaly(self, whole):
+        """Return the anomaly of the stretches of the training that it held out."""
+        series = self._training_series(whole)
+        parts = [
+            self._stretch_anomaly(series[i], np.arange(len(series[i])), a, b)
+            for i, a, b in self._held_stretches()
+        ]
+        return namespace(parts[0]).concat(parts)
 
     def _fit_work(self, X):
         size = 100 if self.window_size == "auto" else self.window_size
@@ -98,9 +152,24 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
         bounds = pairwise(np.cumsum([0, *self._lengths_]))
         return [X[start:stop] for start, stop in bounds]
 
-    def _offset_on(self, X, y):
+    def _trained_series(self, X):
+        """Return the series (t, c), or what of them the training did not hold out."""
         series = self._training_series(X)
-        anomaly = np.concatenate([to_numpy(self._anomaly(x)) for x in series])
+        if self._trained_.held is None:
+            return series
+        size = self.window_size_
+        kept = remaining(self._lengths_, self._held_stretches(), size)
+        return [series[i][a:b] for i, a, b in kept]
+
+    def _offset_on(self, X, y):
+        auto = self.contamination == "auto"
+        if auto and self._trained_.held is not None:
+            anomaly = to_numpy(self._held_out_anomaly(X))
+        else:
+            series = self._training_series(X)
+            anomaly = np.concatenate([to_numpy(self._anomaly(x)) for x in series])
+        if auto:  # no copies are fitted for every epoch
+            return -upper_limit(anomaly, self.false_alarm_rate)
         return BaseDetector._fit_offset(self, X, y, anomaly)
 
     # ---------------------------------------------------------------------- scoring
@@ -115,3 +184,7 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
     def _window_map(self, network, windows):
         with torch.no_grad():
             return network.map(as_tensor(windows))
+
+    def _window_inspect(self, network, windows):
+        with torch.no_grad():
+            return network.inspect(as_tensor(windows))

@@ -12,7 +12,6 @@ from skad._sklearn import Interval
 from skad.nn.flow import Flow, Planar
 from skad.nn.network import Network
 from skad.nn.state_space import NoisyWalk
-from skad.series._network import SeriesNetwork
 from skad.series._stepwise import StepwiseNetwork
 
 
@@ -93,7 +92,7 @@ class OmniAnomalyNetwork(Network):
         bound = self.prior.log_density(z) - log_density - surprises  # (b,)
         return -bound.mean() / x.shape[1]
 
-    def finish(self, batches):
+    def finish(self, batches, held=None):
         """Draw the noise of all scores, the same for every window."""
         self.draws.normal_()
 
@@ -150,8 +149,8 @@ class OmniAnomaly(StepwiseNetwork):
         Which windows speak for a step: all that cover it, in the mean; the one with its
         centre there; the one that ends there, which makes scores causal; or the one
         with the largest sum of anomalies. See :class:`WindowDetector`.
-    max_epochs : int, default=10
-        Passes over the training windows.
+    random_state : int, RandomState instance or None, default=None
+        Draws weights, batches and noise. Pass an int for reproducible results.
 
     Attributes
     ----------
@@ -159,10 +158,6 @@ class OmniAnomaly(StepwiseNetwork):
         The trained network: `encoder`, `flow`, `decoder`, and the noise `draws`.
     n_samples_seen_ : int
         Training steps.
-    n_features_in_ : int
-        Number of channels seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the channels, where `X` has string names.
 
     See Also
     --------
@@ -221,7 +216,7 @@ class OmniAnomaly(StepwiseNetwork):
     weight_decay: float = 1e-4
     validation_fraction: float = 0.3
 
-    _without = (*SeriesNetwork._without, "hidden_sizes")
+    _network_class = OmniAnomalyNetwork
     _parameter_constraints = {
         "hidden_size": [Interval(Integral, 1, None, closed="left")],
         "latent_size": [Interval(Integral, 1, None, closed="left")],
@@ -229,16 +224,6 @@ class OmniAnomaly(StepwiseNetwork):
         "min_deviation": [Interval(Real, 0, None, closed="neither")],
         "n_draws": [Interval(Integral, 1, None, closed="left")],
     }
-
-    def _network(self, shape):
-        return OmniAnomalyNetwork(
-            shape,
-            self.hidden_size,
-            self.latent_size,
-            self.n_flows,
-            self.min_deviation,
-            self.n_draws,
-        )
 
     def _row_elements(self):
         # the states of both GRUs and of the layers after them

@@ -84,10 +84,6 @@ class PASAD(WindowedDetector):
         The directions of the subspace of each channel.
     mean_ : ndarray of shape (window_size_, n_features_in_)
         The mean training window.
-    n_features_in_ : int
-        Number of channels seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the channels, where `X` has string names.
 
     See Also
     --------

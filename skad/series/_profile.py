@@ -45,7 +45,7 @@ class ProfileDetector(WindowedDetector):
     """
 
     channels: str = "separate"
-    n_largest: object = None
+    n_largest: int | None = None
     missing: str = "refuse"
     device: str = "auto"
 

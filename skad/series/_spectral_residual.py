@@ -111,13 +111,6 @@ class SpectralResidual(SeriesDetector):
     n_slopes : int, default=5
         Slopes that predict them: from the last step but one to those before it.
 
-    Attributes
-    ----------
-    n_features_in_ : int
-        Number of channels seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the channels, where `X` has string names.
-
     See Also
     --------
     MatrixProfile : Finds patterns that are new, not only steps.
@@ -163,6 +156,7 @@ class SpectralResidual(SeriesDetector):
     n_extended: int = 5
     n_slopes: int = 5
 
+    _honesty = "nothing learned"
     _map_sums_to_score = True
     _parameter_constraints = {
         "measure": [StrOptions({"saliency", "relative"})],
@@ -175,6 +169,9 @@ class SpectralResidual(SeriesDetector):
 
     def _fit_series(self, series, labels):
         pass
+
+    def _honest_anomaly(self, X, y, anomaly, groups=None):
+        return self._seen_anomaly(X, anomaly)
 
     def _streams(self):
         return self.window_size is not None

@@ -23,6 +23,10 @@ class StepwiseNetwork(SeriesNetwork):
     def _anomaly_from(self, x, begin):
         return self._anomaly(x)[begin:]
 
+    def _inspect(self, x):
+        maps = self._map(x)
+        return namespace(x).sum(maps, axis=1), maps
+
     def _map(self, x):
         # there, the mean or the one part is taken as many times as a window has steps
         return super()._map(x) / self.window_size_

@@ -37,11 +37,6 @@ class SubsequenceKNN(WindowLift):
         Where distances are computed: "cpu", a device of torch such as "cuda", or
         "auto", a tensor's own device and for arrays the GPU when the work is worth the
         trip.
-    window_size : int or "auto", default="auto"
-        Steps `l` of a window; "auto" is the dominant period of the longest training
-        series, but no more than half of the shortest one.
-    stride : int, default=1
-        Steps between the starts of windows, at most `window_size`.
 
     Attributes
     ----------
@@ -49,10 +44,6 @@ class SubsequenceKNN(WindowLift):
         Nearest neighbours among the training windows.
     device_ : str
         The device of the fit.
-    n_features_in_ : int
-        Number of channels seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the channels, where `X` has string names.
 
     See Also
     --------

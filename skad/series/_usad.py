@@ -1,5 +1,6 @@
 """USAD: two autoencoders with one encoder, trained against each other."""
 
+from collections.abc import Sequence
 from numbers import Integral, Real
 
 import torch
@@ -126,16 +127,9 @@ class USAD(SeriesNetwork):
     beta : float, default=0.5
         The weight :math:`\beta` of both, one after the other. More of it finds more,
         with more false alarms; the paper has :math:`\alpha + \beta = 1`.
-    align : {"mean", "center", "end", "max"}, default="mean"
-        How windows give their anomaly to steps; "end" is causal. See
-        :class:`WindowDetector`.
-    max_epochs : int, default=70
-        Passes over the training windows.
     hidden_sizes : tuple of int or None, default=None
         Units of the layers between, from the window's side; None is a half and a
         quarter of the window's elements.
-    random_state : int, RandomState instance or None, default=None
-        Draws weights and batches. Pass an int for reproducible results.
 
     Attributes
     ----------
@@ -147,10 +141,6 @@ class USAD(SeriesNetwork):
         with `patience`, "valid_loss".
     n_samples_seen_ : int
         Training steps.
-    n_features_in_ : int
-        Number of channels seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the channels, where `X` has string names.
 
     See Also
     --------
@@ -195,7 +185,10 @@ class USAD(SeriesNetwork):
     1
     """
 
+    _network_class = USADNetwork
+
     latent_size: int = 40
+    hidden_sizes: Sequence[int] | None = None
     alpha: float = 0.5
     beta: float = 0.5
     window_size: int | str = 12
@@ -203,6 +196,7 @@ class USAD(SeriesNetwork):
 
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
+        "hidden_sizes": [tuple, list, None],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "beta": [Interval(Real, 0, None, closed="left")],
     }
@@ -211,8 +205,3 @@ class USAD(SeriesNetwork):
     def _map_sums_to_score(self):
         # the score of a step is of whole windows, its map of the step alone
         return getattr(self, "window_size_", None) == 1
-
-    def _network(self, shape):
-        return USADNetwork(
-            shape, self.latent_size, self.hidden_sizes, self.alpha, self.beta
-        )

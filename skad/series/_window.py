@@ -1,5 +1,7 @@
 """Any detector on vectors, carried to the windows of a series."""
 
+from typing import Any
+
 from skad._parameters import with_parameters
 from skad._sklearn import HasMethods
 from skad.series._base import SeriesDetector
@@ -57,10 +59,6 @@ class WindowDetector(WindowLift):
     ----------
     detector_ : detector
         The detector, fitted on windows as rows: step by step, each with its channels.
-    n_features_in_ : int
-        Number of channels seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the channels, where `X` has string names.
 
     See Also
     --------
@@ -102,7 +100,7 @@ class WindowDetector(WindowLift):
     120
     """
 
-    detector: object = None
+    detector: Any = None
 
     _parameter_constraints = {
         "detector": [HasMethods(["fit", "score_samples"]), None],

@@ -15,25 +15,29 @@ from sklearn import config_context
 from sklearn.base import clone
 
 from skad._array import device_of, is_torch, like, namespace, slices, to_numpy
-from skad._members import anomaly_of, fit_within, map_of
+from skad._members import (
+    anomaly_of,
+    both_of,
+    fit_within,
+    map_of,
+    without_threshold,
+)
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad.base import BaseDetector
 from skad.embedding._windows import (
-    Piece,
-    coverage,
     cut,
     cut_causal,
     dominant_period,
     last_ended,
     nearest,
-    reach,
     sliding,
     spread_mean,
     standardised,
     strongest,
 )
 from skad.series._base import SeriesDetector
+from skad.series._folding import MeanMaps, PickedMaps, StrongestMaps
 
 # Elements of the windows that max_windows="auto" learns from: 256 MB of float64.
 _FIT_ELEMENTS = 2**25
@@ -62,7 +66,7 @@ class WindowedDetector(SeriesDetector):
         Steps of a window.
     """
 
-    window_size: object = "auto"
+    window_size: int | str = "auto"
     stride: int = 1
     align: str = "mean"
 
@@ -89,6 +93,13 @@ class WindowedDetector(SeriesDetector):
         """Return how anomalous each element of a block is, of shape (b, l, c)."""
         raise NotImplementedError
 
+    def _window_inspect(self, windows):
+        """Return the anomaly (b,) and the map (b, l, c) of a block, from one pass."""
+        maps = self._window_map(windows)
+        if type(self)._window_anomaly is WindowedDetector._window_anomaly:
+            return namespace(windows).sum(maps, axis=(1, 2)), maps
+        return self._window_anomaly(windows), maps
+
     def _row_elements(self):
         return 4 * self.n_features_in_ * self.window_size_
 
@@ -96,6 +107,12 @@ class WindowedDetector(SeriesDetector):
 
     def _min_steps(self):
         return self.window_size_, f"window_size={self.window_size_}"
+
+    def _reach(self):
+        return self.window_size_ + self.stride
+
+    def _known_settings(self):
+        return {"window_size": self.window_size_}
 
     def _streams(self):
         return self.align == "end"
@@ -131,85 +148,78 @@ class WindowedDetector(SeriesDetector):
         ]
         return namespace(parts[0]).concat(parts)
 
-    def _winners(self, x, pieces, begin=0, anomaly=None):
-        """Return the window that each step takes its score from, of shape (t,)."""
-        n_steps = len(x)
+    def _of_steps(self, anomaly, x, pieces, begin=0):
+        """Return the anomaly of the steps from `begin` on, from those of windows."""
+        size, n_steps = self.window_size_, len(x)
+        if self.align == "mean":
+            return spread_mean(anomaly, pieces, size, n_steps)
+        if self.align == "max":
+            winners = strongest(anomaly, pieces, size, n_steps)
+        else:
+            winners = self._winners(x, pieces, begin)
+        return anomaly[like(winners, anomaly, dtype="keep")]
+
+    def _winners(self, x, pieces, begin=0):
+        """Return the one window that each step takes, wherever that is settled."""
         if self.align == "end":
-            return last_ended(self.stride, begin, n_steps)
-        if self.align == "center":
-            return nearest(pieces, self.window_size_, n_steps)
-        if anomaly is None:
-            anomaly = self._anomalies(x, pieces)
-        return strongest(anomaly, pieces, self.window_size_, n_steps)
+            return last_ended(self.stride, begin, len(x))
+        return nearest(pieces, self.window_size_, len(x))
 
     def _anomaly(self, x):
         return self._anomaly_from(x, 0)
 
     def _anomaly_from(self, x, begin):
         pieces = self._cut(x, begin)
-        anomaly = self._anomalies(x, pieces)
-        if self.align == "mean":
-            return spread_mean(anomaly, pieces, self.window_size_, len(x))
-        winners = self._winners(x, pieces, begin, anomaly)
-        return anomaly[like(winners, anomaly, dtype="keep")]
+        return self._of_steps(self._anomalies(x, pieces), x, pieces, begin)
 
     def _map(self, x):
+        if self.align == "max":  # which window a step takes is in the anomalies
+            return WindowedDetector._inspect(self, x)[1]
         pieces = self._cut(x)
+        maps = self._folded(x, pieces)
+        self._visit(self._window_map_alone, x, pieces, maps.add)
+        return maps.result()
+
+    def _inspect(self, x):
+        pieces = self._cut(x)
+        maps = self._folded(x, pieces)
+        anomaly = self._visit(self._window_inspect, x, pieces, maps.add)
+        return self._of_steps(anomaly, x, pieces), maps.result()
+
+    def _folded(self, x, pieces):
+        """Return what makes the map of the steps (t, c) from those of windows."""
+        size = self.window_size_
         if self.align == "mean":
-            return self._mean_map(x, pieces)
-        return self._winners_map(x, pieces, self._winners(x, pieces))
+            return MeanMaps(x, pieces, size)
+        if self.align == "max":
+            return StrongestMaps(x, pieces, size)
+        return PickedMaps(x, pieces, size, self._winners(x, pieces))
 
-    def _mean_map(self, x, pieces):
-        """Return the window's length times the mean of the maps of a step, (t, c)."""
-        total = namespace(x).zeros_like(x)
+    def _visit(self, function, x, pieces, visit):
+        """Call `visit(maps, i, first, anomaly)` for blocks of windows of piece i.
 
-        def add(maps, i, first):
-            piece = pieces[i]
-            own = Piece(maps, piece.start + first * piece.stride, piece.stride)
-            for step in range(self.window_size_):
-                total[reach(own, step)] += maps[:, step]
-
-        self._visit_maps(x, pieces, add)
-        share = self.window_size_ / coverage(pieces, self.window_size_, len(x))
-        return total * like(share, x)[:, None]
-
-    def _winners_map(self, x, pieces, winners):
-        """Return the window's length times a step's part in its window, (t, c)."""
-        maps_of_steps = namespace(x).zeros_like(x)
-        starts = np.concatenate([piece.starts() for piece in pieces])
-        order = np.argsort(winners, kind="stable")
-        ranked = winners[order]
-        bounds = np.cumsum([0] + [len(piece.windows) for piece in pieces])
-
-        def pick(maps, i, first):
-            first = first + bounds[i]
-            own = slice(*np.searchsorted(ranked, [first, first + len(maps)]))
-            steps = order[own]
-            window = winners[steps] - first
-            # after the end of a causal window its last step stands for the next ones
-            step = np.minimum(steps - starts[winners[steps]], self.window_size_ - 1)
-            window, step, steps = (
-                like(index, x, dtype="keep") for index in (window, step, steps)
-            )
-            maps_of_steps[steps] = self.window_size_ * maps[window, step]
-
-        self._visit_maps(x, pieces, pick)
-        return maps_of_steps
-
-    def _visit_maps(self, x, pieces, visit):
-        """Call `visit(maps, i, first)` for blocks of maps (b, l, c) of piece i."""
+        `function` returns anomalies (b,) and maps (b, l, c) of a block. All anomalies
+        (n,) are returned.
+        """
+        parts = []
         for i, piece in enumerate(pieces):
             first = 0
 
             # networks come before the block; the maps of all windows are never kept
             def visited(*block, i=i):
                 nonlocal first
-                maps = like(self._window_map(*block), x)
-                visit(maps, i, first)
+                anomaly, maps = function(*block)
+                visit(like(maps, x), i, first, anomaly)
                 first += len(maps)
-                return maps[:, 0, 0]
+                return anomaly
 
-            self._in_blocks(visited, piece.windows)
+            parts.append(self._in_blocks(visited, piece.windows))
+        return namespace(parts[0]).concat(parts)
+
+    def _window_map_alone(self, *block):
+        """Return what stands for the anomaly, and the map, of a block of windows."""
+        maps = self._window_map(*block)
+        return maps[:, 0, 0], maps
 
 
 def for_head(vectors, head):
@@ -233,8 +243,8 @@ class WindowLift(WindowedDetector):
     """
 
     normalize: str = "none"
-    max_windows: object = "auto"
-    batch_size: object = None
+    max_windows: int | str = "auto"
+    batch_size: int | None = None
 
     _parameter_constraints = {
         "normalize": [StrOptions({"none", "z", "window"})],
@@ -309,7 +319,7 @@ class WindowLift(WindowedDetector):
 
     def _fit_head(self, head, vectors, labels):
         """Return the head, fitted on windows as vectors (n, l * c)."""
-        head = clone(head)
+        head = without_threshold(clone(head))
         if hasattr(head, "set_output"):
             head.set_output(transform="default")
         vectors = for_head(vectors, head)
@@ -329,17 +339,30 @@ class WindowLift(WindowedDetector):
         return anomaly_of(self.detector_, vectors)
 
     def _window_map(self, windows):
+        vectors = self._with_map(windows)
+        return self._window_shaped(map_of(self.detector_, vectors), windows)
+
+    def _window_inspect(self, windows):
+        anomaly, maps = both_of(self.detector_, self._with_map(windows))
+        return anomaly, self._window_shaped(maps, windows)
+
+    def _with_map(self, windows):
+        """Return the vectors of windows for a detector that has a map."""
         name = type(self.detector_).__name__
         if not hasattr(self.detector_, "transform"):
             raise AttributeError(
                 f"{name} has no anomaly map, only scores; for maps, take a detector of "
                 "skad."
             )
-        vectors = for_head(self._vectors(windows), self.detector_)
-        maps = map_of(self.detector_, vectors)
-        if maps.shape != vectors.shape:
+        return for_head(self._vectors(windows), self.detector_)
+
+    def _window_shaped(self, maps, windows):
+        """Return maps of vectors (b, l * c) as those of windows (b, l, c)."""
+        n_elements = windows.shape[1] * windows.shape[2]
+        if maps.shape != (len(windows), n_elements):
+            name = type(self.detector_).__name__
             raise ValueError(
-                f"{name} has a map of {maps.shape[1]} elements for the "
-                f"{vectors.shape[1]} of a window: there is no way back to time steps."
+                f"{name} has a map of {maps.shape[1]} elements for the {n_elements} of "
+                "a window: there is no way back to time steps."
             )
         return maps.reshape(windows.shape)

@@ -1,15 +1,18 @@
 """What a principal subspace of a kernel's feature space does not explain."""
 
+from collections.abc import Callable
 from numbers import Integral, Real
 
 import numpy as np
 
 from skad._array import like, namespace, to_double
+from skad._left_out import LeftOutMixin
 from skad._moments import mean_row
 from skad._parameters import KW_ONLY, with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import Interval, RealNotInt, StrOptions
 from skad.base import BaseDetector
+from skad.subspace._left_out import left_out
 
 
 def squared_distances(X, Y):
@@ -47,7 +50,7 @@ def principal_kernel_axes(kernel, n_components, tol):
 
 
 @with_parameters(kw_only=False)
-class KernelPCAReconstruction(BaseDetector):
+class KernelPCAReconstruction(LeftOutMixin, BaseDetector):
     r"""Rows that the main directions of a kernel's feature space do not explain.
 
     Normal rows, mapped to the feature space of a kernel
@@ -113,6 +116,10 @@ class KernelPCAReconstruction(BaseDetector):
 
     Notes
     -----
+    ``contamination="auto"`` takes each of the rows that the subspace is learnt from out
+    of the main directions, without how its residual varies together with other
+    directions beside them; `gamma` and the number of directions stay.
+
     `fit` costs O(m^3) time and O(m^2) memory for :math:`m` rows (32 MB a matrix at
     2,000), in double precision; scoring costs O(m (d + k)) a row, so memory does not
     grow with the number of training rows. Both run where `X` lives. The gradient of a
@@ -144,13 +151,13 @@ class KernelPCAReconstruction(BaseDetector):
 
     n_components: float = 0.7
     _: KW_ONLY
-    kernel: str = "rbf"
+    kernel: str | Callable = "rbf"
     gamma: float | str = "scale"
     degree: int = 3
     coef0: float = 1.0
     max_samples: int = 2000
     tol: float = 1e-10
-    random_state: object = None
+    random_state: Seed = None
 
     _map_sums_to_score = True
     _parameter_constraints = {
@@ -181,10 +188,11 @@ class KernelPCAReconstruction(BaseDetector):
             self.gamma_ = 1 / (d * variance) if variance > 0 else 1.0
         else:
             self.gamma_ = 1 / d if self.gamma == "auto" else float(self.gamma)
-        drawn = np.arange(n)
+        drawn, self._drawn_ = np.arange(n), None
         if n > self.max_samples:
             random = generator(self.random_state)
             drawn = np.sort(random.choice(n, self.max_samples, replace=False))
+            self._drawn_ = drawn
         self.rows_ = X[like(drawn, X, dtype="keep")]  # a copy
         rows = to_double(self.rows_)
         # rbf and linear do not change when all rows move: centred ones keep digits
@@ -199,6 +207,7 @@ class KernelPCAReconstruction(BaseDetector):
         self._axes_ = axes  # (m, k)
         means = xp.mean(kernel, axis=0)
         self._origin_ = means @ axes  # (k,)
+        self._means_ = means
         self._mean_kernel_ = float(xp.mean(means))
         self._step_ = xp.sqrt(xp.mean(self._centred_**2, axis=0))
 
@@ -242,6 +251,31 @@ class KernelPCAReconstruction(BaseDetector):
         scores = self._scores(kernel, X)
         distance = self._self_kernel(X) - 2 * xp.mean(kernel, axis=1)
         return distance + self._mean_kernel_ - xp.sum(scores**2, axis=1)
+
+    def _honest_anomaly(self, X, y, anomaly, **params):
+        if self._drawn_ is None:
+            return super()._honest_anomaly(X, y, anomaly, **params)
+        anomaly = self._seen_anomaly(X, anomaly)
+        own = self._in_blocks(self._left_out, self.rows_)
+        anomaly[like(self._drawn_, X, dtype="keep")] = own
+        return anomaly
+
+    def _left_out(self, X):
+        """Return the anomaly (b,) of rows that the subspace is learnt from."""
+        xp = namespace(X)
+        X = X - like(self._shift_, X)
+        kernel = self._kernel(X, like(self._centred_, X))
+        squares = self._scores(kernel, X) ** 2
+        means = xp.mean(kernel, axis=1)
+        whole = self._self_kernel(X) - 2 * means + self._mean_kernel_
+        residual = xp.clip(whole - xp.sum(squares, axis=1), 0, None)
+        kernel = kernel - means[:, None]
+        kernel -= like(self._means_, X) - self._mean_kernel_
+        values = like(self.eigenvalues_, X)
+        around = xp.sum(kernel**2, axis=1) - squares @ values
+        around = xp.maximum(around, residual**2)  # the row itself is part of it
+        gain = len(self.rows_) / (len(self.rows_) - 1)
+        return gain**2 * left_out(squares, values, residual, around, gain)[0]
 
     def _map(self, X):
         xp = namespace(X)

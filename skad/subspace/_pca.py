@@ -2,15 +2,18 @@
 
 from copy import deepcopy
 from numbers import Integral, Real
+from typing import Self
 
 from scipy.special import gammaincinv
 
 from skad._array import blocks, like, namespace, to_double
 from skad._incremental import IncrementalMixin
+from skad._left_out import LeftOutMixin
 from skad._moments import deviations, mean_row
 from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import Interval, RealNotInt, StrOptions
 from skad.base import BaseDetector
+from skad.subspace._left_out import left_out
 
 
 def compress(rows):
@@ -69,7 +72,7 @@ def residual_limit(variances, confidence):
 
 
 @with_parameters(kw_only=False)
-class PCAReconstruction(IncrementalMixin, BaseDetector):
+class PCAReconstruction(IncrementalMixin, LeftOutMixin, BaseDetector):
     r"""Rows that the main directions of the training data do not explain.
 
     Normal rows vary along :math:`k` principal directions :math:`v_j` with variances
@@ -134,6 +137,11 @@ class PCAReconstruction(IncrementalMixin, BaseDetector):
 
     Notes
     -----
+    ``contamination="auto"`` takes each training row out of the mean, the variances and
+    the main directions; with :math:`T^2` of all directions exactly, else without how
+    the row's residual varies together with other directions beside the subspace. The
+    number of directions, scales and control limits stay.
+
     `fit` costs O(n d min(n, d)) in double precision whatever the dtype of `X`, through
     the orthogonal factors of blocks of rows: no covariance is formed, so variances far
     below the largest keep their digits, and more features than rows need no d x d
@@ -189,7 +197,7 @@ class PCAReconstruction(IncrementalMixin, BaseDetector):
         "tol": [Interval(Real, 0, 1, closed="left")],
     }
 
-    def merge(self, other):
+    def merge(self, other) -> Self:
         """Return a detector fitted on this one's and another's training rows.
 
         Parameters
@@ -263,6 +271,28 @@ class PCAReconstruction(IncrementalMixin, BaseDetector):
         if self.measure == "hotelling":
             return min(max(count, 1), rank)
         return min(count, rank, d - 1)
+
+    def _left_out(self, X):
+        """Return the anomaly (b,) of training rows, each without itself."""
+        xp = namespace(self._factor_)
+        n = self.n_samples_seen_
+        gain = n / (n - 1)
+        centred = (like(X, self.mean_) - self.mean_) / self.scale_
+        scores = centred @ self.components_.T
+        rest = centred - scores @ self.components_
+        residual, leverage = left_out(
+            scores**2,
+            self.explained_variance_ * (n - 1),
+            xp.sum(rest**2, axis=1),
+            xp.sum((rest @ (self._factor_ / self.scale_).T) ** 2, axis=1),
+            gain,
+        )
+        residual, extreme = gain**2 * residual, gain**2 * max(n - 2, 1) * leverage
+        if self.measure == "reconstruction":
+            return residual
+        if self.measure == "hotelling":
+            return extreme
+        return residual / self.residual_limit_ + extreme / self.hotelling_limit_
 
     def _map(self, X):
         components = like(self.components_, X)

@@ -2,12 +2,15 @@
 
 from copy import copy, deepcopy
 from numbers import Integral, Real
+from typing import Self
 
 from skad._array import blocks, like, n_blocks, namespace, to_double
 from skad._incremental import IncrementalMixin
+from skad._left_out import LeftOutMixin
 from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad.base import BaseDetector
+from skad.subspace._left_out import left_out
 
 
 def shrink(rows, size):
@@ -37,7 +40,7 @@ def _sketch_on(detector, X, known):
 
 
 @with_parameters(kw_only=False)
-class MatrixSketch(IncrementalMixin, BaseDetector):
+class MatrixSketch(IncrementalMixin, LeftOutMixin, BaseDetector):
     r"""Rows that stand out from the main directions of a stream.
 
     Let :math:`v_j` and :math:`\sigma_j` be the leading right singular vectors and
@@ -92,6 +95,11 @@ class MatrixSketch(IncrementalMixin, BaseDetector):
 
     Notes
     -----
+    ``contamination="auto"`` takes each training row out of the main directions, without
+    how its residual varies together with other directions beside them. Where the sketch
+    is not exact, `sketch_error_` is added to all of them first, so that none has less
+    than the row brought.
+
     `fit` takes O(n d l) time and O(d l) memory in double precision, which is for more
     features than a covariance matrix has room for; scoring costs O(k d) a row. Both run
     where `X` lives. Rows enter the sketch `l` at a time wherever batches end, so
@@ -136,7 +144,7 @@ class MatrixSketch(IncrementalMixin, BaseDetector):
         "tol": [Interval(Real, 0, 1, closed="left")],
     }
 
-    def merge(self, other):
+    def merge(self, other) -> Self:
         """Return a detector with a sketch of this one's and another's training rows.
 
         Parameters
@@ -220,6 +228,29 @@ class MatrixSketch(IncrementalMixin, BaseDetector):
         rank = int(xp.sum(values**2 > self.tol * values[0] ** 2))
         k = self.n_components_ = min(self.n_components, rank)
         self.components_, self.singular_values_ = vectors[:k], values[:k]
+
+    def _left_out(self, X):
+        """Return the anomaly (b,) of training rows, each without itself.
+
+        What the sketch lost is put back to every direction, so that none has less than
+        the row itself brought.
+        """
+        xp = namespace(self.sketch_)
+        X = like(X, self.sketch_)
+        along = X @ self.components_.T
+        rest = X - along @ self.components_
+        squares = xp.sum(rest**2, axis=1)
+        rows = xp.concat([self.sketch_, self._buffer_], axis=0)
+        around = xp.sum((rest @ rows.T) ** 2, axis=1) + self.sketch_error_ * squares
+        variances = self.singular_values_**2 + self.sketch_error_
+        residual, leverage = left_out(along**2, variances, squares, around, 1)
+        if self.measure == "projection":
+            return residual
+        before = xp.sum(along**2 / variances, axis=1)
+        seen = xp.sum(along**2 / self.singular_values_**2, axis=1)
+        return seen * xp.where(
+            before > 0, leverage / xp.where(before > 0, before, 1.0), 1
+        )
 
     def _map(self, X):
         components = like(self.components_, X)

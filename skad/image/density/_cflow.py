@@ -9,6 +9,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
+from skad._training import from_parameters
 from skad.image._trained import TrainedImageDetector, split_maps
 from skad.nn.flow import Coupling, Flow, sinusoids
 from skad.nn.network import Network
@@ -65,7 +66,7 @@ class CFLOWNetwork(Network):
                 likelihood = self.log_likelihood(rows[part], codes[part], i)
                 yield f"layer{i}", -F.logsigmoid(likelihood).mean()
 
-    def finish(self, batches):
+    def finish(self, batches, held=None):
         """Keep the highest likelihood that a training patch has in each layer."""
         highest = torch.full_like(self.highest, -math.inf)
         for x, _ in batches():
@@ -123,9 +124,6 @@ class CFLOW(TrainedImageDetector):
         ResNet, and all of the bank of filters.
     max_epochs : int, default=200
         Passes over the training pictures; the authors' 25 times 8.
-    warm_start : bool, default=False
-        Whether another `fit` goes on from the weights of the last one, with its
-        backbone.
     random_state : int, RandomState instance or None, default=None
         Draws weights, permutations and batches. Pass an int for reproducible results.
 
@@ -133,8 +131,6 @@ class CFLOW(TrainedImageDetector):
     ----------
     net_ : torch.nn.Module
         The trained network, with its `flows`.
-    n_features_in_ : int
-        Number of elements of a picture.
 
     See Also
     --------
@@ -191,6 +187,4 @@ class CFLOW(TrainedImageDetector):
             )
 
     def _network(self, shapes):
-        return CFLOWNetwork(
-            shapes, self.n_steps, self.condition_size, self.fiber_batch_size, clamp=1.9
-        )
+        return from_parameters(self, CFLOWNetwork, shapes, clamp=1.9)

@@ -98,11 +98,6 @@ class FastFlow(TrainedImageDetector):
     layers : tuple of str or None, default=None
         Names of the layers whose maps are transformed; None is the first three of a
         ResNet, and all of the bank of filters.
-    max_epochs : int, default=500
-        Passes over the training pictures.
-    warm_start : bool, default=False
-        Whether another `fit` goes on from the weights of the last one, with its
-        backbone.
     random_state : int, RandomState instance or None, default=None
         Draws weights, permutations and batches. Pass an int for reproducible results.
     smoothing : float, default=0.0
@@ -113,8 +108,6 @@ class FastFlow(TrainedImageDetector):
     ----------
     net_ : torch.nn.Module
         The trained network, with its `flows`.
-    n_features_in_ : int
-        Number of elements of a picture.
 
     See Also
     --------
@@ -148,6 +141,7 @@ class FastFlow(TrainedImageDetector):
     array([-1])
     """
 
+    _network_class = FastFlowNetwork
     _parameter_constraints = {
         "n_steps": [Interval(Integral, 1, None, closed="left")],
         "hidden_ratio": [Interval(Real, 0, None, closed="neither")],
@@ -161,6 +155,3 @@ class FastFlow(TrainedImageDetector):
     batch_size: int = 32
     weight_decay: float = 1e-5
     smoothing: float = 0.0
-
-    def _network(self, shapes):
-        return FastFlowNetwork(shapes, self.n_steps, self.hidden_ratio, self.only_3x3)

@@ -6,9 +6,9 @@ import torch
 
 from skad._array import blocks, on_device
 from skad._parameters import with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import Interval
-from skad.image._base import BackboneDetector, TrainingPatches
+from skad.image._base import BackboneDetector, TrainingPatches, owners_of
 
 
 def low_rank_factors(deviations, regularization):
@@ -63,6 +63,57 @@ def whitening(scatter, n_samples, regularization):
             root, identity.expand_as(root), upper=False
         ).to(scatter.dtype)
     return scatter
+
+
+def left_out_of_few(deviations, regularization):
+    r"""Return the distance of each row to the Gaussian of the other rows, (p, n).
+
+    Without row :math:`i` the mean moves and the covariance loses a term of rank one.
+    With the matrix :math:`G` of products of the n deviations, :math:`\nu = n - 2` (one
+    for two rows) and :math:`K` the inverse of :math:`G + \nu \epsilon I` where
+    deviations are, which is orthogonal to :math:`(1, \ldots, 1)`, the Sherman-Morrison
+    formula comes to
+
+    .. math:: M_i^2 = \frac{1}{\epsilon K_{ii}} - \frac{\nu n}{n - 1}.
+
+    Parameters
+    ----------
+    deviations : tensor of shape (p, n, d)
+        Rows minus their mean at each of p places.
+    regularization : float
+        :math:`\epsilon`.
+    """
+    n = deviations.shape[1]
+    nu = max(n - 2, 1)
+    found = deviations.new_empty(deviations.shape[:2])
+    for places in blocks(len(deviations), 2 * deviations[0].numel()):
+        rows = deviations[places].double()
+        gram = rows @ rows.mT
+        ridge = add_ridge(gram, nu * regularization, deviations.dtype)  # (p, 1)
+        # the mean direction, where deviations are zero, gets a weight that is known
+        weight = ridge + gram.diagonal(dim1=1, dim2=2).amax(1, True)
+        gram += (weight / n)[..., None]
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+        own = inverse.diagonal(dim1=1, dim2=2) - 1 / (n * (ridge + weight))
+        squares = nu / (ridge * own) - nu * n / (n - 1)
+        found[places] = squares.clamp_(min=0).sqrt_().to(found.dtype)
+    return found
+
+
+def left_out(squares, n):
+    r"""Return the distances of rows to the Gaussian without them, from those with them.
+
+    Parameters
+    ----------
+    squares : tensor
+        :math:`q = r^T (S / (n - 1) + \epsilon' I)^{-1} r` of rows with deviations r, of
+        the scatter matrix S and :math:`\epsilon' = \epsilon (n - 2) / (n - 1)`.
+    n : int
+        Number of rows, at least three.
+    """
+    m = n / (n - 1)
+    rest = (1 - m * squares / (n - 1)).clamp(min=torch.finfo(squares.dtype).eps)
+    return ((n - 2) * m**2 / (n - 1) * squares / rest).sqrt()
 
 
 def patch_sums(batches, start=None):
@@ -135,10 +186,6 @@ class PaDiM(BackboneDetector):
     layers : tuple of str or None, default=None
         Names of the layers whose output describes a patch; None is the first three of a
         ResNet, and all of the bank of filters.
-    amp : {"bf16", "fp16"} or None, default=None
-        Lower precision of the backbone, for devices that have it.
-    batch_size : int, default=8
-        Pictures that are computed together; bounds the memory.
 
     Attributes
     ----------
@@ -146,8 +193,6 @@ class PaDiM(BackboneDetector):
         Indices of the drawn features.
     location_ : tensor of shape (gh, gw, n_features)
         :math:`\mu`.
-    n_features_in_ : int
-        Number of elements of a picture.
 
     See Also
     --------
@@ -160,9 +205,13 @@ class PaDiM(BackboneDetector):
     backbone; with fewer pictures than features a place is stored as n rows instead of d
     (Woodbury's identity), in O(p n^2 d), with the same result. Of one picture the
     covariance is :math:`\epsilon I`. The covariance divides by n - 1, as the authors'
-    NumPy does. Where features are so large that rounding drowns :math:`\epsilon`, as
-    much is added as rounding needs. Layers are brought to the grid of the first by
-    repeating values, as the paper does.
+    NumPy does. With ``contamination="auto"`` the threshold comes from distances of the
+    training pictures to the Gaussians without them, in closed form, which costs a
+    second decomposition for each place; beyond scikit-learn's ``working_memory`` the
+    backbone computes the features once more for it. Of one picture no other is left,
+    and its own score is the threshold. Where features are so large that rounding
+    drowns :math:`\epsilon`, as much is added as rounding needs. Layers are brought to
+    the grid of the first by repeating values, as the paper does.
 
     References
     ----------
@@ -188,8 +237,9 @@ class PaDiM(BackboneDetector):
 
     n_features: int | None = 100
     regularization: float = 0.01
-    random_state: object = None
+    random_state: Seed = None
 
+    _honesty = "leave one out"
     _interpolation = "nearest"
     _parameter_constraints = {
         "n_features": [Interval(Integral, 1, None, closed="left"), None],
@@ -199,54 +249,73 @@ class PaDiM(BackboneDetector):
 
     def _fit(self, X, y):
         training = self._draw_features(X)
-        n, d = training.n_pictures, training.n_features
-        if n <= d:
-            return self._fit_few(training.all())
-        self._set_sums(training.grid, *patch_sums(training))
-        if training.kept is None:
-            return None
-        return torch.cat([self._pool(self._distances(each)) for each in training])
+        owners = owners_of(X)
+        honest = self._leaves_out(owners)
+        if training.n_pictures <= max(training.n_features, 2):
+            return self._fit_few(training.all(), honest)
+        self._set_sums(training.grid, *patch_sums(training), honest)
+        anomaly = self._of_training(training, owners, honest)
+        self._spare_ = None
+        return anomaly
 
     def _fit_blocks(self, blocks):
         head = self._draw_features(blocks.head)
+        honest = self._leaves_out(torch.arange(blocks.shape[0]))
         start = torch.cat(list(head)).mean(0)
-        if blocks.shape[0] <= head.n_features:
+        if blocks.shape[0] <= max(head.n_features, 2):
             features = blocks.map(lambda model, X: model._training(X).all())
-            self._fit_few(torch.cat(features))
-            return
+            return self._fit_few(torch.cat(features), honest)
         sums = blocks.reduce(
             lambda model, X: patch_sums(model._training(X), start), add_sums
         )
-        self._set_sums(head.grid, *sums)
+        self._set_sums(head.grid, *sums, honest)
+        honest = [honest] * len(blocks)
+        anomaly = blocks.map(PaDiM._block_anomaly, honest)
+        self._spare_ = None
+        return torch.cat(anomaly)
+
+    def _block_anomaly(self, X, honest):
+        return self._of_training(self._training(X), owners_of(X), honest)
 
     def _draw_features(self, X):
         """Set `embedding_` and `features_`; return the features of pictures `X`."""
         self._fit_embedding(X)
-        self.features_ = None
-        training = self._training(X)
-        d = training.n_features
-        if self.n_features is None or self.n_features >= d:
-            self.features_ = torch.arange(d, device=training.device)
-            return training
-        drawn = generator(self.random_state).permutation(d)[: self.n_features]
-        self.features_ = torch.as_tensor(sorted(drawn)).to(training.device)
+        self.features_ = None  # drawn when the first batch tells how many there are
         return self._training(X)
 
     def _training(self, X):
         return TrainingPatches(self, on_device(X, self.device_), self._features)
 
-    def _fit_few(self, features):
+    def _drawn(self, d):
+        """Return the indices of the features that are drawn from d."""
+        if self.n_features is None or self.n_features >= d:
+            return torch.arange(d)
+        drawn = generator(self.random_state).permutation(d)[: self.n_features]
+        return torch.as_tensor(sorted(drawn))
+
+    def _fit_few(self, features, honest):
+        """Learn from the features of all pictures; return their anomaly (n,)."""
         self.location_ = features.mean(0)
         rows = features.flatten(1, 2).transpose(0, 1)  # (p, n, d)
         deviations = (rows - rows.mean(1, keepdim=True)).contiguous()
+        if honest:
+            found = left_out_of_few(deviations, self.regularization)
+            found = found.T.reshape(features.shape[:3])
         self._factors_ = low_rank_factors(deviations, self.regularization)
-        self._whitening_ = None
-        parts = features.split(self.batch_size)
-        return torch.cat([self._pool(self._distances(part)) for part in parts])
+        self._whitening_ = self._spare_ = None
+        step = self.batch_size
+        if honest:
+            return torch.cat([self._pool(part) for part in found.split(step)])
+        return torch.cat([self._known(part) for part in features.split(step)])
 
-    def _set_sums(self, grid, n, start, total, scatter):
+    def _set_sums(self, grid, n, start, total, scatter, honest):
+        """Learn from sums; with `honest` keep for a while what leaves pictures out."""
         scatter.baddbmm_(total.mT, total, alpha=-1 / n)
         self.location_ = (start + total / n).reshape(*grid, -1)
+        self._spare_ = None
+        if honest:
+            least = self.regularization * (n - 2) / (n - 1)
+            self._spare_ = n, whitening(scatter.clone(), n, least)
         self._whitening_ = whitening(scatter, n, self.regularization)
         self._factors_ = None
 
@@ -254,13 +323,18 @@ class PaDiM(BackboneDetector):
         """Return the drawn features (b, gh, gw, n_features) of pictures."""
         features = self.embedding_.embed(x)
         if self.features_ is None:
-            return features
+            self.features_ = self._drawn(features.shape[3]).to(features.device)
         return features[..., self.features_.to(x.device)]
+
+    def _rows(self, features):
+        """Return deviations (p, b, n_features) from the mean at each of p places."""
+        rows = features - self.location_.to(features)
+        return rows.flatten(1, 2).transpose(0, 1)
 
     def _distances(self, features):
         """Return the Mahalanobis distances (b, gh, gw) of patches."""
         own = {"dtype": features.dtype, "device": features.device}
-        rows = (features - self.location_.to(**own)).flatten(1, 2).transpose(0, 1)
+        rows = self._rows(features)
         if self._whitening_ is not None:
             white = rows @ self._whitening_.to(**own).mT
             squares = white.square().sum(2)
@@ -271,6 +345,16 @@ class PaDiM(BackboneDetector):
             squares = rest.square().sum(2) / epsilon
             squares += code.square().sum(2)
         return squares.sqrt().T.reshape(features.shape[:3])
+
+    def _known(self, features):
+        return self._pool(self._distances(features))
+
+    def _left_out(self, features, own):
+        # each picture alone, whatever it is a part of
+        n, spare = self._spare_
+        white = self._rows(features) @ spare.to(features).mT
+        distances = left_out(white.square().sum(2), n)
+        return self._pool(distances.T.reshape(features.shape[:3]))
 
     def _patches(self, x):
         return self._distances(self._features(x))

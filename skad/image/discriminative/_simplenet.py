@@ -89,13 +89,8 @@ class SimpleNet(TrainedImageDetector):
         Learning rate of the adaptor.
     neighborhood : int, default=3
         Places, in both directions, over which features are averaged; odd.
-    max_epochs : int, default=160
-        Passes over the training pictures.
     lr : float, default=0.0002
         Learning rate of the discriminator.
-    warm_start : bool, default=False
-        Whether another `fit` goes on from the weights of the last one, with its
-        backbone.
     random_state : int, RandomState instance or None, default=None
         Draws the weights, the batches and the noise. Pass an int for reproducible
         results.
@@ -104,8 +99,6 @@ class SimpleNet(TrainedImageDetector):
     ----------
     net_ : torch.nn.Module
         The trained network, with its `adaptor` and `discriminator`.
-    n_features_in_ : int
-        Number of elements of a picture.
 
     See Also
     --------
@@ -144,6 +137,7 @@ class SimpleNet(TrainedImageDetector):
     """
 
     _resnet_layers = ("layer2", "layer3")
+    _network_class = SimpleNetNetwork
     _parameter_constraints = {
         "noise": [Interval(Real, 0, None, closed="neither")],
         "margin": [Interval(Real, 0, None, closed="neither")],
@@ -162,13 +156,5 @@ class SimpleNet(TrainedImageDetector):
     lr: float = 2e-4
     weight_decay: float = 1e-5
 
-    def _describe(self, x):
-        return self.embedding_.embed(x).flatten(1)
-
-    def _shapes(self, x):
-        return [tuple(self.embedding_.embed(x).shape[1:])]
-
-    def _network(self, shapes):
-        return SimpleNetNetwork(
-            shapes, self.hidden_size, self.noise, self.margin, self.adaptor_lr
-        )
+    def _layers(self, x):
+        return [self.embedding_.embed(x)]

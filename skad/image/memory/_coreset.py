@@ -14,6 +14,7 @@ import torch
 from sklearn.random_projection import johnson_lindenstrauss_min_dim
 
 from skad._array import blocks
+from skad.image.memory._search import mask_own
 
 
 def project(points, seed, eps=0.9):
@@ -46,6 +47,8 @@ class GreedyKCenter:
         Index of the first choice.
     block : int, default=512
         Candidates of a round.
+    groups : tensor of shape (n,) or None, default=None
+        The picture that each point belongs to, for `other`.
 
     Attributes
     ----------
@@ -53,14 +56,23 @@ class GreedyKCenter:
         Indices of the chosen points, in order.
     owner : tensor of shape (n,)
         For each point the place in `picks` of the chosen point nearest to it.
+    other : tensor of shape (n,)
+        With `groups`, the same among the chosen points of other groups; -1 where all
+        are of its own.
     """
 
-    def __init__(self, points, n_picks, start=0, block=512):
+    def __init__(self, points, n_picks, start=0, block=512, groups=None):
         self.points, self.n_picks, self.block = points, n_picks, block
-        self.squares = points.square().sum(1)
+        self.squares = torch.cat(
+            [points[rows].square().sum(1) for rows in blocks(*points.shape)]
+        )
         self.nearest = torch.full_like(self.squares, math.inf)
         self.picks = torch.tensor([start], device=points.device)
         self.owner = torch.zeros(len(points), dtype=torch.long, device=points.device)
+        self.groups = groups
+        if groups is not None:
+            self.apart = torch.full_like(self.nearest, math.inf)
+            self.other = torch.full_like(self.owner, -1)
 
     def __iter__(self):
         """Choose, round by round."""
@@ -85,12 +97,19 @@ class GreedyKCenter:
         chosen, own = points[fresh], squares[fresh]
         n_elements = len(fresh) + points.shape[1]
         for rows in blocks(len(points), n_elements, points.device):
-            distances = torch.addmm(own, points[rows], chosen.T, alpha=-2)
-            distances, place = distances.min(1)
+            table = torch.addmm(own, points[rows], chosen.T, alpha=-2)
+            distances, place = table.min(1)
             distances = distances.add_(squares[rows]).clamp_(min=0)
             closer = distances < self.nearest[rows]
             self.nearest[rows][closer] = distances[closer]
             self.owner[rows][closer] = place[closer] + n_before
+            if self.groups is not None:
+                mask_own(table, self.groups[rows], self.groups[fresh])
+                distances, place = table.min(1)
+                distances += squares[rows]
+                closer = distances < self.apart[rows]
+                self.apart[rows][closer] = distances[closer]
+                self.other[rows][closer] = place[closer] + n_before
         self.nearest[fresh] = -1.0  # chosen
         self.owner[fresh] = torch.arange(len(fresh), device=points.device) + n_before
 

@@ -8,21 +8,36 @@ from sklearn import get_config
 
 from skad._array import on_device
 from skad._parameters import with_parameters
-from skad._random import generator
+from skad._random import Seed, generator
 from skad._sklearn import Interval
-from skad.image._base import BackboneDetector, TrainingPatches, as_tensor
+from skad.image._base import (
+    BackboneDetector,
+    TrainingPatches,
+    as_tensor,
+    owners_of,
+)
 from skad.image.memory._coreset import GreedyKCenter, project
-from skad.image.memory._search import nearest
+from skad.image.memory._search import mask_own, nearest
 
 # Patches of each training picture that are searched together.
 _AT_ONCE = 16
 
 
-def _core_set(detector, X, seed):
-    """Return what is left of the patches of pictures that are thinned out alone."""
+def _core_set(detector, X, seed, first):
+    """Return what is left of the patches of a block's pictures, and their pictures."""
+    return detector._merge(*_of_block(detector, X, first), generator(seed))
+
+
+def _block_anomaly(detector, X, first, honest):
+    """Return the anomaly of a block's pictures, which were learned from."""
+    return detector._of_training(*_of_block(detector, X, first), honest)
+
+
+def _of_block(detector, X, first):
+    """Return the features of a block's pictures, and the number of each picture."""
     X = on_device(X, detector.device_)
     training = TrainingPatches(detector, X, detector.embedding_.embed)
-    return detector._merge(training, generator(seed))
+    return training, first + torch.arange(X.shape[0])
 
 
 @with_parameters
@@ -62,17 +77,13 @@ class PatchCore(BackboneDetector):
     random_state : int, RandomState instance or None, default=None
         Draws the projection and the first patch of the core-set. Pass an int for
         reproducible results.
-    amp : {"bf16", "fp16"} or None, default=None
-        Lower precision of the backbone, for devices that have it.
-    batch_size : int, default=8
-        Pictures that are computed together; bounds the memory.
 
     Attributes
     ----------
     bank_ : tensor of shape (n_patches, n_patch_features)
         The memory bank.
-    n_features_in_ : int
-        Number of elements of a picture.
+    owners_ : tensor of shape (n_patches,)
+        Number of the training picture that each patch of the bank comes from.
 
     See Also
     --------
@@ -86,12 +97,17 @@ class PatchCore(BackboneDetector):
     patches fit in scikit-learn's ``working_memory`` (1 GiB unless `sklearn.set_config`
     says otherwise) they are thinned out together; beyond that, batches of pictures are
     thinned out to `coreset_ratio` each as they come and all that is left to the size
-    of the bank, a core-set of core-sets. Scoring a picture costs O(p m d) beside the
+    of the bank, a core-set of core-sets; then the backbone computes the features once
+    more for the threshold. Scoring a picture costs O(p m d) beside the
     backbone, for p patches, m in the bank and d features. Features are averaged as in
     anomalib, with zeros beyond the border; the authors' code also averages groups of
-    channels. The normal pictures' own patches are in the bank, so that their scores,
-    from which `contamination` takes the threshold, are lower than those of new normal
-    pictures; where a threshold matters, calibrate it on pictures that were held out.
+    channels.
+
+    With ``contamination="auto"`` the threshold comes from the training pictures' scores
+    without their own patches: in the bank and among the neighbours of :math:`m^*` only
+    those of other pictures count. Of one picture no other is left, and its own score is
+    the threshold. A number takes the scores with the own patches in the bank, which are
+    lower than those of new normal pictures.
 
     References
     ----------
@@ -122,8 +138,9 @@ class PatchCore(BackboneDetector):
     n_neighbors: int | None = 9
     projection_eps: float | None = 0.9
     neighborhood: int = 3
-    random_state: object = None
+    random_state: Seed = None
 
+    _honesty = "leave one out"
     _resnet_layers = ("layer2", "layer3")
     _parameter_constraints = {
         "coreset_ratio": [Interval(Real, 0, 1, closed="right")],
@@ -137,17 +154,23 @@ class PatchCore(BackboneDetector):
     def _fit(self, X, y):
         self._fit_embedding(X)
         training = TrainingPatches(self, X, self.embedding_.embed)
+        owners = owners_of(X).to(training.device)
+        honest = self._leaves_out(owners)
         n_patches = training.n_pictures * math.prod(training.grid)
         size = self.bank_size or max(1, round(self.coreset_ratio * n_patches))
         random = generator(self.random_state)
-        if training.kept is None:
-            self._set_bank(self._thin(self._merge(training, random), size, random))
-            return None
-        features = training.all()
-        patches = features.flatten(0, 2)
-        chosen = self._choose(patches, size, random)
-        self._set_bank(patches[chosen.picks])
-        return self._training_anomaly(features.flatten(1, 2), chosen.owner)
+        if not training.kept:
+            patches, own = self._merge(training, owners, random)
+            self._set_bank(*self._thin(patches, own, size, random))
+            return self._of_training(training, owners, honest)
+        features = training.all().flatten(1, 2)  # (n, p, d)
+        patches = features.flatten(0, 1)
+        own = owners.repeat_interleave(features.shape[1])
+        chosen = self._choose(patches, size, random, own if honest else None)
+        self._set_bank(patches[chosen.picks], own[chosen.picks])
+        if honest:
+            return self._training_anomaly(features, chosen.other, owners)
+        return self._training_anomaly(features, chosen.owner)
 
     def _fit_blocks(self, blocks):
         self._fit_embedding(blocks.head)
@@ -156,44 +179,60 @@ class PatchCore(BackboneDetector):
         size = self.bank_size or max(1, round(self.coreset_ratio * n_patches))
         random = generator(self.random_state)
         seeds = [random.randint(2**31 - 1) for _ in range(len(blocks))]
-        left = torch.cat(blocks.map(_core_set, seeds))
-        self._set_bank(self._thin(left, size, random))
+        left = blocks.map(_core_set, seeds, blocks.starts)
+        patches, own = (torch.cat(parts) for parts in zip(*left, strict=True))
+        self._set_bank(*self._thin(patches, own, size, random))
+        honest = self._leaves_out(torch.arange(blocks.shape[0]))
+        found = blocks.map(_block_anomaly, blocks.starts, [honest] * len(blocks))
+        return torch.cat(found)
 
-    def _choose(self, patches, size, random):
+    def _choose(self, patches, size, random, groups=None):
         """Return the core-set of `size` among patches (n, d)."""
         seed, start = random.randint(2**31 - 1), random.randint(len(patches))
         points = patches
         if self.projection_eps is not None:
             points = project(patches, seed, self.projection_eps)
-        chosen = GreedyKCenter(points, min(size, len(patches)), start)
+        size = min(size, len(patches))
+        chosen = GreedyKCenter(points, size, start, groups=groups)
         for _ in self._steps(chosen, "core-set", None):
             pass
         return chosen
 
-    def _thin(self, patches, size, random):
-        """Return the patches (m, d) of the core-set."""
-        return patches[self._choose(patches, size, random).picks]
+    def _thin(self, patches, owners, size, random):
+        """Return the patches (m, d) of the core-set and their pictures (m,)."""
+        picks = self._choose(patches, size, random).picks
+        return patches[picks], owners[picks]
 
-    def _training_anomaly(self, features, owner):
+    def _training_anomaly(self, features, near, owners=None):
         """Return the anomaly (n,) of training pictures with patches (n, p, d).
 
         The distance to the patch of the bank that was nearest in the projection is
         never less than that to the nearest. Patches are searched in the order of this
         bound, until it falls below what was found.
+
+        Parameters
+        ----------
+        features : tensor of shape (n, p, d)
+            The patches.
+        near : tensor of shape (n p,)
+            A patch of the bank near to each; -1 where there is none.
+        owners : tensor of shape (n,) or None
+            The pictures whose own patches are left out, of each its own.
         """
         n_pictures, n_patches = features.shape[:2]
         found = features.new_zeros(n_pictures)
-        place, neighbour = (owner.new_zeros(n_pictures) for _ in range(2))
+        place, neighbour = (near.new_zeros(n_pictures) for _ in range(2))
+        near = near.reshape(n_pictures, -1)
         bounds = torch.cat(
             [
                 (part - self.bank_[own]).square().sum(2).sqrt()
                 for part, own in zip(
                     features.split(self.batch_size),
-                    owner.reshape(n_pictures, -1).split(self.batch_size),
+                    near.split(self.batch_size),
                     strict=True,
                 )
             ]
-        )
+        ).masked_fill_(near < 0, math.inf)
         bounds, order = bounds.sort(dim=1, descending=True)
         for start in range(0, n_patches, _AT_ONCE):
             # rounding must not end the search early
@@ -201,9 +240,12 @@ class PatchCore(BackboneDetector):
             if not len(open_):
                 break
             which = order[open_, start : start + _AT_ONCE]  # (o, k)
-            queries = features[open_[:, None], which]
+            queries = features[open_[:, None], which].flatten(0, 1)
+            own = None
+            if owners is not None:
+                own = owners[open_].repeat_interleave(which.shape[1])
             distances, indices = nearest(
-                queries.flatten(0, 1), self.bank_, self._squares_
+                queries, self.bank_, self._squares_, own, self.owners_
             )
             largest, k = distances.reshape(which.shape).max(1)
             rows = torch.arange(len(open_), device=k.device)
@@ -213,42 +255,53 @@ class PatchCore(BackboneDetector):
             place[open_] = which[rows, k]
             neighbour[open_] = indices.reshape(which.shape)[rows, k]
         rows = torch.arange(n_pictures, device=features.device)
-        return self._weighted(features[rows, place], found, neighbour)
+        found = self._weighted(features[rows, place], found, neighbour, owners)
+        return found[found.isfinite()]  # the others put in all of the bank
 
-    def _merge(self, training, random):
-        """Return what is left of all patches when each batch is thinned out."""
+    def _merge(self, training, owners, random):
+        """Return what is left of all patches when each batch is thinned out.
+
+        `owners` (n,) are the pictures; what is left comes with those of each patch.
+        """
         left, batch, most = [], [], get_config()["working_memory"] * 2**18
-        n_bytes = 0
+        n_bytes = start = first = 0
         for features in training:
             batch.append(features.flatten(0, 2))
             n_bytes += features.nbytes
-            if n_bytes > most:
-                left.append(self._share(torch.cat(batch), random))
-                batch, n_bytes = [], 0
-        if batch:
-            left.append(self._share(torch.cat(batch), random))
-        return torch.cat(left)
+            start += len(features)
+            if n_bytes > most or start == training.n_pictures:
+                patches = torch.cat(batch)
+                own = owners[first:start].to(patches.device)
+                own = own.repeat_interleave(len(patches) // len(own))
+                left.append(self._share(patches, own, random))
+                batch, n_bytes, first = [], 0, start
+        return tuple(torch.cat(parts) for parts in zip(*left, strict=True))
 
-    def _share(self, patches, random):
+    def _share(self, patches, owners, random):
         size = max(1, round(self.coreset_ratio * len(patches)))
         if self.bank_size is not None:
             size = self.bank_size
-        return self._thin(patches, size, random)
+        return self._thin(patches, owners, size, random)
 
-    def _set_bank(self, bank):
-        self.bank_ = bank.contiguous()
+    def _set_bank(self, bank, owners):
+        self.bank_, self.owners_ = bank.contiguous(), owners
         self._squares_ = bank.square().sum(1)
 
-    def _search(self, features):
-        """Return distances (b, gh, gw) to the bank and indices of the neighbours."""
-        own = {"dtype": features.dtype, "device": features.device}
-        bank, squares = self.bank_.to(**own), self._squares_.to(**own)
-        distances, indices = nearest(features.flatten(0, 2), bank, squares)
-        return distances.reshape(features.shape[:3]), indices.reshape(
-            features.shape[:3]
-        )
+    def _search(self, features, own=None):
+        """Return distances (b, gh, gw) to the bank and indices of the neighbours.
 
-    def _weighted(self, patch, largest, neighbour):
+        `own` (b,) are the pictures whose own patches are left out.
+        """
+        kind = {"dtype": features.dtype, "device": features.device}
+        bank, squares = self.bank_.to(**kind), self._squares_.to(**kind)
+        owners = None
+        if own is not None:
+            owners = self.owners_
+            own = own.repeat_interleave(math.prod(features.shape[1:3]))
+        found = nearest(features.flatten(0, 2), bank, squares, own, owners)
+        return tuple(each.reshape(features.shape[:3]) for each in found)
+
+    def _weighted(self, patch, largest, neighbour, own=None):
         """Return the anomaly (b,) of pictures: equations (6) and (7).
 
         Parameters
@@ -259,27 +312,48 @@ class PatchCore(BackboneDetector):
             Its distance.
         neighbour : tensor of shape (b,)
             Index of the patch of the bank nearest to it.
+        own : tensor of shape (b,) or None
+            The pictures whose own patches are left out.
         """
         k = min(self.n_neighbors or 1, len(self.bank_))
         if k == 1:
             return largest
-        own = {"dtype": patch.dtype, "device": patch.device}
-        bank, squares = self.bank_.to(**own), self._squares_.to(**own)
+        kind = {"dtype": patch.dtype, "device": patch.device}
+        bank, squares = self.bank_.to(**kind), self._squares_.to(**kind)
         around = squares - 2 * bank[neighbour] @ bank.T
+        if own is not None:
+            mask_own(around, own, self.owners_)
         rows = torch.arange(patch.shape[0], device=patch.device)
         around[rows, neighbour] = -math.inf  # the neighbour itself is the first
-        near = bank[around.topk(k, dim=1, largest=False).indices]  # (b, k, d)
-        to_near = (patch[:, None] - near).square().sum(2).sqrt()
+        away, near = around.topk(k, dim=1, largest=False)
+        to_near = (patch[:, None] - bank[near]).square().sum(2).sqrt()  # (b, k)
+        to_near.masked_fill_(away == math.inf, -math.inf)  # its own count for nothing
         return (1 - torch.softmax(to_near, 1)[:, 0]) * largest
+
+    def _known(self, features):
+        return self._score(features, *self._search(features))
+
+    def _left_out(self, features, own):
+        found = self._score(features, *self._search(features, own), own)
+        return found[found.isfinite()]  # the others put in all of the bank
+
+    def _score(self, features, distances, indices, own=None):
+        """Return the anomaly (b,) of pictures from what `_search` found."""
+        largest, place = distances.flatten(1).max(1)
+        rows = torch.arange(len(features), device=features.device)
+        patch = features.flatten(1, 2)[rows, place]
+        return self._weighted(patch, largest, indices.flatten(1)[rows, place], own)
 
     def _anomaly(self, X):
         with torch.no_grad():
+            return self._known(self.embedding_.embed(as_tensor(X)))
+
+    def _inspect(self, X):
+        with torch.no_grad():
             features = self.embedding_.embed(as_tensor(X))
-            distances, indices = (each.flatten(1) for each in self._search(features))
-            largest, place = distances.max(1)
-            rows = torch.arange(len(features), device=features.device)
-            patch = features.flatten(1, 2)[rows, place]
-            return self._weighted(patch, largest, indices[rows, place])
+            distances, indices = self._search(features)
+            maps = self._as_map(self._upsampled(distances))
+            return self._score(features, distances, indices), maps
 
     def _patches(self, x):
         return self._search(self.embedding_.embed(x))[0]

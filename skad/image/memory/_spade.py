@@ -1,5 +1,6 @@
 """SPADE: distance to the pixels of the normal pictures that are most alike."""
 
+import math
 from numbers import Integral
 
 import torch
@@ -7,8 +8,8 @@ import torch
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.embedding._patches import join_maps
-from skad.image._base import BackboneDetector, as_tensor
-from skad.image.memory._search import nearest
+from skad.image._base import BackboneDetector, as_tensor, owners_of
+from skad.image.memory._search import mask_own, nearest
 
 
 @with_parameters
@@ -36,10 +37,6 @@ class SPADE(BackboneDetector):
     layers : tuple of str or None, default=None
         Names of the layers whose output describes a patch; None is the first three of a
         ResNet, and all of the bank of filters.
-    amp : {"bf16", "fp16"} or None, default=None
-        Lower precision of the backbone, for devices that have it.
-    batch_size : int, default=8
-        Pictures that are computed together; bounds the memory.
 
     Attributes
     ----------
@@ -49,8 +46,8 @@ class SPADE(BackboneDetector):
         :math:`f` of the training pictures.
     maps_ : list of tensor of shape (n_samples, c, h, w)
         The layers' maps of the training pictures.
-    n_features_in_ : int
-        Number of elements of a picture.
+    owners_ : tensor of shape (n_samples,)
+        Number of the picture that each of them is, or is a tile of.
 
     See Also
     --------
@@ -63,7 +60,8 @@ class SPADE(BackboneDetector):
     `PatchCore`. The paper's whole-picture features come from the layer before the
     classifier; here they come from the deepest of `layers`. The paper takes the mean of
     the kappa nearest places and sets kappa to one, as here. A training picture is among
-    its own neighbours.
+    its own neighbours, except for the threshold of ``contamination="auto"``: there it
+    is not, and of one picture, which has no other, its own score is the threshold.
 
     References
     ----------
@@ -88,42 +86,74 @@ class SPADE(BackboneDetector):
 
     n_pictures: int = 50
 
+    _honesty = "leave one out"
     _parameter_constraints = {
         "n_pictures": [Interval(Integral, 1, None, closed="left")],
     }
 
     def _fit(self, X, y):
         self._fit_embedding(X)
-        pictures, maps = [], []
+        pictures = []
         for rows in self._batches(X.shape[0]):
             found = self.embedding_.feature_maps(as_tensor(X[rows]))
+            if rows.start == 0:
+                self.maps_ = [
+                    layer.new_empty((X.shape[0], *layer.shape[1:])) for layer in found
+                ]
+            for whole, layer in zip(self.maps_, found, strict=True):
+                whole[rows] = layer
             pictures.append(self._whole(found))
-            maps.append(found)
-        self.pictures_ = torch.cat(pictures)
-        self.maps_ = [torch.cat(layer) for layer in zip(*maps, strict=True)]
+        self.pictures_, self.owners_ = torch.cat(pictures), owners_of(X)
+        honest = self._leaves_out(self.owners_)
+        parts = self.pictures_.split(self._block_rows(self.device_))
+        return self._of_training(parts, self.owners_, honest)
 
     def _whole(self, maps):
         """Return the description (b, c) of whole pictures."""
         return maps[-1].mean((2, 3))
 
-    def _neighbours(self, maps):
-        """Return squared distances (b, K) to pictures, and their indices."""
-        whole = self._whole(maps)
+    def _neighbours(self, whole, own=None):
+        """Return squared distances (b, K) to pictures, and their indices.
+
+        `own` (b,) are pictures that are left out; where fewer than K are left, the
+        distances to the others are infinite.
+        """
         known = self.pictures_.to(whole)
         k = min(self.n_pictures, len(known))
         distances = (whole[:, None] - known[None]).square().sum(2)
+        if own is not None:
+            mask_own(distances, own, self.owners_)
         return distances.topk(k, dim=1, largest=False)
+
+    def _known(self, whole):
+        return self._neighbours(whole)[0].mean(1)
+
+    def _left_out(self, whole, own):
+        distances = self._neighbours(whole, own)[0]
+        distances = distances.masked_fill(distances == math.inf, math.nan)
+        return distances.nanmean(1)
 
     def _anomaly(self, X):
         with torch.no_grad():
             maps = self.embedding_.feature_maps(as_tensor(X))
-            return self._neighbours(maps)[0].mean(1)
+            return self._known(self._whole(maps))
 
     def _patches(self, x):
         maps = self.embedding_.feature_maps(x)
+        return self._places(maps, self._neighbours(self._whole(maps))[1])
+
+    def _inspect(self, X):
+        with torch.no_grad():
+            maps = self.embedding_.feature_maps(as_tensor(X))
+            distances, alike = self._neighbours(self._whole(maps))
+            found = self._upsampled(self._places(maps, alike))
+            return distances.mean(1), self._as_map(found)
+
+    def _places(self, maps, neighbours):
+        """Return squared distances (b, gh, gw) to places of the neighbours (b, K)."""
         places = join_maps(maps)  # (b, gh, gw, d)
         found = places.new_empty(places.shape[:3])
-        for i, own in enumerate(self._neighbours(maps)[1]):
+        for i, own in enumerate(neighbours):
             own = own.to(self.pictures_.device)
             alike = join_maps([layer[own].to(places) for layer in self.maps_])
             bank = alike.flatten(0, 2)

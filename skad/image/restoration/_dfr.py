@@ -9,7 +9,6 @@ from torch import nn
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad.image._base import as_tensor
 from skad.image._trained import TrainedImageDetector
 from skad.nn.network import Network
 
@@ -84,11 +83,6 @@ class DFR(TrainedImageDetector):
     layers : tuple of str or None, default=None
         Names of the layers whose features are rebuilt; None is the first three of a
         ResNet, and all of the bank of filters.
-    max_epochs : int, default=700
-        Passes over the training pictures.
-    warm_start : bool, default=False
-        Whether another `fit` goes on from the weights of the last one, with its
-        backbone.
     random_state : int, RandomState instance or None, default=None
         Draws weights and batches. Pass an int for reproducible results.
     smoothing : float, default=0.0
@@ -101,8 +95,6 @@ class DFR(TrainedImageDetector):
         The trained network, with its `encoder` and `decoder`.
     latent_size_ : int
         Length of the code.
-    n_features_in_ : int
-        Number of elements of a picture.
 
     See Also
     --------
@@ -150,30 +142,23 @@ class DFR(TrainedImageDetector):
     lr: float = 1e-4
     smoothing: float = 0.0
 
-    def _describe(self, x):
-        return self.embedding_.embed(x).permute(0, 3, 1, 2).flatten(1)
+    def _layers(self, x):
+        return [self.embedding_.embed(x).permute(0, 3, 1, 2)]
 
-    def _shapes(self, x):
-        height, width, channels = self.embedding_.embed(x).shape[1:]
-        return (channels, height, width)
+    def _samples(self, X):
+        x = super()._samples(X)
+        if not hasattr(self, "latent_size_"):  # a warm start goes on with its own
+            self.latent_size_ = self.latent_size or self._count_components(x)
+        return x
 
-    def _train(self, X, y, n_epochs=None):
-        if not hasattr(self, "embedding_"):
-            self._fit_embedding(X)
-            self._shapes_ = self._shapes(as_tensor(X[:1]).float())
-            self.latent_size_ = self.latent_size
-            if self.latent_size is None:
-                self.latent_size_ = self._count_components(X)
-        super()._train(X, y, n_epochs)
-
-    def _count_components(self, X):
+    def _count_components(self, x):
         # evenly spread pictures, and evenly spread places of each
-        n_pictures = min(len(X), 50)
-        parts, stride = [], max(1, n_pictures * math.prod(self._shapes_[1:]) // 2000)
-        for i in range(0, len(X), -(-len(X) // n_pictures)):
-            places = self.embedding_.embed(as_tensor(X[i : i + 1])).flatten(0, 2)
+        n_pictures, (shape,) = min(len(x), 50), self._shapes_
+        parts, stride = [], max(1, n_pictures * math.prod(shape[1:]) // 2000)
+        for i in range(0, len(x), -(-len(x) // n_pictures)):
+            places = x[i].reshape(shape[0], -1).T  # (p, d)
             parts.append(places[::stride])
         return explaining_components(torch.cat(parts), self.explained_variance)
 
-    def _network(self, shape):
-        return DFRNetwork(shape, self.latent_size_)
+    def _network(self, shapes):
+        return DFRNetwork(*shapes, self.latent_size_)

@@ -168,16 +168,9 @@ class ReverseDistillation(TrainedImageDetector):
     layers : tuple of str or None, default=None
         Names of the layers that are rebuilt; None is the first three of a ResNet, and
         all of the bank of filters.
-    max_epochs : int, default=200
-        Passes over the training pictures.
     optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
         The optimizer, or a class with torch's signature; what takes betas has 0.5 and
         0.999.
-    warm_start : bool, default=False
-        Whether another `fit` goes on from the weights of the last one, with its
-        backbone.
-    random_state : int, RandomState instance or None, default=None
-        Draws the weights and the batches. Pass an int for reproducible results.
 
     Attributes
     ----------
@@ -185,8 +178,6 @@ class ReverseDistillation(TrainedImageDetector):
         The teacher: what describes the patches.
     net_ : torch.nn.Module
         The trained network, with its `bottleneck` and `decoder`.
-    n_features_in_ : int
-        Number of elements of a picture.
 
     See Also
     --------

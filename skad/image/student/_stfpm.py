@@ -1,8 +1,7 @@
 """STFPM: where a student does not tell the features of its teacher."""
 
+from collections.abc import Callable, Sequence
 from numbers import Integral
-
-import torch
 
 from skad._parameters import with_parameters
 from skad.embedding._resnet import ResNet
@@ -60,13 +59,8 @@ class STFPM(TrainedImageDetector):
     layers : tuple of str or None, default=None
         Names of the layers that are compared; None is the first three of a ResNet, and
         all of the bank of filters.
-    max_epochs : int, default=100
-        Passes over the training pictures.
     optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="sgd"
         The optimizer, or a class with torch's signature; what takes a momentum has 0.9.
-    warm_start : bool, default=False
-        Whether another `fit` goes on from the weights of the last one, with its
-        backbone.
     random_state : int, RandomState instance or None, default=None
         Draws the student's weights and the batches. Pass an int for reproducible
         results.
@@ -80,8 +74,6 @@ class STFPM(TrainedImageDetector):
         The teacher: what describes the patches.
     net_ : torch.nn.Module
         The trained network, with its `student`.
-    n_features_in_ : int
-        Number of elements of a picture.
 
     See Also
     --------
@@ -131,11 +123,11 @@ class STFPM(TrainedImageDetector):
         "student_channels": [tuple, list],
     }
 
-    student_channels: tuple = (32, 64, 128)
+    student_channels: Sequence[int] = (32, 64, 128)
     max_epochs: int = 100
     batch_size: int = 32
     lr: float = 0.4
-    optimizer: object = "sgd"
+    optimizer: str | Callable = "sgd"
     weight_decay: float = 1e-4
     smoothing: float = 0.0
 
@@ -147,13 +139,8 @@ class STFPM(TrainedImageDetector):
                 f"student_channels={channels} must be one positive integer or more."
             )
 
-    def _describe(self, x):
-        picture = self.embedding_.network_input(x).flatten(1)
-        return torch.cat([picture, super()._describe(x)], 1)
-
-    def _shapes(self, x):
-        picture = self.embedding_.network_input(x)
-        return [tuple(picture.shape[1:]), *super()._shapes(x)]
+    def _layers(self, x):
+        return [self.embedding_.network_input(x), *super()._layers(x)]
 
     def _network(self, shapes):
         name = self._resnet_name()

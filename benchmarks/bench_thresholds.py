@@ -1,0 +1,221 @@
+"""Thresholds: the share of fresh normal samples that each detector flags by default.
+
+    OMP_NUM_THREADS=1 python benchmarks/bench_thresholds.py rows
+    OMP_NUM_THREADS=1 python benchmarks/bench_thresholds.py pictures series \\
+        --data ../shared/data
+
+`rows`: trained on n = 100 and n = 1,000 rows of a Gaussian with ten correlated
+features, asked about 2,000 fresh ones; mean, least and largest of five draws. Detectors
+around a classifier have a network of scikit-learn's that tells two halves of the rows
+apart.
+`pictures`: the cookies at 128 x 128, 32 good ones of them for the test; `series`: the
+normal steps of an electrocardiogram (UCR 135) behind its training part. Both have the
+ROC AUC beside, and that of a score without any model.
+
+All with the default threshold, which is for 5 %. Networks have fewer epochs than their
+defaults where `settings` says so. Parts are merged into
+``benchmarks/results/thresholds.tsv``, by detector and data.
+"""
+
+import argparse
+import pathlib
+import time
+import warnings
+
+import numpy as np
+from _measure import Table
+from sklearn.metrics import roc_auc_score
+from sklearn.neural_network import MLPClassifier
+
+import skad
+from skad._commands._build import kind_of_data
+
+COLUMNS = (
+    "data detector settings n_train draws flagged least largest roc_auc fit_s".split()
+)
+EPOCHS = {"rows": 10, "pictures": 3, "series": 3}
+# More that takes long by default, by name of the parameter.
+SHORT = {"pretrain_epochs": 5, "n_search_steps": 20}
+
+
+def detectors(part, only):
+    """Yield (name, detector, settings as text) of those that look at such data."""
+    kinds = {"rows": ("tables", "a classifier")}.get(part, (part,))
+    for name, cls in skad.all_detectors():
+        if kind_of_data(cls) not in kinds or (only and name not in only):
+            continue
+        model = cls()
+        if kind_of_data(cls) == "a classifier" and "classifier" in model.get_params():
+            model.set_params(
+                classifier=MLPClassifier((32,), max_iter=60, random_state=0)
+            )
+        known = model.get_params(deep=False)
+        short = {"max_epochs": EPOCHS[part], **SHORT}
+        short = {
+            key: value
+            for key, value in short.items()
+            if isinstance(known.get(key), int) and known[key] > value
+        }
+        model.set_params(**short)
+        text = ", ".join(f"{key}={value}" for key, value in short.items())
+        yield name, model, text
+
+
+def measured(model, draws):
+    """Return the columns from `draws` on, of (X, y, normal, abnormal) each."""
+    flagged, areas, took, n = [], [], [], 0
+    for seed, (X, y, normal, abnormal) in enumerate(draws):
+        if "random_state" in model.get_params(deep=False):
+            model.set_params(random_state=seed)
+        start = time.perf_counter()
+        model.fit(X, y)
+        took.append(time.perf_counter() - start)
+        n = len(X)
+        decision = model.decision_function(normal)
+        flagged.append(float(np.mean(decision[np.isfinite(decision)] < 0)))
+        if abnormal is not None:
+            other = model.decision_function(abnormal)
+            y_true = np.repeat([0, 1], [len(decision), len(other)])
+            areas.append(roc_auc_score(y_true, -np.concatenate([decision, other])))
+    return (
+        n,
+        len(flagged),
+        float(np.mean(flagged)),
+        min(flagged),
+        max(flagged),
+        float(np.mean(areas)) if areas else "",
+        float(np.median(took)),
+    )
+
+
+def row_draws(n, classes):
+    """Yield draws of n rows in ten features, and 2,000 fresh ones."""
+    mixing = np.random.default_rng(1).normal(size=(10, 10))
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        X, new = (rng.normal(size=(m, 10)) @ mixing for m in (n, 2000))
+        y = (X[:, 0] > 0).astype(int) if classes else None
+        yield X, y, new, None
+
+
+def rows(options, table):
+    """Rows in ten features."""
+    for name, model, settings in detectors("rows", options.only):
+        classes = kind_of_data(type(model)) == "a classifier"
+        for n in options.n:
+            draws = list(row_draws(n, classes))[: options.draws]
+            add(table, f"n = {n:,}", name, settings, model, draws)
+
+
+def pictures(options, table):
+    """Cookies, cracked ones among them."""
+    from skad.image import load_folder
+
+    folder = pathlib.Path(options.data) / "images" / "cookie"
+    data = load_folder(folder, size=(128, 128))
+    good = np.asarray(data.y_test) == 1
+    X, test = np.asarray(data.X_train[:]), np.asarray(data.X_test[:])
+    draws = [(X, None, test[good], test[~good])]
+    distance = np.abs(test / 255.0 - (X / 255.0).mean(axis=0)).mean(axis=(1, 2, 3))
+    baseline(table, "cookies", "distance to the mean", ~good, distance)
+    for name, model, settings in detectors("pictures", options.only):
+        add(table, "cookies", name, settings, model, draws)
+
+
+def series(options, table):
+    """An electrocardiogram, steps in order of time."""
+    [path] = (pathlib.Path(options.data) / "series" / "ucr").glob("135_*.txt")
+    x = np.array(path.read_text().split(), dtype=float)[:, None]
+    begin, start, stop = map(int, path.stem.split("_")[-3:])
+    test, length = x[begin:], 200
+    marked = np.zeros(len(test), dtype=bool)
+    marked[start - begin : stop - begin] = True
+    near = np.zeros(len(test), dtype=bool)
+    near[max(0, start - begin - length) : stop - begin + length] = True
+    step = np.abs(np.diff(test[:, 0], prepend=test[0, 0]))
+    baseline(table, "UCR 135", "|difference|", marked, step)
+    for name, model, settings in detectors("series", options.only):
+        draws = [(x[:begin], None, Scored(test, ~near), Scored(test, marked))]
+        add(table, "UCR 135", name, settings, Parted(model), draws)
+
+
+class Scored:
+    """Some steps of a series, which is scored as a whole."""
+
+    def __init__(self, X, chosen):
+        self.X, self.chosen = X, chosen
+
+
+class Parted:
+    """A detector that is asked about some steps of a series."""
+
+    def __init__(self, detector):
+        self.detector = detector
+
+    def get_params(self, deep=False):
+        """Return the detector's parameters."""
+        return self.detector.get_params(deep)
+
+    def set_params(self, **params):
+        """Set the detector's parameters."""
+        self.detector.set_params(**params)
+
+    def fit(self, X, y):
+        """Fit the detector."""
+        self.detector.fit(X, y)
+
+    def decision_function(self, part):
+        """Return the decision function of the chosen steps."""
+        return self.detector.decision_function(part.X)[part.chosen]
+
+
+def baseline(table, data, name, anomalous, score):
+    """Add the row of a score without any model."""
+    table.add(data, name, "", "", "", "", "", "", roc_auc_score(anomalous, score), "")
+
+
+def add(table, data, name, settings, model, draws):
+    """Add the row of a detector, an empty one with the reason if it cannot be had."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = measured(model, draws)
+    except (ValueError, TypeError, RuntimeError, AttributeError, ImportError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+        print(f"# {name} on {data}: {reason}", flush=True)
+        return
+    table.add(data, name, settings, *found)
+
+
+def merge(table, path):
+    """Put the rows of other parts and detectors, which are in the file, before ours."""
+    if not path.exists():
+        return
+    lines = [line for line in path.read_text().splitlines() if line[:1] != "#"]
+    ours = {(row[0], row[1]) for row in table.rows}
+    known = [line.split("\t") for line in lines[1:]]
+    table.rows = [row for row in known if (row[0], row[1]) not in ours] + table.rows
+    table.rows.sort(key=lambda row: (row[0].split(" =")[0] != "n", row[1], len(row[0])))
+
+
+def main():
+    """Run the parts that the command line names."""
+    parts = {f.__name__: f for f in (rows, pictures, series)}
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="+", choices=parts)
+    parser.add_argument("--data", default="../shared/data", help="shared data")
+    parser.add_argument("--only", nargs="+", help="detectors")
+    parser.add_argument("--n", nargs="+", type=int, default=[100, 1000])
+    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--out", default=pathlib.Path(__file__).parent / "results")
+    options = parser.parse_args()
+    table = Table(COLUMNS)
+    for part in options.parts:
+        parts[part](options, table)
+    path = pathlib.Path(options.out) / "thresholds.tsv"
+    merge(table, path)
+    table.write(path)
+
+
+if __name__ == "__main__":
+    main()

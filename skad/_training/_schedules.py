@@ -1,0 +1,58 @@
+"""What goes over all optimizers of a phase: schedules of their learning rates."""
+
+import copy
+
+from skorch.callbacks import Callback
+
+
+class Schedules(Callback):
+    """A `skorch.callbacks.LRScheduler` for each optimizer, where skorch knows but one.
+
+    Parameters
+    ----------
+    schedule : LRScheduler
+        Is copied for each optimizer; the first one's rate is told to the history.
+    """
+
+    def __init__(self, schedule):
+        self.schedule = schedule
+
+    def on_train_begin(self, net, **parameters):
+        """Begin the schedules of the optimizers, which are new."""
+        self.each_ = []
+        for updater in net.updaters.values():
+            one = copy.deepcopy(self.schedule)
+            if self.each_:
+                one.event_name = None
+            view = _OneOptimizer(net, updater)
+            one.initialize().on_train_begin(view, **parameters)
+            self.each_.append((one, view))
+
+    def on_batch_end(self, net, **parameters):
+        """Pass the end of a batch on."""
+        for one, view in self.each_:
+            one.on_batch_end(view, **parameters)
+
+    def on_epoch_end(self, net, **parameters):
+        """Pass the end of an epoch on."""
+        for one, view in self.each_:
+            one.on_epoch_end(view, **parameters)
+
+    def state_dict(self):
+        """Return where the schedules are, for checkpoints."""
+        return {"each": [one.lr_scheduler_.state_dict() for one, _ in self.each_]}
+
+    def load_state_dict(self, state):
+        """Go on where schedules were; the optimizers know their rates themselves."""
+        for (one, _), own in zip(self.each_, state["each"], strict=True):
+            one.lr_scheduler_.load_state_dict(own)
+
+
+class _OneOptimizer:
+    """A net of skorch's as one of several optimizers sees it."""
+
+    def __init__(self, net, optimizer):
+        self._net, self.optimizer_ = net, optimizer
+
+    def __getattr__(self, name):
+        return getattr(self._net, name)

@@ -1,0 +1,3 @@
+from skad.export._onnx import to_onnx as to_onnx
+
+__all__ = ["to_onnx"]

@@ -1,0 +1,15 @@
+from skad.image._folder import PictureFiles as PictureFiles
+from skad.image._folder import load_folder as load_folder
+from skad.image._patch_detector import PatchDetector as PatchDetector
+from skad.image._tiled import TiledDetector as TiledDetector
+from skad.image.density._cflow import CFLOW as CFLOW
+from skad.image.density._fastflow import FastFlow as FastFlow
+from skad.image.density._padim import PaDiM as PaDiM
+from skad.image.discriminative._simplenet import SimpleNet as SimpleNet
+from skad.image.memory._patchcore import PatchCore as PatchCore
+from skad.image.memory._spade import SPADE as SPADE
+from skad.image.restoration._dfr import DFR as DFR
+from skad.image.student._reverse_distillation import ReverseDistillation as ReverseDistillation
+from skad.image.student._stfpm import STFPM as STFPM
+
+__all__ = ["CFLOW", "DFR", "FastFlow", "PaDiM", "PatchCore", "PatchDetector", "PictureFiles", "ReverseDistillation", "SPADE", "STFPM", "SimpleNet", "TiledDetector", "load_folder"]

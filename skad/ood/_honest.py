@@ -1,0 +1,92 @@
+"""Scores of training rows by classifiers and statistics that have not learned them."""
+
+import numpy as np
+
+from skad._array import namespace
+from skad._cross_fitting import TWO_FOLDS, n_folds, rows_of, scored_as_seen, unfitted
+from skad.ood._moved import with_state
+
+
+def class_folds(codes):
+    """Return the rows that are left out together, a list of arrays.
+
+    Every fold has a like share of each class, and leaves at least one row of it: the
+    only row of a class is in none.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n,)
+        Classes of any type.
+    """
+    n = len(codes)
+    _, codes, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    drawn = np.random.RandomState(0).permutation(n)
+    order = drawn[np.argsort(codes[drawn], kind="stable")]
+    k = n_folds(n)
+    folds = [order[i::k] for i in range(1 if n > TWO_FOLDS else k)]
+    folds = [rows[counts[codes[rows]] > 1] for rows in folds]
+    return [rows for rows in folds if len(rows)]
+
+
+def refitted(detector, X, labels, outlier, anomaly):
+    """Return the anomaly (m,) of rows by copies whose classifier has not seen them.
+
+    Parameters
+    ----------
+    detector : ClassifierDetector or TrainedClassifier
+        Fitted to `X`; its copies are fitted with its parameters.
+    X : array or tensor of shape (n, d)
+        The training data, checked.
+    labels : ndarray of shape (n,) or None
+        Their classes.
+    outlier : ndarray of shape (n,)
+        Which of them are known outliers; all copies get these.
+    anomaly : array or tensor
+        The training anomaly, taken where too few rows are left.
+    """
+    inside, found = np.flatnonzero(~outlier), []
+    codes = np.zeros(len(inside)) if labels is None else labels[inside]
+    try:
+        for held in class_folds(codes):
+            rows = np.setdiff1d(np.arange(len(outlier)), inside[held])
+            member = unfitted(detector)
+            own = None if labels is None else labels[rows]
+            known = {}
+            if outlier.any():
+                known["y_ood"] = np.where(outlier[rows], -1, 1)
+            member.fit(rows_of(X, rows), own, **known)
+            some = member._validate(rows_of(X, inside[held]), reset=False)
+            found.append(member._in_blocks(member._anomaly, some))
+        if not found:
+            raise ValueError("every class has one row")
+    except ValueError as error:
+        return scored_as_seen(detector, X, anomaly, error)
+    return namespace(found[0]).concat(found)
+
+
+def relearned(detector, outputs, codes, known, anomaly):
+    """Return the anomaly (m,) of rows by statistics that were learned without them.
+
+    The classifier is not asked again.
+
+    Parameters
+    ----------
+    detector : ClassifierDetector
+        Fitted.
+    outputs, codes, known
+        What `_learn_from` got.
+    anomaly : array or tensor
+        The training anomaly, taken where too few rows are left.
+    """
+    found = []
+    try:
+        for held in class_folds(codes):
+            kept = np.setdiff1d(np.arange(len(codes)), held)
+            member = with_state(detector, {})
+            member._learn_from(outputs[kept], codes[kept], known)
+            found.append(member._in_blocks(member._anomaly, outputs[held]))
+        if not found:
+            raise ValueError("every class has one row")
+    except ValueError as error:
+        return scored_as_seen(detector, outputs, anomaly, error)
+    return namespace(found[0]).concat(found)

@@ -1,0 +1,75 @@
+"""What a principal subspace leaves of a row that it was not learned from."""
+
+from skad._array import namespace
+
+# Newton's steps on the inverse of the secular function, which is nearly a line.
+_STEPS = 8
+
+
+def left_out(along, variances, residual, around, gain):
+    r"""Return squared residual and leverage (b,) of rows in a subspace without them.
+
+    A row lies in the subspace and in one direction beside it, its residual. There the
+    scatter is :math:`D = diag(\lambda_1, \dots, \lambda_k, \mu)`, without the row
+    :math:`D - g z z^T`, and what that keeps is all but the eigenvector of its smallest
+    eigenvalue :math:`\theta`, the root of :math:`g \sum_j z_j^2 / (D_j - \theta) = 1`.
+    That eigenvector leaves :math:`g^{-2} / \sum_j z_j^2 / (D_j - \theta)^2` of the row,
+    and the leverage, by Sherman and Morrison's formula, is that of all directions less
+    this one's. How the residual's direction varies together with others beside the
+    subspace is neglected.
+
+    Parameters
+    ----------
+    along : array of shape (b, k)
+        Squared scores :math:`z_j^2` of training rows.
+    variances : array of shape (k,)
+        Sums of squared scores :math:`\lambda_j` over all training rows.
+    residual : array of shape (b,)
+        Squared norms :math:`z_{k + 1}^2` of the residuals.
+    around : array of shape (b,)
+        The residuals' squares in the scatter of all rows, :math:`\mu z_{k + 1}^2`.
+    gain : float
+        :math:`g`: n / (n - 1) where the mean goes along, else 1.
+    """
+    xp = namespace(along)
+    # what rounding alone leaves is none
+    rounding = 1e-20 * xp.sum(along, axis=1)
+    residual = xp.where(residual > rounding, residual, 0.0)
+    safe = xp.where(residual > 0, residual, 1.0)
+    beside = xp.where(residual > 0, around / safe, 0.0)  # mu
+    weights = xp.concat([along, residual[:, None]], axis=1)
+    poles = xp.concat(
+        [xp.zeros_like(along) + variances, beside[:, None]], axis=1
+    )  # (b, k + 1)
+    # no term alone exceeds 1 / g, and from there Newton's steps only go down
+    theta = xp.min(poles - gain * weights, axis=1)
+    least = float(xp.finfo(poles.dtype).eps) * xp.max(poles, axis=1)[:, None]
+    least = xp.where(least > 0, least, 1.0)
+    for _ in range(_STEPS):
+        gap = xp.clip(poles - theta[:, None], least, None)
+        value = gain * xp.sum(weights / gap, axis=1)
+        slope = gain * xp.sum(weights / gap**2, axis=1)
+        moving = slope > 0
+        step = value * (value - 1) / xp.where(moving, slope, 1.0)
+        theta = theta - xp.where(moving, xp.clip(step, 0, None), 0.0)
+    gap = xp.clip(poles - theta[:, None], least, None)
+    total = xp.sum(weights / gap**2, axis=1)
+    found = gain**-2 / xp.where(total > 0, total, 1.0)
+    found = xp.where((residual > 0) & (total > 0), found, 0.0)
+    inside = left_out_leverage(xp.sum(along / variances, axis=1), gain)
+    whole = xp.sum(along / variances, axis=1) + xp.where(
+        beside > 0, residual / xp.where(beside > 0, beside, 1.0), 0.0
+    )
+    # a row that makes up a direction alone has no leverage outside of the subspace
+    known = (1 - gain * whole > 1e-6) & (theta > 1e-9 * beside) & (beside > 0)
+    rest = left_out_leverage(whole, gain) - found / xp.where(known, theta, 1.0)
+    return found, xp.where(known, xp.clip(rest, 0, None), inside)
+
+
+def left_out_leverage(leverage, gain):
+    """Return the leverages (b,) of rows in a scatter without them (Sherman-Morrison).
+
+    A row that makes up a direction alone has no bound; it gets a large value.
+    """
+    xp = namespace(leverage)
+    return leverage / xp.clip(1 - gain * leverage, 1e-9, None)

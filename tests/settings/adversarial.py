@@ -1,0 +1,27 @@
+"""Adversarial training."""
+
+from tests.settings import Settings
+
+SMALL = {"max_epochs": 10, "hidden_sizes": (16,), "latent_size": 2}
+
+AAE = Settings(SMALL, [{"measure": "likelihood"}])
+ADAE = Settings(SMALL)
+ALAD = Settings(
+    {**SMALL, "max_epochs": 5},
+    [{"measure": "l2", "spectral_norm": False}],
+)
+ALOCC = Settings(
+    SMALL,
+    [{"measure": "reconstruction"}],
+    excused={
+        (
+            "sign",
+            "refined",
+        ): "its discriminator never sees anything far from normal rows"
+    },
+)
+AnoGAN = Settings({**SMALL, "n_search_steps": 20})
+EGBAD = Settings(SMALL, [{"discrimination": "cross_entropy"}])
+FAnoGAN = Settings({**SMALL, "max_epochs": 5, "n_critic": 2})
+GANomaly = Settings({"max_epochs": 10, "hidden_sizes": (16,)})
+SkipGANomaly = Settings({"max_epochs": 10, "hidden_sizes": (16, 1)})

@@ -1,0 +1,20 @@
+"""Densities."""
+
+from tests.settings import Settings
+
+DAGMM = Settings({"max_epochs": 10, "hidden_sizes": (16,)})
+GMM = Settings(
+    variants=[
+        {"n_components": 2, "covariance_type": "tied", "random_state": 0},
+        {"covariance_type": "diag"},
+        {"covariance_type": "spherical"},
+    ]
+)
+KDE = Settings(variants=[{"kernel": "exponential", "bandwidth": "scott"}])
+Mahalanobis = Settings(
+    variants=[
+        {"covariance": "ledoit_wolf"},
+        {"covariance": "oas"},
+        {"covariance": "mcd", "random_state": 0},
+    ]
+)

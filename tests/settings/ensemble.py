@@ -1,0 +1,27 @@
+"""Ensembles."""
+
+import skad
+from tests.settings import Settings
+
+FeatureBagging = Settings(
+    {"n_estimators": 3},
+    [
+        {"detector": skad.Mahalanobis(), "combination": "cumulative"},
+        {"detector": skad.ECOD(), "combination": "maximum", "n_jobs": 2},
+    ],
+)
+IsolationForest = Settings(
+    {"n_estimators": 20},
+    [
+        {"bootstrap": True, "random_state": 0},
+        {"max_features": 0.5, "random_state": 0},
+    ],
+)
+ScoreEnsemble = Settings(
+    {"detectors": [("knn", skad.KNN()), ("ecod", skad.ECOD())]},
+    [
+        {"combination": "maximum"},
+        {"combination": "rank", "weights": [2, 1]},
+        {"combination": "lscp", "n_subspaces": 3},
+    ],
+)

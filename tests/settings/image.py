@@ -1,0 +1,22 @@
+"""Pictures; rows are pictures of one line, narrower than the Gaussian that smooths."""
+
+import skad
+from skad.embedding import PatchEmbedding
+from tests._pixels import Pixels
+from tests.settings import Settings
+
+# Pictures of one line, described pixel by pixel.
+PIXELS = {"backbone": Pixels, "layers": ("pixel",), "batch_size": 512, "smoothing": 0}
+
+PatchDetector = Settings(
+    {
+        "embedding": PatchEmbedding(Pixels, ("pixel",), neighborhood=1),
+        "smoothing": 0,
+        "batch_size": 512,
+    },
+    [
+        {"detector": skad.KNN(), "positions": "features"},
+        {"positions": "each", "pooling": "top"},
+    ],
+)
+TiledDetector = Settings({"detector": skad.image.PaDiM(**PIXELS), "tile": 256})

@@ -1,0 +1,19 @@
+"""Pictures: a density of features."""
+
+from tests.settings import Settings
+from tests.settings.image import PIXELS
+
+CFLOW = Settings(
+    {
+        "layers": ("scale1",),
+        "smoothing": 0,
+        "n_steps": 1,
+        "condition_size": 4,
+        "max_epochs": 3,
+    }
+)
+FastFlow = Settings(
+    {"layers": ("scale1",), "n_steps": 2, "max_epochs": 10, "lr": 0.01},
+    excused={"sign": "it normalises the maps of each picture, contrast and all"},
+)
+PaDiM = Settings(PIXELS)

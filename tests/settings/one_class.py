@@ -1,0 +1,24 @@
+"""One class: boundaries around normal rows."""
+
+from sklearn.metrics.pairwise import laplacian_kernel
+
+from tests.settings import Settings
+
+SMALL = {"max_epochs": 10, "pretrain_epochs": 5, "hidden_sizes": (16,)}
+
+DeepSAD = Settings(SMALL)
+DeepSVDD = Settings(SMALL, [{"objective": "soft-boundary", "n_warm_up_epochs": 2}])
+OneClassSVM = Settings(
+    variants=[
+        {"kernel": laplacian_kernel},
+        {"solver": "nystroem", "n_basis": 20, "random_state": 0},
+        {"solver": "fourier", "n_basis": 30, "random_state": 0},
+    ]
+)
+SVDD = Settings(
+    variants=[
+        {"kernel": "linear"},
+        {"kernel": "poly", "degree": 2, "coef0": 1.0, "gamma": "auto"},
+        {"kernel": laplacian_kernel},
+    ]
+)

@@ -1,0 +1,33 @@
+"""Around a classifier."""
+
+from tests._classifiers import linear
+from tests.settings import Settings
+
+FARTHER = "a linear classifier is surer the farther away an input is"
+SMALL_FARTHER = "its small network is surer the farther away an input is"
+UNSEEN = "it was shown no outlier to be unsure of"
+TRAINED = "it trains a classifier"
+
+GeneralizedODIN = Settings(
+    {
+        "max_epochs": 2,
+        "hidden_sizes": (16,),
+        "latent_size": 8,
+        "epsilon": (0.0, 0.01),
+    },
+    own_labels=TRAINED,
+    excused={"sign": SMALL_FARTHER, "feature": SMALL_FARTHER},
+)
+KNNOOD = Settings({"n_neighbors": 5})
+# gradients have to reach the input
+ODIN = Settings(classifier=linear, excused={"sign": FARTHER, "feature": FARTHER})
+OutlierExposure = Settings(
+    {"max_epochs": 2, "hidden_sizes": (16,)},
+    own_labels=TRAINED,
+    excused={("sign", "max_softmax"): UNSEEN, "feature": UNSEEN},
+)
+RelativeMahalanobis = Settings(classifier=linear)
+TemperatureScaling = Settings(
+    own_labels="labels are what its temperature is fitted to",
+)
+ViM = Settings(classifier=linear)

@@ -1,0 +1,22 @@
+"""Subspaces."""
+
+from tests.settings import Settings
+
+KernelPCAReconstruction = Settings(
+    variants=[
+        {"kernel": "linear"},
+        {"kernel": "poly", "degree": 2, "gamma": "auto"},
+        {"kernel": "sigmoid", "gamma": 1e-4},
+        {"max_samples": 15, "random_state": 0},
+    ]
+)
+MatrixSketch = Settings(
+    variants=[{"n_components": 1, "measure": "projection", "sketch_size": 3}]
+)
+PCAReconstruction = Settings(
+    variants=[
+        {"measure": "reconstruction"},
+        {"measure": "hotelling", "n_components": 0.95},
+        {"n_components": None, "standardize": True},
+    ]
+)

@@ -1,0 +1,179 @@
+"""What a training holds out: which samples, and the threshold that they set."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+import skad
+from skad._limits import upper_limit
+from skad._training import TorchDetector
+from skad._training._held_out import held_samples
+from skad.one_class import DeepSAD, DeepSVDD
+from skad.reconstruction import AutoEncoder
+from tests._instances import CHEAP
+
+SMALL = {"hidden_sizes": (8,), "latent_size": 2, "max_epochs": 3, "random_state": 0}
+ON_ROWS = [
+    name
+    for name, cls in skad.all_detectors()
+    if issubclass(cls, TorchDetector)
+    and cls.__module__.split(".")[1] not in ("image", "ood", "series")
+]
+
+
+@pytest.fixture(scope="module")
+def rows():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(100, 5)) @ rng.normal(size=(5, 5))
+
+
+@pytest.fixture
+def trained_on(monkeypatch):
+    """Return a list of the sets of samples, by their first element, of each step."""
+    seen = []
+    loss = AutoEncoder(**SMALL).fit(np.eye(3)).net_.__class__.loss
+
+    def spying(self, x, y):
+        if self.training:
+            seen.append(set(x[:, 0].tolist()))
+        return loss(self, x, y)
+
+    monkeypatch.setattr(
+        "skad.reconstruction._autoencoder.AutoEncoderNetwork.loss", spying
+    )
+    return seen
+
+
+def test_which_samples_depends_on_their_number_alone():
+    for n in (12, 100, 1000):
+        held = held_samples(n, 0.2, at_least=5)
+        assert len(held) == pytest.approx(max(5, 0.2 * n), abs=1)
+        assert_array_equal(held, np.unique(held))
+    for period in (2, 5, 7, 24):  # what comes back in the rows is held out in its share
+        counts = np.bincount(held % period, minlength=period)
+        assert counts.min() >= 0.5 * counts.mean()
+    whole = held_samples(1000, 0.2)
+    parts = [start + held_samples(50, 0.2, start) for start in range(0, 1000, 50)]
+    assert_array_equal(np.concatenate(parts), whole)
+    assert_array_equal(held_samples(500, 0.2), whole[whole < 500])
+
+
+def test_held_out_samples_set_the_threshold_and_are_never_trained_on(rows, trained_on):
+    detector = AutoEncoder(**SMALL).fit(rows)
+    held = held_samples(100, 0.2)
+    assert detector.n_held_out_ == len(held) == 20
+    seen = set().union(*trained_on)
+    first = rows[:, 0].astype(np.float32).tolist()
+    assert seen == {first[i] for i in np.setdiff1d(np.arange(100), held)}
+    anomaly = -detector.score_samples(rows[held])
+    assert detector.offset_ == -upper_limit(anomaly, 0.05)
+    # another fit to the same rows does not train on them either
+    trained_on.clear()
+    detector.set_params(warm_start=True, random_state=7).fit(rows)
+    assert set().union(*trained_on) == seen
+
+
+def test_a_share_of_the_training_data_holds_nothing_out(rows, trained_on):
+    detector = AutoEncoder(**SMALL, contamination=0.1).fit(rows)
+    assert detector.n_held_out_ == 0
+    assert len(set().union(*trained_on)) == 100
+    assert np.mean(detector.predict(rows) == -1) == pytest.approx(0.1)
+
+
+def test_patience_watches_what_sets_the_threshold(rows, monkeypatch):
+    watched = []
+    loss = AutoEncoder(**SMALL).fit(rows).net_.__class__.loss
+
+    def spying(self, x, y):
+        if not self.training:
+            watched.append(x[:, 0].tolist())
+        return loss(self, x, y)
+
+    monkeypatch.setattr(
+        "skad.reconstruction._autoencoder.AutoEncoderNetwork.loss", spying
+    )
+    AutoEncoder(**SMALL, patience=5).fit(rows)
+    held = held_samples(100, 0.2)
+    assert watched[0] == rows[held, 0].astype(np.float32).tolist()
+
+
+def test_known_anomalies_set_no_threshold(rows):
+    y = np.where(np.arange(100) % 3 == 0, -1, np.arange(100) % 2)
+    settings = {**SMALL, "pretrain_epochs": 1}
+    detector = DeepSAD(**settings).fit(rows, y)
+    held = np.flatnonzero(y != -1)[held_samples(np.sum(y != -1), 0.2)]
+    anomaly = -detector.score_samples(rows[held])
+    assert detector.offset_ == -upper_limit(anomaly, 0.05)
+    assert detector.n_held_out_ == len(held)
+
+
+def test_the_soft_boundary_holds_nothing_out(rows):
+    detector = DeepSVDD(**SMALL, objective="soft-boundary", pretrain_epochs=1).fit(rows)
+    assert detector.n_held_out_ == 0
+    assert detector.offset_ == -(detector.radius_**2)
+
+
+def test_few_samples_are_all_trained_on(rows, trained_on):
+    detector = AutoEncoder(**SMALL).fit(rows[:11])
+    assert detector.n_held_out_ == 0
+    assert len(set().union(*trained_on)) == 11
+    # the threshold is no score of what was trained on
+    assert detector.offset_ < detector.score_samples(rows[:11]).min()
+
+
+def test_a_stream_keeps_out_what_its_pieces_held_out(rows, trained_on):
+    held = held_samples(100, 0.2)
+    first = rows[:, 0].astype(np.float32).tolist()
+    found = []
+    for size in (1, 7, 50):
+        trained_on.clear()
+        stream = AutoEncoder(**SMALL).partial_fit(rows[: max(2, size)])
+        for start in range(max(2, size), 100, size):
+            stream.partial_fit(rows[start : start + size])
+        assert stream.n_held_out_ == 20
+        assert set().union(*trained_on).isdisjoint({first[i] for i in held})
+        anomaly = -stream.score_samples(rows[held])
+        found.append((stream.offset_, -upper_limit(anomaly, 0.05)))
+    for offset, expected in found:
+        assert offset == expected
+
+
+def test_a_stream_keeps_a_bounded_sample(rows, monkeypatch):
+    monkeypatch.setattr(AutoEncoder, "_SAMPLE_ROWS", 8)
+    stream = AutoEncoder(**SMALL)
+    for start in range(0, 100, 20):
+        stream.partial_fit(rows[start : start + 20])
+    stride, kept = stream._held_sample_
+    assert_array_equal(kept, rows[held_samples(100, 0.2)][::stride])
+    assert len(kept) <= 8
+    assert not hasattr(stream, "_trained_")
+
+
+def test_what_searches_for_codes_scores_few_rows(rows, monkeypatch):
+    monkeypatch.setattr(skad.AnoGAN, "_most_threshold_rows", 10)
+    detector = skad.AnoGAN(**CHEAP["AnoGAN"], random_state=0).fit(rows)
+    anomaly = -detector.score_samples(rows[held_samples(100, 0.2)][::2])
+    assert detector.offset_ == pytest.approx(-upper_limit(anomaly, 0.05))
+
+
+def test_no_samples_are_left():
+    X = np.random.default_rng(0).normal(size=(20, 3))
+    with pytest.raises(ValueError, match=r"validation_fraction=0.99 leaves \d of 20"):
+        AutoEncoder(**SMALL, validation_fraction=0.99).fit(X)
+
+
+@pytest.mark.parametrize("name", ON_ROWS)
+def test_the_threshold_holds_on_new_samples(name):
+    """Of 2,000 fresh normal samples about one in twenty is flagged."""
+    for n, low, high in ((100, 0.02, 0.12), (1000, 0.03, 0.08)):
+        shares = []
+        for seed in range(5):
+            rng = np.random.default_rng(seed)
+            mixing = rng.normal(size=(10, 10))
+            mixing /= np.linalg.norm(mixing, axis=0)
+            X = rng.normal(size=(n, 10)) @ mixing
+            fresh = rng.normal(size=(2000, 10)) @ mixing
+            detector = getattr(skad, name)(**{**CHEAP[name], "max_epochs": 3})
+            detector.set_params(random_state=seed)
+            shares.append(np.mean(detector.fit(X).predict(fresh) == -1))
+        assert low <= np.mean(shares) <= high, n

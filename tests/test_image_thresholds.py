@@ -1,0 +1,320 @@
+"""Thresholds of detectors on pictures hold on new ones; backbones see pictures once."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn import config_context
+from sklearn.base import clone
+
+import skad
+from skad.embedding import PatchEmbedding
+from skad.image import (
+    CFLOW,
+    DFR,
+    SPADE,
+    STFPM,
+    FastFlow,
+    PaDiM,
+    PatchCore,
+    PatchDetector,
+    ReverseDistillation,
+    SimpleNet,
+    TiledDetector,
+    load_folder,
+)
+from skad.image._base import TrainingPatches
+from skad.image._tiled import Tiles
+
+WEIGHTS = "resnet18_conv1_to_layer3_bnfolded.npz"
+
+
+class Squares(torch.nn.Module):
+    """A backbone that says what is in squares of 4 x 4 pixels, and counts pictures."""
+
+    seen, dtypes = 0, set()
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.PixelUnshuffle(4)
+        self.second = torch.nn.AvgPool2d(2)
+
+    def forward(self, x):
+        Squares.seen += len(x)
+        Squares.dtypes.add(x.dtype)
+        return self.second(self.first(x))
+
+
+GIVEN = {"backbone": Squares, "layers": ("first", "second")}
+SHORT = {"max_epochs": 2, "random_state": 0}
+DETECTORS = {
+    "PatchCore": PatchCore(**GIVEN, random_state=0),
+    "PatchCore, no weights": PatchCore(**GIVEN, n_neighbors=None, random_state=0),
+    "PaDiM, full": PaDiM(**GIVEN, n_features=8, random_state=0),
+    "PaDiM, few": PaDiM(**GIVEN, n_features=None),
+    "SPADE": SPADE(**GIVEN, n_pictures=5),
+    "PatchDetector": PatchDetector(PatchEmbedding(**GIVEN), random_state=0),
+    "PatchDetector, each": PatchDetector(
+        PatchEmbedding(**GIVEN), skad.KNN(), positions="each"
+    ),
+    "PatchDetector, features": PatchDetector(
+        PatchEmbedding(**GIVEN), positions="features", max_patches=500, random_state=0
+    ),
+}
+TRAINED = {
+    "DFR": DFR(**GIVEN, **SHORT),
+    "SimpleNet": SimpleNet(**GIVEN, hidden_size=16, **SHORT),
+    "FastFlow": FastFlow(**GIVEN, n_steps=2, **SHORT),
+    "CFLOW": CFLOW(**GIVEN, n_steps=1, condition_size=4, max_epochs=1, random_state=0),
+    "STFPM": STFPM(**GIVEN, student_channels=(8, 16), **SHORT),
+    "ReverseDistillation": ReverseDistillation(**GIVEN, **SHORT),
+}
+TILED = {
+    "tiles of PatchCore": TiledDetector(
+        DETECTORS["PatchCore"], tile=16, overlap=0, random_state=0
+    ),
+    "tiles of DFR": TiledDetector(TRAINED["DFR"], tile=16, overlap=0, random_state=0),
+}
+
+
+def every(detectors):
+    return pytest.mark.parametrize("detector", detectors.values(), ids=list(detectors))
+
+
+def pictures(n, seed=0):
+    """Return pictures (n, 32, 32) of one texture, in more and less light."""
+    rng = np.random.default_rng(seed)
+    texture = np.random.default_rng(9).normal(0.5, 0.1, size=(32, 32))
+    light = rng.normal(1, 0.05, size=(n, 1, 1))
+    return (light * texture + rng.normal(0, 0.02, (n, 32, 32))).astype(np.float32)
+
+
+def own_scores(detector, X):
+    """Return what the threshold was taken from."""
+    return np.asarray(detector._threshold_anomaly_)
+
+
+def fitted_without(detector, X, i):
+    """Return the anomaly of a picture under the same detector fitted to the others."""
+    other = clone(detector).set_params(contamination=0.5).fit(np.delete(X, i, axis=0))
+    return -other.score_samples(X[i : i + 1])[0]
+
+
+# ----------------------------------------------------------------- a picture left out
+
+
+@pytest.mark.parametrize("n_features", [1, 3, None])
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 12, 25])
+def test_padim_leaves_one_out_in_closed_form(n, n_features):
+    """Against fits without the picture, on either side of n = d and at d + 1."""
+    X = pictures(n).astype(np.float64)
+    detector = PaDiM(**GIVEN, n_features=n_features, random_state=0).fit(X)
+    expected = [fitted_without(detector, X, i) for i in range(n)]
+    assert_allclose(own_scores(detector, X), expected, rtol=1e-6)
+    with config_context(working_memory=1e-3):
+        small = clone(detector).fit(X)
+    assert_allclose(small.offset_, detector.offset_, rtol=1e-6)
+
+
+@pytest.mark.parametrize("n_pictures", [3, 50])
+def test_spade_leaves_the_picture_out(n_pictures):
+    X = pictures(9).astype(np.float64)
+    detector = SPADE(**GIVEN, n_pictures=n_pictures).fit(X)
+    expected = [fitted_without(detector, X, i) for i in range(len(X))]
+    assert_allclose(own_scores(detector, X), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("memory", [1024, 0.02], ids=["kept", "merged"])
+@pytest.mark.parametrize("settings", [{}, {"n_neighbors": None}, {"bank_size": 7}])
+def test_patchcore_leaves_a_picture_s_own_patches_out(settings, memory):
+    """Against a bank without them, whether it was thinned out at once or in pieces."""
+    X = pictures(10).astype(np.float64)
+    with config_context(working_memory=memory):
+        detector = PatchCore(**GIVEN, **settings, random_state=0).fit(X)
+    assert len(detector.owners_) == len(detector.bank_)
+    patches = detector.embedding_.embed(torch.tensor(X)[..., None]).flatten(1, 2)
+    for entry, owner in zip(detector.bank_, detector.owners_, strict=True):
+        assert (patches[owner] == entry).all(1).any()
+    expected = []
+    for i in range(len(X)):
+        without, others = copy.deepcopy(detector), detector.owners_ != i
+        without.bank_ = detector.bank_[others]
+        without._squares_ = detector._squares_[others]
+        expected.append(-without.score_samples(X[i : i + 1])[0])
+    assert_allclose(own_scores(detector, X), expected, rtol=1e-9)
+
+
+def test_a_picture_that_filled_the_bank_sets_no_threshold():
+    detector = PatchCore(**GIVEN, bank_size=1, random_state=0).fit(pictures(6))
+    assert len(own_scores(detector, None)) == 5
+    assert np.isfinite(detector.offset_)
+
+
+def test_a_number_takes_the_scores_of_the_training_pictures():
+    X = pictures(20)
+    for detector in (DETECTORS | TILED).values():
+        detector = clone(detector).set_params(contamination=0.1).fit(X)
+        expected = np.quantile(detector.score_samples(X), 0.1)
+        assert_allclose(detector.offset_, expected, rtol=1e-5)
+
+
+def test_one_picture_is_its_own_threshold():
+    for detector in DETECTORS.values():
+        if getattr(detector, "positions", None) == "each":
+            continue
+        with pytest.warns(UserWarning, match="learned from one picture"):
+            detector = clone(detector).fit(pictures(1))
+        assert_allclose(detector.offset_, detector.score_samples(pictures(1)))
+
+
+def test_heads_are_refitted_without_the_pictures_they_score():
+    """Five copies, in folds: each picture is far from a memory without it."""
+    X = pictures(20)
+    head = skad.KNN(n_neighbors=1)
+    detector = PatchDetector(PatchEmbedding(**GIVEN), head, max_patches=None).fit(X)
+    honest = own_scores(detector, X)
+    assert honest.shape == (20,)
+    assert honest.min() > 0.01  # a patch of the bank is at distance zero
+    assert_allclose(detector.score_samples(X), 0, atol=1e-3)
+    with config_context(working_memory=0.01):
+        assert_allclose(clone(detector).fit(X).offset_, detector.offset_, rtol=1e-6)
+
+
+def test_tiles_of_one_picture_stay_together():
+    """Of a bank, the entries from all tiles of the picture are left out."""
+    X = pictures(5)
+    tiles = Tiles(X[..., None], (16, 16), 0)
+    assert_array_equal(tiles.owners, np.repeat(np.arange(5), 4))
+    detector = clone(TILED["tiles of PatchCore"]).fit(X)
+    inner = detector.detector_
+    expected = []
+    for i in range(5):
+        without, others = copy.deepcopy(detector), inner.owners_ != i
+        without.detector_.bank_ = inner.bank_[others]
+        without.detector_._squares_ = inner._squares_[others]
+        expected.append(-without.score_samples(X[i : i + 1])[0])
+    limit = skad._limits.upper_limit(np.array(expected), 0.05)
+    assert_allclose(-detector.offset_, limit, rtol=1e-5)
+
+
+def test_a_training_on_tiles_holds_whole_pictures_out():
+    detector = clone(TILED["tiles of DFR"]).fit(pictures(20))
+    assert detector.detector_.n_held_out_ % 4 == 0
+    assert detector.detector_.n_held_out_ >= 20
+
+
+# ------------------------------------------------------------------------- one pass
+
+
+@pytest.mark.parametrize("contamination", ["auto", 0.1])
+@every(DETECTORS | TRAINED | TILED)
+def test_a_backbone_sees_every_picture_once(detector, contamination):
+    X = pictures(20)
+    n = 4 if isinstance(detector, TiledDetector) else 1  # tiles of a picture
+    detector = clone(detector).set_params(contamination=contamination)
+    Squares.seen = 0
+    detector.fit(X)
+    assert Squares.seen == 20 * n
+    detector.predict(X[:10])
+    maps = detector.transform(X[:10])
+    assert Squares.seen == 40 * n
+    found = detector.inspect(X[:10])
+    assert Squares.seen == 50 * n
+    assert_array_equal(found.maps, maps)
+    assert_array_equal(found.scores, detector.score_samples(X[:10]))
+
+
+def test_features_are_kept_once():
+    """What a pass yields are views of the whole, which is filled batch by batch."""
+    X = torch.tensor(pictures(10))[..., None]
+    detector = clone(DETECTORS["PatchCore"]).fit(X)
+    training = TrainingPatches(detector, X, detector.embedding_.embed)
+    memory = {each.untyped_storage().data_ptr() for each in training}
+    assert memory == {training.all().untyped_storage().data_ptr()}
+    assert_array_equal(training.all(), detector.embedding_.embed(X))
+    with config_context(working_memory=1e-3):
+        small = TrainingPatches(detector, X, detector.embedding_.embed)
+        assert not small.kept
+        assert_array_equal(torch.cat(list(small)), training.all())
+        assert_array_equal(small.all(), training.all())
+    assert_array_equal(training[np.array([3, 1])], training.all()[[3, 1]])
+
+
+def test_batches_do_not_change_what_is_learned():
+    X = pictures(13)
+    for name in ("PatchCore", "PaDiM, full", "PaDiM, few", "SPADE"):
+        one, many = (
+            clone(DETECTORS[name]).set_params(batch_size=size).fit(X)
+            for size in (3, 100)
+        )
+        assert_allclose(one.offset_, many.offset_, rtol=2e-5)
+        assert_allclose(one.score_samples(X), many.score_samples(X), rtol=2e-5)
+
+
+def test_backbones_compute_in_float32_whatever_pictures_are():
+    X = pictures(8).astype(np.float64)
+    Squares.dtypes.clear()
+    detector = clone(DETECTORS["PatchCore"]).fit(X)
+    scores = detector.score_samples(X)
+    assert Squares.dtypes == {torch.float32}
+    assert scores.dtype == np.float64
+    assert detector.transform(X).dtype == np.float64
+    single = clone(detector).fit(X.astype(np.float32))
+    assert_allclose(single.score_samples(X.astype(np.float32)), scores, rtol=1e-4)
+
+
+# ---------------------------------------------------------------------- on new pictures
+
+
+@every(DETECTORS | TILED)
+def test_few_new_pictures_are_flagged(detector):
+    """The mean over draws of the share of new normal pictures."""
+    shares = [
+        np.mean(clone(detector).fit(pictures(30, i)).predict(pictures(60, 100 + i)) < 0)
+        for i in range(3)
+    ]
+    assert 0 <= np.mean(shares) <= 0.15
+    bad = pictures(10, 5)
+    bad[:, 4:24, 4:24] += 0.8
+    assert (clone(detector).fit(pictures(30)).predict(bad) == -1).all()
+
+
+def of_folder(shared, name):
+    """Return good training and test pictures (n, 256, 256, 3)."""
+    data = load_folder(shared / "images" / name, size=(256, 256))
+    return data.X_train[:], data.X_test[np.flatnonzero(data.y_test == 1)]
+
+
+REAL = {
+    "PatchCore": PatchCore(random_state=0),
+    "PaDiM": PaDiM(random_state=0),
+    "SPADE": SPADE(),
+    "PatchDetector": PatchDetector(random_state=0),
+    "DFR": DFR(max_epochs=20, lr=1e-3, random_state=0),
+    "SimpleNet": SimpleNet(max_epochs=4, random_state=0),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["gabor", "resnet18"])
+@every(REAL)
+def test_few_good_cookies_are_flagged(shared, detector, backbone):
+    train, good = of_folder(shared, "cookie")
+    given = {"backbone": backbone}
+    if backbone != "gabor":
+        given["weights"] = shared / "weights" / WEIGHTS
+    prefix = "" if hasattr(detector, "backbone") else "embedding__"
+    detector = clone(detector)
+    if prefix:
+        detector.set_params(embedding=PatchEmbedding())
+    detector.set_params(**{prefix + key: value for key, value in given.items()})
+    assert np.mean(detector.fit(train).predict(good) == -1) <= 0.15
+
+
+@pytest.mark.slow
+def test_few_good_tiles_are_flagged(shared):
+    train, good = of_folder(shared, "magnetic_tile")
+    for detector in (PatchCore(coreset_ratio=0.02, random_state=0), REAL["PaDiM"]):
+        assert np.mean(clone(detector).fit(train).predict(good) == -1) <= 0.15
