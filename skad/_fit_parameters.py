@@ -57,7 +57,7 @@ class OutliersMixin:
         """Return what `_fit` gets of training data and checked outliers (m, d)."""
         labels = np.zeros(X.shape[0], dtype=np.int64)
         if y is not None:
-            labels = check_labels(y, X.shape[0])
+            labels = check_labels(y, X.shape[0], others=True)
         labels = np.concatenate([labels, np.full(outliers.shape[0], -1)])
         return namespace(X).concat([X, like(outliers, X)]), labels, params
 
@@ -208,7 +208,9 @@ def masks_of_boxes(boxes, shape):
 def labels_of_masks(masks, y):
     """Return labels (n,), 1, -1 and 0, that agree with the masks, or raise."""
     n = len(masks)
-    labels = np.zeros(n, dtype=np.int64) if y is None else check_labels(y, n)
+    labels = np.zeros(n, dtype=np.int64)
+    if y is not None:
+        labels = check_labels(y, n, others=True)
     shown = np.nan_to_num(masks).any(axis=(1, 2))
     empty = ~shown & ~np.isnan(masks[:, 0, 0])
     for i in np.flatnonzero(shown & (labels == 1)):

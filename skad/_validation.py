@@ -206,10 +206,11 @@ def label_column(y, n_samples):
     return labels
 
 
-def check_labels(y, n_samples):
+def check_labels(y, n_samples, *, others=False):
     """Return labels 1 normal, -1 known anomaly, 0 unlabelled, of shape (n,).
 
-    Any other label counts as unlabelled, with a warning.
+    Any other label counts as unlabelled, with a warning; so is it warned of labels that
+    name no anomaly, unless something else may, `others`.
     """
     y = label_column(y, n_samples)
     labels = np.where(y == -1, -1, np.where(y == 1, 1, 0))
@@ -219,7 +220,7 @@ def check_labels(y, n_samples):
             "count as unlabelled.",
             stacklevel=6,
         )
-    else:
+    elif not others:
         warn_without_anomalies(labels)
     return labels
 

@@ -4,14 +4,14 @@ A method states its mathematics in `_fit` and in one of two ways to score, both 
 higher = more anomalous: `_map` alone where the score is the sum of the map (then
 `_map_sums_to_score` is true), or `_anomaly` with a `_map` that the method's docstring
 relates to it. Where both need the same (features of a backbone, neighbours), `_inspect`
-returns both from one pass. Validation, sign, threshold, blocks and devices live here.
+returns both from one pass. Validation, sign, blocks and devices live here, the
+threshold in `skad._offset`.
 """
 
 from abc import ABCMeta, abstractmethod
 from numbers import Real
 from typing import Any, ClassVar, Self
 
-import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from skad._answers import Inspection, labels_of
@@ -25,19 +25,19 @@ from skad._array import (
     over_blocks,
     resolve_device,
     slices,
-    to_numpy,
 )
 from skad._callbacks import FitCallbacksMixin
-from skad._cross_fitting import cross_fitted
 from skad._dask import Blocks, by_block, is_dask
-from skad._limits import thinned, upper_limit
+from skad._offset import OffsetMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, ScikitLearnDetector, StrOptions, _fit_context
 from skad._validation import check_table
 
 
 @with_parameters
-class BaseDetector(FitCallbacksMixin, ScikitLearnDetector, metaclass=ABCMeta):
+class BaseDetector(
+    OffsetMixin, FitCallbacksMixin, ScikitLearnDetector, metaclass=ABCMeta
+):
     """Base of every detector; see the module's docstring for what a method writes.
 
     Fitted state, public or private, ends in an underscore: a second `fit` drops all of
@@ -70,8 +70,6 @@ class BaseDetector(FitCallbacksMixin, ScikitLearnDetector, metaclass=ABCMeta):
         "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
         "false_alarm_rate": [Interval(Real, 0, 0.5, closed="right")],
     }
-    # Where scores for contamination="auto" come from, as the table of detectors says.
-    _honesty: ClassVar[str] = "cross-fitting"
     _data: ClassVar[str] = "rows"  # what it looks at; the base of a family states it
     _map_sums_to_score = False
     _looks_around = False  # whether the rows around a row count, as in series
@@ -123,38 +121,6 @@ class BaseDetector(FitCallbacksMixin, ScikitLearnDetector, metaclass=ABCMeta):
     def _fit_work(self, X):
         """Return the multiplications that `fit` needs, for `device="auto"`."""
         return X.shape[0] * X.shape[1]
-
-    def _fit_offset(self, X, y, anomaly, **params):
-        """Return the threshold.
-
-        `X`, `y` and `params` are what `fit` got, `anomaly` is what `_fit` returned: of
-        all training rows as `score_samples` would score them, or None. What the
-        threshold was taken from is kept for reports, in a few values.
-        """
-        if self.contamination == "auto":
-            honest = to_numpy(self._honest_anomaly(X, y, anomaly, **params))
-            self._reference_ = thinned(honest)
-            return -upper_limit(honest, self.false_alarm_rate)
-        anomaly = to_numpy(self._seen_anomaly(X, anomaly))
-        self._reference_ = thinned(anomaly)
-        return float(np.quantile(-anomaly, self.contamination))
-
-    def _seen_anomaly(self, X, anomaly):
-        """Return the anomaly (n,) of the training rows, as new rows are scored."""
-        if anomaly is not None:
-            return anomaly
-        if isinstance(X, Blocks):
-            return X.scored()
-        return self._in_blocks(self._anomaly, X, progress="score")
-
-    def _honest_anomaly(self, X, y, anomaly, **params):
-        """Return the anomaly (m,) of normal rows as if they had not been learned from.
-
-        A method that can leave a row out of what it learned overrides this, one whose
-        scores of training rows leave them out returns `_seen_anomaly`. Where all rows
-        have one (m = n) it is in their order.
-        """
-        return cross_fitted(self, X, y, params, anomaly)
 
     def _fit_blocks(self, blocks):
         """Learn as `_fit` does from `skad._dask.Blocks`, where statistics add up.

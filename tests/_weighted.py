@@ -23,6 +23,6 @@ def weight_failures(detector):
     if type(detector).__name__ in ("IsolationForest", "OneClassSVM"):
         return {CHECKS[-1]: NOT_EQUIVALENT}
     folds = type(detector)._honesty == "cross-fitting"
-    if folds or covariance in ("ledoit_wolf", "low_rank"):
+    if folds or covariance == "low_rank":
         return {CHECKS[-1]: FOLDS}
     return {}

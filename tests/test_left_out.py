@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 import skad
 from skad._cross_fitting import cross_fitted
-from skad.ensemble._isolation_forest import average_path_length, lengths_without
+from skad.ensemble._paths import average_path_length, lengths_without
 from tests._instances import identify
 
 

@@ -40,6 +40,7 @@ HEIGHTS = {
     "_limits": 3,
     "_cross_fitting": 4,
     "_validation": 4,
+    "_offset": 4.5,
     "_stretches": 5,
     "base": 5,
     # 6: any other private module, shared by families

@@ -18,6 +18,12 @@ from skad._commands._folders import (
     load_pictures,
     writable_folder,
 )
+from skad._commands._kinds import (
+    check_looks_at_pictures,
+    check_looks_at_rows,
+    check_looks_at_series,
+    refuse,
+)
 from skad.datasets._files import read_tables
 from skad.inspection import (
     examine,
@@ -120,9 +126,9 @@ def detect(
         "--calibrate": calibrate,
     }
     if pictures:
-        _refuse("pictures", table_options | row_options, {"--series": series})
-        _refuse("pictures", series_options)
-        _check_looks_at_pictures(model)
+        refuse("pictures", table_options | row_options, {"--series": series})
+        refuse("pictures", series_options)
+        check_looks_at_pictures(model)
         with in_words_of_options():
             data = load_pictures(
                 train, test, size=image_size, on_error=on_error or "raise"
@@ -134,12 +140,12 @@ def detect(
     else:
         train, test = _one_file(train, "--train"), _one_file(test, "--test")
         if series:
-            _refuse("series", row_options, picture_options)
-            _check_looks_at_series(model)
+            refuse("series", row_options, picture_options)
+            check_looks_at_series(model)
         else:
-            _refuse("tables without --series", series_options)
-            _refuse("tables", picture_options)
-            _check_looks_at_rows(model)
+            refuse("tables without --series", series_options)
+            refuse("tables", picture_options)
+            check_looks_at_rows(model)
         aside = [name for name in (time_column, group_column) if name is not None]
         reading = {"label_column": label_column, "drop": drop, "aside": aside}
         if series and model.get_params().get("missing") == "skip":
@@ -311,50 +317,6 @@ def _one_file(paths, option):
     if paths is None:
         raise ValueError(f"{option} is missing")
     return paths[0]
-
-
-def _refuse(kind, *options):
-    """Raise ValueError for options that are of no use on a kind of data."""
-    for name, value in (item for part in options for item in part.items()):
-        if value not in (None, False, (), []):
-            raise ValueError(f"{name} is not for {kind}")
-
-
-def _check_looks_at_pictures(model):
-    name, kind = type(model).__name__, kind_of_data(type(model))
-    if kind not in ("pictures", "tables"):
-        raise ValueError(f"{name} looks at {kind}, not at pictures")
-    if kind == "tables" and "image_shape" not in model.get_params(deep=False):
-        raise ValueError(
-            f"{name} looks at rows of a table, not at pictures; PatchDetector carries "
-            f"it to them: --detector PatchDetector --set detector={name}"
-        )
-
-
-def _check_looks_at_series(model):
-    name, kind = type(model).__name__, kind_of_data(type(model))
-    if kind == "tables":
-        raise ValueError(
-            f"{name} looks at rows of a table, not at series; WindowDetector carries "
-            f"it to them: --detector WindowDetector --set detector={name}"
-        )
-    if kind != "series":
-        raise ValueError(f"{name} looks at {kind}, not at series")
-
-
-def _check_looks_at_rows(model):
-    name, kind = type(model).__name__, kind_of_data(type(model))
-    if kind == "series":
-        raise ValueError(
-            f"{name} looks at series: pass --series where rows are time steps in order"
-        )
-    if kind == "a classifier":
-        raise ValueError(
-            f"{name} looks at a classifier and its inputs, which no file holds; use it "
-            "from Python"
-        )
-    if kind not in ("tables", "pictures"):
-        raise ValueError(f"{name} looks at {kind}, not at rows of a table")
 
 
 def _labels(train, test, test_name, label_column, anomaly_label):
