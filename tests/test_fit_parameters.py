@@ -20,8 +20,9 @@ from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from skad._cross_fitting import cross_fitted, folds, part_of
 from skad._fit_parameters import MasksMixin
-from skad._limits import upper_limit, weighted_quantile
+from skad._limits import thinned, upper_limit, weighted_quantile
 from skad._parameters import with_parameters
 from skad._validation import check_sample_weight
 from skad.density import KDE, Mahalanobis
@@ -115,6 +116,55 @@ def test_whole_weights_repeat_rows(detector, contamination, rows):
 )
 def test_thresholds_of_rows_left_out_are_those_of_repeated_rows(detector, rows):
     assert_repeats(detector, *rows, 1e-6 if "exponential" in repr(detector) else 1e-9)
+
+
+def test_copies_score_rows_with_weights_in_their_order(rows):
+    X, _, _ = rows
+    weights = np.random.default_rng(3).uniform(0.5, 2, size=len(X))
+    detector = Mahalanobis("low_rank", rank=2).fit(X, sample_weight=weights)
+    found = cross_fitted(detector, X, None, {"sample_weight": weights})
+    held = folds(len(X))[0]
+    kept = np.setdiff1d(np.arange(len(X)), held)
+    copy = clone(detector).fit(X[kept], sample_weight=weights[kept])
+    assert_allclose(found[held], -copy.score_samples(X[held]), rtol=1e-10)
+    many = np.random.default_rng(3).normal(size=(1500, 4))
+    found = cross_fitted(detector, many, None, {"sample_weight": np.ones(1500)})
+    assert_array_equal(np.flatnonzero(~np.isnan(found)), np.sort(folds(1500)[0]))
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        [3, 4, 5],
+        [[3], [4, 4], []],
+        [None, np.ones((1, 4)), np.ones((2, 4))],
+        np.array([3, 4, 5]),
+        torch.tensor([3, 4, 5]),
+        pd.Series([3, 4, 5], index=[2, 1, 0]),
+        pd.DataFrame({"a": [3, 4, 5]}),
+    ],
+    ids=lambda column: type(column).__name__,
+)
+def test_columns_of_any_kind_are_cut(column):
+    found = part_of(column, np.array([2, 0]), 3)
+    values = column.to_numpy() if hasattr(column, "iloc") else column
+    assert len(found) == 2
+    assert_array_equal(np.asarray(found[:1]).ravel()[:1], np.ravel(values[2])[:1])
+    assert part_of(column, np.array([2, 0]), 4) is column
+    assert part_of(None, np.array([2, 0]), 3) is None
+
+
+def test_the_anomalies_of_reports_count_weights(rows):
+    X, weights, _ = rows
+    for contamination in ("auto", 0.1):
+        detector = Mahalanobis(contamination=contamination)
+        repeated = clone(detector).fit(np.repeat(X, weights, axis=0))
+        detector.fit(X, sample_weight=weights)
+        assert_allclose(detector._reference_, repeated._reference_, rtol=1e-9)
+    ordered = np.sort(np.random.default_rng(0).normal(size=1000))
+    found = thinned(ordered, np.repeat([1.0, 3.0], 500))
+    assert found.shape == (500,)
+    assert np.mean(found > ordered[499]) == pytest.approx(0.75, abs=0.004)
 
 
 @pytest.mark.parametrize("detector", SOLVED, ids=repr)
@@ -466,7 +516,9 @@ def test_outliers_are_exposed_as_those_among_the_rows(exposed):
         (np.ones(90, int), {"y_class": classes}),
         (classes, {"y_ood": np.ones(90, int)}),
     ]:
-        found = clone(detector).fit(X, y, X_outliers=outliers, **given)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "y has no label -1")
+            found = clone(detector).fit(X, y, X_outliers=outliers, **given)
         assert_array_equal(found.score_samples(X), expected.score_samples(X))
     some = clone(detector).fit(
         joined[:95], labels[:95], y_ood=mark[:95], X_outliers=outliers[5:]

@@ -7,7 +7,7 @@ import numpy as np
 from skad._array import like, namespace
 from skad._fit_parameters import OutliersMixin, given
 from skad._sklearn import _fit_context
-from skad.ood._base import split_labels
+from skad.ood._labels import split_labels
 
 
 class OutlierLabelsMixin(OutliersMixin):
@@ -45,7 +45,7 @@ class OutlierLabelsMixin(OutliersMixin):
 
     def _joined(self, X, y, outliers, params):
         n, m = X.shape[0], outliers.shape[0]
-        labels, known = split_labels(n, y, **params)
+        labels, known = split_labels(n, y, **params, others=True)
         if labels is not None:  # those of outliers are not looked at
             labels = np.concatenate([labels, np.repeat(labels[:1], m)])
         y_ood = np.concatenate([np.where(known, -1, 1), np.full(m, -1)])
