@@ -319,9 +319,8 @@ class BaseDetector(
     def _in_blocks(self, function, X, dtype=None, progress=None, parts=None):
         """Apply `function` to blocks of rows; the results live where `X` lives.
 
-        `function` returns one array or a tuple of them; `dtype` is that of the last,
-        the others are as exact as can be. `parts` are the blocks where a method has its
-        own, slices or indices.
+        `function` returns one array or several; `dtype` is that of the last, the others
+        are as exact as can be. `parts` are a method's own blocks, slices or indices.
         """
         device = self._scoring_device(X)
         if parts is None:

@@ -309,7 +309,7 @@ def test_measured_cells_have_their_form(extensions, table, name):
     found = extensions("detector_figures").figures(cls, table.kind(cls))
     forms = {
         "Quality": r"(\d\.\d{3}(, \d\.\d{3})?( \(\d\.\d{3}\))?)?",
-        "Flagged": r"(\d+\.\d %( \(\d+\.\d %\))?)?",
+        "Flagged": r"(\d+\.\d\s%( \(\d+\.\d\s%\))?)?",
         "Honest scores": r"[a-z' -]+",
         "Seconds": r"([\d.e-]+(, .+)?)?",
         "Weights": r"(no|yes|better with|the classifier's|as its detector)?",

@@ -3,6 +3,7 @@
 Where a detector has not been measured, its cell is empty.
 """
 
+import re
 from pathlib import Path
 from statistics import mean
 
@@ -159,7 +160,10 @@ def threshold_rows(name):
 
 def flagged(name):
     """Return the share of fresh normal samples that are flagged by default."""
-    shares = [f"{100 * float(row['flagged']):.1f} %" for row in threshold_rows(name)]
+    shares = [
+        f"{100 * float(row['flagged']):.1f}\N{NO-BREAK SPACE}%"
+        for row in threshold_rows(name)
+    ]
     return shares[0] + "".join(f" ({share})" for share in shares[1:]) if shares else ""
 
 
@@ -169,6 +173,7 @@ def seconds(name):
     if not found:
         return ""
     changed = f", {found[0]['settings']}" if found[0]["settings"] else ""
+    changed = re.sub(r"max_epochs=(\d+)", r"\1 epochs", changed)
     return f"{float(found[0]['fit_s']):.2g}{changed}"
 
 

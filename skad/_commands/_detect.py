@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import warnings
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +11,12 @@ from sklearn.preprocessing import StandardScaler
 
 from skad import datasets
 from skad._commands._build import build_detector, kind_of_data
+from skad._commands._columns import checked_shape, labels, times
 from skad._commands._folders import (
     are_pictures,
     in_words_of_options,
     load_pictures,
     writable_folder,
-)
-from skad._commands._kinds import (
-    check_looks_at_pictures,
-    check_looks_at_rows,
-    check_looks_at_series,
-    refuse,
 )
 from skad.datasets._files import read_tables
 from skad.inspection import (
@@ -126,9 +120,9 @@ def detect(
         "--calibrate": calibrate,
     }
     if pictures:
-        refuse("pictures", table_options | row_options, {"--series": series})
-        refuse("pictures", series_options)
-        check_looks_at_pictures(model)
+        _refuse("pictures", table_options | row_options, {"--series": series})
+        _refuse("pictures", series_options)
+        _check_looks_at_pictures(model)
         with in_words_of_options():
             data = load_pictures(
                 train, test, size=image_size, on_error=on_error or "raise"
@@ -140,12 +134,12 @@ def detect(
     else:
         train, test = _one_file(train, "--train"), _one_file(test, "--test")
         if series:
-            refuse("series", row_options, picture_options)
-            check_looks_at_series(model)
+            _refuse("series", row_options, picture_options)
+            _check_looks_at_series(model)
         else:
-            refuse("tables without --series", series_options)
-            refuse("tables", picture_options)
-            check_looks_at_rows(model)
+            _refuse("tables without --series", series_options)
+            _refuse("tables", picture_options)
+            _check_looks_at_rows(model)
         aside = [name for name in (time_column, group_column) if name is not None]
         reading = {"label_column": label_column, "drop": drop, "aside": aside}
         if series and model.get_params().get("missing") == "skip":
@@ -153,10 +147,10 @@ def detect(
         seen, new = read_tables([train, test], **reading)
         datasets.check_same_columns(seen, new, Path(train).name, Path(test).name)
         with in_words_of_options():
-            labels = _labels(seen, new, test, label_column, anomaly_label)
+            found = labels(seen, new, test, label_column, anomaly_label)
         common = {
-            "y_train": labels[0],
-            "y_test": labels[1],
+            "y_train": found[0],
+            "y_test": found[1],
             "feature_names": new.columns,
             "title": Path(test).name,
             "name": detector,
@@ -185,7 +179,7 @@ def detect(
 
 
 def _on_rows(model, seen, new, image_shape, scale, out, common, progress):
-    image_shape = _checked_shape(image_shape or new.image_shape, new.X.shape[1])
+    image_shape = checked_shape(image_shape or new.image_shape, new.X.shape[1])
     looks_at_pictures = "image_shape" in model.get_params()
     if kind_of_data(type(model)) == "pictures" and image_shape is None:
         raise ValueError(
@@ -249,8 +243,8 @@ def _on_series(
     model, seen, new, names, time_column, group_column, scale, out, common, progress
 ):
     groups = [table.aside.get(group_column) for table in (seen, new)]
-    times = [
-        _times(table.aside.get(time_column), own, time_column, name)
+    when = [
+        times(table.aside.get(time_column), own, time_column, name)
         for table, own, name in zip((seen, new), groups, names, strict=True)
     ]
     writable_folder(out)
@@ -263,47 +257,11 @@ def _on_series(
             new.X,
             groups_train=groups[0],
             groups_test=groups[1],
-            time=times[1],
+            time=when[1],
             time_name=time_column or "time",
             group_name=group_column or "group",
             **common,
         )
-
-
-def _times(values, groups, column, file):
-    """Return a column of times as numbers or dates, checked to be in order."""
-    if values is None:
-        return None
-    if values.dtype.kind not in "fiuM":
-        import pandas as pd
-
-        try:
-            values = pd.to_datetime(values).to_numpy()
-        except (ValueError, TypeError) as error:
-            raise ValueError(
-                f"{file}: column {column!r} holds neither numbers nor dates: "
-                f"{str(error).partition('. You might')[0]}"
-            ) from error
-    if values.dtype.kind == "M":
-        values = values.astype("datetime64[ns]")
-    missing = np.isnat(values) if values.dtype.kind == "M" else np.isnan(values)
-    if missing.any():
-        raise ValueError(
-            f"{file}: column {column!r} in row {int(np.argmax(missing))} is missing"
-        )
-    order = np.arange(len(values))
-    if groups is not None:
-        order = np.argsort(np.unique(groups, return_inverse=True)[1], kind="stable")
-    back = values[order][1:] < values[order][:-1]
-    if groups is not None:
-        back &= groups[order][1:] == groups[order][:-1]
-    if back.any():
-        row = int(order[1:][np.argmax(back)])
-        raise ValueError(
-            f"{file}: column {column!r} goes back in row {row}; rows have to be in the "
-            "order of time"
-        )
-    return values
 
 
 def _write_skipped(out, findings):
@@ -319,39 +277,48 @@ def _one_file(paths, option):
     return paths[0]
 
 
-def _labels(train, test, test_name, label_column, anomaly_label):
-    if test.labels is None:
-        if label_column is not None:
-            near = get_close_matches(label_column, test.columns, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{test_name}: no label column {label_column!r}{hint}")
-        if anomaly_label is not None:
-            raise ValueError("--anomaly-label needs --label-column")
-        return None, None
-    seen = () if train.labels is None else train.labels
-    y_test = datasets.anomaly_labels(
-        test.labels, anomaly_label=anomaly_label, known=seen
-    )
-    if not y_test.all():
-        raise ValueError(
-            f"{test_name}: row {int(np.argmin(abs(y_test)))} is unlabelled"
-        )
-    if train.labels is None:
-        return None, y_test
-    y_train = datasets.anomaly_labels(
-        seen, anomaly_label=anomaly_label, known=test.labels
-    )
-    return y_train, y_test
+def _refuse(kind, *options):
+    """Raise ValueError for options that are of no use on a kind of data."""
+    for name, value in (item for part in options for item in part.items()):
+        if value not in (None, False, (), []):
+            raise ValueError(f"{name} is not for {kind}")
 
 
-def _checked_shape(image_shape, n_features):
-    if image_shape is not None and np.prod(image_shape) != n_features:
-        height, width = image_shape
+def _check_looks_at_pictures(model):
+    name, kind = type(model).__name__, kind_of_data(type(model))
+    if kind not in ("pictures", "tables"):
+        raise ValueError(f"{name} looks at {kind}, not at pictures")
+    if kind == "tables" and "image_shape" not in model.get_params(deep=False):
         raise ValueError(
-            f"--image-shape {height},{width} means {height * width} columns, "
-            f"but there are {n_features}"
+            f"{name} looks at rows of a table, not at pictures; PatchDetector carries "
+            f"it to them: --detector PatchDetector --set detector={name}"
         )
-    return image_shape
+
+
+def _check_looks_at_series(model):
+    name, kind = type(model).__name__, kind_of_data(type(model))
+    if kind == "tables":
+        raise ValueError(
+            f"{name} looks at rows of a table, not at series; WindowDetector carries "
+            f"it to them: --detector WindowDetector --set detector={name}"
+        )
+    if kind != "series":
+        raise ValueError(f"{name} looks at {kind}, not at series")
+
+
+def _check_looks_at_rows(model):
+    name, kind = type(model).__name__, kind_of_data(type(model))
+    if kind == "series":
+        raise ValueError(
+            f"{name} looks at series: pass --series where rows are time steps in order"
+        )
+    if kind == "a classifier":
+        raise ValueError(
+            f"{name} looks at a classifier and its inputs, which no file holds; use it "
+            "from Python"
+        )
+    if kind not in ("tables", "pictures"):
+        raise ValueError(f"{name} looks at {kind}, not at rows of a table")
 
 
 @contextlib.contextmanager

@@ -54,6 +54,11 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
         Windows of a training step; also bounds the memory of scoring.
     random_state : int, RandomState instance or None, default=None
         Draws weights and batches. Pass an int for reproducible results.
+
+    Attributes
+    ----------
+    n_samples_seen_ : int
+        Training steps.
     """
 
     _honesty = "held out"
@@ -142,6 +147,7 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
         self._lengths_ = [len(x) for x in series]
         whole = series[0] if len(series) == 1 else namespace(series[0]).concat(series)
         self._train(whole, self._known_)
+        self.n_samples_seen_ = len(whole)
 
     def _open_checkpoint(self, X, labels):
         # the same steps may be parted into other series
