@@ -56,7 +56,8 @@ def cross_fitted(detector, X, y, params, anomaly=None):
     y : array-like of shape (n,) or None
         Rows labelled -1 are not scored where the detector uses labels.
     params : dict
-        What `fit` takes besides, one value a row.
+        What `fit` takes besides, one value a row. With a "sample_weight" the result is
+        (n,), in the order of the rows that the weights are of, NaN where not scored.
     anomaly : array of shape (n,) or None
         The training anomaly, taken where too few rows are left to fit a copy.
     """
@@ -68,9 +69,9 @@ def cross_fitted(detector, X, y, params, anomaly=None):
     try:
         for held in folds(n):
             kept = np.setdiff1d(np.arange(n), held)
-            own = {name: _part(value, kept, n) for name, value in params.items()}
+            own = {name: part_of(value, kept, n) for name, value in params.items()}
             member = unfitted(detector)
-            member.fit(rows_of(X, kept), _part(y, kept, n), **own)
+            member.fit(rows_of(X, kept), part_of(y, kept, n), **own)
             held = held[~known[held]]
             if len(held):
                 rows = member._validate(rows_of(X, held), reset=False)
@@ -78,8 +79,12 @@ def cross_fitted(detector, X, y, params, anomaly=None):
                 rows_found.append(held)
     except ValueError as error:
         return scored_as_seen(detector, X, anomaly, error)
-    found = namespace(found[0]).concat(found)
-    return rows_of(found, np.argsort(np.concatenate(rows_found)))
+    found, rows_found = namespace(found[0]).concat(found), np.concatenate(rows_found)
+    if "sample_weight" in params:
+        whole = np.full(n, np.nan)
+        whole[rows_found] = to_numpy(found)
+        return whole
+    return rows_of(found, np.argsort(rows_found))
 
 
 def scored_as_seen(detector, X, anomaly, error):
@@ -101,7 +106,7 @@ def unfitted(detector, **parameters):
     return member
 
 
-def _part(value, rows, n):
+def part_of(value, rows, n):
     """Return some rows' values of what has one for each of n rows, all else as it is.
 
     What `fit` took without looking at it, such as labels of a method that uses none,
@@ -110,7 +115,7 @@ def _part(value, rows, n):
     try:
         values = to_numpy(value) if is_torch(value) else np.asarray(value)
     except ValueError:  # ragged
-        return value
+        return _safe_indexing(value, rows) if len(value) == n else value
     if values.ndim == 0 or len(values) != n:
         return value
     return value.iloc[rows] if hasattr(value, "iloc") else values[rows]

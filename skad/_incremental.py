@@ -7,7 +7,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from skad._array import like, to_numpy
 from skad._sklearn import _fit_context
-from skad.base import BaseDetector
 
 
 def thinned(sample, rows, n_before, most):
@@ -64,13 +63,34 @@ class IncrementalMixin:
         return self._learn(X, y, self._add, forget=False)
 
     def _fit_offset(self, X, y, anomaly, **params):
-        n_before = self.n_samples_seen_ - X.shape[0]
+        n_rows, fresh_weights = X.shape[0], params.get("sample_weight")
+        n_before = self._rows_before(n_rows, fresh_weights)
         sample = getattr(self, "_sample_", (1, to_numpy(X[:0])))
         self._sample_ = thinned(sample, X, n_before, self._SAMPLE_ROWS)
+        weights = self._sample_weights(fresh_weights, sample[1])
+        if weights is not None:
+            fresh = np.ones(n_rows) if fresh_weights is None else fresh_weights
+            kept = sample[0], weights
+            kept = thinned(kept, fresh, n_before, self._SAMPLE_ROWS)
+            self._sample_weights_, self._n_rows_ = kept[1], n_before + n_rows
+            params["sample_weight"] = self._sample_weights_ if n_before else fresh
         if n_before:
             # labels are of the new rows
             X, y, anomaly = like(self._sample_[1], X), None, None
         return super()._fit_offset(X, y, anomaly, **params)
+
+    def _rows_before(self, n_rows, weights):
+        """Return how many rows were seen before these `n_rows`."""
+        if hasattr(self, "_n_rows_"):  # weights have been seen
+            return self._n_rows_
+        added = n_rows if weights is None else weights.sum()
+        return round(self.n_samples_seen_ - added)
+
+    def _sample_weights(self, fresh, rows):
+        """Return the weights of the sample's rows, None as long as there are none."""
+        if hasattr(self, "_sample_weights_"):
+            return self._sample_weights_
+        return None if fresh is None else np.ones(len(rows))
 
     def _check_mergeable(self, other):
         """Raise unless both are fitted, of one class, on as many features."""
@@ -88,12 +108,25 @@ class IncrementalMixin:
     def _merge_sample(self, other):
         """Take the other's sample of rows in, and set the threshold anew."""
         (stride, rows), (other_stride, other_rows) = self._sample_, other._sample_
+        both = [getattr(one, "_sample_weights_", None) for one in (self, other)]
+        weighted = any(weights is not None for weights in both)
+        weights, other_weights = (
+            np.ones(len(own)) if known is None else known
+            for known, own in zip(both, (rows, other_rows), strict=True)
+        )
         # thin both to one stride, a power of two, so that every row counts the same
         while stride < other_stride:
-            stride, rows = 2 * stride, rows[::2]
-        other_rows = other_rows[:: stride // other_stride]
-        rows = np.concatenate([rows, other_rows])
+            stride, rows, weights = 2 * stride, rows[::2], weights[::2]
+        step = stride // other_stride
+        rows = np.concatenate([rows, other_rows[::step]])
+        weights = np.concatenate([weights, other_weights[::step]])
         while len(rows) > self._SAMPLE_ROWS:
-            stride, rows = 2 * stride, rows[::2]
+            stride, rows, weights = 2 * stride, rows[::2], weights[::2]
         self._sample_ = (stride, rows)
-        self.offset_ = BaseDetector._fit_offset(self, rows, None, None)
+        params = {}
+        if weighted:
+            own = self.n_samples_seen_ - other.n_samples_seen_
+            counts = getattr(self, "_n_rows_", own), other.n_samples_seen_
+            self._n_rows_ = round(counts[0] + getattr(other, "_n_rows_", counts[1]))
+            self._sample_weights_ = params["sample_weight"] = weights
+        self.offset_ = super()._fit_offset(rows, None, None, **params)

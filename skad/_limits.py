@@ -11,7 +11,25 @@ import numpy as np
 from scipy.special import stdtrit
 
 
-def upper_limit(anomaly, rate):
+def at_positions(ordered, weights, positions):
+    """Return what stands at `positions`, from 0, of values that repeat by weight.
+
+    With whole `weights` these are elements of ``np.repeat(ordered, weights)``.
+    """
+    index = np.searchsorted(np.cumsum(weights), positions, side="right")
+    return ordered[np.minimum(index, len(ordered) - 1)]
+
+
+def weighted_quantile(values, share, weights):
+    """Return ``np.quantile(np.repeat(values, weights), share)``, for any weights."""
+    order = np.argsort(values, kind="stable")
+    position = (weights.sum() - 1) * share
+    below = math.floor(position)
+    ends = at_positions(values[order], weights[order], [below, below + 1])
+    return float(np.quantile(ends, position - below))
+
+
+def upper_limit(anomaly, rate, weights=None):
     r"""Return what a new sample passes with probability `rate`.
 
     With at least :math:`1 / rate - 1` samples it is the order statistic of rank
@@ -28,37 +46,47 @@ def upper_limit(anomaly, rate):
         Honest anomalies of normal samples; a single one is its own limit.
     rate : float
         In (0, 0.5].
+    weights : ndarray of shape (m,), default=None
+        How often each sample counts, at least twice in all; `m` is then their sum.
 
     Returns
     -------
     limit : float
     """
-    ordered = np.sort(np.asarray(anomaly, dtype=np.float64))
-    m = len(ordered)
-    if m == 1:
-        return float(ordered[0])
+    anomaly = np.asarray(anomaly, dtype=np.float64)
+    weights = np.ones(len(anomaly)) if weights is None else weights
+    order = np.argsort(anomaly, kind="stable")
+    ordered, weights = anomaly[order], weights[order]
+    m = float(weights.sum())
+    if m <= 1:
+        return float(ordered[-1])
     rank = (m + 1) * (1 - rate)
     if rank <= m:
         below = math.floor(rank)
         share = rank - below
-        return float(
-            (1 - share) * ordered[below - 1] + share * ordered[min(below, m - 1)]
-        )
+        low, high = at_positions(ordered, weights, [below - 1, below])
+        return float((1 - share) * low + share * high)
     positive = ordered[0] > 0
     z = np.log(ordered) if positive else ordered
-    deviation = z.std(ddof=1) * math.sqrt(1 + 1 / m)
-    bound = z.mean() + stdtrit(m - 1, 1 - rate) * deviation
+    mean = np.sum(weights * z) / m
+    variance = np.sum(weights * (z - mean) ** 2) / (m - 1)
+    deviation = math.sqrt(variance) * math.sqrt(1 + 1 / m)
+    bound = mean + stdtrit(m - 1, 1 - rate) * deviation
     if positive:
         bound = math.exp(min(bound, math.log(np.finfo(np.float64).max)))
     return float(max(bound, ordered[-1]))
 
 
-def thinned(anomaly, most=500):
+def thinned(anomaly, weights=None, most=500):
     """Return the values (m,) in order, `most` evenly spread ones where there are more.
 
-    The share of them beyond a limit is that of all to 1 / `most`.
+    The share of them beyond a limit is that of all to 1 / `most`. With `weights` (m,)
+    each value is there as often, to a whole number in all.
     """
-    ordered = np.sort(np.asarray(anomaly, dtype=np.float64))
-    if len(ordered) <= most:
-        return ordered
-    return ordered[np.linspace(0, len(ordered) - 1, most).round().astype(np.int64)]
+    anomaly = np.asarray(anomaly, dtype=np.float64)
+    order = np.argsort(anomaly, kind="stable")
+    if weights is None:
+        weights = np.ones(len(anomaly))
+    total = max(1, round(weights.sum()))
+    places = np.linspace(0, total - 1, min(total, most)).round()
+    return at_positions(anomaly[order], weights[order], places)

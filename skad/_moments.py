@@ -5,30 +5,40 @@ import numpy as np
 from skad._array import blocks, like, namespace, to_double
 
 
-def mean_row(X):
-    """Return the mean (d,) of `X`, in float64.
+def mean_row(X, weights=None):
+    """Return the mean (d,) of `X`, in float64, of rows that count by `weights` (n,).
 
     The second pass takes back the rounding of the first, which grows with the number
     of rows and would turn a constant column into one with a tiny variance.
     """
     xp = namespace(X)
-    mean = 0.0
+    mean, total = 0.0, X.shape[0] if weights is None else float(weights.sum())
     for _ in range(2):
         rest = sum(
-            xp.sum(to_double(X[rows]) - mean, axis=0) for rows in blocks(*X.shape)
+            xp.sum(times(to_double(X[rows]) - mean, weights, rows), axis=0)
+            for rows in blocks(*X.shape)
         )
-        mean = mean + rest / X.shape[0]
+        mean = mean + rest / total
     return mean
 
 
-def moments(X):
-    """Return the number of rows, mean (d,) and scatter (d, d) of `X`, in float64."""
-    mean = mean_row(X)
+def times(rows, weights, part=slice(None)):
+    """Return rows (b, d) times a part of the weights (n,); as they are without any."""
+    return rows if weights is None else rows * like(weights[part], rows)[:, None]
+
+
+def moments(X, weights=None):
+    """Return the number of rows, mean (d,) and scatter (d, d) of `X`, in float64.
+
+    Weighted, the number of rows is the sum of the weights.
+    """
+    mean = mean_row(X, weights)
     scatter = 0
     for rows in blocks(*X.shape):
         centred = to_double(X[rows]) - mean  # (b, d)
-        scatter = scatter + centred.T @ centred
-    return X.shape[0], mean, scatter
+        scatter = scatter + times(centred, weights, rows).T @ centred
+    total = X.shape[0] if weights is None else float(weights.sum())
+    return total, mean, scatter
 
 
 def merge_moments(first, second):

@@ -21,7 +21,7 @@ from sklearn.utils._param_validation import (
     StrOptions,
 )
 from sklearn.utils.metaestimators import _BaseComposition
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import _check_sample_weight, validate_data
 
 try:
     from sklearn.callback import CallbackSupportMixin
@@ -49,6 +49,7 @@ __all__ = [
     "StrOptions",
     "TransformerMixin",
     "_BaseComposition",
+    "_check_sample_weight",
     "_fit_context",
     "_safe_indexing",
     "torch_namespace",

@@ -13,6 +13,7 @@ HasMethods: Any
 Interval: Any
 RealNotInt: Any
 StrOptions: Any
+_check_sample_weight: Any
 _safe_indexing: Any
 validate_data: Any
 

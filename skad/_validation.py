@@ -8,7 +8,7 @@ from sklearn.utils.validation import column_or_1d
 
 from skad._array import blocks, is_torch, namespace, on_device, to_numpy
 from skad._dask import is_dask
-from skad._sklearn import validate_data
+from skad._sklearn import _check_sample_weight, validate_data
 
 
 def check_table(estimator, X, *, reset, min_samples=None, allow_nan=False):
@@ -206,10 +206,11 @@ def label_column(y, n_samples):
     return labels
 
 
-def check_labels(y, n_samples):
+def check_labels(y, n_samples, *, others=False):
     """Return labels 1 normal, -1 known anomaly, 0 unlabelled, of shape (n,).
 
-    Any other label counts as unlabelled, with a warning.
+    Any other label counts as unlabelled, with a warning; so is it warned of labels that
+    name no anomaly, unless something else may, `others`.
     """
     y = label_column(y, n_samples)
     labels = np.where(y == -1, -1, np.where(y == 1, 1, 0))
@@ -219,9 +220,19 @@ def check_labels(y, n_samples):
             "count as unlabelled.",
             stacklevel=6,
         )
-    else:
+    elif not others:
         warn_without_anomalies(labels)
     return labels
+
+
+def check_sample_weight(sample_weight, n_samples):
+    """Return how often each sample counts, (n,), float64 and at least 0, or raise."""
+    if is_torch(sample_weight):
+        sample_weight = to_numpy(sample_weight)
+    rows = np.broadcast_to(0.0, (n_samples, 1))
+    return _check_sample_weight(
+        sample_weight, rows, dtype=np.float64, ensure_non_negative=True
+    )
 
 
 def warn_without_anomalies(y):

@@ -4,14 +4,14 @@ A method states its mathematics in `_fit` and in one of two ways to score, both 
 higher = more anomalous: `_map` alone where the score is the sum of the map (then
 `_map_sums_to_score` is true), or `_anomaly` with a `_map` that the method's docstring
 relates to it. Where both need the same (features of a backbone, neighbours), `_inspect`
-returns both from one pass. Validation, sign, threshold, blocks and devices live here.
+returns both from one pass. Validation, sign, blocks and devices live here, the
+threshold in `skad._offset`.
 """
 
 from abc import ABCMeta, abstractmethod
 from numbers import Real
 from typing import Any, ClassVar, Self
 
-import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from skad._answers import Inspection, labels_of
@@ -25,19 +25,19 @@ from skad._array import (
     over_blocks,
     resolve_device,
     slices,
-    to_numpy,
 )
 from skad._callbacks import FitCallbacksMixin
-from skad._cross_fitting import cross_fitted
 from skad._dask import Blocks, by_block, is_dask
-from skad._limits import thinned, upper_limit
+from skad._offset import OffsetMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, ScikitLearnDetector, StrOptions, _fit_context
 from skad._validation import check_table
 
 
 @with_parameters
-class BaseDetector(FitCallbacksMixin, ScikitLearnDetector, metaclass=ABCMeta):
+class BaseDetector(
+    OffsetMixin, FitCallbacksMixin, ScikitLearnDetector, metaclass=ABCMeta
+):
     """Base of every detector; see the module's docstring for what a method writes.
 
     Fitted state, public or private, ends in an underscore: a second `fit` drops all of
@@ -70,8 +70,6 @@ class BaseDetector(FitCallbacksMixin, ScikitLearnDetector, metaclass=ABCMeta):
         "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
         "false_alarm_rate": [Interval(Real, 0, 0.5, closed="right")],
     }
-    # Where scores for contamination="auto" come from, as the table of detectors says.
-    _honesty: ClassVar[str] = "cross-fitting"
     _data: ClassVar[str] = "rows"  # what it looks at; the base of a family states it
     _map_sums_to_score = False
     _looks_around = False  # whether the rows around a row count, as in series
@@ -82,9 +80,9 @@ class BaseDetector(FitCallbacksMixin, ScikitLearnDetector, metaclass=ABCMeta):
     def _fit(self, X, y):
         """Learn normality; may return the training rows' anomaly, of shape (n,)."""
 
-    def _add(self, X, y):
+    def _add(self, X, y, **params):
         """Learn more rows, for `partial_fit`: `_fit`, where that adds to the known."""
-        return self._fit(X, y)
+        return self._fit(X, y, **params)
 
     def _anomaly(self, X):
         """Return how anomalous each row of a block is, of shape (b,)."""
@@ -105,6 +103,10 @@ class BaseDetector(FitCallbacksMixin, ScikitLearnDetector, metaclass=ABCMeta):
         """Return `X` as a checked array or tensor; `reset` when fitting."""
         return check_table(self, X, reset=reset)
 
+    def _take(self, X, y, params):
+        """Return what `fit` got, `X` checked already, as `_fit` takes it."""
+        return X, y, params
+
     def _check_parameters(self, X):
         """Raise ValueError for parameters that do not fit the training data."""
 
@@ -119,37 +121,6 @@ class BaseDetector(FitCallbacksMixin, ScikitLearnDetector, metaclass=ABCMeta):
     def _fit_work(self, X):
         """Return the multiplications that `fit` needs, for `device="auto"`."""
         return X.shape[0] * X.shape[1]
-
-    def _fit_offset(self, X, y, anomaly, **params):
-        """Return the threshold.
-
-        `X`, `y` and `params` are what `fit` got, `anomaly` is what `_fit` returned: of
-        all training rows as `score_samples` would score them, or None. What the
-        threshold was taken from is kept for reports, in a few values.
-        """
-        if self.contamination == "auto":
-            honest = to_numpy(self._honest_anomaly(X, y, anomaly, **params))
-            self._reference_ = thinned(honest)
-            return -upper_limit(honest, self.false_alarm_rate)
-        anomaly = to_numpy(self._seen_anomaly(X, anomaly))
-        self._reference_ = thinned(anomaly)
-        return float(np.quantile(-anomaly, self.contamination))
-
-    def _seen_anomaly(self, X, anomaly):
-        """Return the anomaly (n,) of the training rows, as new rows are scored."""
-        if anomaly is None and isinstance(X, Blocks):
-            return X.scored()
-        if anomaly is None:
-            anomaly = self._in_blocks(self._anomaly, X, progress="score")
-        return anomaly
-
-    def _honest_anomaly(self, X, y, anomaly, **params):
-        """Return the anomaly (m,) of normal rows as if they had not been learned from.
-
-        Methods that can leave a row out override this; `_seen_anomaly` does where
-        training scores leave them out. Of all rows (m = n) it is in their order.
-        """
-        return cross_fitted(self, X, y, params, anomaly)
 
     def _fit_blocks(self, blocks):
         """Learn as `_fit` does from `skad._dask.Blocks`, where statistics add up.
@@ -302,7 +273,8 @@ class BaseDetector(FitCallbacksMixin, ScikitLearnDetector, metaclass=ABCMeta):
     def _learn(self, X, y, learn, *, forget, **params):
         """Call `learn` and set the threshold; an error leaves everything as it was.
 
-        `params` are what `fit` takes besides; `learn` and `_fit_offset` get them.
+        `params` are what `fit` takes besides: `learn`, `_fit_offset` and
+        `_honest_anomaly` get them as `_take` returns them.
         """
         before = self._fitted_state()
         if forget:
@@ -313,13 +285,14 @@ class BaseDetector(FitCallbacksMixin, ScikitLearnDetector, metaclass=ABCMeta):
             else:
                 # the first call of partial_fit knows nothing either
                 X = self._validate(X, reset=not hasattr(self, "n_features_in_"))
+            X, y, params = self._take(X, y, params)
             self._check_parameters(X)
             self._begin_callbacks(X, y)
+            placed = X
             if "device" in self._parameter_constraints:
                 self.device_ = resolve_device(self.device, X, self._fit_work(X))
-                anomaly = learn(on_device(X, self.device_), y, **params)
-            else:
-                anomaly = learn(X, y, **params)
+                placed = on_device(X, self.device_)
+            anomaly = learn(placed, y, **params)
             self.offset_ = self._fit_offset(X, y, anomaly, **params)
             self._end_callbacks(X, y)
         except BaseException:

@@ -301,7 +301,7 @@ REAL = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("backbone", ["gabor", "resnet18"])
 @every(REAL)
 def test_few_good_cookies_are_flagged(shared, detector, backbone):
@@ -317,7 +317,7 @@ def test_few_good_cookies_are_flagged(shared, detector, backbone):
     assert np.mean(detector.fit(train).predict(good) == -1) <= 0.15
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_few_good_tiles_are_flagged(shared):
     train, good = of_folder(shared, "magnetic_tile")
     for detector in (PatchCore(coreset_ratio=0.02, random_state=0), REAL["PaDiM"]):

@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 import skad
 from skad._cross_fitting import cross_fitted
-from skad.ensemble._isolation_forest import average_path_length, lengths_without
+from skad.ensemble._paths import average_path_length, lengths_without
 from tests._instances import identify
 
 
@@ -100,6 +100,27 @@ def test_leaving_a_row_out_is_close_to_fitting_without_it(detector, error, rows)
         assert 2 * found.mean() < seen.mean()
 
 
+@pytest.mark.parametrize(
+    "detector", [skad.Mahalanobis(), skad.HBOS(), skad.HBOS(4, tol=0.0)], ids=identify
+)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_one_repetition_of_a_row_is_left_out(detector, dtype, rows):
+    X = np.delete(rows, [1, 3], axis=1).astype(dtype)
+    weights = np.random.default_rng(1).uniform(0.2, 3, size=len(X)).round(1)
+    expected = []
+    for i in range(len(X)):
+        others = weights.copy()
+        others[i] = max(others[i] - 1, 0)
+        detector.fit(X, sample_weight=others)
+        expected.append(-detector.score_samples(X[i : i + 1])[0])
+    detector.fit(X, sample_weight=weights)
+    found = detector._honest_anomaly(X, None, None, sample_weight=weights)
+    rtol = 1e-8 if dtype == np.float64 else 1e-3
+    assert_allclose(found, expected, rtol=rtol, atol=rtol)
+    as_tensors = clone(detector).fit(torch.tensor(X), sample_weight=weights)
+    assert as_tensors.offset_ == pytest.approx(detector.offset_, rel=rtol)
+
+
 def test_a_row_that_makes_up_a_direction_is_scored_without_it(rows):
     X = rows.copy()
     X[:, 3] = 0
@@ -145,6 +166,22 @@ def test_forests_leave_out_a_row_with_every_setting(setting, rows):
     found = forest._honest_anomaly(rows, None, None)
     assert found.shape == (40,)
     assert found.mean() > 1.01 * -forest.score_samples(rows).mean()
+
+
+@pytest.mark.parametrize("setting", [{"bootstrap": True}, {"max_samples": 20}])
+def test_forests_leave_out_a_repetition_of_a_row(setting, rows):
+    weights = np.random.default_rng(0).uniform(0.1, 1, size=40)
+    forest = skad.IsolationForest(random_state=0, **setting)
+    forest.fit(rows, sample_weight=10 * weights)
+    seen = -forest.score_samples(rows)
+    alone, two, many = (
+        forest._honest_anomaly(rows, None, None, sample_weight=some)
+        for some in (weights, np.full(40, 2), np.full(40, 1e6))
+    )
+    assert alone.mean() > 1.01 * seen.mean()
+    assert_allclose(many, seen, rtol=1e-4)
+    if not forest.bootstrap:  # half of the draws of a row were of either repetition
+        assert_allclose(np.log(two), (np.log(alone) + np.log(seen)) / 2, rtol=1e-10)
 
 
 def test_forests_know_what_their_trees_have_seen(rows):

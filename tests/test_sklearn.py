@@ -23,6 +23,7 @@ from tests._instances import (
     quick,
     variant_instances,
 )
+from tests._weighted import weight_failures
 
 # What check_estimator never yields but scikit-learn runs on its own estimators.
 NEVER_YIELDED = [
@@ -59,6 +60,7 @@ def test_check_estimator(detector):
     expected = OVER_WINDOWS if looks_around(detector) else {}
     if detector.__sklearn_tags__().target_tags.required:
         expected = EXPECTED_FAILURES.get(type(detector).__name__, {})
+    expected = {**expected, **weight_failures(detector)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SkipTestWarning)
         results = check_estimator(

@@ -9,6 +9,7 @@ from skad._array import device_of, is_torch, like, namespace, to_numpy
 from skad._moments import mean_row
 from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import Interval, StrOptions
+from skad._weights import SampleWeightMixin
 from skad.base import BaseDetector
 
 # Kernel values held at once: 4 MB of float64 in a reused buffer stay near the cache.
@@ -61,7 +62,7 @@ def strides(stop, step):
 
 
 @with_parameters(kw_only=False)
-class KDE(BaseDetector):
+class KDE(SampleWeightMixin, BaseDetector):
     r"""Rows where the density of the training rows, smoothed by a kernel, is low.
 
     Normal rows lie close to training rows :math:`x_1, \dots, x_n`. The anomaly is the
@@ -126,6 +127,10 @@ class KDE(BaseDetector):
     changes is the threshold, which then holds for new rows as well. In 20 dimensions
     the plain estimate would flag almost every new row.
 
+    With `sample_weight` a kernel counts as often as its row and :math:`n` is the sum of
+    the weights, in the rules for the bandwidth as well. Of an own row one repetition is
+    left out, all of it where its weight is below 1.
+
     References
     ----------
     .. [1] E. Parzen, "On estimation of a probability density function and mode", Annals
@@ -167,8 +172,13 @@ class KDE(BaseDetector):
     def _row_elements(self):
         return max(self.n_features_in_, 1024)  # the tiles bound memory
 
-    def _fit(self, X, y):
+    # How often each training row counts, (n_samples,); None is once.
+    _weights_ = None
+
+    def _fit(self, X, y, sample_weight=None):
         n, d = X.shape
+        if sample_weight is not None:
+            n, self._weights_ = float(sample_weight.sum()), sample_weight
         if isinstance(self.bandwidth, str):
             self.bandwidth_ = rule_of_thumb(self.bandwidth, n, d)
         else:
@@ -201,7 +211,7 @@ class KDE(BaseDetector):
         r"""Yield rows, training rows and the exponents :math:`e_j` between them.
 
         The exponents live in a buffer that the next tile overwrites; that of the row
-        itself is the largest number.
+        itself is the largest number. Weights are in them, as minus their logarithms.
         """
         xp = namespace(X)
         queries, targets = self._scale(X), like(self._scaled_, X)
@@ -210,6 +220,12 @@ class KDE(BaseDetector):
         height = min(len(X), _TILE_ROWS * gpu)
         width = min(len(targets), max(1, _TILE_ELEMENTS * gpu**2 // height))
         buffer = xp.empty(height * width, dtype=X.dtype, device=device_of(X))
+        largest, logs = float(xp.finfo(X.dtype).max), None
+        if self._weights_ is not None:
+            logs = like(np.log(self._weights_), X)
+            others = np.clip(self._weights_ - 1, 0, None)
+            with np.errstate(divide="ignore"):
+                left_out = np.log(self._weights_) - np.log(others)
         for rows in strides(len(X), height):
             for columns in strides(len(targets), width):
                 shape = rows.stop - rows.start, columns.stop - columns.start
@@ -223,11 +239,18 @@ class KDE(BaseDetector):
                     tile *= 0.5
                 else:
                     xp.sqrt(tile, out=tile)
+                if logs is not None:
+                    tile -= logs[columns]
                 place = own[rows] - columns.start
                 hit = np.flatnonzero((place >= 0) & (place < shape[1]))
                 if len(hit):
                     where = like(np.stack([hit, place[hit]]), X, dtype="keep")
-                    tile[where[0], where[1]] = float(xp.finfo(X.dtype).max)
+                    if logs is None:
+                        tile[where[0], where[1]] = largest
+                    else:
+                        fewer = like(left_out[own[rows][hit]], X)
+                        fewer = tile[where[0], where[1]] + fewer
+                        tile[where[0], where[1]] = xp.clip(fewer, None, largest)
                 yield rows, columns, tile
 
     def _log_sum(self, X, own):
@@ -247,7 +270,11 @@ class KDE(BaseDetector):
 
     def _anomaly(self, X):
         own = self._own_rows(X)
-        n = len(self.rows_) - like((own >= 0), X)
+        if self._weights_ is None:
+            n = len(self.rows_) - like((own >= 0), X)
+        else:
+            once = np.where(own >= 0, np.minimum(self._weights_, 1)[own], 0)
+            n = like(self._weights_.sum() - once, X)
         norm = log_norm(self.kernel, X.shape[1], self.bandwidth_)
         return namespace(X).log(n) + norm - self._log_sum(X, own)
 
@@ -260,7 +287,10 @@ class KDE(BaseDetector):
         first, second = xp.zeros_like(queries), xp.zeros_like(queries)
         for rows, columns, tile in self._tiles(X, own):
             if self.kernel == "exponential":
-                distance = xp.where(tile > 0, tile, xp.inf)
+                distance = tile
+                if self._weights_ is not None:
+                    distance = tile + like(np.log(self._weights_), X)[columns]
+                distance = xp.where(distance > 0, distance, xp.inf)
             xp.subtract(-log_sum[rows, None], tile, out=tile)
             xp.exp(tile, out=tile)
             if self.kernel == "gaussian":

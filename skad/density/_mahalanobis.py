@@ -12,10 +12,11 @@ from skad._array import like, namespace, to_double, to_numpy
 from skad._cross_fitting import cross_fitted
 from skad._incremental import IncrementalMixin
 from skad._left_out import LeftOutMixin
-from skad._moments import deviations, mean_row, merge_moments, moments
+from skad._moments import deviations, mean_row, merge_moments, moments, times
 from skad._parameters import KW_ONLY, with_parameters
 from skad._random import Seed, generator
-from skad._sklearn import Interval, StrOptions
+from skad._sklearn import Interval, StrOptions, _fit_context
+from skad._weights import SampleWeightMixin, weighted
 from skad.base import BaseDetector
 
 
@@ -49,25 +50,45 @@ def shrink_oas(covariance, n_samples):
     return (1 - weight) * covariance + weight * mean_variance * identity, weight
 
 
-def low_rank_whitening(X, mean, rank):
+def weighted_ledoit_wolf(rows, weights):
+    """Return Ledoit and Wolf's covariance of centred rows (n, d), and its shrinkage.
+
+    Rows count by weights (n,); with whole ones this is scikit-learn's `ledoit_wolf` of
+    the repeated rows.
+    """
+    n, d = weights.sum(), rows.shape[1]
+    covariance = (rows * weights[:, None]).T @ rows / n
+    mean_variance = np.trace(covariance) / d
+    spread = np.sum(covariance**2)
+    fourth = weights @ np.sum(rows**2, axis=1) ** 2 / n
+    above = spread - d * mean_variance**2
+    shrinkage = min((fourth - spread) / n, above) / above if above > 0 else 0.0
+    shrunk = (1 - shrinkage) * covariance
+    shrunk[np.diag_indices(d)] += shrinkage * mean_variance
+    return shrunk, shrinkage
+
+
+def low_rank_whitening(X, mean, rank, weights=None):
     r"""Return `scale`, `directions` and `shrinkage` of a factor model of `X`.
 
     The covariance is :math:`\Sigma = F F^T + \Psi` with `rank` factors from the
     singular value decomposition of the standardised rows and `Psi` the variance they
     leave in each feature. With :math:`\Psi^{-1/2} F = Q \, diag(g) \, R^T`, Woodbury's
     identity gives :math:`\Sigma^{-1} = \Psi^{-1/2} (I - Q \, diag(g^2 / (1 + g^2)) \,
-    Q^T) \Psi^{-1/2}`; no d x d matrix is formed.
+    Q^T) \Psi^{-1/2}`; no d x d matrix is formed. A row with a weight counts as often.
     """
     xp = namespace(X)
-    centred = to_double(X) - mean  # (n, d)
-    deviation = deviations(xp.mean(centred**2, axis=0), mean)
+    total = X.shape[0] if weights is None else float(weights.sum())
+    root = None if weights is None else weights**0.5
+    # whose sums of squares and products are those of the repeated rows
+    centred = times(to_double(X) - mean, root)  # (n, d)
+    deviation = deviations(xp.sum(centred**2, axis=0) / total, mean)
     deviation = xp.where(deviation > 0, deviation, np.inf)
     standard = centred / deviation
     _, values, vectors = xp.linalg.svd(standard, full_matrices=False)
-    factors = vectors[:rank].T * values[:rank] / X.shape[0] ** 0.5  # (d, rank)
-    left = xp.mean(
-        (standard - standard @ vectors[:rank].T @ vectors[:rank]) ** 2, axis=0
-    )
+    factors = vectors[:rank].T * values[:rank] / total**0.5  # (d, rank)
+    rest = standard - standard @ vectors[:rank].T @ vectors[:rank]
+    left = xp.sum(rest**2, axis=0) / total
     # a feature that the factors explain whole would get infinite weight
     noise = xp.where(left > 1e-6, left, 1e-6)
     directions, strength, _ = xp.linalg.svd(
@@ -81,7 +102,7 @@ def low_rank_whitening(X, mean, rank):
 
 
 @with_parameters(kw_only=False)
-class Mahalanobis(IncrementalMixin, LeftOutMixin, BaseDetector):
+class Mahalanobis(IncrementalMixin, SampleWeightMixin, LeftOutMixin, BaseDetector):
     r"""Rows far from the mean, measured in the training data's own covariance.
 
     Normal rows are one Gaussian cloud with mean :math:`\mu` and covariance
@@ -126,8 +147,8 @@ class Mahalanobis(IncrementalMixin, LeftOutMixin, BaseDetector):
     scatter_ : ndarray of shape (n_features, n_features)
         Sum of the outer products of the centred rows, for "empirical" and "oas": with
         `location_` and `n_samples_seen_` the statistics that `merge` adds up.
-    n_samples_seen_ : int
-        Training rows.
+    n_samples_seen_ : int or float
+        Training rows, or the sum of their weights.
 
     See Also
     --------
@@ -147,6 +168,9 @@ class Mahalanobis(IncrementalMixin, LeftOutMixin, BaseDetector):
     precision whatever the dtype of `X`. The score does not change when features are
     scaled or shifted. Tensors are fitted and scored on their own device, except that
     "ledoit_wolf" and "mcd" are scikit-learn's estimates, fitted on the host.
+
+    `sample_weight` repeats rows in every estimate but "mcd", which trusts a subset of
+    rows and refuses weights.
 
     References
     ----------
@@ -195,8 +219,25 @@ class Mahalanobis(IncrementalMixin, LeftOutMixin, BaseDetector):
         return self.covariance in ("empirical", "oas")
 
     @available_if(_is_mergeable)
-    def partial_fit(self, X, y=None) -> Self:
-        return super().partial_fit(X, y)
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None, sample_weight=None) -> Self:
+        """Add rows to what is known as normal.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            More training data, at least one row.
+        y : array-like of shape (n_samples,), default=None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts.
+
+        Returns
+        -------
+        self : object
+            The fitted detector.
+        """
+        return self._learn(X, y, self._add, forget=False, **weighted(sample_weight))
 
     @available_if(_is_mergeable)
     def merge(self, other) -> Self:
@@ -226,18 +267,25 @@ class Mahalanobis(IncrementalMixin, LeftOutMixin, BaseDetector):
                 f"features (X has shape {tuple(X.shape)})."
             )
 
-    def _fit(self, X, y):
+    def _fit(self, X, y, sample_weight=None):
+        weights = sample_weight
+        total = X.shape[0] if weights is None else float(weights.sum())
         if self.covariance == "low_rank":
-            self.n_samples_seen_, self.location_ = X.shape[0], mean_row(X)
-            self._low_rank_ = low_rank_whitening(X, self.location_, self.rank)
+            self.n_samples_seen_, self.location_ = total, mean_row(X, weights)
+            self._low_rank_ = low_rank_whitening(X, self.location_, self.rank, weights)
         elif self._is_mergeable():
-            fresh = moments(X)
+            fresh = moments(X, weights)
             known = hasattr(self, "n_samples_seen_")
             self._set_moments(merge_moments(self._moments(), fresh) if known else fresh)
         else:
             rows = to_double(to_numpy(X))
-            self.n_samples_seen_ = X.shape[0]
+            self.n_samples_seen_ = total
             if self.covariance == "mcd":
+                if weights is not None:
+                    raise ValueError(
+                        "covariance='mcd' trusts a subset of the rows, for which "
+                        "sample_weight has no meaning: repeat the rows instead."
+                    )
                 estimate = MinCovDet(
                     support_fraction=self.support_fraction,
                     random_state=generator(self.random_state),
@@ -245,13 +293,17 @@ class Mahalanobis(IncrementalMixin, LeftOutMixin, BaseDetector):
                 self.location_, covariance = estimate.location_, estimate.covariance_
                 self._trusted_ = self._trust(estimate, rows)
             else:
-                self.location_ = rows.mean(axis=0)
+                self.location_ = np.average(rows, axis=0, weights=weights)
                 # relative to the largest deviation, whose fourth power may overflow
                 unit = np.abs(rows - self.location_).max() or 1.0
-                scaled, self._shrinkage_ = ledoit_wolf((rows - self.location_) / unit)
+                rows = (rows - self.location_) / unit
+                if weights is None:
+                    scaled, self._shrinkage_ = ledoit_wolf(rows)
+                else:
+                    scaled, self._shrinkage_ = weighted_ledoit_wolf(rows, weights)
                 covariance = scaled * unit**2
             # plain sums: their rounding grows with the number of rows
-            self._set_covariance(covariance, roundings=X.shape[0])
+            self._set_covariance(covariance, roundings=total)
 
     def _fit_blocks(self, blocks):
         if not self._is_mergeable():
@@ -286,34 +338,38 @@ class Mahalanobis(IncrementalMixin, LeftOutMixin, BaseDetector):
             return cross_fitted(self, X, y, params, anomaly)
         return super()._honest_anomaly(X, y, anomaly, **params)
 
-    def _left_out(self, X):
+    def _left_out(self, X, once=1.0):
         r"""Return the anomaly (b,) of training rows, each without itself.
 
         Without a row :math:`\mu + c` the mean is :math:`\mu - c / (n - 1)` and the
         scatter lacks :math:`c c^T n / (n - 1)`, which Sherman and Morrison's formula
-        takes out of the inverse. The weight and the target of shrinkage stay, and so
-        do the rows that "mcd" trusts; the others have not been learned from.
+        takes out of the inverse; where the row counts :math:`w < 1`, with :math:`w / (n
+        - w)` for :math:`1 / (n - 1)`. The weight and the target of shrinkage stay, and
+        so do the rows that "mcd" trusts; the others have not been learned from.
         """
         xp = namespace(X)
         white = to_double((X - like(self.location_, X)) @ like(self._whitening_, X).T)
         if self.covariance != "mcd":
-            return self._less_itself(white, self.n_samples_seen_, self._shrinkage_)
+            share = once / (self.n_samples_seen_ - once)
+            return self._less_itself(white, share, self._shrinkage_)
         n, factor, largest = self._trusted_
         distance = xp.sum(white**2, axis=1)
-        found = self._less_itself(factor**0.5 * white, n) / factor
+        found = self._less_itself(factor**0.5 * white, 1 / (n - 1)) / factor
         return xp.where(distance <= largest, found, distance)
 
-    def _less_itself(self, white, n, weight=0.0):
-        """Return what `_left_out` does from whitened rows (b, d), of `n` rows."""
+    def _less_itself(self, white, share, weight=0.0):
+        """Return what `_left_out` does from whitened rows (b, d).
+
+        `share` is how much each counts beside all others, one number or (b,).
+        """
         xp = namespace(white)
-        gain = n / (n - 1)
-        distance = xp.sum(white**2, axis=1) / (1 + (1 - weight) / (n - 1))
-        left = 1 - (1 - weight) * gain * distance / (n - 1)
+        distance = xp.sum(white**2, axis=1) / (1 + (1 - weight) * share)
+        left = 1 - (1 - weight) * (1 + share) * share * distance
         alone = left < 1e-9
-        found = gain**2 * distance / xp.where(alone, 1.0, left)
+        found = (1 + share) * distance / xp.where(alone, 1.0, left)
         if xp.any(alone):
-            found[alone] = gain * self._without_direction(white[alone])
-        return found
+            found[alone] = self._without_direction(white[alone])
+        return (1 + share) * found
 
     def _without_direction(self, white):
         """Return the anomaly of rows that make up a direction, without it (Meyer 1973).

@@ -1,5 +1,6 @@
 """Isolation forest: anomalies are cut off by few random splits."""
 
+import warnings
 from copy import deepcopy
 from numbers import Integral
 from typing import NamedTuple
@@ -11,7 +12,9 @@ from skad._array import blocks, device_of, is_torch, like, namespace, to_numpy
 from skad._parameters import KW_ONLY, with_parameters
 from skad._random import Seed, generator
 from skad._sklearn import Interval, RealNotInt, StrOptions
+from skad._weights import SampleWeightMixin
 from skad.base import BaseDetector
+from skad.ensemble._paths import average_path_length, lengths_without, path_ends
 
 # From this many rows on, scikit-learn's compiled walk of one tree after the other is
 # faster than the walk of all trees together.
@@ -29,64 +32,6 @@ class Nodes(NamedTuple):
     gains: np.ndarray  # change of the expected path length on the way into a node
     causes: np.ndarray  # feature of the split that leads into a node
     depth: int  # of the deepest tree
-
-
-def average_path_length(n_samples):
-    """Return `c(n)`, the mean path length of unsuccessful searches among `n` rows."""
-    n_samples = np.asarray(n_samples, dtype=float)
-    many = np.maximum(n_samples, 3)
-    harmonic = np.log(many - 1.0) + np.euler_gamma
-    length = 2.0 * harmonic - 2.0 * (many - 1.0) / many
-    return np.where(n_samples > 2, length, np.where(n_samples == 2, 1.0, 0.0))
-
-
-def path_ends(tree):
-    """Return the expected path length of a row that ends in each node of a tree."""
-    return tree.compute_node_depths() + average_path_length(tree.n_node_samples) - 1.0
-
-
-def lengths_without(tree, X, ends, times):
-    """Return the path lengths (n,) of a tree's own rows in the tree without each.
-
-    Without a row that is cut off alone its last split falls into a gap and is none:
-    what was on the other side moves up, and the row goes on there. That is a tree of
-    the other rows, grown from the same draws.
-
-    Parameters
-    ----------
-    tree : sklearn.tree._tree.Tree
-        The tree.
-    X : ndarray of shape (n, n_features), float32
-        Rows that it was grown from.
-    ends : ndarray of shape (n,)
-        The leaves in which they end.
-    times : ndarray of shape (n,)
-        How often the tree has drawn each.
-    """
-    if tree.n_node_samples[0] < times.sum():
-        times = 1  # nodes count different rows
-    left = tree.n_node_samples[ends] - times
-    lengths = path_ends(tree)
-    found = lengths[ends] - average_path_length(tree.n_node_samples[ends])
-    found += average_path_length(left)
-    alone = np.flatnonzero(left == 0)
-    siblings = np.full(tree.node_count, -1)
-    inner = np.flatnonzero(tree.children_left >= 0)
-    children = tree.children_left[inner], tree.children_right[inner]
-    siblings[children[0]], siblings[children[1]] = children[1], children[0]
-    here = siblings[ends[alone]]
-    alone, here = alone[here >= 0], here[here >= 0]
-    while True:
-        down = np.flatnonzero(tree.children_left[here] >= 0)
-        if not len(down):
-            break
-        nodes = here[down]
-        right = X[alone[down], tree.feature[nodes]] > tree.threshold[nodes]
-        here[down] = np.where(
-            right, tree.children_right[nodes], tree.children_left[nodes]
-        )
-    found[alone] = lengths[here] - 1
-    return found
 
 
 def flatten(trees, trees_features):
@@ -176,7 +121,7 @@ def sum_at(index, values, size):
 
 
 @with_parameters(kw_only=False)
-class IsolationForest(BaseDetector):
+class IsolationForest(SampleWeightMixin, BaseDetector):
     r"""Rows that few random splits cut off from the rest.
 
     Each tree splits a random subsample of `m` rows at random thresholds of random
@@ -233,9 +178,17 @@ class IsolationForest(BaseDetector):
     other. Forests do not change when features are scaled or shifted, up to rounding to
     float32.
 
+    With `sample_weight` a tree's rows are drawn with probabilities proportional to it,
+    as in scikit-learn. This is less than repetition: "auto" and a number in
+    `max_samples` are of different rows, a row drawn twice counts once in a node, and a
+    tree of all rows without ``bootstrap=True`` knows no weights, which is warned of.
+    The threshold does take weights as repetitions.
+
     ``contamination="auto"`` takes each training row out of the trees that have seen it:
     where it is cut off alone, its last split is left out, and it goes on on the other
-    side. The others score it as they are.
+    side. The others score it as they are. Of a row that counts `w` times a tree that
+    has drawn it `k` times has seen one repetition alone with probability
+    :math:`w^{-k}`, and that much of the row is taken out.
 
     With ``bootstrap=True`` a tree's root holds fewer than `m` different rows. What this
     adds to the score is no feature's doing and is spread evenly over the map.
@@ -307,7 +260,7 @@ class IsolationForest(BaseDetector):
     def _row_elements(self):
         return 2 * self.n_features_in_ + 4
 
-    def _fit(self, X, y):
+    def _fit(self, X, y, sample_weight=None):
         rows = single(to_numpy(X))
         if not np.all(np.isfinite(rows)):
             raise ValueError(
@@ -333,13 +286,20 @@ class IsolationForest(BaseDetector):
             # each step starts from the same state and skips what was drawn before, so
             # that the forest is the one of a single step
             forest.set_params(n_estimators=stop, random_state=deepcopy(state))
-            forest.fit(rows)
+            forest.fit(rows, sample_weight=sample_weight)
             seeds.extend(forest._seeds)
         forest._seeds = seeds  # of all steps, for `estimators_samples_`
         if not isinstance(state, Integral):
             state.set_state(forest.random_state.get_state())
         self.forest_ = forest
         self.max_samples_ = forest.max_samples_
+        all_rows = not self.bootstrap and self.max_samples_ == len(rows)
+        if sample_weight is not None and np.ptp(sample_weight) > 0 and all_rows:
+            warnings.warn(
+                "Each tree takes all rows once, so that sample_weight changes the "
+                "threshold alone: pass bootstrap=True or lower max_samples.",
+                stacklevel=5,
+            )
         trees = [estimator.tree_ for estimator in forest.estimators_]
         self._nodes_ = flatten(trees, forest.estimators_features_)
         self._norm_ = len(trees) * float(average_path_length(self.max_samples_))
@@ -349,6 +309,7 @@ class IsolationForest(BaseDetector):
             return self._seen_anomaly(X, anomaly)
         rows, forest = single(to_numpy(X)), self.forest_
         norm, fewer = average_path_length([self.max_samples_, self.max_samples_ - 1])
+        repetitions = np.maximum(params.get("sample_weight", np.ones(len(rows))), 1)
         total = np.zeros(len(rows))
         trees = zip(
             forest.estimators_,
@@ -363,8 +324,11 @@ class IsolationForest(BaseDetector):
             ends = tree.apply(own)
             lengths = path_ends(tree)[ends] / norm
             seen, times = np.unique(seen, return_counts=True)
-            lengths[seen] = lengths_without(tree, own[seen], ends[seen], times)
-            lengths[seen] /= fewer if fewer > 0 else norm
+            without = lengths_without(tree, own[seen], ends[seen], times)
+            without /= fewer if fewer > 0 else norm
+            # that no other repetition has been drawn
+            alone = repetitions[seen] ** -times.astype(np.float64)
+            lengths[seen] = alone * without + (1 - alone) * lengths[seen]
             total += lengths
         return 2 ** -(total / len(forest.estimators_))
 

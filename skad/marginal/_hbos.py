@@ -4,10 +4,12 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from skad._array import like, namespace, to_double
+from skad._array import like, namespace, to_double, to_numpy
 from skad._left_out import LeftOutMixin
+from skad._limits import at_positions
 from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import Interval, StrOptions
+from skad._weights import SampleWeightMixin
 from skad.base import BaseDetector
 from skad.marginal._tails import count_below, narrower, sorted_columns
 
@@ -25,23 +27,29 @@ def equal_width_bins(columns, n_bins):
     return like(edges, columns), xp.where(low < high, n_bins, 1)[:, 0]
 
 
-def equal_mass_bins(columns, n_bins):
+def equal_mass_bins(columns, n_bins, weights=None):
     """Return the edges (d, m + 1) of bins with about n / n_bins values each.
 
     Equal values share a bin, which may so hold more, and inner edges lie halfway
     between the values that they part. Also the number of bins (d,), at most `n_bins`;
-    the edges beyond it repeat the largest value.
+    the edges beyond it repeat the largest value. `weights` (d, n) are how often each
+    value counts.
     """
     xp = namespace(columns)
     n_samples = columns.shape[1]
-    starts = np.arange(1, n_bins) * n_samples // n_bins
-    starts = like(np.unique(starts[starts > 0]), columns, dtype="keep")
+    total = n_samples if weights is None else weights[0].sum()
+    starts = np.arange(1, n_bins) * total // n_bins
+    starts = np.unique(starts[starts > 0])
     shape = columns.shape[0], starts.shape[0] + 2
     edges = xp.zeros(shape, dtype=columns.dtype, device=columns.device)
     edges += columns[:, -1:]
     numbers = []
     for j, column in enumerate(columns):
-        last = column[starts - 1]  # the values that should end a bin
+        # the values that should end a bin
+        if weights is None:
+            last = column[like(starts - 1, columns, dtype="keep")]
+        else:
+            last = like(at_positions(to_numpy(column), weights[j], starts - 1), columns)
         ends = count_below(column[None], last[:, None], inclusive=True)[:, 0]
         ends = xp.sort(xp.unique_values(ends[ends < n_samples]))
         below, above = column[ends - 1], column[ends]
@@ -53,10 +61,11 @@ def equal_mass_bins(columns, n_bins):
     return edges, like(np.asarray(numbers), columns, dtype="keep")
 
 
-def bin_counts(columns, edges, n_bins):
+def bin_counts(columns, edges, n_bins, weights=None):
     """Return how many values of each sorted column (d, n) each bin holds, (d, m).
 
     Bins hold their lower edge and not their upper one; a column's last bin holds both.
+    A value counts as often as `weights` (d, n) say.
     """
     xp = namespace(columns)
     n_samples = columns.shape[1]
@@ -64,9 +73,11 @@ def bin_counts(columns, edges, n_bins):
     inner = like(np.arange(below.shape[1]), columns, dtype="keep") < n_bins[:, None] - 1
     below = xp.where(inner, below, n_samples)
     none = xp.zeros_like(n_bins)[:, None]
-    return xp.concat((below, none + n_samples), axis=1) - xp.concat(
-        (none, below), axis=1
-    )
+    below = xp.concat((none, below, none + n_samples), axis=1)
+    if weights is not None:
+        sums = np.cumsum(np.pad(weights, ((0, 0), (1, 0))), axis=1)  # (d, n + 1)
+        below = xp.take_along_axis(like(sums, columns, dtype="keep"), below, axis=1)
+    return below[:, 1:] - below[:, :-1]
 
 
 def outermost(X):
@@ -85,7 +96,7 @@ def bin_widths(edges):
 
 
 @with_parameters(kw_only=False)
-class HBOS(LeftOutMixin, BaseDetector):
+class HBOS(SampleWeightMixin, LeftOutMixin, BaseDetector):
     r"""Rows with rare values: in low bins of the features' histograms.
 
     Features are taken as independent. A histogram of each feature has heights
@@ -137,7 +148,8 @@ class HBOS(LeftOutMixin, BaseDetector):
     `fit` sorts, O(d n log n), and a row is scored in O(d log m) with m bins. Bins hold
     their lower edge and the last bin its upper one too, in `fit` and later. Neither
     binning changes its scores when a feature is scaled or shifted, but for values that
-    rounding moves over an edge.
+    rounding moves over an edge. With `sample_weight` a value counts that often, and the
+    number of training samples is the sum of the weights.
 
     The paper adds nothing to the heights, and so has no finite score for a value in an
     empty bin or outside the training range. It leaves the edges between dynamic bins
@@ -179,19 +191,49 @@ class HBOS(LeftOutMixin, BaseDetector):
     def _row_elements(self):
         return 6 * self.n_features_in_
 
-    def _fit(self, X, y):
-        columns = sorted_columns(X)
-        bins = equal_width_bins if self.binning == "static" else equal_mass_bins
-        self.bin_edges_, self.n_bins_ = bins(columns, self._most_bins(X.shape[0]))
-        self._set_counts(bin_counts(columns, self.bin_edges_, self.n_bins_))
+    def _fit(self, X, y, sample_weight=None):
+        columns, n, weights = sorted_columns(X), X.shape[0], None
+        if sample_weight is not None:
+            n = sample_weight.sum()
+            weights = sample_weight[np.argsort(to_numpy(X), axis=0, kind="stable")].T
+        self.bin_edges_, self.n_bins_ = self._bins(columns, n, weights)
+        self._set_counts(bin_counts(columns, self.bin_edges_, self.n_bins_, weights))
+        if weights is not None:
+            self._rareness_of_ends_ = self._rareness_of_weighted_ends(columns, weights)
+            return
         without = []
         for end, others in ((0, columns[:, 1:]), (-1, columns[:, :-1])):
-            edges, n_bins = bins(others, self._most_bins(others.shape[1]))
+            edges, n_bins = self._bins(others, n - 1)
             counts = bin_counts(others, edges, n_bins)
             without.append(
                 self._rareness_beside(columns[:, end], edges, n_bins, counts)
             )
         self._rareness_of_ends_ = namespace(X).stack(without)
+
+    def _bins(self, columns, n, weights=None):
+        """Return the edges and the numbers of the bins of sorted columns (d, m)."""
+        if self.binning == "static":
+            return equal_width_bins(columns, self._most_bins(n))
+        return equal_mass_bins(columns, self._most_bins(n), weights)
+
+    def _rareness_of_weighted_ends(self, columns, weights):
+        """Return what the ends of sorted columns (d, n) add, each less itself, (2, d).
+
+        Where rows share an end it is less the one that counts most.
+        """
+        xp, found = namespace(columns), {0: [], -1: []}
+        for column, own in zip(columns, weights, strict=True):
+            for place, rareness in found.items():
+                left, there = own.copy(), to_numpy(column == column[place])
+                most = np.argmax(np.where(there, left, 0))
+                left[most] = max(left[most] - 1, 0)
+                rows = np.flatnonzero(left)
+                others = column[None, like(rows, column, dtype="keep")]
+                edges, n_bins = self._bins(others, left.sum(), left[None, rows])
+                counts = bin_counts(others, edges, n_bins, left[None, rows])
+                value = column[None, place]
+                rareness.append(self._rareness_beside(value, edges, n_bins, counts))
+        return xp.stack([xp.concat(rareness) for rareness in found.values()])
 
     def _fit_blocks(self, blocks):
         if self.binning == "dynamic":
@@ -227,21 +269,17 @@ class HBOS(LeftOutMixin, BaseDetector):
     def _set_counts(self, counts):
         xp = namespace(self.bin_edges_)
         heights = to_double(xp.astype(counts, self.bin_edges_.dtype))
-        # without one value in each bin, of the same bins
-        fewer = xp.clip(heights - 1, 0, None)
+        widths = xp.ones_like(heights[:, :1])
         if self.binning == "dynamic":
             widths = bin_widths(self.bin_edges_)
-            heights, fewer = heights / widths, fewer / widths
+        heights = heights / widths
         highest = xp.max(heights, axis=1, keepdims=True)
         self.heights_ = heights / highest
-        # the highest bin without one of its values is lower, or one as high takes over
-        second = xp.where(
-            xp.sum(xp.astype(heights == highest, heights.dtype), axis=1) > 1,
-            highest[:, 0],
-            xp.max(xp.where(heights == highest, 0.0, heights), axis=1),
-        )[:, None]
-        others = xp.where(heights == highest, xp.maximum(second, fewer), highest)
-        self._fewer_ = fewer / xp.where(others > 0, others, 1.0)
+        self._height_of_one_ = 1 / widths / highest  # what one value adds to a bin
+        # the highest of the other bins
+        tied = xp.sum(xp.astype(heights == highest, heights.dtype), axis=1) > 1
+        second = xp.max(xp.where(heights == highest, 0.0, heights), axis=1)
+        self._second_ = xp.where(tied, highest[:, 0], second) / highest[:, 0]
 
         edges = to_double(self.bin_edges_)
         features = like(np.arange(edges.shape[0]), edges, dtype="keep")
@@ -258,25 +296,37 @@ class HBOS(LeftOutMixin, BaseDetector):
         rest._set_counts(counts)
         return rest._map(values[None])[0]
 
-    def _left_out(self, X):
-        """Return the anomaly (b,) of training rows, each without itself."""
+    def _left_out(self, X, once=1.0):
+        """Return the anomaly (b,) of training rows, each without itself.
+
+        `once` is how much of each row is left out, one number or (b,).
+        """
         xp = namespace(X)
-        rareness = self._rareness(self._fewer_, X)
+        one = xp.broadcast_to(like(self._height_of_one_, X), self.heights_.shape)
+        height, one = self._at(self.heights_, X), self._at(one, X)
+        fewer = xp.clip(height.T - once * one.T, 0, None).T
+        # the highest bin without one of its values is lower, or one as high takes over
+        highest = xp.where(height < 1, 1.0, xp.maximum(like(self._second_, X), fewer))
+        rareness = self._rareness(fewer / xp.where(highest > 0, highest, 1.0), X)
         edges, values = narrower(self.bin_edges_, X)
         for place, end in zip((0, -1), self._rareness_of_ends_, strict=True):
             rareness = xp.where(values == edges[:, place], like(end, X), rareness)
         return xp.sum(rareness, axis=1)
 
     def _map(self, X):
-        return self._rareness(self.heights_, X)
+        return self._rareness(self._at(self.heights_, X), X)
 
-    def _rareness(self, heights, X):
-        """Return the map (b, d) for heights (d, m) of the bins."""
+    def _at(self, heights, X):
+        """Return those of heights (d, m) whose bins hold the values of `X`, (b, d)."""
         xp = namespace(X)
         bins = count_below(self.bin_edges_[:, 1:-1], X, inclusive=True)
         bins = xp.minimum(bins, like(self.n_bins_ - 1, X, dtype="keep"))
         features = like(np.arange(X.shape[1]), X, dtype="keep")
-        heights = like(heights, X)[features, bins]  # (b, d)
+        return like(heights, X)[features, bins]
+
+    def _rareness(self, heights, X):
+        """Return the map (b, d) of values in bins of the heights (b, d)."""
+        xp = namespace(X)
         (lowest, highest), values = narrower(self._range_, X)
         heights = xp.where((values < lowest) | (values > highest), 0.0, heights)
         return xp.log((1 + self.alpha) / (heights + self.alpha))

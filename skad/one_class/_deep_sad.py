@@ -4,6 +4,7 @@ from numbers import Integral, Real
 
 import torch
 
+from skad._fit_parameters import OutliersMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad._training import ShapedDetector
@@ -30,7 +31,7 @@ class DeepSADNetwork(HypersphereNetwork):
 
 
 @with_parameters
-class DeepSAD(ShapedDetector):
+class DeepSAD(OutliersMixin, ShapedDetector):
     r"""Samples that a trained encoder maps away from normal ones, to known anomalies.
 
     As :class:`DeepSVDD` pulls the codes :math:`\phi(x)` of unlabelled samples to a
@@ -70,9 +71,10 @@ class DeepSAD(ShapedDetector):
     -----
     Features should be on one scale (StandardScaler). Labels are those of scikit-learn:
     1 normal, -1 anomalous, and 0 for samples without one; any other counts as
-    unlabelled, with a warning. Without labels the loss is that of DeepSVDD. The centre
-    comes from all samples that are trained on, known anomalies too, as in the authors'
-    code; the threshold never from known anomalies unless `contamination` is a number.
+    unlabelled, with a warning. Samples in `X_outliers` count as -1. Without labels the
+    loss is that of DeepSVDD. The centre comes from all samples that are trained on,
+    known anomalies too, as in the authors' code; the threshold never from known
+    anomalies unless `contamination` is a number.
 
     References
     ----------

@@ -187,7 +187,9 @@ def start(gram, linear, low, high, total, tol):
     bounds = low[rows], high[rows]
     # the sum of a quarter, for a linear term and a threshold a quarter as large
     share = len(rows) / n
-    few, gradient, _ = minimise(part, share * linear[rows], *bounds, share * total, tol)
+    # with unequal bounds a quarter may have room for less
+    few_total = min(share * total, bounds[1].sum())
+    few, gradient, _ = minimise(part, share * linear[rows], *bounds, few_total, tol)
     support = np.flatnonzero(few)
     score = gram.product(rows[support], few[support]) + share * linear
     beta = np.zeros(n)
@@ -198,6 +200,7 @@ def start(gram, linear, low, high, total, tol):
             few_order = few_rows[np.argsort(gradient[few_rows], kind="stable")]
             rank = np.arange(len(order)) * len(few_order) // len(order)
             beta[order] = few[few_order][rank]
+    beta = np.clip(beta, low, high)
     return fill(beta, np.argsort(score, kind="stable"), low, high, total)
 
 

@@ -13,7 +13,7 @@ from skad._array import (
     to_double,
     to_numpy,
 )
-from skad._moments import mean_row
+from skad._moments import mean_row, times
 
 # Elements of a tile of kernel values: half to one megabyte, which stays in the cache of
 # one core; a GPU needs large products instead.
@@ -99,16 +99,23 @@ def _slices(n, step):
     return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
 
-def scale_gamma(gamma, X):
-    """Return the value of `gamma`: "scale" is 1 / (d variance), "auto" is 1 / d."""
+def scale_gamma(gamma, X, weights=None):
+    """Return the value of `gamma`: "scale" is 1 / (d variance), "auto" is 1 / d.
+
+    Rows count by `weights` (n,) in the variance.
+    """
     if not isinstance(gamma, str):
         return float(gamma)
     d = X.shape[1]
     variance = 1.0
     if gamma == "scale":
-        mean = float(to_numpy(mean_row(X)).mean())
-        parts = [((to_double(X[rows]) - mean) ** 2).sum() for rows in blocks(*X.shape)]
-        variance = float(sum(parts)) / (X.shape[0] * d)
+        mean = float(to_numpy(mean_row(X, weights)).mean())
+        parts = [
+            times((to_double(X[rows]) - mean) ** 2, weights, rows).sum()
+            for rows in blocks(*X.shape)
+        ]
+        total = X.shape[0] if weights is None else float(weights.sum())
+        variance = float(sum(parts)) / (total * d)
     return 1 / (d * variance) if variance > 0 else 1.0
 
 

@@ -6,6 +6,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from skad._array import like, namespace, to_double, to_numpy
+from skad._fit_parameters import OutliersMixin
 from skad._moments import mean_row
 from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import Interval, StrOptions
@@ -30,7 +31,7 @@ from skad.one_class._relevance import (
 
 
 @with_parameters(kw_only=False)
-class SVDD(BaseDetector):
+class SVDD(OutliersMixin, BaseDetector):
     r"""Rows outside the smallest sphere around most of the data, in a kernel's space.
 
     The sphere with centre :math:`c` and radius :math:`R` minimises :math:`R^2 + C

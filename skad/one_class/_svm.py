@@ -6,10 +6,12 @@ from numbers import Integral, Real
 import numpy as np
 
 from skad._array import like, namespace, to_double, to_numpy
+from skad._limits import weighted_quantile
 from skad._moments import mean_row
 from skad._parameters import KW_ONLY, with_parameters
 from skad._random import Seed, generator
 from skad._sklearn import Interval, StrOptions
+from skad._weights import SampleWeightMixin
 from skad.base import BaseDetector
 from skad.one_class._dual import kernel_scale, minimise, threshold
 from skad.one_class._kernels import (
@@ -40,7 +42,7 @@ def pseudo_inverse(matrix, tol):
 
 
 @with_parameters(kw_only=False)
-class OneClassSVM(BaseDetector):
+class OneClassSVM(SampleWeightMixin, BaseDetector):
     r"""Rows outside the region that a kernel machine draws around most of the data.
 
     A hyperplane in the kernel's feature space separates the data from the origin with
@@ -145,6 +147,11 @@ class OneClassSVM(BaseDetector):
     device. With ``nu=1`` every :math:`\alpha_j` is 1 and :math:`\rho` is the largest
     training score, so that no training row is inside (libsvm's is infinite).
 
+    With `sample_weight` the bound of :math:`\alpha_j` is the row's weight and the sum
+    of all is :math:`\nu` times the sum of the weights, as in libsvm. The solution and
+    ``gamma="scale"`` are so those of repeated rows (scikit-learn's "scale" is not).
+    Landmarks of "nystroem" are drawn with probabilities proportional to the weights.
+
     References
     ----------
     .. [1] B. Schoelkopf, J. C. Platt, J. Shawe-Taylor, A. J. Smola and R. C.
@@ -228,40 +235,48 @@ class OneClassSVM(BaseDetector):
         n, d = X.shape
         return n * d * (self.nu * n if self.solver == "exact" else self.n_basis)
 
-    def _fit(self, X, y):
-        self.gamma_, self._centre_ = scale_gamma(self.gamma, X), mean_row(X)
+    def _fit(self, X, y, sample_weight=None):
+        weights = sample_weight
+        self.gamma_ = scale_gamma(self.gamma, X, weights)
+        self._centre_ = mean_row(X, weights)
         if self.solver == "exact":
-            self._fit_exact(X)
+            self._fit_exact(X, weights)
         elif self.solver == "nystroem":
-            self._fit_landmarks(X)
+            self._fit_landmarks(X, weights)
         else:
-            self._fit_waves(X)
+            self._fit_waves(X, weights)
         if callable(self.kernel):
-            self._median_ = np.median(to_numpy(X), axis=0)
+            rows = to_numpy(X)
+            if weights is None:
+                self._median_ = np.median(rows, axis=0)
+            else:
+                medians = [weighted_quantile(column, 0.5, weights) for column in rows.T]
+                self._median_ = np.array(medians, dtype=rows.dtype)
 
     def _kernel(self):
         if self.kernel == "precomputed" or callable(self.kernel):
             return self.kernel
         return Kernel(self.kernel, self.gamma_, self.degree, self.coef0, self._centre_)
 
-    def _solve(self, gram, n):
-        """Return the weights (n,) and set the threshold."""
-        low, high = np.zeros(n), np.ones(n)
+    def _solve(self, gram, n, high):
+        """Return the weights (n,) up to `high` (None is 1), and set the threshold."""
+        low, high = np.zeros(n), np.ones(n) if high is None else high
+        total = self.nu * high.sum()
         weights, scores, self.n_rounds_ = minimise(
             gram,
             np.zeros(n),
             low,
             high,
-            self.nu * n,
-            self.tol * kernel_scale(gram, n) * min(1.0, self.nu * n),
+            total,
+            self.tol * kernel_scale(gram, n) * min(1.0, total),
             steps=lambda rounds: self._steps(rounds, "round", None),
             max_rounds=self.max_rounds,
         )
         self.intercept_ = np.array([-threshold(scores, weights, low, high)])
         return weights
 
-    def _fit_exact(self, X):
-        weights = self._solve(gram_matrix(self._kernel(), X), X.shape[0])
+    def _fit_exact(self, X, high):
+        weights = self._solve(gram_matrix(self._kernel(), X), X.shape[0], high)
         self.support_ = np.flatnonzero(weights)
         self.dual_coef_ = weights[self.support_][None, :]
         vectors = self.support_
@@ -274,9 +289,14 @@ class OneClassSVM(BaseDetector):
         if self.kernel == "linear":
             self.coef_ = self._basis_.T
 
-    def _fit_landmarks(self, X):
+    def _fit_landmarks(self, X, high):
         n, rng = X.shape[0], generator(self.random_state)
-        rows = np.sort(rng.permutation(n)[: self.n_basis])
+        if high is None:
+            rows = rng.permutation(n)[: self.n_basis]
+        else:
+            size = min(n, self.n_basis)
+            rows = rng.choice(n, size, replace=False, p=high / high.sum())
+        rows = np.sort(rows)
         self.landmarks_ = X[like(rows, X, dtype="keep")]
         kernel = self._kernel()
         columns = kernel_columns(kernel, X, self.landmarks_)  # (n, m)
@@ -284,14 +304,14 @@ class OneClassSVM(BaseDetector):
         precision = float(namespace(X).finfo(X.dtype).eps)
         metric = pseudo_inverse(square, max(1e-10, 100 * precision))
         gram = LinearGram(columns, metric)
-        weights = self._solve(gram, n)
+        weights = self._solve(gram, n, high)
         support = np.flatnonzero(weights)
         self.landmark_coef_ = gram.combine(support, weights[support])
         self._basis_, self._weights_ = expansion(
             kernel, self.landmarks_, self.landmark_coef_
         )
 
-    def _fit_waves(self, X):
+    def _fit_waves(self, X, high):
         n, d = X.shape
         rng = generator(self.random_state)
         frequencies = rng.normal(size=(self.n_basis, d)) * (2 * self.gamma_) ** 0.5
@@ -300,7 +320,7 @@ class OneClassSVM(BaseDetector):
         columns = wave_columns(X - like(self._centre_, X), self.frequencies_)
         columns *= scale
         gram = LinearGram(columns)
-        weights = self._solve(gram, n)
+        weights = self._solve(gram, n, high)
         support = np.flatnonzero(weights)
         normal = gram.combine(support, weights[support])
         self.wave_coef_ = (scale * normal).reshape(2, -1)

@@ -5,11 +5,12 @@ import numpy as np
 from skad._validation import check_labels, label_column
 
 
-def split_labels(n_samples, y, y_class, y_ood):
+def split_labels(n_samples, y, y_class, y_ood, *, others=False):
     """Return class labels (n,) or None, and which rows are known outliers (n,).
 
     Without `y_class`, `y` are the class labels. With it, `y` says what is in and out of
-    the distribution, as it does for other detectors and for scorers.
+    the distribution, as it does for other detectors and for scorers. `others` are known
+    outliers that are no rows.
     """
     if y_class is not None and y is not None:
         if y_ood is not None:
@@ -21,7 +22,7 @@ def split_labels(n_samples, y, y_class, y_ood):
     labels = y if y_class is None else y_class
     outlier = np.zeros(n_samples, dtype=bool)
     if y_ood is not None:
-        outlier = check_labels(y_ood, n_samples) == -1
+        outlier = check_labels(y_ood, n_samples, others=others) == -1
     if labels is not None:
         labels = label_column(labels, n_samples)
     return labels, outlier

@@ -10,6 +10,7 @@ from skad._sklearn import Interval, StrOptions
 from skad._training import from_parameters
 from skad.nn.architecture import build
 from skad.nn.network import Network
+from skad.ood._outliers import OutlierLabelsMixin
 from skad.ood._trained import TrainedClassifier
 
 
@@ -44,7 +45,7 @@ class OutlierExposureNetwork(Network):
 
 
 @with_parameters
-class OutlierExposure(TrainedClassifier):
+class OutlierExposure(OutlierLabelsMixin, TrainedClassifier):
     r"""Inputs of which a classifier is unsure that was trained to be unsure of others.
 
     A network with logits :math:`z` is trained to classify, and to give known outliers
@@ -91,12 +92,12 @@ class OutlierExposure(TrainedClassifier):
     Notes
     -----
     Known outliers are marked by -1 in `y_ood` of `fit`, or in its `y` where `y_class`
-    are the class labels. Without any, the loss is that of a plain classifier, with a
-    warning. They are drawn with the other samples; in a batch the mean over them and
-    the mean over the others are what the loss adds, where the authors draw two of them
-    to each sample. The authors train images by gradient descent with momentum at a
-    falling rate, here the optimizer is a parameter. Features should be on one scale
-    (StandardScaler).
+    are the class labels, or come as `X_outliers`. Without any, the loss is that of a
+    plain classifier, with a warning. They are drawn with the other samples; in a batch
+    the mean over them and the mean over the others are what the loss adds, where the
+    authors draw two of them to each sample. The authors train images by gradient
+    descent with momentum at a falling rate, here the optimizer is a parameter. Features
+    should be on one scale (StandardScaler).
 
     References
     ----------
@@ -129,7 +130,8 @@ class OutlierExposure(TrainedClassifier):
 
     def _fit_classes(self, X, codes):
         warnings.warn(
-            "No outlier is marked by y_ood: a plain classifier is trained.",
+            "No outlier is marked by y_ood or given as X_outliers: a plain classifier "
+            "is trained.",
             stacklevel=6,
         )
         super()._fit_classes(X, codes)

@@ -1,0 +1,53 @@
+"""The threshold that `fit` sets, and the anomalies that it comes from."""
+
+from typing import ClassVar
+
+import numpy as np
+
+from skad._array import to_numpy
+from skad._cross_fitting import cross_fitted
+from skad._dask import Blocks
+from skad._limits import thinned, upper_limit
+
+
+class OffsetMixin:
+    """Sets `offset_` as `contamination` and `false_alarm_rate` say.
+
+    From anomalies of the training rows: seen, as new rows are scored, or honest, as if
+    they had not been learned from. How those come about is a method's to say.
+    """
+
+    # Where scores for contamination="auto" come from, as the table of detectors says.
+    _honesty: ClassVar[str] = "cross-fitting"
+
+    def _fit_offset(self, X, y, anomaly, **params):
+        """Return the threshold.
+
+        `X`, `y` and `params` are what `fit` got, `anomaly` is what `_fit` returned: of
+        all training rows as `score_samples` would score them, or None. What the
+        threshold was taken from is kept for reports, in a few values.
+        """
+        if self.contamination == "auto":
+            honest = to_numpy(self._honest_anomaly(X, y, anomaly, **params))
+            self._reference_ = thinned(honest)
+            return -upper_limit(honest, self.false_alarm_rate)
+        anomaly = to_numpy(self._seen_anomaly(X, anomaly))
+        self._reference_ = thinned(anomaly)
+        return float(np.quantile(-anomaly, self.contamination))
+
+    def _seen_anomaly(self, X, anomaly):
+        """Return the anomaly (n,) of the training rows, as new rows are scored."""
+        if anomaly is not None:
+            return anomaly
+        if isinstance(X, Blocks):
+            return X.scored()
+        return self._in_blocks(self._anomaly, X, progress="score")
+
+    def _honest_anomaly(self, X, y, anomaly, **params):
+        """Return the anomaly (m,) of normal rows as if they had not been learned from.
+
+        A method that can leave a row out of what it learned overrides this, one whose
+        scores of training rows leave them out returns `_seen_anomaly`. Where all rows
+        have one (m = n) it is in their order.
+        """
+        return cross_fitted(self, X, y, params, anomaly)
