@@ -289,6 +289,30 @@ def test_bagging_is_its_members_combined(base, combination, blobs):
         np.testing.assert_allclose(bagging.transform(X).sum(axis=1), expected)
 
 
+@pytest.mark.parametrize("library", [np.asarray, torch.as_tensor])
+@pytest.mark.parametrize("combination", ["standard", "rank"])
+def test_bagging_of_members_on_one_scale(combination, library, blobs):
+    train, normal, anomalies = blobs
+    bagging = FeatureBagging(
+        Mahalanobis(), combination=combination, contamination=0.1, random_state=0
+    )
+    bagging.fit(library(train))
+    X = np.concatenate([normal, anomalies])
+    scores, maps = [], np.zeros(X.shape)
+    for features in bagging.estimators_features_:
+        member = Mahalanobis().fit(train[:, features])
+        known, found = (-member.score_samples(Z[:, features]) for Z in (train, X))
+        if combination == "rank":
+            scores.append([np.mean(known < value) for value in found])
+        else:
+            scores.append((found - known.mean()) / known.std())
+        maps[:, features] += member.transform(X[:, features]) / known.std() / 10
+    found = np.asarray(bagging.score_samples(library(X)))
+    np.testing.assert_allclose(-found, np.mean(scores, axis=0), atol=1e-8)
+    found = np.asarray(bagging.transform(library(X)))
+    np.testing.assert_allclose(found, maps, atol=1e-8)
+
+
 @pytest.mark.parametrize(
     ("n_features", "sizes"), [(1, {1}), (2, {1}), (3, {1, 2}), (9, {4, 5, 6, 7, 8})]
 )
@@ -386,7 +410,8 @@ def test_bagging_works_with_frames_everywhere(blobs):
     pd = pytest.importorskip("pandas")
     frame = pd.DataFrame(blobs[0], columns=list("abcdef"))
     with sklearn.config_context(transform_output="pandas"):
-        bagging = FeatureBagging(ECOD(), random_state=0).fit(frame)
+        bagging = FeatureBagging(ECOD(), combination="average", random_state=0)
+        bagging.fit(frame)
         maps = bagging.transform(frame)
     assert list(maps.columns) == list("abcdef")
     np.testing.assert_allclose(maps.sum(axis=1), -bagging.score_samples(frame))

@@ -243,3 +243,20 @@ def test_auc_on_real_tables(shared, name):
     for detector, peer in ((KNN(), "KNN"), (LOF(), "LOF")):
         auc = roc_auc_score(data["y"], -detector.fit(X).score_samples(X))
         assert auc >= figures[dataset, "unsup", peer] - 0.005
+
+
+@pytest.mark.parametrize("library", [np.asarray, torch.as_tensor])
+@pytest.mark.parametrize("algorithm", ["kd_tree", "brute"])
+def test_lof_beside_repeated_rows(algorithm, library):
+    rng = np.random.default_rng(0)
+    X = np.concatenate([rng.normal(size=(200, 3)), np.zeros((30, 3))])
+    if algorithm == "kd_tree" and library is torch.as_tensor:
+        algorithm = "auto"
+    detector = LOF(algorithm=algorithm, contamination=0.1).fit(library(X))
+    probe = library(np.array([[0.0, 0, 0], [0.1, 0, 0], [0, 0.5, 0], [9.0, 9, 9]]))
+    found = -np.asarray(detector.score_samples(probe))
+    assert (found[:3] < 5).all()
+    assert found.argmax() == 3
+    assert np.abs(np.asarray(detector.score_samples(library(X)))).max() < 20
+    same = LOF(n_neighbors=5).fit(library(np.ones((20, 3))))
+    assert_allclose(np.asarray(same.score_samples(library(np.ones((2, 3))))), -1)

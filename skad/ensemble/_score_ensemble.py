@@ -13,20 +13,11 @@ from skad._random import Seed, generator
 from skad._sklearn import Interval, StrOptions
 from skad._validation import check_table
 from skad.ensemble._base import NamedMembers, is_dropped
-from skad.ensemble._feature_bagging import columns, draw_features
+from skad.ensemble._feature_bagging import columns, draw_features, ranks
 from skad.ensemble._local_competence import LocalCompetence
 
 # Bounds of the local region's size, a tenth of the training rows (section 4.2 of [2]).
 _LEAST_REGION, _LARGEST_REGION = 30, 100
-
-
-def ranks(anomaly, ordered):
-    """Return the shares (n,) of sorted training anomalies below; ties count half."""
-    xp = namespace(anomaly)
-    ordered = like(ordered, anomaly)
-    left = xp.searchsorted(ordered, anomaly, side="left")
-    right = xp.searchsorted(ordered, anomaly, side="right")
-    return xp.astype(left + right, anomaly.dtype) / (2 * ordered.shape[0])
 
 
 def largest(values):
