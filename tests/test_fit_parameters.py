@@ -26,7 +26,7 @@ from skad._limits import thinned, upper_limit, weighted_quantile
 from skad._parameters import with_parameters
 from skad._validation import check_sample_weight
 from skad.density import KDE, Mahalanobis
-from skad.density._mahalanobis import weighted_ledoit_wolf
+from skad.density._covariance import weighted_ledoit_wolf
 from skad.ensemble import IsolationForest
 from skad.image._base import ImageDetector
 from skad.marginal import HBOS

@@ -4,7 +4,7 @@ import numpy as np
 
 from skad._array import blocks, is_torch, like, namespace, to_double, to_numpy
 from skad._moments import deviations, mean_row
-from skad.density._mahalanobis import exact_whitening
+from skad.density._covariance import exact_whitening
 
 
 def for_products(features):

@@ -10,7 +10,7 @@ from skad._moments import merge_moments, moments
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad._training import from_parameters
-from skad.density._mahalanobis import whitening_matrix
+from skad.density._covariance import whitening_matrix
 from skad.nn.network import Network
 from skad.series._stepwise import StepwiseNetwork
 

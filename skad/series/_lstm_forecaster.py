@@ -12,7 +12,7 @@ from skad._moments import deviations, merge_moments, moments
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad._training import from_parameters
-from skad.density._mahalanobis import shrink_oas, whitening_matrix
+from skad.density._covariance import shrink_oas, whitening_matrix
 from skad.embedding._windows import sliding
 from skad.nn.network import Network
 from skad.series._forecaster import Forecaster
