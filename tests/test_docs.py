@@ -15,7 +15,7 @@ import pytest
 from sklearn.utils.estimator_checks import check_estimator
 
 import skad
-from tests import test_contract, test_style
+from tests import _readme, test_contract, test_style
 
 ROOT = pathlib.Path(__file__).parents[1]
 MADE = {"_build", "generated"}  # by `make doc`
@@ -209,9 +209,14 @@ def test_the_readme_lists_every_detector():
     listed = set(
         re.findall(r"`(\w+)`", text.split("## Detectors")[1].split("\n## ")[0])
     )
-    names = {name for name, _ in skad.all_detectors()}
-    assert names <= listed
-    assert listed - names == set()
+    assert listed == {name for name, _ in skad.all_detectors()}
+
+
+def test_the_tables_of_the_readme_say_what_the_classes_say():
+    text = _readme.FILE.read_text(encoding="utf-8")
+    assert _readme.with_tables(text) == text, "run make format"
+    wrong = text.replace("far from their nearest training rows", "near")
+    assert _readme.with_tables(wrong) == text
 
 
 def test_the_readme_names_commands_that_exist():

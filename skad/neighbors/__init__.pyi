@@ -1,0 +1,4 @@
+from skad.neighbors._knn import KNN as KNN
+from skad.neighbors._lof import LOF as LOF
+
+__all__ = ["KNN", "LOF"]
