@@ -33,6 +33,7 @@ from skad._commands._build import kind_of_data
 COLUMNS = (
     "data detector settings n_train draws flagged least largest roc_auc fit_s".split()
 )
+MERGED = "put together from several runs, while other work ran: the last one's command"
 EPOCHS = {"rows": 10, "pictures": 3, "series": 3}
 # More that takes long by default, by name of the parameter.
 SHORT = {"pretrain_epochs": 5, "n_search_steps": 20}
@@ -214,7 +215,7 @@ def main():
         parts[part](options, table)
     path = pathlib.Path(options.out) / "thresholds.tsv"
     merge(table, path)
-    table.write(path)
+    table.write(path, MERGED)
 
 
 if __name__ == "__main__":

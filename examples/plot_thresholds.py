@@ -27,8 +27,8 @@ X_later, y_later = data.X_test[later], data.y_test[later]
 #
 # By default, ``contamination="auto"``, the threshold is one that about
 # ``false_alarm_rate`` of new normal rows fall below. It comes from scores of training
-# rows by forests that did not see them, and says nothing of how many anomalies there
-# are.
+# rows as if they had not been learned from, and says nothing of how many anomalies
+# there are.
 
 
 def report(model, name):

@@ -12,7 +12,7 @@ from skad._sklearn import _safe_indexing
 # Up to this many rows five copies are fitted, up to the next two, each without its
 # part of the rows; beyond it one copy, without a fifth of the rows. The rows of five
 # copies are few, so that `fit` at most doubles where it takes time.
-_FIVE_FOLDS = 200
+FIVE_FOLDS = 200
 TWO_FOLDS = 1000
 
 
@@ -28,7 +28,7 @@ def folds(n):
 
 def n_folds(n):
     """Return how many parts `n` rows have, of which each or only one is left out."""
-    return 2 if _FIVE_FOLDS < n <= TWO_FOLDS else 5
+    return 2 if FIVE_FOLDS < n <= TWO_FOLDS else 5
 
 
 def rows_of(X, rows):

@@ -137,18 +137,17 @@ class BaseDetector(FitCallbacksMixin, ScikitLearnDetector, metaclass=ABCMeta):
 
     def _seen_anomaly(self, X, anomaly):
         """Return the anomaly (n,) of the training rows, as new rows are scored."""
-        if anomaly is not None:
-            return anomaly
-        if isinstance(X, Blocks):
+        if anomaly is None and isinstance(X, Blocks):
             return X.scored()
-        return self._in_blocks(self._anomaly, X, progress="score")
+        if anomaly is None:
+            anomaly = self._in_blocks(self._anomaly, X, progress="score")
+        return anomaly
 
     def _honest_anomaly(self, X, y, anomaly, **params):
         """Return the anomaly (m,) of normal rows as if they had not been learned from.
 
-        A method that can leave a row out of what it learned overrides this, one whose
-        scores of training rows leave them out returns `_seen_anomaly`. Where all rows
-        have one (m = n) it is in their order.
+        Methods that can leave a row out override this; `_seen_anomaly` does where
+        training scores leave them out. Of all rows (m = n) it is in their order.
         """
         return cross_fitted(self, X, y, params, anomaly)
 
@@ -347,9 +346,8 @@ class BaseDetector(FitCallbacksMixin, ScikitLearnDetector, metaclass=ABCMeta):
     def _in_blocks(self, function, X, dtype=None, progress=None, parts=None):
         """Apply `function` to blocks of rows; the results live where `X` lives.
 
-        `function` returns one array or a tuple of them; `dtype` is that of the last,
-        the others are as exact as can be. `parts` are the blocks where a method has its
-        own, slices or indices.
+        `function` returns one array or several; `dtype` is that of the last, the others
+        are as exact as can be. `parts` are a method's own blocks, slices or indices.
         """
         device = self._scoring_device(X)
         if parts is None:

@@ -139,12 +139,12 @@ def labelled_instances():
     return found
 
 
-def brief(detectors):
+def brief(detectors, max_epochs=2):
     """Return copies whose networks hardly train, for what does not need them to.
 
     That is everything but how well they detect; two epochs still have a next one.
     """
-    lengths = {"max_epochs": 2, "pretrain_epochs": 1, "n_search_steps": 2}
+    lengths = {"max_epochs": max_epochs, "pretrain_epochs": 1, "n_search_steps": 2}
     return [
         clone(detector).set_params(
             **{
@@ -157,14 +157,13 @@ def brief(detectors):
     ]
 
 
-def quick(detectors):
+def quick(detectors, max_epochs=2):
     """Return brief copies that fit once: the threshold is a quantile, not honest."""
-    return [
-        one.set_params(contamination=0.1)
-        if "contamination" in one.get_params()
-        else one
-        for one in brief(detectors)
-    ]
+    found = brief(detectors, max_epochs)
+    for one in found:
+        if "contamination" in one.get_params(deep=False):
+            one.set_params(contamination=0.1)
+    return found
 
 
 def identify(detector):

@@ -431,7 +431,7 @@ HARD_TABLES = _hard_tables()
 
 
 @pytest.mark.filterwarnings("ignore")  # a warning is a fair answer to such tables
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("kind", HARD_TABLES)
 @every_setting
 def test_hard_tables_give_an_error_or_finite_answers(detector, kind):

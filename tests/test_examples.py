@@ -90,8 +90,9 @@ def the_chosen_bandwidth_is_what_labels_would_choose(printed):
 
 
 def the_stated_rate_holds(printed):
-    bare, conformal = numbers(r"flags ([\d.]+)% of the normal", printed)
+    bare, auto, conformal = numbers(r"flags ([\d.]+)% of the normal", printed)
     assert bare > 7
+    assert 3 < auto < 7
     assert conformal < 5
 
 

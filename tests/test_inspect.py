@@ -78,8 +78,8 @@ def test_tensors(detector, rows):
 def test_groups(Detector, align):
     rng = np.random.default_rng(0)
     X, groups = rng.normal(size=(150, 2)), np.repeat([1, 0, 1, 2], [40, 40, 30, 40])
-    detector = Detector(window_size=7, stride=3, align=align, contamination=0.1)
-    detector.fit(X, groups=groups)
+    detector = seeded(Detector(window_size=7, stride=3, align=align))
+    detector.set_params(contamination=0.1).fit(X, groups=groups)
     check(detector, X, groups=groups)
     assert (detector.inspect(X).scores != detector.inspect(X, groups).scores).any()
     held = QuantileThreshold(detector).fit(X, groups=groups)

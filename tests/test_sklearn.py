@@ -45,7 +45,7 @@ DEFAULT = [*default_instances(), *labelled_instances()]
 COPIES = [one for one in DEFAULT if one._honesty == "cross-fitting"]
 ALWAYS = [
     *brief([one for one in DEFAULT if one not in COPIES]),
-    *quick(COPIES),
+    *quick(COPIES, max_epochs=1),
 ]
 ELSE = brief([*COPIES, *variant_instances()])
 

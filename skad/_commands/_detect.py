@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import warnings
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skad import datasets
 from skad._commands._build import build_detector, kind_of_data
+from skad._commands._columns import checked_shape, labels, times
 from skad._commands._folders import (
     are_pictures,
     in_words_of_options,
@@ -147,10 +147,10 @@ def detect(
         seen, new = read_tables([train, test], **reading)
         datasets.check_same_columns(seen, new, Path(train).name, Path(test).name)
         with in_words_of_options():
-            labels = _labels(seen, new, test, label_column, anomaly_label)
+            found = labels(seen, new, test, label_column, anomaly_label)
         common = {
-            "y_train": labels[0],
-            "y_test": labels[1],
+            "y_train": found[0],
+            "y_test": found[1],
             "feature_names": new.columns,
             "title": Path(test).name,
             "name": detector,
@@ -179,7 +179,7 @@ def detect(
 
 
 def _on_rows(model, seen, new, image_shape, scale, out, common, progress):
-    image_shape = _checked_shape(image_shape or new.image_shape, new.X.shape[1])
+    image_shape = checked_shape(image_shape or new.image_shape, new.X.shape[1])
     looks_at_pictures = "image_shape" in model.get_params()
     if kind_of_data(type(model)) == "pictures" and image_shape is None:
         raise ValueError(
@@ -243,8 +243,8 @@ def _on_series(
     model, seen, new, names, time_column, group_column, scale, out, common, progress
 ):
     groups = [table.aside.get(group_column) for table in (seen, new)]
-    times = [
-        _times(table.aside.get(time_column), own, time_column, name)
+    when = [
+        times(table.aside.get(time_column), own, time_column, name)
         for table, own, name in zip((seen, new), groups, names, strict=True)
     ]
     writable_folder(out)
@@ -257,47 +257,11 @@ def _on_series(
             new.X,
             groups_train=groups[0],
             groups_test=groups[1],
-            time=times[1],
+            time=when[1],
             time_name=time_column or "time",
             group_name=group_column or "group",
             **common,
         )
-
-
-def _times(values, groups, column, file):
-    """Return a column of times as numbers or dates, checked to be in order."""
-    if values is None:
-        return None
-    if values.dtype.kind not in "fiuM":
-        import pandas as pd
-
-        try:
-            values = pd.to_datetime(values).to_numpy()
-        except (ValueError, TypeError) as error:
-            raise ValueError(
-                f"{file}: column {column!r} holds neither numbers nor dates: "
-                f"{str(error).partition('. You might')[0]}"
-            ) from error
-    if values.dtype.kind == "M":
-        values = values.astype("datetime64[ns]")
-    missing = np.isnat(values) if values.dtype.kind == "M" else np.isnan(values)
-    if missing.any():
-        raise ValueError(
-            f"{file}: column {column!r} in row {int(np.argmax(missing))} is missing"
-        )
-    order = np.arange(len(values))
-    if groups is not None:
-        order = np.argsort(np.unique(groups, return_inverse=True)[1], kind="stable")
-    back = values[order][1:] < values[order][:-1]
-    if groups is not None:
-        back &= groups[order][1:] == groups[order][:-1]
-    if back.any():
-        row = int(order[1:][np.argmax(back)])
-        raise ValueError(
-            f"{file}: column {column!r} goes back in row {row}; rows have to be in the "
-            "order of time"
-        )
-    return values
 
 
 def _write_skipped(out, findings):
@@ -355,41 +319,6 @@ def _check_looks_at_rows(model):
         )
     if kind not in ("tables", "pictures"):
         raise ValueError(f"{name} looks at {kind}, not at rows of a table")
-
-
-def _labels(train, test, test_name, label_column, anomaly_label):
-    if test.labels is None:
-        if label_column is not None:
-            near = get_close_matches(label_column, test.columns, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{test_name}: no label column {label_column!r}{hint}")
-        if anomaly_label is not None:
-            raise ValueError("--anomaly-label needs --label-column")
-        return None, None
-    seen = () if train.labels is None else train.labels
-    y_test = datasets.anomaly_labels(
-        test.labels, anomaly_label=anomaly_label, known=seen
-    )
-    if not y_test.all():
-        raise ValueError(
-            f"{test_name}: row {int(np.argmin(abs(y_test)))} is unlabelled"
-        )
-    if train.labels is None:
-        return None, y_test
-    y_train = datasets.anomaly_labels(
-        seen, anomaly_label=anomaly_label, known=test.labels
-    )
-    return y_train, y_test
-
-
-def _checked_shape(image_shape, n_features):
-    if image_shape is not None and np.prod(image_shape) != n_features:
-        height, width = image_shape
-        raise ValueError(
-            f"--image-shape {height},{width} means {height * width} columns, "
-            f"but there are {n_features}"
-        )
-    return image_shape
 
 
 @contextlib.contextmanager

@@ -323,6 +323,7 @@ class ConformalDetector(DetectorAround):
             )
 
     def _fit_offset(self, X, y, anomaly, **params):
+        # a whole count, unlike `upper_limit`: its promise holds for ties as well
         n = self.n_calibration_
         return largest_count(self.false_alarm_rate, n) / (n + 1)
 

@@ -9,7 +9,13 @@ from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
 
 from skad._array import to_numpy
-from skad._members import fit_within, scores_of, seeded_clone, take_over_features
+from skad._members import (
+    fit_within,
+    scores_of,
+    seeded_clone,
+    take_over_features,
+    without_threshold,
+)
 from skad._validation import label_column, warn_without_anomalies
 from skad.calibration._rows import n_rows, per_sample, take_rows
 
@@ -79,15 +85,18 @@ class Holder:
     def _is_frozen(self):
         return isinstance(self.detector, FrozenEstimator)
 
-    def _fitted_clone(self, X, y, params, random=None):
+    def _fitted_clone(self, X, y, params, random=None, scores_only=False):
         """Return the detector fitted to some samples, or as it is if it is frozen.
 
-        `random` draws those of its random states that are None.
+        `random` draws those of its random states that are None. With `scores_only`
+        nobody asks for its threshold.
         """
         if random is None or self._is_frozen():
             detector = clone(self._head())
         else:
             detector = seeded_clone(self._head(), random, unset_only=True)
+        if scores_only and not self._is_frozen():
+            detector = without_threshold(detector)
         # a frozen one may be watched by callbacks of its own
         context = None if self._is_frozen() else self._subtask("fit detector")
         return fit_within(context, self, detector, X, y, **params)
@@ -97,7 +106,7 @@ class Holder:
         own = None if y is None else take_rows(y, rows)
         params = self._parameters_on(rows, params, n_rows(X))
         try:
-            return self._fitted_clone(take_rows(X, rows), own, params, random)
+            return self._fitted_clone(take_rows(X, rows), own, params, random, True)
         except ValueError as error:
             name = type(self._head()).__name__
             raise ValueError(

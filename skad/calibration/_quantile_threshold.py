@@ -36,10 +36,15 @@ class QuantileThreshold(Threshold):
 
     Notes
     -----
-    With ``cv=None`` this is what `contamination` does inside of detectors. Training
-    scores are higher than those of new samples wherever the detector follows its
-    training data closely, and the rate of false alarms is then larger than stated: a
-    detector with many parameters and few rows needs `cv` or rows of its own for the
+    With ``cv=None`` this is what a number as `contamination` does inside of detectors.
+    Their default, ``contamination="auto"``, needs nothing around them: it takes scores
+    of samples that were not learned from, at less cost than `cv` where a method can
+    leave a sample out, and a bound for a new sample where these are few. The quantile
+    here is the plain one of the scores at hand.
+
+    Training scores are higher than those of new samples wherever the detector follows
+    its training data closely, and the rate of false alarms is then larger than stated:
+    a detector with many parameters and few rows needs `cv` or rows of its own for the
     threshold. With `cv`, scores of slightly smaller training sets stand for the final
     detector's. Rows labelled -1 are left out of the quantile.
 

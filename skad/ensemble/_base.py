@@ -5,6 +5,7 @@ from typing import Any, Self
 from sklearn.utils import Bunch, get_tags
 from sklearn.utils.validation import check_is_fitted
 
+from skad._answers import Inspection
 from skad._dask import by_block, is_dask
 from skad._members import fit_members, scores_of, seeded_clone, take_over_features
 from skad._sklearn import _BaseComposition
@@ -125,6 +126,23 @@ class NamedMembers(_BaseComposition, BaseDetector):
 
     def _in_blocks(self, function, X, **options):
         return function(X)  # the members have blocks of their own
+
+    def inspect(self, X) -> Inspection:
+        """Return scores, decision, labels and maps from one pass over the samples.
+
+        Parameters
+        ----------
+        X : array-like, tensor, pictures or series
+            The samples.
+
+        Returns
+        -------
+        inspection : Inspection
+            A named tuple `(scores, decision, labels, maps)` of what `score_samples`,
+            `decision_function`, `predict` and `transform` return.
+        """
+        check_is_fitted(self)
+        return self._inspection(*self._inspect(self._validate(X, reset=False)))
 
     def transform(self, X) -> Any:
         """Return the anomaly map: how anomalous each element of each sample is.

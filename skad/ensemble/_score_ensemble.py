@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from skad._array import like, namespace, to_numpy
-from skad._members import honest_anomalies, maps_of
+from skad._members import honest_anomalies, inspect_of, maps_of
 from skad._moments import mean_and_deviation
 from skad._parameters import KW_ONLY, with_parameters
 from skad._random import Seed, generator
@@ -347,19 +347,32 @@ class ScoreEnsemble(NamedMembers):
         return self._combined(self._anomalies(X), X)
 
     def _map(self, X):
+        anomalies = None
+        if self.combination not in ("average", "rank"):
+            anomalies = self._anomalies(X)
+        maps = (maps_of(member, X) for member in self.detectors_)
+        return self._combined_maps(maps, anomalies, X)
+
+    def _inspect(self, X):
+        found = [inspect_of(member, X) for member in self.detectors_]
+        anomalies = [-scores for scores, _ in found]
+        maps = (one for _, one in found)
+        return self._combined(anomalies, X), self._combined_maps(maps, anomalies, X)
+
+    def _combined_maps(self, maps, anomalies, X):
+        """Return the map from those of the members, weighted as their anomalies are."""
         if self.combination in ("average", "rank"):
             weights = self._fixed_weights()[None, :]
         else:
-            weights = self._weights(self._standard(self._anomalies(X)), X)
+            weights = self._weights(self._standard(anomalies), X)
         total = None
-        for j, member in enumerate(self.detectors_):
-            maps = maps_of(member, X)
-            if total is not None and maps.shape != total.shape:
+        for j, own_maps in enumerate(maps):
+            if total is not None and own_maps.shape != total.shape:
                 raise ValueError(
                     f"detectors have maps of shapes {tuple(total.shape)} and "
-                    f"{tuple(maps.shape)}, which cannot be added up."
+                    f"{tuple(own_maps.shape)}, which cannot be added up."
                 )
-            own = like(weights[:, j] / self.map_units_[j], maps)
-            part = maps * own.reshape(-1, *[1] * (maps.ndim - 1))
+            own = like(weights[:, j] / self.map_units_[j], own_maps)
+            part = own_maps * own.reshape(-1, *[1] * (own_maps.ndim - 1))
             total = part if total is None else total + part
         return total

@@ -102,7 +102,9 @@ class ECOD(LeftOutMixin, BaseDetector):
         return self._rareness(X, self.skewness_)
 
     def _left_out(self, X):
-        skew = skewness_without(self._sums_, self.columns_.shape[1], X)
+        skew = None
+        if self.aggregation == "sample":
+            skew = skewness_without(self._sums_, self.columns_.shape[1], X)
         return namespace(X).sum(self._rareness(X, skew, own=1), axis=1)
 
     def _rareness(self, X, skew, own=0):

@@ -61,6 +61,12 @@ class ClassLabelsMixin:
 class ClassifierDetector(ClassLabelsMixin, BaseDetector):
     """Base of the detectors around a classifier.
 
+    With ``contamination="auto"`` a classifier that `fit` fits, and what is learned of
+    its outputs, are learned again without a fifth of the rows, which set the threshold
+    (of at most 200 rows every fifth in turn). A fitted classifier is asked once, and
+    only what is learned of its outputs is learned again: give rows that it has not
+    seen.
+
     A method writes `_score` and, where it learns more than the classifier has,
     `_learn_from`; `_needs` says what the classifier has to offer.
 

@@ -161,8 +161,10 @@ class GeneralizedODIN(TrainedClassifier):
 
     Notes
     -----
-    The weights of :math:`h` do not decay. With one `epsilon` nothing is held out;
-    known outliers are left out. As in the authors' code the squared distance is a mean
+    The weights of :math:`h` do not decay. With one `epsilon` nothing is held out to
+    choose it; known outliers are left out. ``contamination="auto"`` holds a share of
+    every class out besides, and with fewer than 20 rows in it flags too few: .02 of new
+    rows for 100 training rows. As in the authors' code the squared distance is a mean
     over the features, and lengths that are divided by are 0.0001 more. Their step is in
     units of each channel's standard deviation: standardise (StandardScaler) for the
     same. Scoring costs two passes and one backwards. A step that is best at the end of

@@ -65,6 +65,9 @@ class KMeansAD(WindowLift):
     steps, where the input lives. Windows are brought to mean 0 and deviation 1 as in
     the benchmark [3]_; the original has raw windows.
 
+    ``contamination="auto"`` takes stretches of time, of which no step is in a window
+    that a copy learns from.
+
     References
     ----------
     .. [1] T. Yairi, Y. Kato, K. Hori, "Fault detection by mining association rules from

@@ -76,6 +76,10 @@ class LeftMatrixProfile(ProfileDetector):
     Distances of constant windows are those of :class:`MatrixProfile`, and the profile
     is as exact as there.
 
+    ``contamination="auto"`` takes the later half of the training steps: each has been
+    compared with its past alone, as new ones are. As the past grows, fewer new steps
+    are flagged (.00 to .02 of a periodic series with noise).
+
     References
     ----------
     .. [1] C.-C. M. Yeh et al., "Matrix profile I: all pairs similarity joins for time

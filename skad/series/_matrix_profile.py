@@ -92,6 +92,10 @@ class MatrixProfile(ProfileDetector):
     O(n^2 l c) for `n` steps and scoring `m` steps O(n m l c), in memory linear in `n`
     and `m`; ``n_neighbors > 1`` and "joint" use double precision throughout.
 
+    ``contamination="auto"`` takes, of at most a fifth of more than 1,000 steps, the
+    distance to the nearest window that does not overlap at all: a window of a new
+    series has no neighbour among its own steps.
+
     References
     ----------
     .. [1] C.-C. M. Yeh et al., "Matrix profile I: all pairs similarity joins for time

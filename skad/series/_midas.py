@@ -61,6 +61,9 @@ class MIDAS(EdgeDetector):
     sketch often share their collisions, as in the authors' code. Sketches live on the
     host, in double precision.
 
+    ``contamination="auto"`` takes the anomaly of every training edge when it came,
+    which depends on the edges before it alone, as that of new ones does.
+
     References
     ----------
     .. [1] S. Bhatia, B. Hooi, M. Yoon, K. Shin, C. Faloutsos, "MIDAS:

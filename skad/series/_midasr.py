@@ -52,6 +52,9 @@ class MIDASR(EdgeDetector):
     the time; each of the others is a kind of node with a sketch of its own, so that
     there may be more or fewer than two. Edges cost O(n r) for each sketch.
 
+    ``contamination="auto"`` takes the anomaly of every training edge when it came,
+    which depends on the edges before it alone, as that of new ones does.
+
     References
     ----------
     .. [1] S. Bhatia, B. Hooi, M. Yoon, K. Shin, C. Faloutsos, "MIDAS:

@@ -100,6 +100,11 @@ class PASAD(WindowedDetector):
     On the two blood pressure series of the benchmark "departure" finds
     nothing and "residual" is among the best.
 
+    ``contamination="auto"`` takes stretches of time that the subspace is learned
+    without. A departure changes slowly, so that a few periods say little of it: of
+    series of 80 periods with noise it flagged .03 to .38 of new steps, .16 on average,
+    "residual" .05.
+
     References
     ----------
     .. [1] W. Aoudi, M. Iturbe, M. Almgren, "Truth will out: departure-based

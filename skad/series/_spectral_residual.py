@@ -130,6 +130,9 @@ class SpectralResidual(SeriesDetector):
     saliency itself with the spectrum padded (TSB-AD). On labelled series the saliency
     itself ranked better than "relative" by far, which is why it is the default.
 
+    ``contamination="auto"`` takes the training steps as they are, of which nothing is
+    learned.
+
     References
     ----------
     .. [1] H. Ren et al., "Time-series anomaly detection service at Microsoft", KDD,

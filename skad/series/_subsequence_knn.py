@@ -56,6 +56,9 @@ class SubsequenceKNN(WindowLift):
     has ``n_neighbors=50``, ``normalize="window"``, ``align="center"`` and the period of
     the second highest peak of the autocorrelation; with these its figures come out.
 
+    ``contamination="auto"`` takes stretches of time, of which no step is in a window
+    that a copy learns from.
+
     References
     ----------
     .. [1] S. Ramaswamy, R. Rastogi, K. Shim, "Efficient algorithms for mining outliers

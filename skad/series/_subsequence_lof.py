@@ -51,6 +51,9 @@ class SubsequenceLOF(WindowLift):
     The benchmark [2]_ has ``normalize="window"``, ``align="center"`` and the period of
     the second highest peak of the autocorrelation; with these its figures come out.
 
+    ``contamination="auto"`` takes stretches of time, of which no step is in a window
+    that a copy learns from.
+
     References
     ----------
     .. [1] M. M. Breunig, H.-P. Kriegel, R. T. Ng, J. Sander, "LOF: identifying

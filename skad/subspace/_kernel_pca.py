@@ -268,14 +268,21 @@ class KernelPCAReconstruction(LeftOutMixin, BaseDetector):
         squares = self._scores(kernel, X) ** 2
         means = xp.mean(kernel, axis=1)
         whole = self._self_kernel(X) - 2 * means + self._mean_kernel_
-        residual = xp.clip(whole - xp.sum(squares, axis=1), 0, None)
+        error = whole - xp.sum(squares, axis=1)
+        residual = xp.clip(error, 0, None)
         kernel = kernel - means[:, None]
         kernel -= like(self._means_, X) - self._mean_kernel_
         values = like(self.eigenvalues_, X)
+        # kernel values of any size have squares in this unit
+        unit = float(values[0]) if len(values) else 1.0
+        squares, values, residual = squares / unit, values / unit, residual / unit
+        kernel /= unit
         around = xp.sum(kernel**2, axis=1) - squares @ values
         around = xp.maximum(around, residual**2)  # the row itself is part of it
         gain = len(self.rows_) / (len(self.rows_) - 1)
-        return gain**2 * left_out(squares, values, residual, around, gain)[0]
+        found = unit * gain**2 * left_out(squares, values, residual, around, gain)[0]
+        # what rounding leaves, or a kernel that is not positive definite, stays
+        return xp.where(error <= 1e-12 * xp.abs(whole), error, found)
 
     def _map(self, X):
         xp = namespace(X)

@@ -32,30 +32,32 @@ def left_out(along, variances, residual, around, gain):
         :math:`g`: n / (n - 1) where the mean goes along, else 1.
     """
     xp = namespace(along)
-    # what rounding alone leaves is none
+    # what rounding alone leaves is none; what overflows stays, to be refused
     rounding = 1e-20 * xp.sum(along, axis=1)
-    residual = xp.where(residual > rounding, residual, 0.0)
-    safe = xp.where(residual > 0, residual, 1.0)
-    beside = xp.where(residual > 0, around / safe, 0.0)  # mu
-    weights = xp.concat([along, residual[:, None]], axis=1)
-    poles = xp.concat(
-        [xp.zeros_like(along) + variances, beside[:, None]], axis=1
-    )  # (b, k + 1)
-    # no term alone exceeds 1 / g, and from there Newton's steps only go down
-    theta = xp.min(poles - gain * weights, axis=1)
-    least = float(xp.finfo(poles.dtype).eps) * xp.max(poles, axis=1)[:, None]
-    least = xp.where(least > 0, least, 1.0)
+    residual = xp.where(residual <= rounding, 0.0, residual)
+    some = residual > 0
+    if not xp.any(some):
+        return residual, left_out_leverage(xp.sum(along / variances, axis=1), gain)
+    beside = xp.where(some, around / xp.where(some, residual, 1.0), 0.0)  # mu
+    weights = xp.concat([along, residual[:, None]], axis=1) * gain
+    poles = xp.concat([xp.zeros_like(along) + variances, beside[:, None]], axis=1)
+    # no term alone exceeds 1, and from there Newton's steps only go down
+    theta = xp.min(poles - weights, axis=1)
+    largest = xp.max(poles, axis=1)
+    largest = xp.where(largest > 0, largest, 1.0)
+    least = float(xp.finfo(poles.dtype).eps) * largest[:, None]
     for _ in range(_STEPS):
         gap = xp.clip(poles - theta[:, None], least, None)
-        value = gain * xp.sum(weights / gap, axis=1)
-        slope = gain * xp.sum(weights / gap**2, axis=1)
-        moving = slope > 0
-        step = value * (value - 1) / xp.where(moving, slope, 1.0)
-        theta = theta - xp.where(moving, xp.clip(step, 0, None), 0.0)
-    gap = xp.clip(poles - theta[:, None], least, None)
-    total = xp.sum(weights / gap**2, axis=1)
-    found = gain**-2 / xp.where(total > 0, total, 1.0)
-    found = xp.where((residual > 0) & (total > 0), found, 0.0)
+        terms = weights / gap
+        value = xp.sum(terms, axis=1)
+        terms /= gap
+        slope = xp.sum(terms, axis=1)
+        slope = xp.where(slope > 0, slope, 1.0)
+        step = xp.clip(value * (value - 1) / slope, 0, None)
+        if not xp.any(step > 1e-12 * largest):
+            break
+        theta = theta - step
+    found = xp.where(some, 1 / (gain * slope), residual)
     inside = left_out_leverage(xp.sum(along / variances, axis=1), gain)
     whole = xp.sum(along / variances, axis=1) + xp.where(
         beside > 0, residual / xp.where(beside > 0, beside, 1.0), 0.0

@@ -279,15 +279,19 @@ class PCAReconstruction(IncrementalMixin, LeftOutMixin, BaseDetector):
         gain = n / (n - 1)
         centred = (like(X, self.mean_) - self.mean_) / self.scale_
         scores = centred @ self.components_.T
-        rest = centred - scores @ self.components_
+        # in this unit squares of squares neither overflow nor vanish
+        unit = float(self.explained_variance_[0]) ** 0.5 if len(scores.T) else 1.0
+        rest = (centred - scores @ self.components_) / unit
+        factor = self._factor_ / self.scale_ / unit
         residual, leverage = left_out(
-            scores**2,
-            self.explained_variance_ * (n - 1),
+            (scores / unit) ** 2,
+            self.explained_variance_ / unit**2 * (n - 1),
             xp.sum(rest**2, axis=1),
-            xp.sum((rest @ (self._factor_ / self.scale_).T) ** 2, axis=1),
+            xp.sum((rest @ factor.T) ** 2, axis=1),
             gain,
         )
-        residual, extreme = gain**2 * residual, gain**2 * max(n - 2, 1) * leverage
+        residual = gain**2 * unit**2 * residual
+        extreme = gain**2 * max(n - 2, 1) * leverage
         if self.measure == "reconstruction":
             return residual
         if self.measure == "hotelling":

@@ -237,17 +237,21 @@ class MatrixSketch(IncrementalMixin, LeftOutMixin, BaseDetector):
         """
         xp = namespace(self.sketch_)
         X = like(X, self.sketch_)
+        # in this unit squares of squares neither overflow nor vanish
+        unit = float(self.singular_values_[0]) if self.n_components_ else 1.0
         along = X @ self.components_.T
-        rest = X - along @ self.components_
+        rest = (X - along @ self.components_) / unit
+        along = along / unit
         squares = xp.sum(rest**2, axis=1)
-        rows = xp.concat([self.sketch_, self._buffer_], axis=0)
-        around = xp.sum((rest @ rows.T) ** 2, axis=1) + self.sketch_error_ * squares
-        variances = self.singular_values_**2 + self.sketch_error_
-        residual, leverage = left_out(along**2, variances, squares, around, 1)
+        rows = xp.concat([self.sketch_, self._buffer_], axis=0) / unit
+        error = self.sketch_error_ / unit**2
+        around = xp.sum((rest @ rows.T) ** 2, axis=1) + error * squares
+        values = (self.singular_values_ / unit) ** 2
+        residual, leverage = left_out(along**2, values + error, squares, around, 1)
         if self.measure == "projection":
-            return residual
-        before = xp.sum(along**2 / variances, axis=1)
-        seen = xp.sum(along**2 / self.singular_values_**2, axis=1)
+            return unit**2 * residual
+        before = xp.sum(along**2 / (values + error), axis=1)
+        seen = xp.sum(along**2 / values, axis=1)
         return seen * xp.where(
             before > 0, leverage / xp.where(before > 0, before, 1.0), 1
         )
