@@ -71,7 +71,7 @@ def covered():
         if family(detector) in PENDING or name in PENDING_DETECTORS:
             marks.append(pytest.mark.skip(reason="its threshold does not hold yet"))
         if name in SLOW:
-            marks.append(pytest.mark.slow)
+            marks.append(pytest.mark.full)
         found.append(pytest.param(name, detector, id=name, marks=marks))
     return found
 
