@@ -56,7 +56,8 @@ class CBLOF(LeftOutMixin, BaseDetector):
     alpha : float, default=0.9
         Share :math:`\alpha` of the rows that large clusters hold, above 0.5.
     beta : float, default=5
-        How many times larger :math:`\beta` a large cluster is than a small one, above 1.
+        How many times as large :math:`\beta` the smallest large cluster is as the next,
+        above 1.
     use_weights : bool, default=False
         Whether distances are multiplied by the size of the row's cluster, as in the
         paper. Then a row of a small cluster is less anomalous than the same distance in
@@ -149,11 +150,11 @@ class CBLOF(LeftOutMixin, BaseDetector):
         self.cluster_centers_ = model.cluster_centers_[order] + middle
         self.n_large_ = n_large(self.cluster_sizes_, self.alpha, self.beta)
 
-    def _from_centres(self, X):
-        """Return the differences (b, k, d) of rows and centres, and distances (b, k)."""
+    def _distances(self, X):
+        """Return the distances (b, k) of rows to all centres."""
         xp = namespace(X)
         difference = X[:, None, :] - like(self.cluster_centers_, X)
-        return difference, xp.sqrt(xp.sum(difference**2, axis=2))
+        return xp.sqrt(xp.sum(difference**2, axis=2))
 
     def _weight(self, distance):
         """Return the weights (b,) of rows from their distances (b, k)."""
@@ -164,7 +165,7 @@ class CBLOF(LeftOutMixin, BaseDetector):
         return like(self.cluster_sizes_, distance)[closest]
 
     def _anomaly(self, X):
-        distance = self._from_centres(X)[1]
+        distance = self._distances(X)
         nearest = namespace(X).min(distance[:, : self.n_large_], axis=1)
         return self._weight(distance) * nearest
 
@@ -175,7 +176,7 @@ class CBLOF(LeftOutMixin, BaseDetector):
         :math:`N / (N - 1)` times as far from it; a cluster of one row is gone.
         """
         xp = namespace(X)
-        distance = self._from_centres(to_double(X))[1]
+        distance = self._distances(to_double(X))
         size = like(self.cluster_sizes_, distance)
         own = xp.argmin(distance, axis=1)
         is_own = own[:, None] == like(np.arange(len(size)), distance)  # (b, k)
@@ -190,7 +191,7 @@ class CBLOF(LeftOutMixin, BaseDetector):
 
     def _map(self, X):
         xp = namespace(X)
-        distance = self._from_centres(X)[1]
+        distance = self._distances(X)
         large = distance[:, : self.n_large_]
         closest, nearest = xp.argmin(large, axis=1), xp.min(large, axis=1)
         share = self._weight(distance) / xp.where(nearest > 0, nearest, 1.0)
