@@ -55,13 +55,13 @@ def imported(module, names):
     return [f"from {module} import {name} as {name}" for name in names]
 
 
-def package_stub(folder):
-    """Return the stub of a lazy package."""
+def package_stub(folder, root=ROOT):
+    """Return the stub of a lazy package, a folder of the package `root`."""
     lines, public = [], []
     for file in folder.rglob("_*.py"):
         if file.name != "__init__.py":
             names = public_names(parsed(file))
-            module = ".".join(file.relative_to(ROOT.parent).with_suffix("").parts)
+            module = ".".join(file.relative_to(root.parent).with_suffix("").parts)
             lines += imported(module, names)
             public += names
     public = ", ".join(f'"{name}"' for name in sorted(public))
