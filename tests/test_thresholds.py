@@ -1,8 +1,8 @@
 """Thresholds hold on new data: the share of new normal samples that `predict` flags.
 
-Every public detector that takes a kind of data of `KINDS` is trained on normal samples
-and shown new ones. A kind is a function that returns how to draw its samples; detectors
-of other kinds are added with theirs.
+Every public detector of data of `KINDS` is trained on normal samples and shown new
+ones. A kind is a function that returns how to draw its samples; detectors of other
+kinds are added with theirs.
 """
 
 from typing import NamedTuple
@@ -37,20 +37,8 @@ def tables(seed):
     return Draw(draw, draw)
 
 
-# By family, how to draw the data that its detectors take.
-KINDS = dict.fromkeys(
-    [
-        "adversarial",
-        "density",
-        "ensemble",
-        "marginal",
-        "neighbors",
-        "one_class",
-        "reconstruction",
-        "subspace",
-    ],
-    tables,
-)
+# By what detectors look at, how to draw it.
+KINDS = {"rows": tables}
 
 # Families whose detectors do not hold their thresholds yet: empty it to switch them on.
 PENDING = {"adversarial", "reconstruction"}
@@ -70,10 +58,10 @@ def family(detector):
 
 
 def covered():
-    """Return a parameter for each detector whose family's kind of data is known."""
+    """Return a parameter for each detector of data that can be drawn."""
     found = []
     for name, detector in skad.all_detectors():
-        if family(detector) not in KINDS:
+        if detector._data not in KINDS:
             continue
         marks = []
         if detector._honesty == "its own":
@@ -90,7 +78,7 @@ def covered():
 
 def flagged(name, detector, n, seed):
     """Return the share of new normal samples that a detector flags."""
-    kind = KINDS[family(detector)](seed)
+    kind = KINDS[detector._data](seed)
     settings = CHEAP.get(name, {}) if detector.__module__ in _TRAINED else {}
     fitted = seeded(detector(**settings)).fit(kind.train(n))
     return (fitted.predict(kind.fresh(N_FRESH)) == -1).mean()
@@ -116,7 +104,7 @@ def test_few_new_normal_samples_are_flagged(name, detector, n, record_property):
 def test_what_is_pending_or_exempt_exists():
     names = {name for name, _ in skad.all_detectors()}
     assert names >= PENDING_DETECTORS | set(EXEMPT) | SLOW
-    assert set(KINDS) >= PENDING
+    assert set(skad._FAMILIES) >= PENDING
 
 
 def test_plain_training_scores_do_not_hold():
