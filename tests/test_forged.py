@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import skad
+from skad.persistence._file import from_bytes, to_bytes
 from tests import _forged
 from tests._forged import put_together, taken_apart
 from tests._recorded import pictures, rows
@@ -109,3 +111,153 @@ def test_a_file_that_is_taken_apart_is_put_together_the_same(folder):
         before, own = taken_apart(file.read_bytes())
         assert {**entry, "sha256": 0} == {**before, "sha256": 0}
         assert all(np.array_equal(arrays[k], own[k], equal_nan=True) for k in own)
+
+
+# ------------------------------------------------------ single forgeries, by their kind
+
+
+def refused(file, change, match):
+    """Change the entry and the arrays of a file, and see why it is refused."""
+    entry, arrays = taken_apart(file.read_bytes())
+    change(entry["detector"], arrays)
+    with pytest.raises(skad.CorruptFileError, match=match):
+        from_bytes(put_together(entry, arrays))
+
+
+def nodes_of(entry, **wanted):
+    """Return the nodes of a structure that have what is wanted."""
+    places = _forged._places(entry)
+    nodes = [value for _, _, value in places if isinstance(value, dict)]
+    found = [node for node in nodes if wanted.items() <= node.items()]
+    assert found, wanted
+    return found
+
+
+def last(name):
+    """Return a test for classes of that name."""
+    return lambda node: str(node.get("class")).endswith("." + name)
+
+
+def states(entry, name):
+    """Return the states of the objects of a class."""
+    places = _forged._places([entry])
+    found = [v for _, _, v in places if isinstance(v, dict) and last(name)(v)]
+    assert found, name
+    return [node["state"] for node in found]
+
+
+def test_trees_for_features_that_are_not_there_are_refused(folder):
+    def alone(entry, arrays):
+        for tree in nodes_of(entry, **{"is": "tree"}):
+            tree["n_features"] = 2**31 - 2
+            array = arrays[tree["nodes"]["feature"]["name"]]
+            array[array >= 0] = 2**31 - 3
+
+    def estimators_too(entry, arrays):
+        alone(entry, arrays)
+        for state in states(entry, "ExtraTreeRegressor"):
+            state["n_features_in_"] = 2**31 - 2
+
+    def forest_too(entry, arrays):
+        estimators_too(entry, arrays)
+        for state in states(entry, "ensemble.IsolationForest"):
+            if "estimators_" in state:
+                state["n_features_in_"] = 2**31 - 2
+
+    for name in ("0.1-IsolationForest", "5", "13"):
+        file = folder / f"{name}.skad"
+        refused(file, alone, "a tree for other features")
+        refused(file, estimators_too, "for features that are not there")
+        refused(file, forest_too, "not there|a forest for other features")
+
+
+def test_centres_of_other_features_are_refused(folder):
+    def narrow(entry, arrays):
+        name = states(entry, "KMeans")[0]["cluster_centers_"]["name"]
+        arrays[name] = arrays[name][:2, :1].copy()
+
+    refused(folder / "12.skad", narrow, "centres for other features")
+
+
+def test_recurrent_weights_of_other_sizes_are_refused(folder):
+    def small(entry, arrays):
+        node = nodes_of(states(entry, "LSTM")[0], **{"is": "parameter"})[0]
+        arrays[node["name"]] = arrays[node["name"]][:1].copy()
+
+    def large(entry, arrays):
+        states(entry, "LSTM")[0]["hidden_size"] = 2**20
+
+    for change in (small, large):
+        refused(folder / "8.skad", change, "weights of another LSTM")
+
+
+def test_truth_values_beyond_one_are_refused(folder):
+    def beyond(entry, arrays):
+        entry["state"]["p"] = {"is": "array", "name": "b", "dtype": "bool"}
+        arrays["b"] = np.full(3, 7, np.uint8).view(bool)
+
+    refused(folder / "0.skad", beyond, "truth values")
+
+
+def test_memory_is_compared_with_the_file_before_it_is_taken(folder):
+    def wide(entry, arrays):
+        items = ["a" * 400_000] + ["b"] * 3000
+        node = {"is": "objects", "dtype": "<U400000", "shape": [3001], "number": 10**6}
+        entry["state"]["n_jobs"] = {**node, "items": items}
+
+    def shared(entry, arrays):
+        arrays["shared"] = np.zeros(10**6, np.uint8)
+        node = {"is": "array", "name": "shared", "dtype": "uint8", "number": 10**6}
+        again = {"is": "again", "number": 10**6}
+        entry["state"]["n_jobs"] = [node, *[again] * 1000]
+
+    def many(entry, arrays):
+        entry["state"]["n_jobs"] = [[]] * 2_000_000
+
+    tracemalloc.start()
+    try:
+        refused(folder / "0.skad", wide, "more memory than its size allows")
+        refused(folder / "0.skad", shared, "more memory than its size allows")
+        refused(folder / "0.skad", many, "more than a file of its size may say")
+        assert tracemalloc.get_traced_memory()[1] < 2**28
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shape": [2**40, 6]},
+        {"shape": [0, 2**62]},
+        {"shape": [-1, 6]},
+        {"data_offsets": [0, 2**40]},
+        {"data_offsets": [8, 0]},
+        {"dtype": "F16"},
+    ],
+    ids=str,
+)
+def test_headers_that_lie_about_arrays_are_refused(folder, change):
+    entry, arrays = taken_apart((folder / "0.skad").read_bytes())
+    name = max(arrays, key=lambda name: arrays[name].size)
+    with pytest.raises(skad.CorruptFileError):
+        from_bytes(put_together(entry, arrays, lambda h: h[name].update(change)))
+
+
+def test_arrays_that_share_bytes_are_refused(folder):
+    entry, arrays = taken_apart((folder / "0.skad").read_bytes())
+
+    def overlap(header):
+        name, *others = sorted(arrays, key=lambda name: arrays[name].nbytes)
+        start = header[others[-1]]["data_offsets"][0]
+        n_bytes = arrays[name].nbytes
+        header[name]["data_offsets"] = [start, start + n_bytes]
+
+    with pytest.raises(skad.CorruptFileError, match="overlap"):
+        from_bytes(put_together(entry, arrays, overlap))
+
+
+def test_detectors_that_could_not_be_loaded_again_are_not_saved():
+    detector = skad.KNN()
+    detector.texts_ = np.array(["a" * 10**6] + ["b"] * 200)
+    with pytest.raises(ValueError, match="pickle it"):
+        to_bytes(detector)

@@ -312,8 +312,10 @@ def _move(part, device, seen):
         if state.get("device_") is not None:
             part.device_ = _usable(state["device_"], device)
         if isinstance(part, ModuleTail):
-            part.device = _usable(part.device, device)
-            part.module.to(part.device)
+            usable = _usable(part.device, device)
+            part.module.to(usable)
+            if part.head is not None:
+                part.head = tuple(each.to(usable) for each in part.head)
         _move(list(state.values()), device, seen)
 
 

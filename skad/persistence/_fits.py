@@ -225,6 +225,8 @@ def _tail(value):
     import torch
 
     check(isinstance(value.module, torch.nn.Module), "a module that is none")
+    head = () if value.head is None else value.head
+    check(isinstance(head, tuple) and all(map(is_torch, head)), "a head that is none")
 
 
 def _recurrent(value):
