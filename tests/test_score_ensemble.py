@@ -413,7 +413,6 @@ def test_series_go_through():
 
 
 def test_files_keep_nested_members(rows, tmp_path):
-    pytest.importorskip("safetensors")
     X, Q = rows
     inner = ScoreEnsemble(MEMBERS[:3], combination="rank")
     members = [("inner", inner), ("scaled", make_pipeline(StandardScaler(), KNN()))]
