@@ -11,7 +11,7 @@ from skad._parameters import KW_ONLY, with_parameters
 from skad._random import Seed, generator
 from skad._sklearn import Interval, StrOptions
 from skad.base import BaseDetector
-from skad.one_class._dual import kernel_scale, minimise, threshold
+from skad.one_class._dual import inside, kernel_scale, minimise, rounding, threshold
 from skad.one_class._kernels import (
     Kernel,
     LinearGram,
@@ -143,7 +143,10 @@ class OneClassSVM(BaseDetector):
     products in tiles of the cache's size make it faster from some thousand rows on. The
     working sets' problems are solved on the host in double precision, whatever the
     device. With ``nu=1`` every :math:`\alpha_j` is 1 and :math:`\rho` is the largest
-    training score, so that no training row is inside (libsvm's is infinite).
+    training score, so that no training row is inside (libsvm's is infinite). Rows with
+    :math:`0 < \alpha_j < 1` lie on the boundary itself, where rounding would put many
+    of them outside: the threshold is lowered until the share outside is at most
+    :math:`\nu`, however the training rows are split when they are scored.
 
     References
     ----------
@@ -306,7 +309,16 @@ class OneClassSVM(BaseDetector):
         self.wave_coef_ = (scale * normal).reshape(2, -1)
 
     def _fit_offset(self, X, y, anomaly, **params):
-        return -float(self.intercept_[0])
+        if self.solver == "fourier":
+            error = rounding(X, self.wave_coef_)
+        else:
+            exact = self.solver == "exact"
+            weights = self.dual_coef_ if exact else self.landmark_coef_
+            error = rounding(X, weights, self._kernel())
+        offset = -float(self.intercept_[0])
+        offset = inside(offset, self._in_blocks(self._anomaly, X), self.nu, error)
+        self.intercept_ = np.array([-offset])
+        return offset
 
     def _anomaly(self, X):
         if self.solver == "fourier":
