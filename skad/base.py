@@ -30,7 +30,7 @@ from skad._array import (
 from skad._callbacks import FitCallbacksMixin
 from skad._cross_fitting import cross_fitted
 from skad._dask import Blocks, by_block, is_dask
-from skad._limits import thinned, upper_limit
+from skad._limits import thinned, upper_limit, warn_of_equal_scores
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, ScikitLearnDetector, StrOptions, _fit_context
 from skad._validation import check_table
@@ -74,6 +74,7 @@ class BaseDetector(FitCallbacksMixin, ScikitLearnDetector, metaclass=ABCMeta):
     _honesty: ClassVar[str] = "cross-fitting"
     _data: ClassVar[str] = "rows"  # what it looks at; the base of a family states it
     _map_sums_to_score = False
+    _is_copy = False  # whether it is fitted inside of another, which warns for it
     _looks_around = False  # whether the rows around a row count, as in series
 
     # ------------------------------------------------------------- what a method writes
@@ -127,13 +128,21 @@ class BaseDetector(FitCallbacksMixin, ScikitLearnDetector, metaclass=ABCMeta):
         all training rows as `score_samples` would score them, or None. What the
         threshold was taken from is kept for reports, in a few values.
         """
-        if self.contamination == "auto":
-            honest = to_numpy(self._honest_anomaly(X, y, anomaly, **params))
-            self._reference_ = thinned(honest)
-            return -upper_limit(honest, self.false_alarm_rate)
-        anomaly = to_numpy(self._seen_anomaly(X, anomaly))
-        self._reference_ = thinned(anomaly)
+        auto = self.contamination == "auto"
+        if auto:
+            anomaly = self._honest_anomaly(X, y, anomaly, **params)
+        else:
+            anomaly = self._seen_anomaly(X, anomaly)
+        anomaly = to_numpy(anomaly)
+        self._keep_reference(anomaly)
+        if auto:
+            return -upper_limit(anomaly, self.false_alarm_rate)
         return float(np.quantile(-anomaly, self.contamination))
+
+    def _keep_reference(self, anomaly):
+        """Keep a few of the anomalies (m,) that set the threshold, and look at them."""
+        self._reference_ = thinned(anomaly)
+        warn_of_equal_scores(self, anomaly)
 
     def _seen_anomaly(self, X, anomaly):
         """Return the anomaly (n,) of the training rows, as new rows are scored."""

@@ -6,6 +6,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from skad._array import like, namespace, to_double, to_numpy
+from skad._limits import warn_of_equal_scores
 from skad._moments import mean_row
 from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import Interval, StrOptions
@@ -256,6 +257,7 @@ class SVDD(BaseDetector):
     def _fit_offset(self, X, y, anomaly, **params):
         if y is None or not np.any(label_column(y, X.shape[0]) == -1):
             anomaly = self._in_blocks(self._anomaly, X)
+            warn_of_equal_scores(self, to_numpy(anomaly))
             if self.kernel == "linear":  # a sum of squares
                 error = rounding(X, anomaly.max())
             else:

@@ -6,6 +6,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from skad._array import like, namespace, to_double, to_numpy
+from skad._limits import warn_of_equal_scores
 from skad._moments import mean_row
 from skad._parameters import KW_ONLY, with_parameters
 from skad._random import Seed, generator
@@ -315,8 +316,9 @@ class OneClassSVM(BaseDetector):
             exact = self.solver == "exact"
             weights = self.dual_coef_ if exact else self.landmark_coef_
             error = rounding(X, weights, self._kernel())
-        offset = -float(self.intercept_[0])
-        offset = inside(offset, self._in_blocks(self._anomaly, X), self.nu, error)
+        anomaly = self._in_blocks(self._anomaly, X)
+        warn_of_equal_scores(self, to_numpy(anomaly))
+        offset = inside(-float(self.intercept_[0]), anomaly, self.nu, error)
         self.intercept_ = np.array([-offset])
         return offset
 
