@@ -97,6 +97,7 @@ def unfitted(detector, **parameters):
     """Return an unfitted copy that calls nobody back and needs no threshold."""
     member = clone(detector).set_params(contamination=0.5, **parameters)
     vars(member).pop("_skl_callbacks", None)
+    member._is_copy = True
     return member
 
 

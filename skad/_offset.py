@@ -7,7 +7,7 @@ import numpy as np
 from skad._array import to_numpy
 from skad._cross_fitting import cross_fitted
 from skad._dask import Blocks
-from skad._limits import thinned, upper_limit
+from skad._limits import thinned, upper_limit, warn_of_equal_scores
 
 
 class OffsetMixin:
@@ -29,11 +29,16 @@ class OffsetMixin:
         """
         if self.contamination == "auto":
             honest = to_numpy(self._honest_anomaly(X, y, anomaly, **params))
-            self._reference_ = thinned(honest)
+            self._keep_reference(honest)
             return -upper_limit(honest, self.false_alarm_rate)
         anomaly = to_numpy(self._seen_anomaly(X, anomaly))
-        self._reference_ = thinned(anomaly)
+        self._keep_reference(anomaly)
         return float(np.quantile(-anomaly, self.contamination))
+
+    def _keep_reference(self, anomaly, weights=None):
+        """Keep a few of the anomalies (m,) that set the threshold, and look at them."""
+        self._reference_ = thinned(anomaly, weights)
+        warn_of_equal_scores(self, anomaly)
 
     def _seen_anomaly(self, X, anomaly):
         """Return the anomaly (n,) of the training rows, as new rows are scored."""
