@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 import pathlib
-import resource
 import signal
 import struct
 import subprocess
@@ -359,6 +358,8 @@ def _outcome(content, X):
 
 
 def _main(folder, seed, start, stop):
+    import resource
+
     files = sorted(pathlib.Path(folder).glob("*.skad"))
     warnings.simplefilter("ignore")
     for file in files:  # what is imported and warmed up is no forged file's doing

@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+import sys
 import tracemalloc
 
 import numpy as np
@@ -20,6 +21,10 @@ from tests._forged import put_together, taken_apart
 from tests._recorded import pictures, rows
 
 HARMLESS = {"refused", "scored", "raised", "slow"}
+
+on_linux = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="measures memory in /proc"
+)
 
 
 def detectors():
@@ -96,10 +101,12 @@ def check_all(folder, seed, n):
     return counts
 
 
+@on_linux
 def test_forged_files_neither_crash_nor_swell(folder):
     check_all(folder, 0, 300)
 
 
+@on_linux
 @pytest.mark.full
 def test_ten_thousand_forged_files_neither_crash_nor_swell(folder):
     check_all(folder, 1, 10_000)
