@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 import pathlib
-import resource
 import signal
 import struct
 import subprocess
@@ -108,6 +107,7 @@ class Forger:
             *3 * [self.number],
             *(self.text, self.array, self.array, self.shape, self.shape, self.dtype),
             *(self.swap, self.drop, self.again, self.many, self.other, self.header),
+            *2 * [self.everywhere, self.together],
         ]
         for _ in range(self.rng.integers(1, 4)):
             kinds[self.rng.integers(len(kinds))]()
@@ -141,6 +141,46 @@ class Forger:
             container, key, value = place
             near = [value + 1, value - 1, 2 * value, -value]
             container[key] = self.pick([*near, self.pick(_INTEGERS), self.value()])
+
+    def everywhere(self):
+        """Write another size wherever a size stands, so that all agree on it."""
+        _, _, size = self.pick(
+            self.places(lambda c, k, v: type(v) is int and v > 1 and k != "number")
+            or [(None, None, 2)]
+        )
+        number = self.pick([size + 1, size - 1, 1, 2 * size, *_INTEGERS])
+        for container, key, value in self.places():
+            if type(value) is int and value == size and key != "number":
+                container[key] = number
+        if number < 1000 and self.rng.random() < 0.5:
+            for name, array in self.arrays.items():
+                shape = [max(0, number) if n == size else n for n in array.shape]
+                self.arrays[name] = np.resize(array, shape)
+
+    def together(self):
+        """Write another size at all of its places, and indices that just fit it."""
+        place = self.pick(
+            self.places(lambda c, k, v: str(k).startswith("n_") and type(v) is int)
+        )
+        if place is None:
+            return
+        number = self.pick([place[2] + 1, *_INTEGERS])
+        owners = [c for c, k, v in self.places() if k == place[1]]
+        for container in owners:
+            container[place[1]] = number
+        fields = collections.defaultdict(list)
+        for container in owners:
+            for _, field, node in _places(container):
+                array = isinstance(node, dict) and self.arrays.get(
+                    str(node.get("name"))
+                )
+                if isinstance(array, np.ndarray) and array.dtype.kind == "i":
+                    fields[field].append(node["name"])
+        for name in fields.get(self.pick(fields), []):
+            index = np.array((number - 1) % 2**64, np.uint64)
+            array = self.arrays[name].copy()
+            array[array > 0] = index.astype(array.dtype)
+            self.arrays[name] = array
 
     def text(self):
         """Write another word, one of the file's own often."""
@@ -225,7 +265,7 @@ class Forger:
         numbers = [v for _, _, v in self.places(lambda c, k, v: k == "number")]
         container, key, _ = self.pick(self.places())
         number = self.pick([*numbers, 10**6])
-        container[key] = {"is": "again", "number": number}
+        container[key] = {"is": "again", "number": copy.deepcopy(number)}
 
     def many(self):
         """Repeat the entries of a list, or write long texts into an array."""
@@ -318,6 +358,8 @@ def _outcome(content, X):
 
 
 def _main(folder, seed, start, stop):
+    import resource
+
     files = sorted(pathlib.Path(folder).glob("*.skad"))
     warnings.simplefilter("ignore")
     for file in files:  # what is imported and warmed up is no forged file's doing

@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+import sys
 import tracemalloc
 
 import numpy as np
@@ -20,6 +21,10 @@ from tests._forged import put_together, taken_apart
 from tests._recorded import pictures, rows
 
 HARMLESS = {"refused", "scored", "raised", "slow"}
+
+on_linux = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="measures memory in /proc"
+)
 
 
 def detectors():
@@ -62,14 +67,15 @@ def folder(tmp_path_factory):
     """Return a folder of valid files, each beside what its detector scores."""
     folder = tmp_path_factory.mktemp("valid")
     train, test = rows()
+    many = np.resize(test, (600, 6))  # that many go through trees one by one
     for file in pathlib.Path(__file__).parent.glob("files/0.1-*.skad"):
         shutil.copy(file, folder)
-        np.save(folder / f"{file.stem}.npy", test)
+        np.save(folder / f"{file.stem}.npy", many if "Forest" in file.stem else test)
     on_rows, labelled, on_pictures = detectors()
     for i, detector in enumerate([*on_rows, *labelled]):
         y = np.arange(len(train)) % 3 if detector in labelled else None
         skad.save(detector.fit(train, y), folder / f"{i}.skad")
-        np.save(folder / f"{i}.npy", test)
+        np.save(folder / f"{i}.npy", many if "Forest" in repr(detector) else test)
     train, test = pictures()
     for detector in on_pictures:
         name = type(detector).__name__
@@ -95,10 +101,12 @@ def check_all(folder, seed, n):
     return counts
 
 
+@on_linux
 def test_forged_files_neither_crash_nor_swell(folder):
     check_all(folder, 0, 300)
 
 
+@on_linux
 @pytest.mark.full
 def test_ten_thousand_forged_files_neither_crash_nor_swell(folder):
     check_all(folder, 1, 10_000)

@@ -197,6 +197,8 @@ def _searches(value):
     if "_search_" in vars(value):
         bank = value._search_.bank
         check(bank.shape[1] == value.n_features_in_, "training rows of other features")
+        k = vars(value).get("n_neighbors_", value.n_neighbors)
+        check(_is_int(k, 1, len(bank)), f"{k} neighbours of {len(bank)} rows")
 
 
 def _edge_counts(value):
