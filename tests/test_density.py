@@ -101,7 +101,7 @@ def test_mahalanobis_over_ten_decades_of_variance(dtype):
         assert_allclose(found, (latent**2).sum(axis=1), rtol=1e-4)
 
 
-def test_mahalanobis_on_rank_deficient_data_is_the_pseudo_inverse():
+def test_mahalanobis_on_rank_deficient_data():
     rng = np.random.default_rng(3)
     latent = rng.normal(size=(100, 3))
     X = latent @ rng.normal(size=(3, 7))
@@ -110,9 +110,38 @@ def test_mahalanobis_on_rank_deficient_data_is_the_pseudo_inverse():
     assert_allclose(detector.score_samples(X), truth, rtol=1e-6)
     probe = rng.normal(size=(10, 7))  # leaves the three dimensions
     standard = (probe - X.mean(axis=0)) / X.std(axis=0)
+    values, vectors = np.linalg.eigh(np.corrcoef(X.T))
+    values = np.maximum(values, 1e-12 * values.max())
+    expected = np.sum((standard @ vectors) ** 2 / values, axis=1)
+    assert_allclose(-detector.score_samples(probe), expected, rtol=1e-6)
+    assert expected.min() > 1e9
+
+
+def test_mahalanobis_of_few_rows_is_the_pseudo_inverse():
+    rng = np.random.default_rng(3)
+    X, probe = rng.normal(size=(6, 8)), rng.normal(size=(10, 8))
+    detector = Mahalanobis(contamination=0.1).fit(X)
+    standard = (probe - X.mean(axis=0)) / X.std(axis=0)
     inverse = np.linalg.pinv(np.corrcoef(X.T), rcond=1e-10, hermitian=True)
     expected = np.einsum("ni,ij,nj->n", standard, inverse, standard)
     assert_allclose(-detector.score_samples(probe), expected, rtol=1e-6)
+
+
+@AS
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e5])
+def test_mahalanobis_sees_a_broken_relation(scale, dtype, as_array):
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 200))
+    X = np.c_[a, 2 * a, b, np.full(200, 7.0), np.zeros(200)] * scale
+    X = X.astype(dtype)
+    detector = Mahalanobis().fit(as_array(X))
+    assert np.mean(np.asarray(detector.predict(as_array(X))) == -1) < 0.1
+    kept = np.array([1.0, 2.0, 0.0, 7.0, 0.0])
+    rows = kept + [[0, 0, 0, 0, 0], [0, -4, 0, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 1]]
+    scores = np.asarray(detector.score_samples(as_array((rows * scale).astype(dtype))))
+    assert scores[0] > -10
+    assert (scores[1:] < -1e9).all()
 
 
 def test_mahalanobis_ignores_constant_columns(rows):

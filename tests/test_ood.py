@@ -331,6 +331,23 @@ def test_one_class_is_mahalanobis():
     assert_allclose(lift.score_samples(2 * X), truth.score_samples(2 * X), rtol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["MahalanobisOOD", "RelativeMahalanobis"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_dead_unit_that_fires_is_far_out(name, dtype):
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2], 100)
+    X = rng.normal(size=(300, 4)) + 4 * (y - 1)[:, None]
+    X = np.c_[X, X[:, 0] - X[:, 1], np.zeros(300)].astype(dtype)
+    rows = np.tile(X[0], (3, 1))
+    rows[1, 5] = 0.5
+    rows[2, 4] += 1
+    detector = getattr(skad, name)().fit(X, y)
+    scores = detector.score_samples(rows)
+    assert scores[0] > -30
+    assert (scores[1:] < -1e7).all()
+    assert np.mean(detector.predict(X) == -1) < 0.12
+
+
 def test_vim_residual_is_the_null_space_norm(mlp):
     detector = ViM(mlp.net, n_components=20).fit(mlp.X, mlp.y)
     found = -detector.score_samples(mlp.probe) + logsumexp(mlp.z, axis=1)

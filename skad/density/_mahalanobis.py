@@ -36,6 +36,56 @@ def whitening_matrix(covariance, scale, tol):
     return (vectors * root) @ vectors.T / scale[None, :]
 
 
+def least_scale(scale, mean, tol):
+    """Return `scale` (d,) with something small in place of the zeros of constants.
+
+    A constant has `tol` ** .5 of its own size; one that is zero beside the other
+    features has that much of the smallest deviation among them.
+    """
+    xp = namespace(scale)
+    root = max(tol, float(xp.finfo(scale.dtype).eps)) ** 0.5
+    moving = scale > 0
+    least = float(xp.min(scale[moving])) if xp.any(moving) else 1.0
+    size = xp.abs(mean)
+    return xp.where(moving, scale, root * xp.where(size > root * least, size, least))
+
+
+def exact_whitening(covariance, scale, mean, tol, freedom):
+    r"""Return what `whitening_matrix` does, with a way to leave exact relations.
+
+    A direction in which the rows never varied gets a small variance: eigenvalues of
+    the correlation are raised to `tol` times the largest, and constant features get
+    `least_scale`. `freedom` is the number of rows less that of their means. As many
+    directions or fewer would hold any such rows: then relations between features
+    mean nothing and are left out, as in the pseudo-inverse.
+
+    Returns
+    -------
+    whitening : array of shape (d, d)
+    exact : array of shape (d, r)
+        Orthonormal axes, in whitened coordinates, of the directions with a variance
+        that was given to them.
+    floor : float
+        The variance of a relation among standardised features; inf where left out.
+    """
+    xp = namespace(covariance)
+    constant = scale <= 0
+    scale = least_scale(scale, mean, tol)
+    correlation = covariance / scale[:, None] / scale[None, :]
+    apart = constant[:, None] | constant[None, :]
+    identity = like(np.eye(len(scale)), covariance)
+    values, vectors = xp.linalg.eigh(xp.where(apart, identity, correlation))
+    floor = max(tol, float(xp.finfo(values.dtype).eps)) * float(xp.max(values))
+    low = values <= floor
+    rank = len(scale) - int(xp.sum(constant)) - int(xp.sum(low))
+    if freedom <= rank:
+        floor = np.inf
+    root = 1 / xp.sqrt(xp.where(low, floor, values))
+    axes = [vectors[:, low]] if floor < np.inf else []
+    exact = xp.concat([identity[:, constant], *axes], axis=1)
+    return (vectors * root) @ vectors.T / scale[None, :], exact, floor
+
+
 def shrink_oas(covariance, n_samples):
     """Return the oracle approximating shrinkage of `covariance`, and its weight."""
     xp = namespace(covariance)
@@ -133,8 +183,10 @@ class Mahalanobis(IncrementalMixin, SampleWeightMixin, LeftOutMixin, BaseDetecto
         Share of rows that ``covariance="mcd"`` trusts; None is
         ``(n_samples + n_features + 1) / 2`` rows.
     tol : float, default=1e-12
-        Eigenvalues of the correlation matrix below `tol` times the largest are
-        directions without variance and are left out.
+        Eigenvalues of the correlation matrix below `tol` times the largest are raised
+        to that, and a constant feature gets the deviation ``tol ** 0.5`` times its own
+        size, so that a row that breaks an exact relation of the training rows is far
+        from all of them.
     random_state : int, RandomState instance or None, default=None
         Draws the subsets of ``covariance="mcd"``. Pass an int for reproducible results.
 
@@ -168,6 +220,10 @@ class Mahalanobis(IncrementalMixin, SampleWeightMixin, LeftOutMixin, BaseDetecto
     precision whatever the dtype of `X`. The score does not change when features are
     scaled or shifted. Tensors are fitted and scored on their own device, except that
     "ledoit_wolf" and "mcd" are scikit-learn's estimates, fitted on the host.
+
+    Training rows span a subspace where they are not more than its dimensions. There
+    relations between features are no evidence and are left out, as in the
+    pseudo-inverse; "ledoit_wolf", "oas" and "low_rank" have a variance for them.
 
     `sample_weight` repeats rows in every estimate but "mcd", which trusts a subset of
     rows and refuses weights.
@@ -324,7 +380,12 @@ class Mahalanobis(IncrementalMixin, SampleWeightMixin, LeftOutMixin, BaseDetecto
         self.covariance_ = covariance
         variance = namespace(covariance).linalg.diagonal(covariance)
         scale = deviations(variance, self.location_, roundings)
-        self._whitening_ = whitening_matrix(covariance, scale, self.tol)
+        trusted = getattr(self, "_trusted_", None)
+        n = self.n_samples_seen_ if trusted is None else trusted[0]
+        self._whitening_, exact, self._floor_ = exact_whitening(
+            covariance, scale, self.location_, self.tol, n - 1
+        )
+        self._has_exact_ = exact.shape[1] > 0
 
     def _trust(self, estimate, rows):
         """Return how many rows "mcd" trusts, its factor, and their largest distance."""
@@ -348,7 +409,7 @@ class Mahalanobis(IncrementalMixin, SampleWeightMixin, LeftOutMixin, BaseDetecto
         so do the rows that "mcd" trusts; the others have not been learned from.
         """
         xp = namespace(X)
-        white = to_double((X - like(self.location_, X)) @ like(self._whitening_, X).T)
+        white = to_double(self._white(X))
         if self.covariance != "mcd":
             share = once / (self.n_samples_seen_ - once)
             return self._less_itself(white, share, self._shrinkage_)
@@ -368,26 +429,47 @@ class Mahalanobis(IncrementalMixin, SampleWeightMixin, LeftOutMixin, BaseDetecto
         alone = left < 1e-9
         found = (1 + share) * distance / xp.where(alone, 1.0, left)
         if xp.any(alone):
-            found[alone] = self._without_direction(white[alone])
+            own = share if np.ndim(share) == 0 else like(share, white)[alone]
+            found[alone] = self._without_direction(white[alone], own)
         return (1 + share) * found
 
-    def _without_direction(self, white):
+    def _without_direction(self, white, share):
         """Return the anomaly of rows that make up a direction, without it (Meyer 1973).
 
-        `white` are the whitened rows (b, d).
+        `white` are the whitened rows (b, d). What a row has in its direction, in which
+        no other row varies, counts as a broken relation.
         """
         xp = namespace(white)
         scale = xp.sqrt(xp.linalg.diagonal(self.covariance_))
         root = like(self._whitening_ * scale, white)  # symmetric
         lost = white @ root  # the direction in standardised features
-        share = xp.sum(white**2, axis=1) / xp.sum(lost**2, axis=1)
-        return xp.sum((white - (lost @ root) * share[:, None]) ** 2, axis=1)
+        square, norm = xp.sum(white**2, axis=1), xp.sum(lost**2, axis=1)
+        rest = white - (lost @ root) * (square / norm)[:, None]
+        broken = square**2 / norm / self._floor_
+        # a feature that nothing else moves is constant without the row
+        scale, mean = like(scale, white), like(self.location_, white)
+        feature = xp.argmax(xp.abs(lost), axis=1)
+        for i, j in enumerate(feature):
+            if lost[i, j] ** 2 > (1 - 1e-9) * norm[i]:
+                own = lost[i, j] * square[i] / norm[i] * scale[j]
+                moved = mean - own * (share if np.ndim(share) == 0 else share[i])
+                others = xp.where(like(np.arange(len(scale)), scale) == j, 0.0, scale)
+                least = least_scale(others, moved, self.tol)[j]
+                broken[i] = (1 + (mean[j] - moved[j]) / own) * (own / least) ** 2
+        return xp.sum(rest**2, axis=1) + broken
+
+    # Whether some directions have a variance that was given to them.
+    _has_exact_ = False
+
+    def _white(self, X):
+        if self._has_exact_:
+            X = to_double(X)  # whose rounding is large in units of these directions
+        return (X - like(self.location_, X)) @ like(self._whitening_, X).T
 
     def _map(self, X):
-        centred = X - like(self.location_, X)
         if self.covariance == "low_rank":
             scale, directions, shrinkage = (like(part, X) for part in self._low_rank_)
-            standard = centred / scale
+            standard = (X - like(self.location_, X)) / scale
             along = standard @ directions  # (b, rank)
             return (standard - (along * shrinkage) @ directions.T) ** 2
-        return (centred @ like(self._whitening_, X).T) ** 2
+        return self._white(X) ** 2

@@ -4,7 +4,7 @@ import numpy as np
 
 from skad._array import blocks, is_torch, like, namespace, to_double, to_numpy
 from skad._moments import deviations, mean_row
-from skad.density._mahalanobis import whitening_matrix
+from skad.density._mahalanobis import exact_whitening
 
 
 def for_products(features):
@@ -36,13 +36,15 @@ class TiedGaussian:
     codes : ndarray of shape (n,)
         Their classes.
     tol : float
-        Eigenvalues of the correlation below `tol` times the largest are left out.
+        Eigenvalues of the correlation below `tol` times the largest are raised to it.
 
     Attributes
     ----------
     means : ndarray of shape (k, f)
     whitening : ndarray of shape (f, f)
         `W` with :math:`W^T W` the inverse of the covariance.
+    exact : ndarray of shape (f, r)
+        Whitened axes of directions in which the residuals never varied.
     """
 
     def __init__(self, features, codes, tol):
@@ -57,7 +59,12 @@ class TiedGaussian:
         self.means, covariance = to_numpy(means), to_numpy(scatter) / len(codes)
         largest = np.abs(self.means).max(axis=0)
         scale = deviations(np.diagonal(covariance), largest)
-        self.whitening = whitening_matrix(covariance, scale, tol)
+        self.whitening, self.exact, _ = exact_whitening(
+            covariance, scale, largest, tol, len(codes) - len(self.means)
+        )
+
+    # What files of 0.1 have, which leave such directions out.
+    exact = np.empty((0, 0))
 
     def nearest(self, features):
         """Return squared distances (b,) and whitened ways (b, f) to the nearest mean.
@@ -65,6 +72,8 @@ class TiedGaussian:
         Products find the nearest mean; its distance is then the sum of squares, so that
         nothing cancels.
         """
+        if self.exact.shape[1]:
+            features = to_double(features)  # rounding is large in these directions
         xp = namespace(features)
         whitening = like(self.whitening, features).T
         means = like(self.means, features)
@@ -77,4 +86,5 @@ class TiedGaussian:
 
     def gradient(self, features):
         """Return the gradient (b, f) of the squared distance to the nearest mean."""
-        return 2 * self.nearest(features)[1] @ like(self.whitening, features)
+        away = 2 * self.nearest(features)[1]
+        return like(away @ like(self.whitening, away), features)

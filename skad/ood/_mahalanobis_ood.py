@@ -72,8 +72,10 @@ class MahalanobisOOD(ClassifierDetector):
         with known outliers the one that flags most of them while 95 % of the rows in
         the distribution are kept, without any the one with the lowest mean anomaly.
     tol : float, default=1e-12
-        Eigenvalues of the correlation matrix below `tol` times the largest are
-        directions without variance and are left out.
+        Eigenvalues of the correlation matrix below `tol` times the largest are raised
+        to that, and a constant feature gets the deviation ``tol ** 0.5`` times its own
+        size. Without more rows than dimensions, relations between features are left
+        out instead.
 
     Attributes
     ----------
@@ -95,9 +97,9 @@ class MahalanobisOOD(ClassifierDetector):
     Without class labels the predictions of a fitted classifier take their place;
     without a classifier all rows are one class. Known outliers (`y_ood` of `fit`)
     choose `epsilon` and the layers' weights. A step needs gradients to the input.
-    Covariances are estimated in double precision, and directions with hardly any
-    variance are left out relative to the largest, so that spectra over ten decades
-    hold. `fit` costs O(n f^2 + f^3) a layer, scoring O(f^2 + f c) a row beside the
+    Covariances are estimated in double precision, and directions without variance
+    get a small one relative to the largest, so that spectra over ten decades hold and
+    a unit that was constant and fires is far out. `fit` costs O(n f^2 + f^3) a layer, scoring O(f^2 + f c) a row beside the
     classifier, and two passes more for each layer with a step. The paper's factor 1/2
     is left out, as in `Mahalanobis`.
 

@@ -4,7 +4,7 @@ from numbers import Real
 
 import numpy as np
 
-from skad._array import like, namespace
+from skad._array import like, namespace, to_double
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.ood._base import ClassifierDetector
@@ -35,24 +35,41 @@ def discriminants(gaussian, shares):
         Inverse variances of the background.
     origin : ndarray of shape (f,)
         The mean of all data.
+    exact : ndarray of shape (f, q)
+        To the coordinates in which neither the classes nor the background ever varied.
     """
     origin = shares @ gaussian.means
     away = (gaussian.means - origin) @ gaussian.whitening.T  # (k, f)
-    _, spread, V = np.linalg.svd(np.sqrt(shares)[:, None] * away, full_matrices=False)
+    # the exact directions in which the means do not differ by their deviation either
+    weights = np.sqrt(shares)[:, None]
+    _, spread, turn = np.linalg.svd(weights * (away @ gaussian.exact))
+    still = gaussian.exact @ turn[np.sum(spread > 1) :].T  # (f, q)
+    away -= away @ still @ still.T
+    _, spread, V = np.linalg.svd(weights * away, full_matrices=False)
     V = V[spread > 1e-12 * max(spread.max(), 1e-300)]  # (r, f), r < k
     precision = 1 / (1 + spread[: len(V)] ** 2)
-    return (V @ gaussian.whitening).T, away @ V.T, precision, origin
+    exact = (still.T @ gaussian.whitening).T
+    return (V @ gaussian.whitening).T, away @ V.T, precision, origin, exact
 
 
-def relative_distance(features, directions, centres, precision, origin):
-    """Return the squared distance (b,) to the nearest class less that to all data."""
+def relative_distance(features, directions, centres, precision, origin, exact=None):
+    """Return the squared distance (b,) to the nearest class less that to all data.
+
+    In exact directions both are without bound: there the distance itself counts.
+    """
+    if exact is not None and exact.shape[1]:
+        features = to_double(features)
     xp = namespace(features)
     directions, centres = like(directions, features), like(centres, features)
     place = (features - like(origin, features)) @ directions  # (b, r)
     nearest = xp.min(
         xp.stack([xp.sum((place - centre) ** 2, axis=1) for centre in centres]), axis=0
     )
-    return nearest - place**2 @ like(precision, features)
+    relative = nearest - place**2 @ like(precision, features)
+    if exact is None:  # a file of 0.1
+        return relative
+    broken = (features - like(origin, features)) @ like(exact, features)  # (b, q)
+    return relative + xp.sum(broken**2, axis=1)
 
 
 @with_parameters
@@ -83,8 +100,10 @@ class RelativeMahalanobis(ClassifierDetector):
         of a pipeline's step; "hidden_0" and so on of ``MLPClassifier``. Maps and tokens
         are averaged over place.
     tol : float, default=1e-12
-        Eigenvalues of the correlation matrix below `tol` times the largest are
-        directions without variance and are left out.
+        Eigenvalues of the correlation matrix below `tol` times the largest are raised
+        to that, and a constant feature gets the deviation ``tol ** 0.5`` times its own
+        size. Without more rows than dimensions, relations between features are left
+        out instead.
 
     Attributes
     ----------
@@ -101,9 +120,10 @@ class RelativeMahalanobis(ClassifierDetector):
     their place. The covariance :math:`\Sigma_0` is :math:`\Sigma` plus the scatter of
     the means, so that both distances are compared in the at most `n_classes - 1`
     directions in which the means differ, where nothing cancels, and far inputs are
-    flagged by what tells classes apart alone. Covariances are estimated in double
-    precision; directions with hardly any variance within the classes are left out of
-    both, relative to the largest. `fit` costs O(n f^2 + f^3), scoring O(f c) a row
+    flagged by what tells classes apart alone. Where no training row ever varied
+    both distances are without bound; what a row has there is added, so that a feature
+    that was constant and moves is far out. Covariances are estimated in double
+    precision. `fit` costs O(n f^2 + f^3), scoring O(f c) a row
     beside the classifier.
 
     References
