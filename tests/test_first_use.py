@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 
 import skad
 
@@ -54,3 +55,81 @@ def test_equal_training_scores_are_warned_of_by_what_has_a_threshold_of_its_own(
 def test_scores_that_differ_are_not_warned_of(name):
     said = warnings_of(getattr(skad, name)().fit, ROWS)
     assert not [text for text in said if "training samples got" in text]
+
+
+# ------------------------------------------------------ what arrays of pictures mean
+
+PICTURES = RNG.integers(90, 256, (8, 16, 24, 3), dtype=np.uint8)
+NAMES = ("PaDiM", "PatchCore", "STFPM", "TiledDetector", "AutoEncoder")
+
+
+def fitted(name, X, **parameters):
+    """Return a detector of pictures, fitted quickly."""
+    detector = getattr(skad, name)(**parameters)
+    if "max_epochs" in detector.get_params():
+        detector.set_params(max_epochs=1)
+    return detector.fit(X)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_floats_far_outside_of_0_to_1_are_refused(name, as_tensor):
+    floats = PICTURES.astype(np.float32)
+    wrong = torch.from_numpy(floats) if as_tensor else floats
+    line = r"to 255, .*write X / 255 or X\." + ("to" if as_tensor else "astype")
+    with pytest.raises(ValueError, match=line):
+        fitted(name, wrong)
+    for train in (PICTURES, floats / 255):
+        detector = fitted(name, train)
+        with pytest.raises(ValueError, match=line):
+            detector.score_samples(wrong)
+        with pytest.raises(ValueError, match=r"write X / 65535\."):
+            detector.score_samples(wrong * 257)
+        with pytest.raises(ValueError, match=r"fitted to pictures in 0\.\.1"):
+            detector.score_samples((wrong - 170) / 50)
+        assert np.allclose(
+            detector.score_samples(PICTURES), detector.score_samples(floats / 255)
+        )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_standardised_floats_are_taken_for_what_they_are(name):
+    around_zero = (PICTURES - PICTURES.mean()) / PICTURES.std()
+    detector = fitted(name, around_zero)
+    assert np.isfinite(detector.score_samples(around_zero[:2])).all()
+    with pytest.raises(ValueError, match=r"whole numbers, which are brought to 0\.\.1"):
+        detector.score_samples(PICTURES)
+    with pytest.raises(ValueError, match="write X / 255"):
+        detector.score_samples(PICTURES + 0.0)
+    with pytest.raises(ValueError, match=r"write \(X - X.mean\(\)\) / X.std\(\)"):
+        fitted(name, PICTURES - PICTURES.mean())
+
+
+@pytest.mark.parametrize("name", ["PaDiM", "AutoEncoder"])
+def test_rows_with_an_image_shape_are_pictures_and_tables_are_not(name):
+    rows = PICTURES.reshape(8, -1) + 0.0
+    with pytest.raises(ValueError, match="write X / 255"):
+        fitted(name, rows, image_shape=(16, 24, 3))
+    assert np.isfinite(fitted("AutoEncoder", rows).score_samples(rows)).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_channels_first_and_single_pictures_are_refused(name):
+    first = PICTURES.transpose(0, 3, 1, 2)
+    with pytest.raises(ValueError, match=r"X.transpose\(0, 2, 3, 1\)"):
+        fitted(name, first)
+    with pytest.raises(ValueError, match=r"X.permute\(0, 2, 3, 1\)"):
+        fitted(name, torch.from_numpy(first.copy()))
+    with pytest.raises(ValueError, match=r"X\[None\]"):
+        fitted(name, PICTURES[0])
+    detector = fitted(name, PICTURES)
+    with pytest.raises(ValueError, match=r"X.transpose\(0, 2, 3, 1\)"):
+        detector.score_samples(first)
+    with pytest.raises(ValueError, match=r"X\[None\]"):
+        detector.score_samples(PICTURES[0])
+
+
+def test_an_image_shape_says_that_channels_are_last():
+    first = PICTURES.transpose(0, 3, 1, 2)
+    detector = fitted("AutoEncoder", first, image_shape=first.shape[1:])
+    assert detector.image_shape_ == (3, 16, 24)

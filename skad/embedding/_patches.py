@@ -214,7 +214,7 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self : object
             The fitted transformer.
         """
-        pictures = check_pictures(self, X, reset=True)
+        pictures = check_pictures(self, X, reset=True, any_values=True)
         self._prepare(pictures.shape[-1])
         work = 1e4 * np.prod(pictures.shape, dtype=float)
         of = X if is_torch(X) else pictures
@@ -244,7 +244,7 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             gh * gw * n_features) where pictures came as rows.
         """
         check_is_fitted(self)
-        pictures = check_pictures(self, X, reset=False)
+        pictures = check_pictures(self, X, reset=False, any_values=True)
         result = None
         for rows in slices(pictures.shape[0], self.batch_size):
             block = pictures[rows]
