@@ -232,6 +232,14 @@ def test_memory_is_compared_with_the_file_before_it_is_taken(folder):
         tracemalloc.stop()
 
 
+def test_more_neighbours_than_there_are_rows_are_refused(folder):
+    def many(entry, arrays):
+        entry["state"]["n_neighbors"] = 2**31
+
+    for name in ("0", "1", "7"):
+        refused(folder / f"{name}.skad", many, "2147483648 neighbours of")
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -201,6 +201,15 @@ def _searches(value):
         check(_is_int(k, 1, len(bank)), f"{k} neighbours of {len(bank)} rows")
 
 
+def _joined(value):
+    """Check how many nearest windows are kept by the training series of a profile."""
+    if "_series_" in vars(value):
+        known = value._series_
+        known = known if isinstance(known, list | tuple) else [known]
+        steps = sum(each.nbytes // each.itemsize for each in known)
+        check(value.n_neighbors <= steps, f"{value.n_neighbors} neighbours of {steps}")
+
+
 def _edge_counts(value):
     check(_is_array(value.multiplier, (None, None), "i"), "other hashes")
     shape = value.multiplier.shape
@@ -262,6 +271,7 @@ _FITS = {
     "skad.neighbors._knn.KNN": _searches,
     "skad.neighbors._lof.LOF": _searches,
     "skad.series._edges.EdgeCounts": _edge_counts,
+    "skad.series._matrix_profile.MatrixProfile": _joined,
     "skad.image.memory._patchcore.PatchCore": _owned("bank_"),
     "skad.image.memory._spade.SPADE": _owned("pictures_"),
     "skad.embedding._module_tail.ModuleTail": _tail,
