@@ -67,6 +67,7 @@ def _in_words_of_options(text):
         ("header=True", "--header"),
         ("decimal=',' or decimal='.'", "--decimal"),
         ("encoding=", "--encoding"),
+        ("sep=", "--sep "),
     ):
         text = text.replace(parameter, option)
     return " ".join(text.split())

@@ -180,7 +180,8 @@ def _as_array(values):
 def _in_nanoseconds(values):
     with np.errstate(over="ignore"):
         fine = values.astype(f"{values.dtype.kind}8[ns]")
-    return fine if (fine == values).all() else values  # what is too far away stays
+    # what is too far from 1970 stays
+    return fine if (fine.astype(values.dtype) == values).all() else values
 
 
 def _since_1970(values, unit):
@@ -242,10 +243,7 @@ def _stamped(texts, day_first):
 
 def _year_first(stamps, days):
     """Return dates as text that nobody can take for others, as 01.02.2015 can be."""
-    local = _assembled(days, [stamp.clock for stamp in stamps])
-    texts = [date_text(value) for value in local]
-    if all(text.endswith(" 00:00:00") for text in texts):
-        texts = [text.removesuffix(" 00:00:00") for text in texts]
+    texts = _shortest(_assembled(days, [stamp.clock for stamp in stamps]))
     offsets = [stamp.offset for stamp in stamps]
     return np.array(
         [
@@ -254,6 +252,14 @@ def _year_first(stamps, days):
         ],
         dtype=object,
     )
+
+
+def _shortest(values):
+    """Return datetimes as text, without a time of day where none has one."""
+    texts = [date_text(value) for value in values]
+    if all(text.endswith(" 00:00:00") for text in texts):
+        texts = [text.removesuffix(" 00:00:00") for text in texts]
+    return np.array(texts, dtype=object)
 
 
 def _zone_text(offset):
@@ -375,4 +381,8 @@ def _named(values, texts, time_format):
     utc = getattr(found, "tz", None) is not None
     if utc:
         found = found.tz_convert("UTC").tz_localize(None)
-    return Times(_in_nanoseconds(found.to_numpy()), texts, utc)
+    values = _in_nanoseconds(found.to_numpy())
+    day, month = time_format.find("%d"), time_format.find("%m")
+    if not utc and 0 <= day < month:
+        texts = _shortest(values)
+    return Times(values, texts, utc)

@@ -121,6 +121,8 @@ def check_names(path, rows):
     if any(name):
         if len(set(whole)) == sum(values):  # names of which some are whole numbers
             return
+    elif first[0].strip() == "" and whole == list(range(len(first) - 1)):
+        return  # a frame with its index
     elif rest and apart and len(whole) > 1 and whole == list(range(len(whole))):
         note(
             f"{shown(path)}: the first line, 0 to {whole[-1]}, is taken for names; "

@@ -62,7 +62,8 @@ def read_table(
         line of column names, unless `header` says otherwise. An npy file holds an array
         of shape (n, d), or (n, height, width) for pictures, of which those of dtype
         uint8 are brought from 0..255 to 0..1. An npz file holds such an array under the
-        name "X", or it alone, and may hold labels under the name "y". Columns without names are called x0, x1, ...
+        name "X", or it alone, and may hold labels under the name "y". Columns
+        without names are called x0, x1, ...
     label_column : str or None, default=None
         Column that is no feature and holds labels; a file may lack it. In an npz file
         the name of the array of labels, "y" if None.

@@ -210,7 +210,11 @@ def _skip_record(file):
 
 
 def _given(sep):
-    return {"tab": "\t", "\\t": "\t", "space": " "}.get(sep.lower(), sep)
+    """Return the separator that was named; tab and space may be words."""
+    sep = {"tab": "\t", "\\t": "\t", "space": " "}.get(sep.lower(), sep)
+    if len(sep) != 1 or sep in '"\r\n':
+        raise ValueError(f"sep={sep!r}: must be one character, tab or space")
+    return sep
 
 
 def _names(path, first):
