@@ -133,3 +133,35 @@ def test_an_image_shape_says_that_channels_are_last():
     first = PICTURES.transpose(0, 3, 1, 2)
     detector = fitted("AutoEncoder", first, image_shape=first.shape[1:])
     assert detector.image_shape_ == (3, 16, 24)
+
+
+# ------------------------------------------------------------ the first row of a stream
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, kind in skad.all_detectors()
+        if hasattr(kind, "partial_fit") and kind._data == "rows"
+    ],
+)
+def test_a_stream_begins_with_one_row(name):
+    detector = getattr(skad, name)()
+    if "max_epochs" in detector.get_params():
+        detector.set_params(max_epochs=1, random_state=0)
+    with pytest.raises(ValueError, match="minimum of 2 is required"):
+        detector.fit(ROWS[:1])
+    said = []
+    for i in range(30):
+        said += warnings_of(detector.partial_fit, ROWS[i : i + 1])
+        assert np.isfinite(detector.score_samples(ROWS)).all()
+        assert np.isfinite(detector.offset_)
+        if i == 0:  # its own score is the threshold
+            assert detector.predict(ROWS[:1]) == 1
+    assert not [text for text in said if "cannot be fitted without" in text]
+    assert detector.n_samples_seen_ == 30
+    assert (detector.predict(ROWS) == -1).mean() < 0.25
+    if not hasattr(detector, "net_"):
+        whole = getattr(skad, name)().fit(ROWS[:30])
+        assert np.allclose(detector.score_samples(ROWS), whole.score_samples(ROWS))
