@@ -1,5 +1,7 @@
 """Mahalanobis, GMM and KDE against closed forms, naive sums and scikit-learn."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from scipy.linalg import sqrtm
 from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
+from sklearn.base import clone
 from sklearn.covariance import OAS, EllipticEnvelope, LedoitWolf, MinCovDet
 from sklearn.metrics import roc_auc_score
 from sklearn.mixture import GaussianMixture
@@ -138,8 +141,9 @@ def test_mahalanobis_sees_a_broken_relation(scale, dtype, as_array):
     detector = Mahalanobis().fit(as_array(X))
     assert np.mean(np.asarray(detector.predict(as_array(X))) == -1) < 0.1
     kept = np.array([1.0, 2.0, 0.0, 7.0, 0.0])
-    rows = kept + [[0, 0, 0, 0, 0], [0, -4, 0, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 1]]
-    scores = np.asarray(detector.score_samples(as_array((rows * scale).astype(dtype))))
+    moves = [[0, 0, 0, 0, 0], [0, -4, 0, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 1]]
+    rows = ((kept + np.array(moves)) * scale).astype(dtype)
+    scores = np.asarray(detector.score_samples(as_array(rows)))
     assert scores[0] > -10
     assert (scores[1:] < -1e9).all()
 
@@ -153,6 +157,16 @@ def test_mahalanobis_ignores_constant_columns(rows):
         wider = Mahalanobis().fit(np.c_[long, constant])
         scores = wider.score_samples(np.c_[test, np.full(25, 0.1)])
         assert_allclose(scores, plain.score_samples(test), rtol=1e-9)
+
+
+@pytest.mark.parametrize(("detector", "scale"), [(KDE(), 1e-9), (GMM(), 1e-12)])
+def test_one_score_for_all_is_warned_of(detector, scale):
+    X = np.random.default_rng(0).normal(size=(300, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clone(detector).fit(X)
+    with pytest.warns(UserWarning, match="300 training samples one score"):
+        clone(detector).fit(X * scale)
 
 
 @AS

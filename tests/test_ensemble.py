@@ -95,8 +95,9 @@ def test_forest_map_follows_the_paths(rows):
     maps = forest.transform(rows[:30])
     trees, norm = forest.forest_.estimators_, forest._norm_
     for row, found in zip(rows, maps, strict=False):
+        seen = ((row - forest.centre_) / forest.scale_).astype(np.float32)
         paths = [
-            naive_path(tree.tree_, own, row, 5)
+            naive_path(tree.tree_, own, seen, 5)
             for tree, own in zip(
                 trees, forest.forest_.estimators_features_, strict=True
             )
@@ -183,8 +184,35 @@ def test_forest_takes_what_float32_does_not_hold():
     X = rng.normal(size=(100, 2))
     forest = IsolationForest(contamination=0.1, random_state=0).fit(X)
     assert forest.predict([[1e120, 0.0], [0.0, -1e120]]).tolist() == [-1, -1]
-    with pytest.raises(ValueError, match="too large for float32"):
-        forest.fit(X * 1e100)
+    scores = forest.score_samples(X)
+    np.testing.assert_allclose(
+        forest.fit(X * 1e100).score_samples(X * 1e100), scores, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("library", [np.asarray, torch.as_tensor])
+@pytest.mark.parametrize(
+    ("scale", "shift"),
+    [(1e-9, 0), (1e-30, 0), (1e12, 0), (1, 1e8), (1, 1.7e9), (1e-3, -1.7e9), (1, 1e12)],
+)
+def test_forest_in_any_units(scale, shift, library):
+    rng = np.random.default_rng(0)
+    X, probe = rng.normal(size=(300, 3)), rng.normal(size=(600, 3))
+    probe[:10] += 8
+    plain = IsolationForest(random_state=0).fit(X).score_samples(probe)
+    forest = IsolationForest(random_state=0).fit(library(X * scale + shift))
+    for rows in (probe, probe[:100]):
+        scores = forest.score_samples(library(rows * scale + shift))
+        np.testing.assert_allclose(scores, plain[: len(rows)], atol=0.02)
+
+
+def test_forest_with_a_stray_value_sees_the_others():
+    rng = np.random.default_rng(0)
+    X, probe = rng.normal(size=(300, 3)), rng.normal(size=(100, 3))
+    probe[:10] += 8
+    X[7, 2] = 1e12
+    scores = IsolationForest(random_state=0).fit(X).score_samples(probe)
+    assert roc_auc_score(np.arange(100) >= 10, scores) > 0.99
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,15 @@ from typing import NamedTuple
 import numpy as np
 import sklearn.ensemble
 
-from skad._array import blocks, device_of, is_torch, like, namespace, to_numpy
+from skad._array import (
+    blocks,
+    device_of,
+    is_torch,
+    like,
+    namespace,
+    to_double,
+    to_numpy,
+)
 from skad._parameters import KW_ONLY, with_parameters
 from skad._random import Seed, generator
 from skad._sklearn import Interval, RealNotInt, StrOptions
@@ -19,6 +27,8 @@ from skad.ensemble._paths import average_path_length, lengths_without, path_ends
 # From this many rows on, scikit-learn's compiled walk of one tree after the other is
 # faster than the walk of all trees together.
 _TREEWISE_ROWS = 500
+# Features in their units go this far in the trees, whose nodes take differences.
+_LARGEST = 1e37
 
 
 class Nodes(NamedTuple):
@@ -76,6 +86,26 @@ def single(X):
         return np.ascontiguousarray(X, dtype=np.float32)
 
 
+def typical(X):
+    """Return a middle and a unit (d,) of each feature of `X` (n, d), in float64.
+
+    The median, and the median distance from it of the rows that have one: values that
+    repeat do not make it zero, and few far values do not make the others equal. Of
+    many rows some are looked at, evenly spread.
+    """
+    few = X[:: max(1, len(X) // 10_000)].astype(np.float64, copy=False)
+    middle = np.median(few, axis=0)
+    unit = np.ones_like(middle)
+    for j, column in enumerate(np.abs(few - middle).T):
+        moving = column[column > 0]
+        if not len(moving):
+            moving = np.abs(X[:, j].astype(np.float64, copy=False) - middle[j])
+            moving = moving[moving > 0]
+        if len(moving):
+            unit[j] = np.median(moving)
+    return middle, unit
+
+
 def walk(nodes, X):
     """Yield where the rows of `X` (b, d) are in all trees, (b, n_trees), at each depth.
 
@@ -93,7 +123,7 @@ def walk(nodes, X):
 
 def path_lengths(nodes, X):
     """Return the expected path lengths of `X` (b, d), summed over the trees, (b,)."""
-    *_, here = walk(nodes, single(X))
+    *_, here = walk(nodes, X)
     # added up in the trees' order, as tree by tree, so that no rounding differs
     return nodes.lengths[here].cumsum(1)[:, -1]
 
@@ -105,7 +135,7 @@ def path_gains(nodes, X):
     firsts = like(np.arange(b)[:, None] * d, X, dtype="keep")
     total = xp.zeros_like(nodes.lengths[:1])
     here = nodes.roots[None, :]
-    for there in walk(nodes, single(X)):
+    for there in walk(nodes, X):
         gains = xp.where(there != here, nodes.gains[there], 0.0)
         total = total + sum_at(firsts + nodes.causes[there], gains, b * d)
         here = there
@@ -159,8 +189,11 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
 
     Attributes
     ----------
+    centre_, scale_ : ndarray of shape (n_features,)
+        What the trees see is ``(X - centre_) / scale_``, in float32: the median of each
+        feature and the median distance from it.
     forest_ : sklearn.ensemble.IsolationForest
-        The fitted forest, with its `estimators_` and `estimators_features_`.
+        The forest fitted to that, with its `estimators_` and `estimators_features_`.
     max_samples_ : int
         Rows `m` of each tree.
 
@@ -172,11 +205,11 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
     -----
     `fit` costs O(t m log m) for t trees, apart from the training rows' scores, and a
     row is scored in O(t log m). The forest is scikit-learn's, grown on the host, and
-    its trees compare in float32; so does everything here, and scores equal its
-    ``score_samples`` to rounding. Few rows and tensors walk all trees together, in the
+    its trees compare in float32, to which features are scaled in double precision:
+    scores equal its ``score_samples`` to rounding where float32 holds the features as
+    they are, and there alone its forest sees anything. Few rows and tensors walk all trees together, in the
     library and on the device of `X`; many rows of an array walk one tree after the
-    other. Forests do not change when features are scaled or shifted, up to rounding to
-    float32.
+    other. Forests do not change when features are scaled or shifted, up to rounding.
 
     With `sample_weight` a tree's rows are drawn with probabilities proportional to it,
     as in scikit-learn. This is less than repetition: "auto" and a number in
@@ -261,12 +294,8 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
         return 2 * self.n_features_in_ + 4
 
     def _fit(self, X, y, sample_weight=None):
-        rows = single(to_numpy(X))
-        if not np.all(np.isfinite(rows)):
-            raise ValueError(
-                "Input X is too large for float32, in which trees compare. Scale the "
-                "features first."
-            )
+        self.centre_, self.scale_ = typical(to_numpy(X))
+        rows = self._single(to_numpy(X))
         forest = sklearn.ensemble.IsolationForest(
             max_samples=self.max_samples,
             max_features=self.max_features,
@@ -304,10 +333,21 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
         self._nodes_ = flatten(trees, forest.estimators_features_)
         self._norm_ = len(trees) * float(average_path_length(self.max_samples_))
 
+    # Files of 0.1 have no scale: their trees compare the features as they are.
+    centre_ = scale_ = None
+
+    def _single(self, X):
+        """Return what the trees see of `X`, in float32."""
+        if self.scale_ is None:
+            return single(X)
+        X = to_double(X)
+        X = (X - like(self.centre_, X)) / like(self.scale_, X)
+        return single(namespace(X).clip(X, -_LARGEST, _LARGEST))
+
     def _honest_anomaly(self, X, y, anomaly, **params):
         if self._norm_ == 0:
             return self._seen_anomaly(X, anomaly)
-        rows, forest = single(to_numpy(X)), self.forest_
+        rows, forest = self._single(to_numpy(X)), self.forest_
         norm, fewer = average_path_length([self.max_samples_, self.max_samples_ - 1])
         repetitions = np.maximum(params.get("sample_weight", np.ones(len(rows))), 1)
         total = np.zeros(len(rows))
@@ -333,10 +373,11 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
         return 2 ** -(total / len(forest.estimators_))
 
     def _anomaly(self, X):
+        rows = self._single(X)
         if is_torch(X) or X.shape[0] < _TREEWISE_ROWS:
-            total = self._walked(path_lengths, X)
+            total = self._walked(path_lengths, rows, X)
         else:
-            total = self._treewise_lengths(single(X))
+            total = self._treewise_lengths(rows)
         if self._norm_ == 0:  # one row a tree: no path to compare with
             return namespace(X).ones_like(total) / 2
         return 2 ** -(total / self._norm_)
@@ -346,10 +387,13 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
             return namespace(X).zeros_like(X)
         roots = float(self._nodes_.lengths[self._nodes_.roots].sum())
         missing = (self._norm_ - roots) / X.shape[1]
-        return (missing - self._walked(path_gains, X)) / self._norm_
+        return (missing - self._walked(path_gains, self._single(X), X)) / self._norm_
 
-    def _walked(self, function, X):
-        """Return `function` of the nodes and `X`, a block of rows at a time."""
+    def _walked(self, function, rows, X):
+        """Return `function` of the nodes and rows, a block at a time, as exact as `X`.
+
+        `rows` are what the trees see of `X`.
+        """
         nodes = self._nodes_
         if is_torch(X):  # lengths in the dtype of the tensor
             kept = {"lengths", "gains"}
@@ -360,7 +404,9 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
             }
             nodes = Nodes(**moved, depth=nodes.depth)
         size = X.shape[0], 8 * nodes.roots.shape[0], device_of(X)
-        return namespace(X).concat([function(nodes, X[rows]) for rows in blocks(*size)])
+        return namespace(X).concat(
+            [function(nodes, rows[part]) for part in blocks(*size)]
+        )
 
     def _treewise_lengths(self, X):
         total = np.zeros(X.shape[0])

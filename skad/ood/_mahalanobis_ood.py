@@ -99,9 +99,9 @@ class MahalanobisOOD(ClassifierDetector):
     choose `epsilon` and the layers' weights. A step needs gradients to the input.
     Covariances are estimated in double precision, and directions without variance
     get a small one relative to the largest, so that spectra over ten decades hold and
-    a unit that was constant and fires is far out. `fit` costs O(n f^2 + f^3) a layer, scoring O(f^2 + f c) a row beside the
-    classifier, and two passes more for each layer with a step. The paper's factor 1/2
-    is left out, as in `Mahalanobis`.
+    a unit that was constant and fires is far out. `fit` costs O(n f^2 + f^3) a layer,
+    scoring O(f^2 + f c) a row beside the classifier, and two passes more for each layer
+    with a step. The paper's factor 1/2 is left out, as in `Mahalanobis`.
 
     References
     ----------
