@@ -97,11 +97,10 @@ def read_table(
     ValueError
         If the file is no such table, or a feature is not numeric, missing or infinite.
 
-    Warns
+    Notes
     -----
-    UserWarning
-        If a column without a name that counts the rows is left out, or text is not in
-        UTF-8.
+    It warns where a column without a name that counts the rows is left out, and where
+    text is not in UTF-8.
     """
     options = {"label_column": label_column, "drop": drop, "aside": aside}
     options |= {"sep": sep, "decimal": decimal, "encoding": encoding, "header": header}
