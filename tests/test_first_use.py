@@ -1,5 +1,8 @@
 """What a first use meets: data on which nothing can be told apart, single rows."""
 
+import os
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -165,3 +168,86 @@ def test_a_stream_begins_with_one_row(name):
     if not hasattr(detector, "net_"):
         whole = getattr(skad, name)().fit(ROWS[:30])
         assert np.allclose(detector.score_samples(ROWS), whole.score_samples(ROWS))
+
+
+# --------------------------------------------------------------------- forked processes
+
+FORKED = """
+import multiprocessing, sys
+import numpy as np, torch, skad
+torch.set_num_threads(2)
+X = np.random.default_rng(0).normal(size=(3000, 64))
+def score(detector):
+    return torch.get_num_threads(), detector.score_samples(X)
+if __name__ == "__main__":
+    for detector in (skad.AutoEncoder(max_epochs=1), skad.VAE(max_epochs=1)):
+        detector.fit(X)
+        with multiprocessing.get_context("fork").Pool(1) as pool:
+            [(threads, found)] = pool.map_async(score, [detector]).get(60)
+        assert threads == 1
+        assert torch.get_num_threads() == 2
+        assert np.allclose(found, detector.score_samples(X))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_process_scores_networks_and_the_parent_keeps_its_threads(tmp_path):
+    script = tmp_path / "forked.py"
+    script.write_text(FORKED)
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    subprocess.run([sys.executable, script], env=environment, check=True, timeout=300)
+
+
+# ------------------------------------------------------- a training series with changes
+
+
+def waves():
+    t = np.arange(600)
+    return (np.sin(t / 8) + 0.2 * np.random.default_rng(1).normal(size=600))[:, None]
+
+
+@pytest.mark.parametrize("start", [0, 300, 560])
+def test_a_changed_copy_of_the_training_series_is_anomalous_where_it_changed(start):
+    x = waves()
+    detector = skad.MatrixProfile(window_size=30).fit(x)
+    copy, rows = x.copy(), slice(start, start + 30)
+    copy[rows] += 0.8 * np.random.default_rng(2).normal(size=(30, 1))
+    with pytest.warns(UserWarning, match="X is the training series but for"):
+        found = -detector.score_samples(copy)
+    # as a plain loop over all windows but those near finds it
+    windows = np.lib.stride_tricks.sliding_window_view(x[:, 0], 30)
+    own = copy[rows, 0]
+    unit = [(w - w.mean()) / w.std() for w in (*windows, own)]
+    apart = [
+        np.linalg.norm(unit[-1] - unit[i])
+        for i in range(len(windows))
+        if abs(i - start) > 8
+    ]
+    series = skad.MatrixProfile(window_size=30, align="end").fit(x)
+    with pytest.warns(UserWarning, match="X is the training series but for"):
+        assert -series.score_samples(copy)[start + 29] == pytest.approx(min(apart))
+    assert found[rows].mean() > 1.2 * np.median(found)
+    with pytest.warns(UserWarning, match="X is the training series but for"):
+        inspection = detector.inspect(copy)
+    assert np.allclose(-inspection.scores, found)
+
+
+def test_the_training_series_and_new_ones_are_no_changed_copies():
+    x = waves()
+    detector = skad.MatrixProfile(window_size=30).fit(x)
+    new = np.random.default_rng(3).normal(size=(200, 1))
+    for probe in (x, x[100:300], new, np.r_[x, new]):
+        said = warnings_of(detector.score_samples, probe)
+        assert not [text for text in said if "training series" in text]
+
+
+@pytest.mark.parametrize("channel", [0, 1])
+def test_a_missing_value_in_one_channel_leaves_the_others(channel):
+    x = RNG.normal(size=(60, 2)).round(1)
+    x[30, channel] = np.nan
+    detector = skad.MatrixProfile(window_size=5, align="end", missing="skip").fit(x)
+    other = skad.MatrixProfile(window_size=5, align="end").fit(x[:, [1 - channel]])
+    assert detector.profile_[26:31] == pytest.approx(other.profile_[26:31])
+    scores = -detector.score_samples(x)
+    assert scores[4:] == pytest.approx(detector.profile_)
