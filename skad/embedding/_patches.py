@@ -151,6 +151,7 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     (2, 32, 24, 148)
     """
 
+    _keeps_dtype_ = True  # in files of 0.1, which do not say so
     _parameter_constraints = {
         "backbone": [str, os.PathLike, nn.Module, type],
         "layers": [tuple, list, None],
@@ -215,11 +216,19 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             The fitted transformer.
         """
         pictures = check_pictures(self, X, reset=True, any_values=True)
+        self._keep_dtype(self._are_rows_)
         self._prepare(pictures.shape[-1])
         work = 1e4 * np.prod(pictures.shape, dtype=float)
         of = X if is_torch(X) else pictures
         self.device_ = resolve_device(self.device, of, work)
         return self
+
+    def _keep_dtype(self, are_rows):
+        """Compute rows in their dtype: a row's score must not depend on the others.
+
+        Pictures are computed in float32; what differs with the batch is its rounding.
+        """
+        self._keeps_dtype_ = are_rows
 
     @property
     def _n_features_out(self):
@@ -325,8 +334,7 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             In the order of `layers_` and the dtype of `x`.
         """
         with torch.no_grad():
-            # rows of features are few, and what they score must not depend on others
-            dtype = x.dtype if self._are_rows_ and not self.amp else torch.float32
+            dtype = x.dtype if self._keeps_dtype_ and not self.amp else torch.float32
             pictures = self.network_input(x.to(dtype))
             module = converted(
                 self.backbone_,

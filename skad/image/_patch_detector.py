@@ -133,6 +133,7 @@ class PatchDetector(ImageDetector):
             image_shape=self.image_shape, device=self.device_
         )
         self.embedding_.fit(X)
+        self.embedding_._keep_dtype(self._are_rows_)
         training = TrainingPatches(self, X, self.embedding_.embed)
         owners = owners_of(X)
         honest = self._leaves_out(owners)
