@@ -406,7 +406,8 @@ def test_kde_leaves_a_training_row_out_of_its_own_density(rows, kernel, as_array
         naive_log_density(np.delete(train, i, axis=0), train[i : i + 1], kernel, 0.7)[0]
         for i in range(20)
     ]
-    assert_allclose(found, naive, rtol=1e-9)
+    # the distance of equal rows is that of rounding, under a root for "exponential"
+    assert_allclose(found, naive, rtol=1e-7)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -6,7 +6,7 @@ from numbers import Real
 import numpy as np
 
 from skad._array import device_of, is_torch, like, namespace, to_numpy
-from skad._moments import mean_row
+from skad._distances import amend, middle, trusted
 from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad._weights import SampleWeightMixin
@@ -184,7 +184,7 @@ class KDE(SampleWeightMixin, BaseDetector):
         else:
             self.bandwidth_ = float(self.bandwidth)
         self.rows_ = X.clone() if is_torch(X) else X.copy()
-        self._mean_ = mean_row(X)
+        self._mean_ = middle(X)  # which a stray value leaves where it is
         self._scaled_ = self._scale(X)
         self._norms_ = namespace(X).sum(self._scaled_**2, axis=1)
         self._keys_ = sorted_keys(X)
@@ -216,6 +216,8 @@ class KDE(SampleWeightMixin, BaseDetector):
         xp = namespace(X)
         queries, targets = self._scale(X), like(self._scaled_, X)
         norms, target_norms = xp.sum(queries**2, axis=1), like(self._norms_, X)
+        far, far_targets = norms > trusted(X), target_norms > trusted(X)
+        doubtful = bool(xp.any(far)) and bool(xp.any(far_targets))
         gpu = 1 if str(device_of(X)) == "cpu" else _GPU_FACTOR
         height = min(len(X), _TILE_ROWS * gpu)
         width = min(len(targets), max(1, _TILE_ELEMENTS * gpu**2 // height))
@@ -235,6 +237,17 @@ class KDE(SampleWeightMixin, BaseDetector):
                 tile += norms[rows, None]
                 tile += target_norms[columns]
                 xp.clip(tile, 0, None, out=tile)
+                if doubtful:
+                    amend(
+                        tile,
+                        X[rows],
+                        like(self.rows_[columns], X),
+                        far[rows],
+                        far_targets[columns],
+                        self._mean_,
+                        self.bandwidth_**2,
+                        1 / self.bandwidth_**2,
+                    )
                 if self.kernel == "gaussian":
                     tile *= 0.5
                 else:

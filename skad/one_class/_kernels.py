@@ -13,6 +13,7 @@ from skad._array import (
     to_double,
     to_numpy,
 )
+from skad._distances import amend, trusted
 from skad._moments import mean_row, times
 
 # Elements of a tile of kernel values: half to one megabyte, which stays in the cache of
@@ -60,6 +61,21 @@ class Kernel(NamedTuple):
             V = xp.concat([V, self.coef0 * xp.ones_like(V[:, :1])], axis=1)
         return V.T.contiguous() if is_torch(V) else np.ascontiguousarray(V.T)
 
+    def amend(self, product, left, right, X, V):
+        """Form exponents of rows and vectors that are both far from `centre` anew.
+
+        `product` is that of the factors `left` and `right` of `X` and `V`.
+        """
+        if self.name == "rbf":
+            limit, unit = -trusted(X), 1 / self.gamma
+            far, far_vectors = left[:, -2] < limit, right[-1] < limit
+            amend(product, X, V, far, far_vectors, self.centre, unit, -self.gamma)
+        return product
+
+    def has_far(self, right, X):
+        """Tell whether there are vectors, of the factor `right`, that `amend` sees."""
+        return self.name == "rbf" and bool(right[-1].min() < -trusted(X))
+
     def activate(self, product):
         """Turn products into kernel values, in place."""
         if self.name == "rbf":
@@ -81,7 +97,8 @@ class Kernel(NamedTuple):
 
     def matrix(self, X, V):
         """Return the kernel matrix of the rows of `X` and of `V`, of shape (n, m)."""
-        return self.activate(self.left(X) @ self.right(V))
+        left, right = self.left(X), self.right(V)
+        return self.activate(self.amend(left @ right, left, right, X, V))
 
     def diagonal(self, X):
         """Return the kernel of each row with itself, of shape (n,)."""
@@ -119,10 +136,11 @@ def scale_gamma(gamma, X, weights=None):
     return 1 / (d * variance) if variance > 0 else 1.0
 
 
-def weighted_sum(kernel, X, right, weights):
+def weighted_sum(kernel, X, vectors, right, weights):
     """Return ``sum_j weights_j k(x, v_j)`` of each row, of shape (n,), in float64.
 
-    `right` is `kernel.right(V)`; tiles of kernel values are summed as they are made.
+    `right` is `kernel.right(vectors)`; tiles of kernel values are summed as they are
+    made.
     """
     xp, m = namespace(X), right.shape[1]
     on_gpu = is_torch(X) and X.device.type != "cpu"
@@ -130,7 +148,7 @@ def weighted_sum(kernel, X, right, weights):
     width = -(-m // max(1, n_tiles))
     # allocating a tile anew costs more than filling it
     buffer = None if is_torch(X) else np.empty(max(_TILE, width), X.dtype)
-    sums = []
+    sums, doubtful = [], kernel.has_far(right, X)
     for rows in _slices(X.shape[0], (_TILE_GPU if on_gpu else _TILE) // max(1, width)):
         left = kernel.left(X[rows])
         total = 0 * to_double(left[:, 0])
@@ -142,6 +160,8 @@ def weighted_sum(kernel, X, right, weights):
                 shape = left.shape[0], factor.shape[1]
                 values = buffer[: shape[0] * shape[1]].reshape(shape)
                 np.matmul(left, factor, out=values)
+            if doubtful:
+                kernel.amend(values, left, factor, X[rows], vectors[columns])
             total = total + to_double(kernel.activate(values) @ weights[columns])
         sums.append(total)
     return xp.concat(sums)
@@ -165,9 +185,9 @@ class VectorGram:
 
     def product(self, rows, weights):
         """Return the columns of some rows times `weights`: shape (n,), float64."""
-        right = self.kernel.right(self.X[like(rows, self.X, dtype="keep")])
-        weights = like(weights, self.X)
-        return to_numpy(weighted_sum(self.kernel, self.X, right, weights))
+        vectors = self.X[like(rows, self.X, dtype="keep")]
+        right, weights = self.kernel.right(vectors), like(weights, self.X)
+        return to_numpy(weighted_sum(self.kernel, self.X, vectors, right, weights))
 
     def diagonal(self):
         """Return the diagonal (n,), in float64."""
@@ -327,7 +347,9 @@ def kernel_columns(kernel, X, vectors):
     shape = X.shape[0], right.shape[1]
     columns = X.new_empty(shape) if is_torch(X) else np.empty(shape, X.dtype)
     for rows in blocks(*shape, device_of(X)):
-        columns[rows] = kernel.left(X[rows]) @ right
+        left = kernel.left(X[rows])
+        columns[rows] = left @ right
+        kernel.amend(columns[rows], left, right, X[rows], vectors)
         kernel.activate(columns[rows])
     return columns
 
@@ -348,11 +370,16 @@ def expansion(kernel, vectors, weights):
     return kernel.right(vectors), weights
 
 
-def expand(kernel, X, basis, weights):
-    """Return ``sum_j weights_j k(x, v_j)`` of each row, of shape (n,), in float64."""
+def expand(kernel, X, vectors, basis, weights):
+    """Return ``sum_j weights_j k(x, v_j)`` of each row, of shape (n,), in float64.
+
+    `basis` and `weights` are those of `expansion` of the vectors.
+    """
     if kernel == "precomputed":
         columns = X[:, like(basis, X, dtype="keep")]
         return to_double(columns @ like(weights, X))
     if not isinstance(kernel, Kernel):
         return function_sum(kernel, to_numpy(X), basis, to_numpy(weights))
-    return weighted_sum(kernel, X, like(basis, X), like(weights, X))
+    if kernel.name == "rbf":
+        vectors = like(vectors, X)
+    return weighted_sum(kernel, X, vectors, like(basis, X), like(weights, X))

@@ -15,6 +15,7 @@ from skad._array import (
     to_double,
     to_numpy,
 )
+from skad._distances import trusted
 
 # Elements of the temporaries (b, m) of a block: a few megabytes.
 _ELEMENTS = 2**18
@@ -33,17 +34,39 @@ def in_pieces(function, X, row_elements):
     return xp.concat(parts) if len(parts) > 1 else parts[0]
 
 
-def outlier_relevance(X, vectors, weights, gamma):
+def outlier_relevance(X, vectors, weights, gamma, centre):
     r"""Return the deep Taylor decomposition of an rbf model's outlier score.
 
     With weights :math:`a_j > 0`, the score :math:`o(x) = -\log \sum_j a_j k(x, x_j) /
     \sum_j a_j` is a soft minimum of :math:`h_j = \gamma \|x - x_j\|^2 - \log a_j / \sum
     a`. Its relevance goes to the vectors by the soft minimum's weights and from each to
     the features in proportion to :math:`(x_i - x_{ji})^2`. A row that is one of the
-    vectors has no direction to it: that part is spread evenly.
+    vectors has no direction to it: that part is spread evenly. Products are formed
+    around `centre` (d,); a row far from it, where there are vectors as far, is its own
+    centre.
     """
     xp = namespace(X)
-    centre = xp.mean(vectors, axis=0)
+    centre = like(centre, X)
+    limit = trusted(X) / gamma
+    far = xp.sum((X - centre) ** 2, axis=1) > limit
+    if xp.any(far) and xp.any(xp.sum((vectors - centre) ** 2, axis=1) > limit):
+        return _far_relevance(X, vectors, weights, gamma, centre, far)
+    return _relevance(X, vectors, weights, gamma, centre)
+
+
+def _far_relevance(X, vectors, weights, gamma, centre, far):
+    xp = namespace(X)
+    found = xp.zeros_like(X)
+    if not xp.all(far):
+        found[~far] = _relevance(X[~far], vectors, weights, gamma, centre)
+    for i in xp.nonzero(far)[0]:
+        found[i] = _relevance(X[i][None], vectors, weights, gamma, X[i])[0]
+    return found
+
+
+def _relevance(X, vectors, weights, gamma, centre):
+    """Return what `outlier_relevance` does, through products around `centre`."""
+    xp = namespace(X)
     vectors = vectors - centre
     squares = xp.sum(vectors**2, axis=1)
     shares = xp.log(weights / xp.sum(weights))

@@ -6,6 +6,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from skad._array import like, namespace, to_double, to_numpy
+from skad._distances import middle
 from skad._fit_parameters import OutliersMixin
 from skad._limits import warn_of_equal_scores
 from skad._moments import mean_row
@@ -195,7 +196,11 @@ class SVDD(OutliersMixin, BaseDetector):
     def _kernel(self):
         if self.kernel == "precomputed" or callable(self.kernel):
             return self.kernel
-        return Kernel(self.kernel, self.gamma_, self.degree, self.coef0, self._centre_)
+        centre = self._centre_ if self._middle_ is None else self._middle_
+        return Kernel(self.kernel, self.gamma_, self.degree, self.coef0, centre)
+
+    # What distances are relative to; files of 0.1 have them relative to the mean.
+    _middle_ = None
 
     def _fit(self, X, y):
         n = X.shape[0]
@@ -207,7 +212,8 @@ class SVDD(OutliersMixin, BaseDetector):
                 f"All {n} labels in y are -1, known anomalies; at least one row has to "
                 "be normal or unlabelled."
             )
-        self.gamma_, self._centre_ = scale_gamma(self.gamma, X), mean_row(X)
+        self.gamma_ = scale_gamma(self.gamma, X)
+        self._centre_, self._middle_ = mean_row(X), middle(X)
         kernel = self._kernel()
         # a shift moves the sphere of the linear kernel along: shift to keep the digits
         rows = X - like(self._centre_, X) if self.kernel == "linear" else X
@@ -275,7 +281,8 @@ class SVDD(OutliersMixin, BaseDetector):
             own = self._diagonal_
         else:
             own = to_double(self_kernel(kernel, X))
-        sums = expand(kernel, X, self._basis_, self._weights_)
+        vectors = getattr(self, "support_vectors_", None)  # none if precomputed
+        sums = expand(kernel, X, vectors, self._basis_, self._weights_)
         return own - 2 * sums + self._constant_
 
     def _map(self, X):
@@ -295,7 +302,7 @@ class SVDD(OutliersMixin, BaseDetector):
             return X * (self_gradient(kernel, X) - 2 * slope)
         if self.dual_coef_.min() < 0:
             return -2 * path_relevance(X, self._centre_, vectors, weights, self.gamma_)
-        return outlier_relevance(X, vectors, weights, self.gamma_)
+        return outlier_relevance(X, vectors, weights, self.gamma_, kernel.centre)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

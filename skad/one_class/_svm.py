@@ -6,6 +6,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from skad._array import like, namespace, to_double, to_numpy
+from skad._distances import middle
 from skad._limits import warn_of_equal_scores, weighted_quantile
 from skad._moments import mean_row
 from skad._parameters import KW_ONLY, with_parameters
@@ -241,7 +242,7 @@ class OneClassSVM(SampleWeightMixin, BaseDetector):
     def _fit(self, X, y, sample_weight=None):
         weights = sample_weight
         self.gamma_ = scale_gamma(self.gamma, X, weights)
-        self._centre_ = mean_row(X, weights)
+        self._centre_, self._middle_ = mean_row(X, weights), middle(X)
         if self.solver == "exact":
             self._fit_exact(X, weights)
         elif self.solver == "nystroem":
@@ -259,7 +260,11 @@ class OneClassSVM(SampleWeightMixin, BaseDetector):
     def _kernel(self):
         if self.kernel == "precomputed" or callable(self.kernel):
             return self.kernel
-        return Kernel(self.kernel, self.gamma_, self.degree, self.coef0, self._centre_)
+        centre = self._centre_ if self._middle_ is None else self._middle_
+        return Kernel(self.kernel, self.gamma_, self.degree, self.coef0, centre)
+
+    # What distances are relative to; files of 0.1 have them relative to the mean.
+    _middle_ = None
 
     def _solve(self, gram, n, high):
         """Return the weights (n,) up to `high` (None is 1), and set the threshold."""
@@ -345,7 +350,9 @@ class OneClassSVM(SampleWeightMixin, BaseDetector):
         if self.solver == "fourier":
             rows = X - like(self._centre_, X)
             return -waves(rows, like(self.frequencies_, X), like(self.wave_coef_, X))
-        return -expand(self._kernel(), X, self._basis_, self._weights_)
+        name = "landmarks_" if self.solver == "nystroem" else "support_vectors_"
+        vectors = getattr(self, name, None)  # none for a precomputed kernel
+        return -expand(self._kernel(), X, vectors, self._basis_, self._weights_)
 
     def _map(self, X):
         kernel = self._kernel()
@@ -367,7 +374,7 @@ class OneClassSVM(SampleWeightMixin, BaseDetector):
             return -X * gradient(kernel, X, vectors, weights)
         if self.solver == "nystroem":
             return -path_relevance(X, self._centre_, vectors, weights, self.gamma_)
-        return outlier_relevance(X, vectors, weights, self.gamma_)
+        return outlier_relevance(X, vectors, weights, self.gamma_, kernel.centre)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

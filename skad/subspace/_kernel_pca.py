@@ -6,6 +6,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from skad._array import like, namespace, to_double
+from skad._distances import middle, squared_distances
 from skad._left_out import LeftOutMixin
 from skad._moments import mean_row
 from skad._parameters import KW_ONLY, with_parameters
@@ -13,16 +14,6 @@ from skad._random import Seed, generator
 from skad._sklearn import Interval, RealNotInt, StrOptions
 from skad.base import BaseDetector
 from skad.subspace._left_out import left_out
-
-
-def squared_distances(X, Y):
-    """Return the squared distances (b, m) between rows."""
-    xp = namespace(X)
-    squares = X @ Y.T
-    squares *= -2
-    squares += xp.sum(X * X, axis=1)[:, None]
-    squares += xp.sum(Y * Y, axis=1)
-    return xp.clip(squares, 0, None, out=squares)
 
 
 def principal_kernel_axes(kernel, n_components, tol):
@@ -197,7 +188,9 @@ class KernelPCAReconstruction(LeftOutMixin, BaseDetector):
         rows = to_double(self.rows_)
         # rbf and linear do not change when all rows move: centred ones keep digits
         shift = self.kernel in ("rbf", "linear")
-        self._shift_ = mean_row(rows) if shift else xp.zeros_like(rows[0])
+        self._shift_ = xp.zeros_like(rows[0])
+        if shift:
+            self._shift_ = mean_row(rows) if self.kernel == "linear" else middle(rows)
         self._centred_ = rows - self._shift_
         kernel = self._kernel(self._centred_, self._centred_)
         axes, self.eigenvalues_ = principal_kernel_axes(
@@ -216,7 +209,7 @@ class KernelPCAReconstruction(LeftOutMixin, BaseDetector):
         if callable(self.kernel):
             return self.kernel(X, Y)
         if self.kernel == "rbf":
-            values = squared_distances(X, Y)
+            values = squared_distances(X, Y, 0 * X[0], 1 / self.gamma_)
             values *= -self.gamma_
             return xp.exp(values, out=values)
         values = X @ Y.T
@@ -304,7 +297,7 @@ class KernelPCAReconstruction(LeftOutMixin, BaseDetector):
         scores = self._scores(kernel, X)
         weight = scores @ axes.T + 1 / len(rows)  # (b, m)
         if self.kernel == "rbf":
-            squares = squared_distances(X, rows)
+            squares = squared_distances(X, rows, 0 * X[0], 1 / self.gamma_)
             squares -= xp.min(squares, axis=1)[:, None]  # far rows underflow else
             weight *= xp.exp(-self.gamma_ * squares)
             return xp.sum(weight, axis=1)[:, None] * X - weight @ rows
