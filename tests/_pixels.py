@@ -16,7 +16,7 @@ class Pixels(torch.nn.Module):
 
 
 class Lines(torch.nn.Module):
-    """Has "fine", a direction that turns with the value, and "coarse", of two in a line.
+    """Has "fine", directions that turn with the value, and "coarse", the mean of two.
 
     Nothing is multiplied by a matrix, so that features, which are of float32 whatever
     the pictures are, do not depend on the others in a batch.
@@ -29,7 +29,8 @@ class Lines(torch.nn.Module):
 
     def forward(self, x):
         """Return the coarse features of `x`."""
-        slow = x[:, :1] / 30  # rows of tables have values far from 0..1
+        # rows of tables have values far from 0..1, with squares that may overflow
+        slow = x[:, :1].clamp(-1e6, 1e6) / 30
         length = 1 + slow.square()
         cosine, sine = (1 - slow.square()) / length, 2 * slow / length
         found = [cosine, sine]
