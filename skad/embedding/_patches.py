@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from skad._array import is_torch, resolve_device, slices, to_numpy
+from skad._array import is_torch, namespace, resolve_device, slices, to_numpy
 from skad._copies import converted
 from skad._sklearn import (
     BaseEstimator,
@@ -266,6 +266,10 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 make = part.new_empty if is_torch(part) else np.empty
                 result = make(shape, dtype=part.dtype)
             result[rows] = part
+        if not namespace(result).isfinite(result).all():
+            raise ValueError(
+                "X has values too large for features in float32: bring pictures to 0..1."
+            )
         return result.reshape(result.shape[0], -1) if self._are_rows_ else result
 
     def _device_for(self, block):
