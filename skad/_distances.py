@@ -1,8 +1,8 @@
 """Squared distances through products of rows, and through differences where they fail.
 
 ``|x|^2 + |y|^2 - 2 x.y`` is a fast product, but what it rounds off grows with the
-norms, not with the distance: far from the centre all digits may go. With the centre amid the
-rows only pairs of two far rows are concerned; theirs are formed anew.
+norms, not with the distance: far from the centre all digits may go. With the centre
+amid the rows only pairs of two far rows are concerned; theirs are formed anew.
 """
 
 from scipy.spatial.distance import cdist

@@ -208,7 +208,8 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
     its trees compare in float32, to which features are scaled in double precision:
     scores equal its ``score_samples`` to rounding where float32 holds the features as
     they are. Few rows and tensors walk all trees together, in the library and on the
-    device of `X`; many rows of an array walk one tree after the other. Forests do not change when features are scaled or shifted, up to rounding.
+    device of `X`; many rows of an array walk one tree after the other.
+    Forests do not change when features are scaled or shifted, up to rounding.
 
     With `sample_weight` a tree's rows are drawn with probabilities proportional to it,
     as in scikit-learn. This is less than repetition: "auto" and a number in

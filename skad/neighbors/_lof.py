@@ -3,7 +3,9 @@
 import warnings
 from numbers import Integral, Real
 
-from skad._array import blocks, device_of, like, n_blocks, namespace
+import numpy as np
+
+from skad._array import blocks, device_of, like, n_blocks, namespace, to_numpy
 from skad._parameters import KW_ONLY, with_parameters
 from skad._random import Seed
 from skad._sklearn import Interval, StrOptions
@@ -75,6 +77,11 @@ class LOF(BaseDetector):
     features. The factor does not change when all features are scaled together or
     shifted.
 
+    A row with `k` equals or more has a k-distance of zero and an infinite density,
+    beside which all others are anomalies. As the paper suggests, the next row that
+    differs counts there, so that the factors stay of one order; where there are such
+    rows, they are not scikit-learn's.
+
     References
     ----------
     .. [1] M. M. Breunig, H.-P. Kriegel, R. T. Ng, J. Sander, "LOF: identifying
@@ -138,9 +145,23 @@ class LOF(BaseDetector):
             for rows in self._steps(blocks(*size), "neighbours", n_blocks(*size))
         ]
         distance, indices = (xp.concat(part) for part in zip(*found, strict=True))
-        self._reach_ = distance[:, -1]  # (n,)
+        self._reach_ = self._distinct_reach(X, distance[:, -1])  # (n,)
         self._density_ = self._local_density(distance, indices)
         return xp.mean(self._density_[indices], axis=1) / self._density_
+
+    def _distinct_reach(self, X, reach):
+        """Return `reach` (n,), and where that is zero the way to the next other row."""
+        xp = namespace(X)
+        repeated = xp.nonzero(reach == 0)[0]
+        if not len(repeated):
+            return reach
+        different = np.unique(to_numpy(X), axis=0)
+        if len(different) > 1:
+            search = NeighborSearch(
+                like(different, X), self.metric, self.p, "auto", self.n_jobs, None, 2
+            )
+            reach[repeated] = search.query(X[repeated], 2)[0][:, 1]
+        return reach
 
     def _honest_anomaly(self, X, y, anomaly, **params):
         return self._seen_anomaly(X, anomaly)
