@@ -6,6 +6,7 @@ import torch
 from numpy.testing import assert_array_equal
 
 import skad
+from skad._training import TorchDetector
 from skad.nn.network import Network
 from tests._instances import CHEAP
 

@@ -268,7 +268,7 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             result[rows] = part
         if not namespace(result).isfinite(result).all():
             raise ValueError(
-                "X has values too large for features in float32: bring pictures to 0..1."
+                "X has values too large for features in float32: bring them to 0..1."
             )
         return result.reshape(result.shape[0], -1) if self._are_rows_ else result
 
