@@ -31,8 +31,9 @@ lint: $(STAMP) ## check the style of the code
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
-format: $(STAMP) ## mend the style of the code, write the stubs anew
+format: $(STAMP) ## mend the style of the code, write stubs and README's tables anew
 	$(RUN) -m tests._stubs
+	$(RUN) -m tests._readme
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 

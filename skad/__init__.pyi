@@ -17,100 +17,18 @@ from skad import persistence as persistence
 from skad import reconstruction as reconstruction
 from skad import series as series
 from skad import subspace as subspace
-from skad.adversarial import AAE as AAE
-from skad.adversarial import ADAE as ADAE
-from skad.adversarial import ALAD as ALAD
-from skad.adversarial import ALOCC as ALOCC
-from skad.adversarial import AnoGAN as AnoGAN
-from skad.adversarial import EGBAD as EGBAD
-from skad.adversarial import FAnoGAN as FAnoGAN
-from skad.adversarial import GANomaly as GANomaly
-from skad.adversarial import SkipGANomaly as SkipGANomaly
-from skad.density import DAGMM as DAGMM
-from skad.density import GMM as GMM
-from skad.density import KDE as KDE
-from skad.density import Mahalanobis as Mahalanobis
-from skad.ensemble import FeatureBagging as FeatureBagging
-from skad.ensemble import IsolationForest as IsolationForest
-from skad.ensemble import ScoreEnsemble as ScoreEnsemble
-from skad.image import CFLOW as CFLOW
-from skad.image import DFR as DFR
-from skad.image import FastFlow as FastFlow
-from skad.image import PaDiM as PaDiM
-from skad.image import PatchCore as PatchCore
-from skad.image import PatchDetector as PatchDetector
-from skad.image import PictureFiles as PictureFiles
-from skad.image import ReverseDistillation as ReverseDistillation
-from skad.image import SPADE as SPADE
-from skad.image import STFPM as STFPM
-from skad.image import SimpleNet as SimpleNet
-from skad.image import TiledDetector as TiledDetector
-from skad.image import load_folder as load_folder
-from skad.marginal import COPOD as COPOD
-from skad.marginal import ECOD as ECOD
-from skad.marginal import HBOS as HBOS
-from skad.neighbors import KNN as KNN
-from skad.neighbors import LOF as LOF
-from skad.one_class import DeepSAD as DeepSAD
-from skad.one_class import DeepSVDD as DeepSVDD
-from skad.one_class import OneClassSVM as OneClassSVM
-from skad.one_class import SVDD as SVDD
-from skad.ood import ASH as ASH
-from skad.ood import DICE as DICE
-from skad.ood import Energy as Energy
-from skad.ood import Entropy as Entropy
-from skad.ood import GEN as GEN
-from skad.ood import GeneralizedODIN as GeneralizedODIN
-from skad.ood import GradNorm as GradNorm
-from skad.ood import KLMatching as KLMatching
-from skad.ood import KNNOOD as KNNOOD
-from skad.ood import MahalanobisOOD as MahalanobisOOD
-from skad.ood import MaxLogit as MaxLogit
-from skad.ood import MaxSoftmax as MaxSoftmax
-from skad.ood import NNGuide as NNGuide
-from skad.ood import ODIN as ODIN
-from skad.ood import OODDetector as OODDetector
-from skad.ood import OpenMax as OpenMax
-from skad.ood import OutlierExposure as OutlierExposure
-from skad.ood import ReAct as ReAct
-from skad.ood import RelativeMahalanobis as RelativeMahalanobis
-from skad.ood import SCALE as SCALE
-from skad.ood import SHE as SHE
-from skad.ood import TemperatureScaling as TemperatureScaling
-from skad.ood import ViM as ViM
-from skad.ood import compare as compare
-from skad.ood import extract as extract
-from skad.reconstruction import AutoEncoder as AutoEncoder
-from skad.reconstruction import MemAE as MemAE
-from skad.reconstruction import RaPP as RaPP
-from skad.reconstruction import VAE as VAE
-from skad.series import DeepAnT as DeepAnT
-from skad.series import KMeansAD as KMeansAD
-from skad.series import LSTMAutoEncoder as LSTMAutoEncoder
-from skad.series import LSTMForecaster as LSTMForecaster
-from skad.series import LeftMatrixProfile as LeftMatrixProfile
-from skad.series import MIDAS as MIDAS
-from skad.series import MIDASR as MIDASR
-from skad.series import MatrixProfile as MatrixProfile
-from skad.series import OmniAnomaly as OmniAnomaly
-from skad.series import PASAD as PASAD
-from skad.series import SpectralResidual as SpectralResidual
-from skad.series import SubsequenceKNN as SubsequenceKNN
-from skad.series import SubsequenceLOF as SubsequenceLOF
-from skad.series import USAD as USAD
-from skad.series import WindowDetector as WindowDetector
-from skad.subspace import KernelPCAReconstruction as KernelPCAReconstruction
-from skad.subspace import MatrixSketch as MatrixSketch
-from skad.subspace import PCAReconstruction as PCAReconstruction
-from skad.calibration import ConformalDetector as ConformalDetector
-from skad.calibration import DSPOT as DSPOT
-from skad.calibration import EVTThreshold as EVTThreshold
-from skad.calibration import MADThreshold as MADThreshold
-from skad.calibration import ProbabilityCalibrator as ProbabilityCalibrator
-from skad.calibration import QuantileThreshold as QuantileThreshold
-from skad.calibration import SPOT as SPOT
-from skad.calibration import TelemanomThreshold as TelemanomThreshold
-from skad.calibration import ThresholdTuner as ThresholdTuner
+from skad.adversarial import *
+from skad.density import *
+from skad.ensemble import *
+from skad.image import *
+from skad.marginal import *
+from skad.neighbors import *
+from skad.one_class import *
+from skad.ood import *
+from skad.reconstruction import *
+from skad.series import *
+from skad.subspace import *
+from skad.calibration import *
 from skad.persistence import CorruptFileError as CorruptFileError
 from skad.persistence import load as load
 from skad.persistence import save as save

@@ -1,6 +1,8 @@
 """The command line: `python -m skad detect`, `demo` and `list`."""
 
 import argparse
+import contextlib
+import os
 import sys
 import warnings
 
@@ -21,7 +23,7 @@ class _Parser(argparse.ArgumentParser):
     """Complains in one line, as everything here does."""
 
     def error(self, message):
-        print(f"skad: error: {message} (see {self.prog} --help)", file=sys.stderr)
+        _say(f"skad: error: {message} (see {self.prog} --help)", sys.stderr)
         self.exit(2)
 
 
@@ -32,15 +34,57 @@ def main(arguments=None):
         warnings.simplefilter("default")
         try:
             options.run(options)
-        except (ValueError, FloatingPointError, ImportError, OSError) as error:
-            text = " ".join(str(error).split())
-            print(f"skad: error: {text}", file=sys.stderr)
-            return 2
         except KeyboardInterrupt:
             return 130
-    for text in dict.fromkeys(" ".join(str(item.message).split()) for item in caught):
-        print(f"skad: warning: {text}", file=sys.stderr)
+        except Exception as error:
+            if getattr(options, "traceback", False):
+                raise
+            _say(f"skad: error: {_in_words_of_options(_reason(error))}", sys.stderr)
+            return 2
+    for text in dict.fromkeys(str(item.message) for item in caught):
+        _say(f"skad: warning: {_in_words_of_options(text)}", sys.stderr)
     return 0
+
+
+def _reason(error):
+    """Return what is wrong; errors that no one meant for the user say their kind."""
+    meant = (ValueError, FloatingPointError, ImportError, OSError, RuntimeError)
+    if isinstance(error, meant) and str(error):
+        return str(error)
+    words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"{words} (a setting of the wrong kind? --traceback shows where)"
+
+
+def _in_words_of_options(text):
+    """Return a message in one line, with options in place of parameters."""
+    for parameter, option in (
+        ("size=(height, width)", "--image-size HEIGHT,WIDTH"),
+        ("on_error='skip' leaves", "--on-error skip leaves"),
+        ("with anomaly_label", "with --anomaly-label"),
+        ("day_first=True or day_first=False", "--day-first or --month-first"),
+        ("time_format='%y/%m/%d'", "--time-format %y/%m/%d"),
+        ("header=False", "--no-header"),
+        ("header=True", "--header"),
+        ("decimal=',' or decimal='.'", "--decimal"),
+        ("encoding=", "--encoding"),
+        ("sep=", "--sep "),
+    ):
+        text = text.replace(parameter, option)
+    return " ".join(text.split())
+
+
+def _say(text, stream=None, end="\n"):
+    """Print, whatever the terminal can show and whether or not it is still there."""
+    stream = sys.stdout if stream is None else stream
+    try:
+        print(text, end=end, file=stream, flush=True)
+    except UnicodeEncodeError:
+        encoding = stream.encoding or "ascii"
+        plain = text.encode(encoding, "backslashreplace").decode(encoding)
+        print(plain, end=end, file=stream, flush=True)
+    except (OSError, ValueError):  # what reads it has gone; the results are written
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _detect(options):
@@ -62,6 +106,13 @@ def _detect(options):
         series=options.series,
         time_column=options.time_column,
         group_column=options.group_column,
+        id_column=options.id_column,
+        day_first=options.day_first,
+        time_format=options.time_format,
+        sep=options.sep,
+        decimal=options.decimal,
+        encoding=options.encoding,
+        header=options.header,
         image_size=options.image_size,
         maps=options.maps,
         on_error=options.on_error,
@@ -69,33 +120,33 @@ def _detect(options):
         progress=options.progress and sys.stderr.isatty(),
     )
     flagged = int(findings.flagged.sum())
-    print(
+    _say(
         f"{findings.name}: flagged {flagged} of {len(findings.score)} {findings.unit}s "
         f"({flagged / len(findings.score):.1%}), threshold {findings.threshold:.6g}: "
         f"{findings.meaning}"
     )
     for name, value in findings.metrics.items():
-        print(f"{name}: {value:.4f}")
-    print(f"wrote {page} and {page.with_name('scores.csv')}")
+        _say(f"{name}: {value:.4f}")
+    _say(f"wrote {page} and {page.with_name('scores.csv')}")
     _name_skipped(getattr(findings, "skipped", []), page.with_name("skipped.csv"))
 
 
 def _name_skipped(skipped, file):
     for _, reason in skipped[:_NAMED]:
-        print(f"skad: left out: {' '.join(reason.split())}", file=sys.stderr)
+        _say(f"skad: left out: {_in_words_of_options(reason)}", sys.stderr)
     if len(skipped) > _NAMED:
         more = len(skipped) - _NAMED
-        print(f"skad: left out: {more} more, all of them in {file}", file=sys.stderr)
+        _say(f"skad: left out: {more} more, all of them in {file}", sys.stderr)
 
 
 def _demo(options):
     from skad._commands import demo
 
     def say(text, end="\n"):
-        print(text, end=end, flush=True)
+        _say(text, end=end)
 
     _, page = demo(options.out, say, networks=options.networks)
-    print(f"\nwrote {page}")
+    _say(f"\nwrote {page}")
 
 
 def _list(options):
@@ -104,9 +155,9 @@ def _list(options):
     found = summaries()
     width = max(len(name) for lines in found.values() for name, _ in lines)
     for k, (kind, lines) in enumerate(found.items()):
-        print(f"{chr(10) if k else ''}Detectors on {kind}:")
+        _say(f"{chr(10) if k else ''}Detectors on {kind}:")
         for name, summary in lines:
-            print(f"  {name:<{width}}  {summary}")
+            _say(f"  {name:<{width}}  {summary}")
 
 
 def _parser():
@@ -125,11 +176,12 @@ def _parser():
         "detect",
         help="learn from one file or folder, look at another, write a report",
         description="Learn what is normal from one file or folder, look for anomalies "
-        "in another, and write index.html and scores.csv. Tables and series: CSV and "
-        "TSV with a line of column names, Parquet, npy with shape (n, d) or (n, "
-        "height, width), npz with an array X and perhaps labels y; every column has to "
-        "be numeric and complete. Pictures: a folder of good ones, or one with good/ "
-        "and bad/, or train/good/, test/ and ground_truth/.",
+        "in another, and write index.html and scores.csv. Tables and series: CSV, TSV "
+        "or TXT (.gz, too), Parquet, npy with shape (n, d) or (n, height, width), npz "
+        "with an array X and perhaps labels y; every column but those of labels, "
+        "times, groups and ids has to be numeric and complete. Pictures: a folder of "
+        "good ones, or one with good/ and bad/, or train/good/, test/ and "
+        "ground_truth/.",
         epilog="Exit status: 0, or 2 with one line on standard error where the input "
         "or the parameters are at fault.",
     )
@@ -203,12 +255,39 @@ def _parser():
         help="a column to leave out, of either file or of both; may be repeated",
     )
     detect.add_argument(
+        "--id-column",
+        metavar="NAME",
+        help="a column that says what a row is called; it is no feature, and "
+        "scores.csv has it as it stands",
+    )
+    detect.add_argument(
         "--image-shape",
         type=_shape,
         metavar="HEIGHT,WIDTH",
         help="rows are pictures of this shape; the report draws heat maps",
     )
     detect.add_argument("--out", default="skad-report", metavar="FOLDER")
+    detect.add_argument(
+        "--traceback", action="store_true", help="show where an error comes from"
+    )
+    text = detect.add_argument_group(
+        "text files", "How CSV and TSV are read is seen from them, unless it is said."
+    )
+    text.add_argument(
+        "--sep",
+        metavar="CHARACTER",
+        help="what separates the values; tab and space may be written as words",
+    )
+    text.add_argument(
+        "--decimal", choices=(".", ","), help="what decimals stand behind"
+    )
+    text.add_argument("--encoding", metavar="NAME", help="such as utf-8 or cp1252")
+    text.add_argument(
+        "--header",
+        action=argparse.BooleanOptionalAction,
+        help="whether the first line holds names; without names the columns are called "
+        "x0, x1, ...",
+    )
     series = detect.add_argument_group("series")
     series.add_argument(
         "--series", action="store_true", help="rows are time steps in order"
@@ -216,12 +295,37 @@ def _parser():
     series.add_argument(
         "--time-column",
         metavar="NAME",
-        help="a column of numbers or dates that is no channel but the axis",
+        help="a column that is no channel but the axis: dates and times of any usual "
+        "kind, with or without a time zone, durations, or numbers. Tables show it as "
+        "it stands, but day-first dates with the year first",
+    )
+    first = series.add_mutually_exclusive_group()
+    first.add_argument(
+        "--day-first",
+        action="store_const",
+        const=True,
+        default=None,
+        help="01.02.2015 is in February; needed where no row of the files settles it",
+    )
+    first.add_argument(
+        "--month-first",
+        dest="day_first",
+        action="store_const",
+        const=False,
+        help="01/02/2015 is in January",
+    )
+    first.add_argument(
+        "--time-format",
+        metavar="FORMAT",
+        help="how times are written, in the codes of strptime such as %%d.%%m.%%y; or "
+        "what numbers count: s, ms, us or ns since 1970, or excel for the days of "
+        "spreadsheets",
     )
     series.add_argument(
         "--group-column",
         metavar="NAME",
-        help="a column that says which series a row is of, where there are several",
+        help="a column that says which series a row is of, where there are several; "
+        "its values are text: 007 is not 7",
     )
     pictures = detect.add_argument_group("pictures")
     pictures.add_argument(

@@ -24,6 +24,21 @@ _GPU_BLOCK_ELEMENTS = 2**26
 _GPU_WORK = 10**10
 
 
+def _compute_alone():
+    """Give torch one thread in a process that was forked after torch has computed.
+
+    The threads of its OpenMP do not outlive a fork, and the child would wait for them
+    for ever in its first parallel loop. The parent keeps its own.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_compute_alone)
+
+
 def is_torch(array):
     """Tell whether `array` is a torch tensor, without importing torch."""
     torch = sys.modules.get("torch")

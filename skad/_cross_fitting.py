@@ -9,26 +9,20 @@ from skad._array import is_torch, like, namespace, to_numpy
 from skad._pictures import PictureFiles
 from skad._sklearn import _safe_indexing
 
-# Up to this many rows five copies are fitted, up to the next two, each without its
-# part of the rows; beyond it one copy, without a fifth of the rows. The rows of five
-# copies are few, so that `fit` at most doubles where it takes time.
+# Up to this many rows five copies are fitted, each without a fifth of the rows; beyond
+# it one such copy. The rows of five copies are few, so that `fit` at most doubles where
+# it takes time, and a fifth of many is enough to set a threshold.
 FIVE_FOLDS = 200
-TWO_FOLDS = 1000
 
 
 def folds(n):
     """Return the rows, a list of arrays, that copies are fitted without."""
     # in any order but that of the rows, which may be periodic
     rows = np.random.RandomState(0).permutation(n)
-    if n > TWO_FOLDS:
+    if n > FIVE_FOLDS:
         return [rows[::5]]
-    k = min(n, n_folds(n))
+    k = min(n, 5)
     return [rows[i::k] for i in range(k)]
-
-
-def n_folds(n):
-    """Return how many parts `n` rows have, of which each or only one is left out."""
-    return 2 if FIVE_FOLDS < n <= TWO_FOLDS else 5
 
 
 def rows_of(X, rows):
@@ -103,6 +97,7 @@ def unfitted(detector, **parameters):
     """Return an unfitted copy that calls nobody back and needs no threshold."""
     member = clone(detector).set_params(contamination=0.5, **parameters)
     vars(member).pop("_skl_callbacks", None)
+    member._is_copy = True
     return member
 
 

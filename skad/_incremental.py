@@ -39,10 +39,11 @@ class IncrementalMixin:
     everything seen (every row, then every second, every fourth...). Where honest scores
     are a closed form they leave each of these rows out of all that is known; by
     cross-fitting they are of copies that are fitted to the other rows of the sample
-    alone.
+    alone. The first row of a stream is its own threshold.
     """
 
     _SAMPLE_ROWS = 4096
+    _streams = False  # whether `partial_fit` is at work
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None) -> Self:
@@ -51,7 +52,10 @@ class IncrementalMixin:
         Parameters
         ----------
         X : array-like or tensor of shape (n_samples, n_features)
-            More training data, at least one row.
+            More training data, at least one row. The threshold of the first few rows
+            is no more than a beginning: after one row it is that row's own score, which
+            most others may fall below, and it means what `contamination` or
+            `false_alarm_rate` say from some twenty rows on.
         y : array-like of shape (n_samples,), default=None
             Ignored.
 
@@ -60,7 +64,11 @@ class IncrementalMixin:
         self : object
             The fitted detector.
         """
-        return self._learn(X, y, self._add, forget=False)
+        self._streams = True
+        try:
+            return self._learn(X, y, self._add, forget=False)
+        finally:
+            del self._streams
 
     def _fit_offset(self, X, y, anomaly, **params):
         n_rows, fresh_weights = X.shape[0], params.get("sample_weight")
@@ -77,6 +85,10 @@ class IncrementalMixin:
         if n_before:
             # labels are of the new rows
             X, y, anomaly = like(self._sample_[1], X), None, None
+        if self.n_samples_seen_ == 1:  # nothing is known without it
+            anomaly = to_numpy(self._seen_anomaly(X, anomaly))
+            self._keep_reference(anomaly)
+            return -float(anomaly[0])
         return super()._fit_offset(X, y, anomaly, **params)
 
     def _rows_before(self, n_rows, weights):

@@ -1,27 +1,34 @@
 """Families import a method's file when the method is asked for, not before."""
 
+import pathlib
+import re
 import sys
 from importlib import import_module
 
+_STATED = re.compile(r"^from (\S+) import (\w+) as", re.MULTILINE)
 
-def attach(package, files):
+
+def attach(package):
     """Return `__getattr__`, `__dir__` and `__all__` of a package.
+
+    Its stub, `__init__.pyi`, says which file has which name: it is made from the files
+    by ``python -m tests._stubs``, and type checkers read the same lines.
 
     Parameters
     ----------
     package : str
         The package's ``__name__``.
-    files : dict of str to list of str
-        Private module, in a folder of the package as "folder._module", to the public
-        names in it.
     """
-    where = {name: file for file, names in files.items() for name in names}
+    module = sys.modules[package]
+    stub = pathlib.Path(module.__file__).with_name("__init__.pyi")
+    text = module.__loader__.get_data(str(stub)).decode()  # zipped packages, too
+    where = {name: file for file, name in _STATED.findall(text)}
 
     def __getattr__(name):  # noqa: N807
         if name not in where:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        found = getattr(import_module(f"{package}.{where[name]}"), name)
-        setattr(sys.modules[package], name, found)
+        found = getattr(import_module(where[name]), name)
+        setattr(module, name, found)
         return found
 
     names = sorted(where)

@@ -6,6 +6,7 @@ one new sample in six), so the limit is one for a new sample.
 """
 
 import math
+import warnings
 
 import numpy as np
 from scipy.special import stdtrit
@@ -90,3 +91,25 @@ def thinned(anomaly, weights=None, most=500):
     total = max(1, round(weights.sum()))
     places = np.linspace(0, total - 1, min(total, most)).round()
     return at_positions(anomaly[order], weights[order], places)
+
+
+def warn_of_equal_scores(detector, anomaly):
+    """Warn where the training anomalies (m,) are equal up to rounding.
+
+    Two are no sign of it: each may have only the other to be compared with. What is
+    fitted inside of another detector says nothing.
+    """
+    if len(anomaly) < 3 or detector._is_copy:
+        return
+    largest, smallest = float(np.max(anomaly)), float(np.min(anomaly))
+    size = max(abs(largest), abs(smallest))
+    if largest - smallest <= 8 * np.finfo(np.float64).eps * size:
+        name = type(detector).__name__
+        warnings.warn(
+            f"All {len(anomaly)} training samples got the score {-largest:.6g}: this "
+            f"{name} tells none of them from the others. Either X is constant (or the "
+            "features that count are), or there are too few samples, or they differ on "
+            f"a scale that {name} cannot resolve with these parameters: scale the "
+            "features first (StandardScaler).",
+            stacklevel=7,
+        )

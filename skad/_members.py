@@ -27,6 +27,8 @@ def seeded_clone(detector, random, unset_only=False):
         for name, value in sorted(detector.get_params().items())
         if name.split("__")[-1] == "random_state" and (value is None or not unset_only)
     ]
+    if isinstance(detector, BaseDetector):
+        detector._is_copy = True
     return detector.set_params(**{name: random.randint(2**31 - 1) for name in names})
 
 

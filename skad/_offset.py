@@ -1,6 +1,5 @@
 """The threshold that `fit` sets, and the anomalies that it comes from."""
 
-import warnings
 from typing import ClassVar
 
 import numpy as np
@@ -8,7 +7,7 @@ import numpy as np
 from skad._array import to_numpy
 from skad._cross_fitting import cross_fitted
 from skad._dask import Blocks
-from skad._limits import thinned, upper_limit
+from skad._limits import thinned, upper_limit, warn_of_equal_scores
 
 
 class OffsetMixin:
@@ -30,24 +29,16 @@ class OffsetMixin:
         """
         if self.contamination == "auto":
             honest = to_numpy(self._honest_anomaly(X, y, anomaly, **params))
-            self._reference_ = thinned(honest)
-            self._warn_if_equal(honest)
+            self._keep_reference(honest)
             return -upper_limit(honest, self.false_alarm_rate)
         anomaly = to_numpy(self._seen_anomaly(X, anomaly))
-        self._reference_ = thinned(anomaly)
-        self._warn_if_equal(anomaly)
+        self._keep_reference(anomaly)
         return float(np.quantile(-anomaly, self.contamination))
 
-    def _warn_if_equal(self, anomaly):
-        rounding = 16 * np.finfo(np.float64).eps * np.abs(anomaly).max()
-        if len(anomaly) > 1 and np.ptp(anomaly) <= rounding:
-            warnings.warn(
-                f"{type(self).__name__} gives all {len(anomaly)} training samples one "
-                "score and cannot tell them apart: where they do differ, scale the "
-                "features (StandardScaler) or change the parameters that are in the "
-                "units of X.",
-                stacklevel=5,
-            )
+    def _keep_reference(self, anomaly, weights=None):
+        """Keep a few of the anomalies (m,) that set the threshold, and look at them."""
+        self._reference_ = thinned(anomaly, weights)
+        warn_of_equal_scores(self, anomaly)
 
     def _seen_anomaly(self, X, anomaly):
         """Return the anomaly (n,) of the training rows, as new rows are scored."""

@@ -19,6 +19,7 @@ from sklearn.utils._param_validation import (
     Interval,
     RealNotInt,
     StrOptions,
+    validate_parameter_constraints,
 )
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import _check_sample_weight, validate_data
@@ -52,9 +53,11 @@ __all__ = [
     "_check_sample_weight",
     "_fit_context",
     "_safe_indexing",
+    "thread_count",
     "torch_namespace",
     "tree_class",
     "validate_data",
+    "validate_parameter_constraints",
 ]
 
 
@@ -70,3 +73,10 @@ def tree_class():
     from sklearn.tree._tree import Tree
 
     return Tree
+
+
+def thread_count():
+    """Return the threads of scikit-learn's compiled loops."""
+    from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
+
+    return _openmp_effective_n_threads()

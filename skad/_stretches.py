@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from skad._array import namespace
-from skad._cross_fitting import TWO_FOLDS, n_folds, rows_of, scored_as_seen, unfitted
+from skad._cross_fitting import FIVE_FOLDS, rows_of, scored_as_seen, unfitted
 
 # From so many series on a fold is whole series.
 _MANY_SERIES = 10
@@ -35,8 +35,8 @@ def time_folds(lengths, least):
         them, where they do; of many there is one fold, a fifth of the steps.
     """
     n_steps = sum(lengths)
-    folds = _parts(lengths, least, min(n_folds(n_steps), n_steps))
-    if n_steps > TWO_FOLDS:
+    folds = _parts(lengths, least, min(5, n_steps))
+    if n_steps > FIVE_FOLDS:
         return [fold for fold in [_middle(folds)] if fold]
     return folds
 

@@ -8,6 +8,7 @@ from sklearn.utils.validation import column_or_1d
 
 from skad._array import blocks, is_torch, namespace, on_device, to_numpy
 from skad._dask import is_dask
+from skad._picture_values import check_axes, check_values
 from skad._sklearn import _check_sample_weight, validate_data
 
 
@@ -19,7 +20,8 @@ def check_table(estimator, X, *, reset, min_samples=None, allow_nan=False):
     `allow_nan`.
     """
     if min_samples is None:
-        min_samples = 2 if reset else 1
+        # the first piece of a stream may be one row
+        min_samples = 2 if reset and not getattr(estimator, "_streams", False) else 1
     refuse_unreadable(X)
     if is_torch(X):
         X = _check_tensor(X, min_samples, allow_nan)
@@ -41,11 +43,13 @@ def check_table(estimator, X, *, reset, min_samples=None, allow_nan=False):
     return X
 
 
-def check_images(estimator, X, *, reset):
+def check_images(estimator, X, *, reset, any_values=False):
     """Return rows (n, d) of tables or of flattened images; sets `image_shape_`.
 
     Images come as (n, h, w) or (n, h, w, c), as files, or as rows with the estimator's
-    `image_shape`. Values of dtype uint8 are brought from 0..255 to 0..1.
+    `image_shape`. Values of dtype uint8 are brought from 0..255 to 0..1; floats are in
+    0..1, or around 0 where they were standardised (`check_values`), unless `any_values`
+    may come.
     """
     from skad._pictures import PictureFiles
 
@@ -57,19 +61,23 @@ def check_images(estimator, X, *, reset):
         X = PictureFiles(list(X))
     if isinstance(X, PictureFiles):
         X = Pictures(X)
+    values = None
     if isinstance(X, Pictures):
-        X = X[:]
+        values, X = X.source, X[:]
     if getattr(X, "ndim", 2) in (3, 4):
+        check_axes(tuple(X.shape), shape, is_torch(X))
         given = (*X.shape[1:], 1)[:3]
         X = X.reshape(X.shape[0], -1) if X.shape[0] else X.reshape(0, np.prod(given))
-    byte = str(getattr(X, "dtype", "")).endswith("uint8")
-    if byte and given is not None:
+    if str(getattr(X, "dtype", "")).endswith("uint8") and given is not None:
+        values = X
         X = X.float() / 255 if is_torch(X) else np.asarray(X, np.float32) / 255
     X = check_table(estimator, X, reset=reset)
     known = shape if reset else estimator.image_shape_
     if known is not None and given is not None and tuple(given) != tuple(known):
         raise ValueError(f"X has images of shape {given}, expected {tuple(known)}.")
     _check_size(estimator.image_shape, X.shape[1])
+    if given is not None and not any_values:
+        check_values(estimator, X if values is None else values, reset=reset)
     if reset:
         estimator.image_shape_ = None if given is None else tuple(given)
     return X
@@ -137,11 +145,13 @@ class Pictures:
         return Pictures(self.source, str(device))
 
 
-def check_pictures(estimator, X, *, reset):
+def check_pictures(estimator, X, *, reset, any_values=False):
     """Return pictures of shape (n, h, w, c), floats in 0..1; sets `image_shape_`.
 
     Takes arrays and tensors (n, h, w) or (n, h, w, c), `PictureFiles`, paths, and rows
     (n, d) with the estimator's `image_shape`; rows without it are pictures (1, d, 1).
+    Floats are in 0..1, or around 0 where they were standardised (`check_values`),
+    unless `any_values` may come, as to networks that scale them on their own.
     The result is a tensor for a tensor, else `Pictures`, which reads a block when it
     is sliced. One picture is enough to fit. `_are_rows_` tells whether the fit was
     given rows without a shape, whose maps are rows as well.
@@ -168,19 +178,27 @@ def check_pictures(estimator, X, *, reset):
         shape = given or (1, X.shape[1], 1)
         _check_size(given, X.shape[1])
         X = X.reshape(X.shape[0], *shape)
+        if given and not any_values:
+            check_values(estimator, X, reset=reset)
     else:
+        if not lazy:
+            check_axes(tuple(int(size) for size in X.shape), given, is_torch(X))
         shape = tuple(int(size) for size in (*X.shape[1:], 1)[:3])
         if given not in (None, shape):
             raise ValueError(f"X has images of shape {shape}, image_shape is {given}.")
         if 0 in X.shape:
             raise ValueError(f"X has shape {tuple(X.shape)}: no picture or no pixel.")
+        values = getattr(X, "source", X)
         if not lazy:
-            X = _check_picture_array(X.reshape(X.shape[0], *shape))
+            values = X.reshape(X.shape[0], *shape)
+            X = _check_picture_array(values)
         elements = np.broadcast_to(np.float32(0), (X.shape[0], int(np.prod(shape))))
         if not reset and elements.shape[1] != estimator.n_features_in_:
             raise ValueError(
                 f"X has images of shape {shape}, expected {estimator.image_shape_}."
             )
+        if not any_values:
+            check_values(estimator, values, reset=reset)
         validate_data(estimator, elements, reset=reset, skip_check_array=True)
     if reset:
         estimator.image_shape_ = shape

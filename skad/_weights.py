@@ -7,7 +7,7 @@ import numpy as np
 from skad._array import to_numpy
 from skad._cross_fitting import part_of, rows_of
 from skad._dask import Blocks
-from skad._limits import thinned, upper_limit, weighted_quantile
+from skad._limits import upper_limit, weighted_quantile
 from skad._sklearn import _fit_context
 from skad._validation import check_sample_weight
 
@@ -96,10 +96,10 @@ class SampleWeightMixin:
             honest = to_numpy(self._honest_anomaly(X, y, anomaly, **params))
             known = ~np.isnan(honest)
             honest, weights = honest[known], weights[known]
-            self._reference_ = thinned(honest, weights)
+            self._keep_reference(honest, weights)
             return -upper_limit(honest, self.false_alarm_rate, weights)
         anomaly = to_numpy(self._seen_anomaly(X, anomaly))
-        self._reference_ = thinned(anomaly, weights)
+        self._keep_reference(anomaly, weights)
         return weighted_quantile(-anomaly, self.contamination, weights)
 
 

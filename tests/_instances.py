@@ -7,6 +7,7 @@ in a file of its family.
 import functools
 import re
 
+import torch._dynamo  # noqa: F401 - or the first training that is measured would
 from sklearn.base import clone
 
 import skad

@@ -1,18 +1,25 @@
-"""Writes the stubs that tell type checkers what the lazy packages hold.
+"""Writes the stubs that say what the lazy packages hold, and in which file.
 
-``python -m tests._stubs`` writes them anew, `test_typing` says when that is due. The
+``python -m tests._stubs`` writes them anew, `test_typing` says when that is due. Type
+checkers read them, and so does `skad._lazy`, so that a name is listed nowhere else. The
 names are read from the sources: nothing of skad is imported.
+
+A file of a package gives it the classes and functions whose docstring has "Examples",
+which all that is public has and nothing else; and what it imports and names in
+`__all__`.
 """
 
 import ast
 import pathlib
+import re
 
 ROOT = pathlib.Path(__file__).parents[1] / "skad"
+_EXAMPLES = re.compile(r"^Examples\n-{8}$", re.MULTILINE)
 
 
-def parsed(package):
-    """Return the syntax tree of a package's `__init__`."""
-    return ast.parse((ROOT / package / "__init__.py").read_text("utf-8"))
+def parsed(file):
+    """Return the syntax tree of a file."""
+    return ast.parse(file.read_text("utf-8"))
 
 
 def assigned(tree, name):
@@ -23,45 +30,50 @@ def assigned(tree, name):
     return None
 
 
-def attached(tree):
-    """Return {module: names} of a lazy package, None of one that imports at once."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "attach":
-            return ast.literal_eval(node.args[1])
-    return None
+def public_names(tree):
+    """Return the names that a file of a lazy package gives to it."""
+    found, elsewhere = [], set()
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            if _EXAMPLES.search(ast.get_docstring(node) or ""):
+                found.append(node.name)
+        elif isinstance(node, ast.ImportFrom):
+            elsewhere |= {alias.name for alias in node.names}
+    return found + sorted(elsewhere & set(assigned(tree, "__all__") or ()))
 
 
-def exported(package):
-    """Return the public names of a package."""
-    files = attached(parsed(package))
-    if files is None:
-        return assigned(parsed(package), "__all__")
-    return [name for names in files.values() for name in names]
+def is_lazy(init):
+    """Tell whether a package imports its files when they are asked for."""
+    return any(
+        isinstance(node, ast.Call) and ast.unparse(node.func) == "attach"
+        for node in ast.walk(parsed(init))
+    )
 
 
 def imported(module, names):
     """Return the lines that import names from a module for everybody to import."""
-    return [f"from {module} import {name} as {name}" for name in sorted(names)]
+    return [f"from {module} import {name} as {name}" for name in names]
 
 
-def package_stub(package, files):
-    """Return the stub of a lazy package."""
-    lines = []
-    for file, names in files.items():
-        lines += imported(f"skad.{package}.{file}", names)
-    names = ", ".join(f'"{name}"' for name in sorted(exported(package)))
-    return "\n".join([*sorted(lines), "", f"__all__ = [{names}]", ""])
+def package_stub(folder, root=ROOT):
+    """Return the stub of a lazy package, a folder of the package `root`."""
+    lines, public = [], []
+    for file in folder.rglob("_*.py"):
+        if file.name != "__init__.py":
+            names = public_names(parsed(file))
+            module = ".".join(file.relative_to(root.parent).with_suffix("").parts)
+            lines += imported(module, names)
+            public += names
+    public = ", ".join(f'"{name}"' for name in sorted(public))
+    return "\n".join([*sorted(lines), "", f"__all__ = [{public}]", ""])
 
 
 def top_stub():
-    """Return the stub of `skad` itself, where each name is its first family's."""
-    tree = parsed("")
+    """Return the stub of `skad` itself."""
+    tree = parsed(ROOT / "__init__.py")
     families = assigned(tree, "_FAMILIES")
-    lines, taken = imported("skad", families + assigned(tree, "_TOOLS")), set()
-    for family in (*families, "calibration"):
-        names = set(exported(family)) - taken
-        lines += imported(f"skad.{family}", names)
-        taken |= names
+    lines = imported("skad", sorted([*families, *assigned(tree, "_TOOLS")]))
+    lines += [f"from skad.{family} import *" for family in (*families, "calibration")]
     lines += imported("skad.persistence", assigned(tree, "_FILES"))
     functions = "def all_detectors() -> list[tuple[str, type]]: ..."
     return "\n".join([*lines, "", "__version__: str", "", functions, ""])
@@ -71,9 +83,8 @@ def stubs():
     """Return {path: text} of all stubs that are made."""
     found = {ROOT / "__init__.pyi": top_stub()}
     for file in sorted(ROOT.glob("*/__init__.py")):
-        files = attached(ast.parse(file.read_text("utf-8")))
-        if files is not None:
-            found[file.with_suffix(".pyi")] = package_stub(file.parent.name, files)
+        if is_lazy(file):
+            found[file.with_suffix(".pyi")] = package_stub(file.parent)
     return found
 
 

@@ -419,7 +419,6 @@ def test_calibrator_parameters_out_of_range():
 
 
 def test_files_keep_what_was_calibrated(blobs, tmp_path):
-    pytest.importorskip("safetensors")
     train, normal, anomalies = blobs
     X, y = np.concatenate([train, anomalies]), np.repeat([1, -1], [300, 40])
     for method in METHODS:

@@ -357,8 +357,8 @@ def _folder(tmp_path):
             "width,height,weight\n1,2,inf\n4,1,6\n",
             "'weight' in row 0 is infin",
         ),
-        ("a.csv", "a;b;c\n1,5;2,5;3,5\n", "semicolons separate"),
-        ("a.csv", "a\tb\tc\n1\t2\t3\n", "tabs separate the values; save it with com"),
+        ("a.csv", "a;b;c\n1,5;2,5;3,5\n", "'a', 'b', 'c'"),
+        ("a.csv", "a\tb\tc\n1\t2\t3\n", "'a', 'b', 'c'"),
         ("a.csv", 'width,"height\n1,2\n', "a.csv: cannot be read"),
         ("a.parquet", "no parquet", "a.parquet: cannot be read"),
         ("a.npy", "no array", "a.npy: cannot be read"),
@@ -372,9 +372,14 @@ def test_bad_file(files, tmp_path, capsys, name, content, words):
     assert words in complaint(capsys, detect(files[0], tmp_path / name))
 
 
-def test_text_that_is_not_utf8(files, tmp_path, capsys):
-    (tmp_path / "a.csv").write_bytes(b"gr\xf6\xdfe\n1\n2\n")
-    assert "UTF-8" in complaint(capsys, detect(tmp_path / "a.csv", files[1]))
+def test_text_that_is_not_utf8(tmp_path, capsys):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"gr\xf6\xdfe\n1\n2\n3\n")
+    assert detect(path, path, "--out", tmp_path / "report") == 0
+    assert "is not text in UTF-8 and was read as" in capsys.readouterr().err
+    assert scores(tmp_path / "report")[0]["feature_1"] == "gr\u00f6\u00dfe"
+    text = complaint(capsys, detect(path, path, "--encoding", "utf-8"))
+    assert "is not text in utf-8; --encoding names another" in text
 
 
 @pytest.mark.parametrize(
@@ -917,7 +922,8 @@ def test_what_is_wrong_with_series(series_files, tmp_path, capsys):
     frame = pd.read_csv(series_files[1])
     frame["time"] = "soon"
     frame.to_csv(series_files[1], index=False)
-    assert "neither numbers nor dates" in wrong(*SERIES)
+    text = wrong(*SERIES)
+    assert "column 'time' row 0 holds 'soon', neither a number nor a time" in text
 
 
 def test_picture_detectors_refuse_tables(files, capsys):

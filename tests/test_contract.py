@@ -308,7 +308,7 @@ def test_failed_fit_leaves_everything_as_it_was(detector, blobs):
     before, scores = fitted_state(detector), detector.score_samples(normal)
     bad = train.copy()
     bad[7, 3] = np.nan
-    short = train[:0] if detector.__module__.startswith("skad.image") else train[:1]
+    short = train[:0] if detector._data == "pictures" else train[:1]
     for X in (bad, bad[:, 2:], short, train[:0], "rows", None, train[0]):
         with pytest.raises((ValueError, TypeError)):
             detector.fit(X)

@@ -8,10 +8,10 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from skad.embedding._classifier_tails import ModuleTail
 from torch import nn
 
 from skad._copies import converted
+from skad.embedding._module_tail import ModuleTail
 
 
 @pytest.fixture

@@ -9,13 +9,16 @@ import re
 import sys
 import textwrap
 import tomllib
+import types
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from sklearn.utils.estimator_checks import check_estimator
 
 import skad
-from tests import test_contract, test_style
+from tests import _readme, _stubs, test_contract, test_style
+from tests._instances import quick
 
 ROOT = pathlib.Path(__file__).parents[1]
 MADE = {"_build", "generated"}  # by `make doc`
@@ -73,33 +76,102 @@ def test_a_wrong_page_fails():
         run_doctest("page", ">>> 1 + 1\n3\n")
 
 
-def written_module(folder):
-    """Import the file that the page on adding a detector writes, as a module.
+# Of each file of the page on adding a detector a change that makes it wrong: the tests
+# that the page writes have to notice.
+WRONG = {
+    "MedianDeviation": ("np.abs(X - median), axis=0)", "X - median, axis=0)"),
+    "SparseAutoEncoder": ("code.abs()", "code.square()"),
+    "PlaceDeviation": ("features.mean(0)", "features.mean((0, 1, 2))"),
+    "SpatialDepth": ("* n / (n - 1)", ""),
+}
 
-    A module of its own, so that what it defines can be pickled.
-    """
-    text = ADDING.read_text(encoding="utf-8")
+
+def captioned(text):
+    """Return [(path, code)] of the files that a page writes."""
     blocks = re.findall(
-        r"^\.\. code-block:: python\n\n((?: .*\n|\n)+)", text, flags=re.M
+        r"^\.\. code-block:: python\n   :caption: (\S+)\n\n((?: .*\n|\n)+)",
+        text,
+        flags=re.MULTILINE,
     )
-    source = "\n\n".join(textwrap.dedent(block).strip() for block in blocks)
-    (folder / "_median_deviation.py").write_text(source + "\n", encoding="utf-8")
-    sys.path.insert(0, str(folder))
-    importlib.invalidate_caches()
-    module = importlib.import_module("_median_deviation")
-    return module, source
+    return [(path, textwrap.dedent(code).strip() + "\n") for path, code in blocks]
+
+
+class Written:
+    """The files of the page on adding a detector, below a package of their own.
+
+    What they define can be pickled, and is no part of skad.
+    """
+
+    def __init__(self, folder):
+        self.files = captioned(ADDING.read_text(encoding="utf-8"))
+        self.root = folder / "written"
+        for path, code in self.files:
+            if path.startswith("skad/"):
+                file = folder / path.replace("skad", "written", 1)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(code, encoding="utf-8")
+        (self.root / "__init__.py").touch()
+        [init] = self.root.glob("*/__init__.py")  # of the new family
+        assert _stubs.is_lazy(init)
+        for family in [one for one in self.root.iterdir() if one.is_dir()]:
+            stub = _stubs.package_stub(family, self.root)
+            (family / "__init__.py").write_text(init.read_text("utf-8"), "utf-8")
+            (family / "__init__.pyi").write_text(stub, "utf-8")
+
+    def check(self, path, module=None):
+        """Run the tests of a file, on the detector of `module` where one is given."""
+        code = dict(self.files)[path].replace("from skad.", "from written.")
+        names = {"__name__": path}
+        exec(compile(code, path, "exec"), names)
+        if module is not None:
+            names |= {name: vars(module)[name] for name in names if name in WRONG}
+        tests = [one for name, one in names.items() if name.startswith("test_")]
+        assert tests
+        for test in tests:
+            test()
+
+    def file_of(self, name):
+        """Return the page's path of a detector, its code and its tests' path."""
+        for path, code in self.files:
+            if f"class {name}(" in code:
+                return path, code, f"tests/test_{path.split('/')[1]}.py"
+        raise KeyError(name)
+
+    def instance(self, name):
+        """Return a detector of the page in the settings that the page gives it."""
+        settings = [path for path, _ in self.files if path.startswith("tests/settings")]
+        for path in settings:
+            names = {}
+            exec(dict(self.files)[path], names)
+            if name in names:
+                return vars_of(name)(**names[name].cheap)
+        return vars_of(name)()
+
+
+def vars_of(name):
+    """Return a class that the page writes by its family."""
+    for family in ("marginal", "reconstruction", "image", "depth"):
+        module = importlib.import_module(f"written.{family}")
+        if name in module.__all__:
+            return getattr(module, name)
+    raise KeyError(name)
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("written")
-    yield written_module(folder)
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    yield Written(folder)
     sys.path.remove(str(folder))
-    del sys.modules["_median_deviation"]
+    for name in [name for name in sys.modules if name.split(".")[0] == "written"]:
+        del sys.modules[name]
 
 
-def test_the_written_detector_passes_the_estimator_checks(written):
-    results = check_estimator(written[0].MedianDeviation(), on_fail=None, on_skip=None)
+@pytest.mark.parametrize("name", WRONG)
+def test_the_written_detectors_pass_the_estimator_checks(written, name):
+    [detector] = quick([written.instance(name)])
+    results = check_estimator(detector, on_fail=None, on_skip=None)
     failed = [row["check_name"] for row in results if row["status"] != "passed"]
     assert failed == []
     assert len(results) > 40
@@ -114,29 +186,53 @@ CONTRACT = [
 
 
 @pytest.mark.parametrize("held", CONTRACT, ids=lambda held: held.__name__)
-def test_the_written_detector_keeps_the_contract(written, held, blobs):
-    held(written[0].MedianDeviation(), blobs)
+@pytest.mark.parametrize("name", WRONG)
+def test_the_written_detectors_keep_the_contract(written, name, held, blobs):
+    held(written.instance(name), blobs)
 
 
 @pytest.mark.parametrize("method", test_contract.PUBLIC)
 def test_the_written_detector_refuses_bad_rows(written, method, blobs):
-    test_contract.test_bad_rows_are_refused(written[0].MedianDeviation(), blobs, method)
+    detector = written.instance("MedianDeviation")
+    test_contract.test_bad_rows_are_refused(detector, blobs, method)
 
 
-def test_the_written_detector_is_documented(written):
-    module, source = written
-    assert len(CONTRACT) > 10
-    assert len(source.splitlines()) < 120
-    test_style.check_docstring(module.MedianDeviation, ["Parameters", "References"])
+@pytest.mark.parametrize("name", WRONG)
+def test_the_tests_of_the_page_see_what_is_wrong(written, name):
+    _, code, tests = written.file_of(name)
+    written.check(tests)
+    right, wrong = WRONG[name]
+    assert right in code
+    module = types.ModuleType("wrong")
+    exec(code.replace(right, wrong), vars(module))
+    with pytest.raises(AssertionError):
+        written.check(tests, module)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_the_written_detectors_are_documented(written, name, monkeypatch):
+    monkeypatch.setitem(test_style.HEIGHTS, "depth", test_style.HEIGHTS["density"])
+    path, code, _ = written.file_of(name)
+    cls = vars_of(name)
+    test_style.check_docstring(cls, ["Parameters", "References", "Examples"])
+    assert not list(test_style.repetitions(cls))
     rules = [
         fault
         for faults in test_style.FAULTS
-        for fault in faults("density/_median.py", ast.parse(source))
+        for fault in faults(path.removeprefix("skad/"), ast.parse(code))
     ]
     assert not rules
-    assert run_doctest("docstring", module.MedianDeviation.__doc__, vars(module)) == 2
-    text = ADDING.read_text(encoding="utf-8").split("What it can do now")[1]
-    assert run_doctest("page", text, vars(module)) > 10
+    module = sys.modules[cls.__module__]
+    assert run_doctest("docstring", cls.__doc__, dict(vars(module))) > 1
+    assert len(code.splitlines()) < 100
+
+
+def test_the_page_on_adding_runs(written):
+    names = {"np": np, "MedianDeviation": vars_of("MedianDeviation")}
+    text = ADDING.read_text(encoding="utf-8")
+    text = text.split("What it can do now")[1].split("\nA network\n")[0]
+    assert run_doctest("page", text, names) > 10
+    assert len(CONTRACT) > 10
 
 
 def calls(page):
@@ -209,9 +305,14 @@ def test_the_readme_lists_every_detector():
     listed = set(
         re.findall(r"`(\w+)`", text.split("## Detectors")[1].split("\n## ")[0])
     )
-    names = {name for name, _ in skad.all_detectors()}
-    assert names <= listed
-    assert listed - names == set()
+    assert listed == {name for name, _ in skad.all_detectors()}
+
+
+def test_the_tables_of_the_readme_say_what_the_classes_say():
+    text = _readme.FILE.read_text(encoding="utf-8")
+    assert _readme.with_tables(text) == text, "run make format"
+    wrong = text.replace("far from their nearest training rows", "near")
+    assert _readme.with_tables(wrong) == text
 
 
 def test_the_readme_names_commands_that_exist():

@@ -155,6 +155,7 @@ def test_the_given_resnet18(shared):
     embedding = PatchEmbedding(
         "resnet18", ("layer1", "layer2", "layer3"), weights=file
     ).fit(X)
+    embedding._keep_dtype(True)  # in float64, as the plain version computes
     x = torch.tensor(X).permute(0, 3, 1, 2)
     mean = torch.tensor([0.485, 0.456, 0.406]).double().view(3, 1, 1)
     std = torch.tensor([0.229, 0.224, 0.225]).double().view(3, 1, 1)
@@ -192,6 +193,7 @@ def test_the_given_mobilenet(shared):
     X = pictures(1, 64, 96, 3)
     layers = "group2", "group5", "group7"
     embedding = PatchEmbedding("mobilenet_v2", layers, weights=file).fit(X)
+    embedding._keep_dtype(True)  # in float64, as the plain version computes
     maps = embedding.feature_maps(torch.tensor(X))
     x = torch.tensor(X).permute(0, 3, 1, 2) * 2 - 1
     arrays = np.load(file)
@@ -480,7 +482,8 @@ def test_the_size_of_patches_decides_where_it_is_known():
 )
 def test_layers_and_names_that_do_not_fit(module, layers, message):
     with pytest.raises(ValueError, match=message):
-        PatchEmbedding(module, layers).fit(pictures(1, 11, 8, 3))
+        # what a layer makes of pictures is seen with the first of them
+        PatchEmbedding(module, layers).fit_transform(pictures(1, 11, 8, 3))
 
 
 def test_a_layer_that_is_never_reached():
@@ -535,14 +538,15 @@ def test_normalization_and_grey_pictures():
         X
     ).transform(X)
     expected = (X[..., [0, 0, 0]] - [0.1, 0.2, 0.3]) / [1, 2, 4]
-    assert_allclose(seen[-1].permute(0, 2, 3, 1), expected)
+    assert_allclose(seen[-1].permute(0, 2, 3, 1), expected, rtol=1e-5, atol=1e-6)
     PatchEmbedding(module, ("0",), normalization=(0.5, 0.25)).fit(X).transform(X)
-    assert_allclose(seen[-1][:, 0], (X[..., 0] - 0.5) * 4)
+    assert_allclose(seen[-1][:, 0], (X[..., 0] - 0.5) * 4, rtol=1e-5, atol=1e-6)
     module.pretrained_cfg = {"mean": (0.0, 0.0, 0.5), "std": (1.0, 1.0, 0.5)}
     PatchEmbedding(module, ("0",)).fit(X).transform(X)
-    assert_allclose(seen[-1][:, 2], X[..., 0] * 2 - 1)
+    assert_allclose(seen[-1][:, 2], X[..., 0] * 2 - 1, rtol=1e-5, atol=1e-6)
     PatchEmbedding(module, ("0",), normalization=None).fit(X).transform(X)
-    assert_allclose(seen[-1][:, 2], X[..., 0])
+    assert_allclose(seen[-1][:, 2], X[..., 0], rtol=1e-6)
+    assert seen[-1].dtype == torch.float32
     with pytest.raises(ValueError, match="takes pictures with 3 channels, X has 4"):
         PatchEmbedding(module, ("0",)).fit(pictures(1, 8, 8, 4))
     for wrong in ((0.5,), (0.5, 0.0), ((1, 2), (1, 2))):
@@ -597,7 +601,8 @@ def test_rows_are_pictures_of_one_row():
     features = PatchEmbedding().fit_transform(X)
     as_pictures = PatchEmbedding().fit_transform(X[:, None, :, None])
     assert as_pictures.shape == (4, 1, 7, 148)
-    assert_allclose(features, as_pictures.reshape(4, -1), atol=1e-12)
+    # rows are computed in their own dtype, pictures in float32
+    assert_allclose(features, as_pictures.reshape(4, -1), rtol=1e-4, atol=1e-5)
 
 
 def test_copies_are_no_part_of_the_state():
@@ -722,9 +727,9 @@ def test_energies_do_not_know_the_phase_and_shares_not_the_contrast():
 def test_only_brightness_and_colour_see_a_flat_picture():
     X = np.broadcast_to([0.2, 0.4, 0.9], (1, 48, 48, 3))
     features = octave(X)
-    assert_allclose(features[..., :-4], 0, atol=1e-9)
-    assert_allclose(features[..., -4], 2 * 0.5)
-    assert_allclose(features[..., -3:] - 10 * np.array([-0.3, -0.1, 0.4]), 0, atol=1e-9)
+    assert_allclose(features[..., :-4], 0, atol=1e-4)
+    assert_allclose(features[..., -4], 2 * 0.5, rtol=1e-6)
+    assert_allclose(features[..., -3:] - 10 * np.array([-0.3, -0.1, 0.4]), 0, atol=1e-5)
 
 
 def test_a_picture_that_moves_moves_its_features():
@@ -733,7 +738,7 @@ def test_a_picture_that_moves_moves_its_features():
     here = embedding.transform(big[:, :192, :192])[0]
     moved = embedding.transform(big[:, 8:200, 16:208])[0]  # by 1 place and by 2
     # the border reaches 10 places in at the deepest scale
-    assert_allclose(moved[10:13, 10:12], here[11:14, 12:14], atol=1e-9)
+    assert_allclose(moved[10:13, 10:12], here[11:14, 12:14], atol=1e-5)
     assert np.abs(moved[10:13, 10:12] - here[10:13, 10:12]).max() > 0.01
 
 
@@ -741,19 +746,26 @@ def test_a_picture_that_moves_moves_its_features():
 def test_pictures_of_any_size(shape):
     for n_channels in (1, 3, 5):
         X = pictures(2, *shape, n_channels)
-        features = PatchEmbedding().fit_transform(X)
+        features = PatchEmbedding(image_shape=(*shape, n_channels)).fit_transform(X)
         cells = [next(c for c in (8, 4, 2, 1) if c == 1 or n >= 16 * c) for n in shape]
         grid = tuple(-(-n // c) for n, c in zip(shape, cells, strict=True))
         assert features.shape[:3] == (2, *grid)
         assert np.isfinite(features).all()
-        single = PatchEmbedding().fit(X).transform(X[1:])
-        assert_allclose(single[0], features[1], rtol=1e-10, atol=1e-12)
+        single = (
+            PatchEmbedding(image_shape=(*shape, n_channels)).fit(X).transform(X[1:])
+        )
+        assert_allclose(single[0], features[1], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("dtype", "value"), [(np.float32, 1e14), (np.float64, 1e120)])
-def test_huge_values_overflow_nothing(dtype, value):
-    X = (pictures(2, 12, 12, 1) * value).astype(dtype)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_huge_values_overflow_nothing(dtype):
+    X = (pictures(2, 12, 12, 1) * 1e14).astype(dtype)
     assert np.isfinite(PatchEmbedding().fit_transform(X)).all()
+
+
+def test_values_beyond_float32_are_refused():
+    with pytest.raises(ValueError, match="too large for features in float32"):
+        PatchEmbedding().fit_transform(pictures(2, 12, 12, 1) * 1e120)
 
 
 def test_all_scales_have_as_many_maps_at_one_place():

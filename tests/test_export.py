@@ -85,7 +85,6 @@ def test_the_model_gives_scores_and_maps_of_the_detector(detector, tmp_path):
 
 
 def test_a_loaded_detector_is_exported_like_the_saved_one(tmp_path):
-    pytest.importorskip("safetensors")
     detector = skad.PaDiM(layers=("scale4",), random_state=0)
     X = pictures(6, 0)
     detector.fit(X)

@@ -32,6 +32,7 @@ from skad.image._base import ImageDetector
 from skad.marginal import HBOS
 from skad.one_class import SVDD, DeepSAD, OneClassSVM
 from skad.ood import GeneralizedODIN, OutlierExposure
+from tests._instances import identify
 from tests._weighted import weight_failures
 
 
@@ -70,7 +71,7 @@ SOLVED = [
     OneClassSVM(solver="nystroem", n_basis=999, random_state=0, tol=1e-9),
 ]
 ALL = [Mahalanobis(), KDE(), HBOS(), OneClassSVM(), IsolationForest(n_estimators=5)]
-every = pytest.mark.parametrize("detector", ALL, ids=repr)
+every = pytest.mark.parametrize("detector", ALL, ids=identify)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +102,7 @@ def assert_repeats(detector, X, weights, new, rtol):
 
 
 @pytest.mark.parametrize("contamination", [0.1, 0.37])
-@pytest.mark.parametrize("detector", EXACT, ids=repr)
+@pytest.mark.parametrize("detector", EXACT, ids=identify)
 def test_whole_weights_repeat_rows(detector, contamination, rows):
     # the exponential kernel takes roots of rounding errors between equal rows
     rtol = 1e-6 if getattr(detector, "kernel", "") == "exponential" else 1e-10
@@ -112,7 +113,7 @@ def test_whole_weights_repeat_rows(detector, contamination, rows):
 @pytest.mark.parametrize(
     "detector",
     [LeftOut(), *(one for one in EXACT if not weight_failures(one))],
-    ids=repr,
+    ids=identify,
 )
 def test_thresholds_of_rows_left_out_are_those_of_repeated_rows(detector, rows):
     assert_repeats(detector, *rows, 1e-6 if "exponential" in repr(detector) else 1e-9)
@@ -167,7 +168,7 @@ def test_the_anomalies_of_reports_count_weights(rows):
     assert np.mean(found > ordered[499]) == pytest.approx(0.75, abs=0.004)
 
 
-@pytest.mark.parametrize("detector", SOLVED, ids=repr)
+@pytest.mark.parametrize("detector", SOLVED, ids=identify)
 def test_whole_weights_repeat_rows_of_a_kernel_machine(detector, rows):
     assert_repeats(detector, *rows, 1e-6)
 
@@ -180,7 +181,7 @@ def test_large_kernel_machines_start_within_the_bounds(rows):
     assert_repeats(detector, X, weights, rng.normal(size=(50, 3)), 1e-5)
 
 
-@pytest.mark.parametrize("detector", [*EXACT, *SOLVED], ids=repr)
+@pytest.mark.parametrize("detector", [*EXACT, *SOLVED], ids=identify)
 def test_weights_of_one_change_nothing(detector, rows):
     X, _, new = rows
     with_ones = clone(detector).fit(X, sample_weight=np.ones(len(X)))
@@ -188,7 +189,7 @@ def test_weights_of_one_change_nothing(detector, rows):
     assert_allclose(with_ones.score_samples(new), plain.score_samples(new), rtol=1e-6)
 
 
-@pytest.mark.parametrize("detector", EXACT[:1] + EXACT[4:], ids=repr)
+@pytest.mark.parametrize("detector", EXACT[:1] + EXACT[4:], ids=identify)
 def test_tensors_and_single_precision_take_weights(detector, rows):
     X, weights, new = rows
     detector = clone(detector).set_params(contamination=0.2)

@@ -79,6 +79,7 @@ TILED = {
     ),
     "tiles of DFR": TiledDetector(TRAINED["DFR"], tile=16, overlap=0, random_state=0),
 }
+EVERY = DETECTORS | TRAINED | TILED
 
 
 def every(detectors):
@@ -213,7 +214,7 @@ def test_a_training_on_tiles_holds_whole_pictures_out():
 
 
 @pytest.mark.parametrize("contamination", ["auto", 0.1])
-@every(DETECTORS | TRAINED | TILED)
+@every(EVERY)
 def test_a_backbone_sees_every_picture_once(detector, contamination):
     X = pictures(20)
     n = 4 if isinstance(detector, TiledDetector) else 1  # tiles of a picture
@@ -272,14 +273,19 @@ def test_backbones_compute_in_float32_whatever_pictures_are():
 # ---------------------------------------------------------------------- on new pictures
 
 
-@every(DETECTORS | TILED)
+@every(EVERY)
 def test_few_new_pictures_are_flagged(detector):
-    """The mean over draws of the share of new normal pictures."""
+    """The mean over draws of the share of new normal pictures; of the slow, one."""
+    slow = getattr(detector, "positions", None) == "each"
     shares = [
         np.mean(clone(detector).fit(pictures(30, i)).predict(pictures(60, 100 + i)) < 0)
-        for i in range(3)
+        for i in range(1 if slow else 3)
     ]
-    assert 0 <= np.mean(shares) <= 0.15
+    assert np.mean(shares) <= 0.15
+
+
+@every(DETECTORS | TILED)
+def test_bad_pictures_are_flagged(detector):
     bad = pictures(10, 5)
     bad[:, 4:24, 4:24] += 0.8
     assert (clone(detector).fit(pictures(30)).predict(bad) == -1).all()

@@ -12,7 +12,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import pairwise_distances, roc_auc_score
 from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 
-from skad.neighbors import KNN, LOF
+from skad.neighbors import CBLOF, KNN, LOF
+from skad.neighbors._cblof import n_large
 from skad.neighbors._search import NeighborSearch, coarse_smallest
 from tests import _naive
 
@@ -260,3 +261,78 @@ def test_lof_beside_repeated_rows(algorithm, library):
     assert np.abs(np.asarray(detector.score_samples(library(X)))).max() < 20
     same = LOF(n_neighbors=5).fit(library(np.ones((20, 3))))
     assert_allclose(np.asarray(same.score_samples(library(np.ones((2, 3))))), -1)
+
+
+# ------------------------------------------------------------------------------- CBLOF
+
+
+@pytest.fixture(scope="module")
+def on_a_line():
+    """50 rows around 0, 45 around 10 and 5 around 3."""
+    rng = np.random.default_rng(0)
+    sizes, centres = [50, 45, 5], [0, 10, 3]
+    return np.repeat(centres, sizes)[:, None] + rng.uniform(-0.3, 0.3, size=(100, 1))
+
+
+def test_cblof_judges_rows_of_small_clusters_by_the_nearest_large_one(on_a_line):
+    detector = CBLOF(3, random_state=0).fit(on_a_line)
+    assert_array_equal(detector.cluster_sizes_, [50, 45, 5])
+    assert detector.n_large_ == 2
+    X = np.array([[3.2], [0.5], [9.0], [7.9], [5.5]])
+    middle, right, _ = (m.mean() for m in np.split(on_a_line[:, 0], [50, 95]))
+    expected = [3.2 - middle, 0.5 - middle, right - 9, right - 7.9, right - 5.5]
+    assert_allclose(-detector.score_samples(X), expected)
+    weighted = CBLOF(3, use_weights=True, random_state=0).fit(on_a_line)
+    # 5.5 is nearest to the centre of the small cluster
+    sizes = [5, 50, 45, 45, 5]
+    assert_allclose(-weighted.score_samples(X), np.multiply(sizes, expected))
+
+
+def test_cblof_with_one_cluster_is_the_distance_to_the_mean(rows):
+    train, test = rows
+    detector = CBLOF(1).fit(train)
+    expected = np.linalg.norm(test - train.mean(axis=0), axis=1)
+    assert_allclose(-detector.score_samples(test), expected)
+    # and without a row it is that to the mean of the others
+    left = [
+        np.linalg.norm(row - np.delete(train, i, axis=0).mean(axis=0))
+        for i, row in enumerate(train)
+    ]
+    assert_allclose(detector._left_out(train), left)
+
+
+@pytest.mark.parametrize("use_weights", [False, True])
+def test_cblof_leaves_rows_out_of_their_cluster(on_a_line, use_weights):
+    X = np.concatenate([on_a_line, [[100.0]]])  # a cluster of one row
+    detector = CBLOF(4, alpha=0.99, use_weights=use_weights, random_state=0).fit(X)
+    assert detector.n_large_ == 3
+    expected, cluster = [], np.repeat(range(4), [50, 45, 5, 1])
+    for i, row in enumerate(X):
+        others = np.arange(len(X)) != i
+        groups = [X[others & (cluster == j)] for j in range(4)]
+        apart = [abs(row - g.mean()).item() if len(g) else np.inf for g in groups]
+        size = len(groups[np.argmin(apart)]) if use_weights else 1
+        expected.append(size * min(apart[:3]))
+    assert_allclose(detector._left_out(X), expected)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "alpha", "beta", "expected"),
+    [
+        ([50, 45, 5], 0.9, 5, 2),  # both
+        ([60, 10, 10, 10, 10], 0.9, 5, 4),  # the share of rows alone
+        ([60, 35, 3, 2], 0.6, 5, 2),  # the first with both, not that with the share
+        ([40, 3, 3, 3, 3], 0.99, 5, 1),  # the drop alone
+        ([5, 5, 5], 0.9, 5, 3),  # neither
+        ([7], 0.9, 5, 1),
+    ],
+)
+def test_cblof_tells_large_clusters(sizes, alpha, beta, expected):
+    assert n_large(np.array(sizes), alpha, beta) == expected
+
+
+def test_cblof_with_more_clusters_than_different_rows():
+    X = np.array([[0.0], [0.0], [1.0], [5.0]])
+    with pytest.warns(UserWarning, match="3 clusters are made"):
+        detector = CBLOF().fit(X)
+    assert_allclose(-detector.score_samples([[0.0], [2.0], [5.5]]), [0, 1, 0.5])

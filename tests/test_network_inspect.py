@@ -6,9 +6,15 @@ import torch
 from numpy.testing import assert_array_equal
 
 import skad
+from skad._training import TorchDetector
 from skad.nn.network import Network
 from tests._instances import CHEAP
-from tests.test_held_out import ON_ROWS
+
+ON_ROWS = [
+    name
+    for name, cls in skad.all_detectors()
+    if cls._data == "rows" and issubclass(cls, TorchDetector)
+]
 
 
 @pytest.fixture(scope="module")

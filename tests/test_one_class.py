@@ -1,5 +1,7 @@
 """OneClassSVM and SVDD against libsvm, closed forms, a general solver and gradients."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -62,6 +64,29 @@ def test_reaches_libsvm_solution(name, n, nu):
     assert_allclose(found, theirs.score_samples(probe), atol=1e-3 * size, rtol=1e-3)
     if nu * n > 1:  # below, libsvm's own threshold is any value in an interval
         assert ours.offset_ == pytest.approx(float(theirs.offset_[0]), abs=1e-3 * size)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("nu", [0.01, 0.1, 0.29, 0.5])
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("kind", [OneClassSVM, SVDD])
+def test_at_most_the_share_nu_of_training_rows_is_outside(kind, name, nu, dtype):
+    rng = np.random.default_rng(0)
+    signs = np.repeat([1.0, -1.0], [37, 13])[:, None]
+    sets = [
+        *(rng.normal(size=shape) for shape in ((2, 1), (30, 10), (100, 30))),
+        *(rng.integers(0, 4, (n, 2)) + 0.0 for n in (50, 300)),
+        signs,
+    ]
+    settings = [KERNELS[name]]
+    if kind is OneClassSVM and name == "rbf":
+        settings += [{"solver": "nystroem"}, {"solver": "fourier"}]
+    for X, setting in itertools.product(sets, settings):
+        X = X.astype(dtype)
+        detector = kind(nu=nu, **setting).fit(X)
+        assert (detector.predict(X) == -1).mean() <= nu
+        alone = np.concatenate([detector.predict(row[None]) for row in X[:50]])
+        assert not np.any((alone == -1) & (detector.predict(X[:50]) == 1))
 
 
 @pytest.mark.parametrize("kind", ["duplicates", "constant", "two values"])

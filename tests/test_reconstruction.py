@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from scipy.linalg import subspace_angles
 from scipy.ndimage import gaussian_filter
 from scipy.stats import multivariate_normal, norm
 from sklearn.decomposition import PCA
@@ -16,7 +17,7 @@ from skad.density._dagmm import mixture
 from skad.nn.architecture import Conv
 from skad.nn.losses import element_errors, ssim_map
 from skad.nn.memory import Memory, entropy, hard_shrink
-from skad.reconstruction import VAE, AutoEncoder, MemAE, RaPP
+from skad.reconstruction import RSRAE, VAE, AutoEncoder, MemAE, RaPP
 from skad.reconstruction._rapp import leading_directions
 
 FAST = {"max_epochs": 3, "device": "cpu", "random_state": 0}
@@ -532,3 +533,97 @@ def test_equal_codes_have_a_mixture():
     detector = DAGMM(n_components=3, **FAST).fit(X)
     assert np.isfinite(detector.score_samples(X)).all()
     assert np.isfinite(detector.score_samples(np.zeros((1, 4)))).all()
+
+
+# ------------------------------------------------------------------------------- RSRAE
+
+
+class OneLayer(torch.nn.Module):
+    """The identity between vectors of one size, else a linear layer."""
+
+    def __init__(self, input_shape, output_shape):
+        super().__init__()
+        same = input_shape == output_shape
+        linear = torch.nn.Linear(*input_shape, *output_shape, bias=False)
+        self.layer = torch.nn.Identity() if same else linear
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("alternating", [True, False])
+def test_rsrae_finds_the_plane_of_most_rows(alternating):
+    # with squared distances the layer would turn towards the outliers, as PCA does
+    rng = np.random.default_rng(0)
+    plane = np.linalg.qr(rng.normal(size=(10, 2)))[0]
+    inliers = rng.normal(size=(140, 2)) @ plane.T
+    X = np.concatenate([inliers, 3 * rng.normal(size=(60, 10))])
+    detector = RSRAE(
+        latent_size=2,
+        code_size=10,
+        architecture=OneLayer,
+        normalize=False,
+        alternating=alternating,
+        robust_weight=1.0,
+        contamination=0.3,
+        max_epochs=100,
+        batch_size=20,
+        lr=0.003 if alternating else 0.005,
+        random_state=0,
+    ).fit(X)
+    A = detector.net_.projection.weight.numpy().T
+    assert np.rad2deg(subspace_angles(A, plane)).max() < 5
+    assert_allclose(A.T @ A, np.eye(2), atol=0.1)
+    directions = PCA(2).fit(X).components_.T
+    assert np.rad2deg(subspace_angles(directions, plane)).max() > 45
+
+
+def test_rsrae_losses_are_the_formulas():
+    X = factors(n=50)
+    detector = RSRAE(latent_size=3, code_size=6, **FAST).fit(X)
+    net, x = network(detector), torch.as_tensor(X)
+    A = net.projection.weight.numpy().T
+    rows = X / np.linalg.norm(X, axis=1, keepdims=True)
+    code = net.encoder(torch.as_tensor(rows)).numpy()
+    low = code @ A
+    unit = torch.as_tensor(low / np.linalg.norm(low, axis=1, keepdims=True))
+    rebuilt = net.decoder(unit).numpy()
+    expected = {
+        "reconstruction": np.mean(np.linalg.norm(rows - rebuilt, axis=1)),
+        "orthogonal": np.mean((A.T @ A - np.eye(3)) ** 2),
+        "subspace": np.mean(np.linalg.norm(code - low @ A.T, axis=1)),
+    }
+    found = {group: float(loss) for group, loss in net.updates("fit", x, None)}
+    assert list(found) == list(expected)
+    assert_allclose(list(found.values()), list(expected.values()))
+    net.alternating = False
+    [(_, loss)] = net.updates("fit", x, None)
+    first, *robust = expected.values()
+    assert_allclose(float(loss), first + 0.1 * sum(robust))
+    cosine = np.sum(rows * rebuilt, axis=1) / np.linalg.norm(rebuilt, axis=1)
+    assert_allclose(-detector.score_samples(X), 1 - cosine)
+    assert_allclose(detector.transform(X).sum(axis=1), 1 - cosine)
+
+
+def test_rsrae_steps_have_their_weights_and_rates():
+    detector = RSRAE(**FAST).fit(factors(n=30))
+    net = detector.net_
+    groups = {name: {id(w) for w in found} for name, found in net.groups("fit").items()}
+    assert groups["reconstruction"] == {id(w) for w in net.parameters()}
+    assert groups["orthogonal"] == {id(net.projection.weight)}
+    encoder = {id(w) for w in net.encoder.parameters()}
+    assert groups["subspace"] == encoder | groups["orthogonal"]
+    rates = [detector._optimizer_of("fit", name).get("lr") for name in groups]
+    assert rates == [None, 0.0025, 0.0025]
+
+
+def test_rsrae_does_not_see_how_long_a_sample_is():
+    X = factors(n=40)
+    detector = RSRAE(**FAST).fit(X)
+    assert_allclose(detector.score_samples(7 * X), detector.score_samples(X))
+    assert np.isfinite(detector.score_samples(np.zeros((1, 8)))).all()
+
+
+def test_rsrae_subspace_is_within_the_codes():
+    with pytest.raises(ValueError, match="latent_size=5 must be at most code_size=4"):
+        RSRAE(latent_size=5, code_size=4).fit(factors(n=20))

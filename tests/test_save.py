@@ -14,6 +14,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import safetensors
 import torch
 from numpy.testing import assert_array_equal
 from sklearn.base import BaseEstimator
@@ -38,8 +39,6 @@ from tests._instances import (
 )
 from tests._instances import labelled_instances as labelled
 from tests._pixels import Pixels
-
-safetensors = pytest.importorskip("safetensors")
 
 # classes of the tests' own, which detectors around a classifier hold in `instances`
 OWN = [
@@ -607,7 +606,43 @@ def test_another_version_is_said(content):
         from_bytes(forged(content, older))
 
 
-def test_safetensors_is_asked_for(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
-    with pytest.raises(ImportError, match=r"skad\[safe\]"):
-        skad.save(skad.KNN(), tmp_path / "one.skad")
+@pytest.mark.skipif(os.name != "posix", reason="needs links")
+def test_a_link_stays_and_leads_to_the_new_file(tmp_path):
+    (tmp_path / "releases").mkdir()
+    link, target = tmp_path / "current.skad", tmp_path / "releases" / "7.skad"
+    link.symlink_to(pathlib.Path("releases") / "7.skad")
+    for n_neighbors in (3, 4):  # the target is not there at first
+        skad.save(skad.KNN(n_neighbors), link)
+        assert link.is_symlink()
+        assert not target.is_symlink()
+        assert skad.load(target).n_neighbors == skad.load(link).n_neighbors
+        assert skad.load(target).n_neighbors == n_neighbors
+    assert list((tmp_path / "releases").iterdir()) == [target]
+
+
+def test_what_is_no_place_for_a_file_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"is a folder: pass the name of a file\."):
+        skad.save(skad.KNN(), tmp_path)
+    with pytest.raises(ValueError, match="is no file"):
+        skad.save(skad.KNN(), os.devnull)
+    with pytest.raises(FileNotFoundError, match="in a folder that is not there"):
+        skad.save(skad.KNN(), tmp_path / "none" / "one.skad")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parameters_that_fit_refuses_are_neither_saved_nor_loaded(content, tmp_path):
+    with pytest.raises(ValueError, match="'n_neighbors' parameter of KNN must be"):
+        skad.save(skad.KNN(n_neighbors="abc"), tmp_path / "one.skad")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(CorruptFileError, match="'n_neighbors' parameter of KNN"):
+        from_bytes(forged(content, lambda e: state(e).update(n_neighbors="abc")))
+    with pytest.raises(CorruptFileError, match="n_jobs=10"):
+        from_bytes(forged(content, lambda e: state(e).update(n_jobs=10**6)))
+
+
+def test_detectors_around_a_module_are_loaded_onto_a_device(blobs, tmp_path):
+    module = torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.Linear(4, 3))
+    for detector in (skad.ODIN(module), skad.ViM(module), skad.MaxSoftmax(module)):
+        detector.set_params(contamination=0.1).fit(blobs[0][:60], np.arange(60) % 3)
+        assert_same(detector, roundtrip(detector, tmp_path), blobs[1][:20])
+        assert_same(detector, roundtrip(detector, tmp_path, device="cpu"), blobs[1])

@@ -25,6 +25,8 @@ LIFTED = ("image", "ood", "series")
 # What a part may import lies lower. Parts of one height do not import one another.
 HEIGHTS = {
     "_lazy": -1,
+    "_time_stamps": -2,
+    "_times": -1,
     "_parameters": -1,
     "_random": -1,
     "_copies": 0,
@@ -531,7 +533,8 @@ def test_attributes_in_the_docstring_exist(name, detector, blobs):
     documented = {name for name, _ in entries(sections(detector)["Attributes"])}
     public = {n for n in vars(fitted) if n[-1] == "_" and n[0] != "_"}
     assert public <= documented, "fitted and not documented"
-    held = hasattr(fitted, "detector_") or hasattr(fitted, "detectors_")
+    holders = "detector_", "detectors_", "estimators_"
+    held = any(hasattr(fitted, name) for name in holders)
     sometimes = SOMETIMES | ({"image_shape_"} if held else set())
     missing = {n for n in documented - sometimes if not hasattr(fitted, n)}
     assert not missing, "documented and not fitted"
@@ -638,6 +641,15 @@ def constraints_in(cls):
     return {}
 
 
+def documented(cls):
+    """Return the entries {name: text} that a class itself writes, by section."""
+    stated = vars(cls).get("_statement")
+    return {
+        "Parameters": stated.documented if stated else {},
+        "Attributes": stated.fitted if stated else {},
+    }
+
+
 def text_of(entry):
     """Return what an entry of a docstring says, but for the default."""
     return re.sub(r"default=.+", "", entry).split()
@@ -646,12 +658,12 @@ def text_of(entry):
 def repetitions(cls):
     """Yield what a class says of parameters that one of its bases says as well."""
     bases = [base for base in cls.__mro__[1:] if base.__module__ != "builtins"]
-    own = vars(cls).get("_own_entries", {})
-    for title, found in own.items():
+    for title, found in documented(cls).items():
         for name, entry in found.items():
-            for base in bases:
-                other = vars(base).get("_own_entries", {}).get(title, {}).get(name)
-                if other is not None and text_of(other) == text_of(entry):
+            others = [base for base in bases if name in documented(base)[title]]
+            # the nearest, which may say something else than its own bases
+            for base in others[:1]:
+                if text_of(documented(base)[title][name]) == text_of(entry):
                     yield f"{cls.__name__} documents {name} as {base.__name__} does"
     constraints = constraints_in(cls)
     if None in constraints:

@@ -4,6 +4,7 @@ import ast
 import inspect
 import os
 import pathlib
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -120,6 +121,8 @@ def test_stubs_hold_what_the_packages_hold():
         package = path.parent.relative_to(ROOT).as_posix().replace("/", ".")
         module = import_module(package)
         names = [line.split(" as ")[1] for line in text.splitlines() if " as " in line]
+        for family in re.findall(r"^from (\S+) import \*", text, re.MULTILINE):
+            names += import_module(family).__all__
         for name in names:
             assert hasattr(module, name), name
         if module is skad:

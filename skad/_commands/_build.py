@@ -57,16 +57,23 @@ def build_detector(name, settings=(), contamination=None, false_alarm_rate=None)
     model = kind()
     if false_alarm_rate is not None and contamination not in (None, "auto"):
         raise ValueError(
-            f"false_alarm_rate={false_alarm_rate}: has no meaning beside contamination="
-            f"{contamination}, which is a share of the training samples"
+            f"--false-alarm-rate {false_alarm_rate}: has no meaning beside "
+            f"--contamination {contamination}, which is a share of the training samples"
         )
     thresholds = {
         "contamination": contamination,
         "false_alarm_rate": false_alarm_rate,
     }
     for key, value in thresholds.items():
-        if value is not None:
-            settings = [*settings, (key, str(value))]
+        if value is None:
+            continue
+        option = f"--{key.replace('_', '-')} {value}"
+        if key not in model.get_params():
+            raise ValueError(f"{option}: {name} has no threshold that it could set")
+        if value != "auto" and not 0 < value <= 0.5:
+            either = "be auto or " if key == "contamination" else ""
+            raise ValueError(f"{option}: must {either}lie above 0 and at most at 0.5")
+        settings = [*settings, (key, str(value))]
     # a held detector comes before its own parameters
     for key, text in sorted(settings, key=lambda pair: pair[0].count("__")):
         known = model.get_params()

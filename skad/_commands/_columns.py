@@ -5,29 +5,46 @@ from difflib import get_close_matches
 import numpy as np
 
 from skad import datasets
+from skad._times import TimeError, read_times, settled_day_first, time_texts
+from skad.datasets._words import shown
 
 
-def times(values, groups, column, file):
-    """Return a column of times as numbers or dates, checked to be in order."""
-    if values is None:
-        return None
-    if values.dtype.kind not in "fiuM":
-        import pandas as pd
+def times(columns, groups, names, column, *, day_first=None, time_format=None):
+    """Return the times of several files, each checked to be in order.
 
+    Parameters
+    ----------
+    columns : list of ndarray or None
+        The column of each file, as the file has it.
+    groups : list of ndarray or None
+        Which series each row belongs to.
+    names : list of str
+        What the files are called.
+    column : str
+        What the column is called.
+    day_first, time_format
+        See `skad._times.read_times`. What one row settles settles all files.
+
+    Returns
+    -------
+    times : list of Times or None
+    """
+    if columns[0] is None:
+        return [None] * len(columns)
+    if day_first is None and time_format is None:
+        day_first = settled_day_first(*columns)
+    found = []
+    for values, own, name in zip(columns, groups, names, strict=True):
         try:
-            values = pd.to_datetime(values).to_numpy()
-        except (ValueError, TypeError) as error:
-            raise ValueError(
-                f"{file}: column {column!r} holds neither numbers nor dates: "
-                f"{str(error).partition('. You might')[0]}"
-            ) from error
-    if values.dtype.kind == "M":
-        values = values.astype("datetime64[ns]")
-    missing = np.isnat(values) if values.dtype.kind == "M" else np.isnan(values)
-    if missing.any():
-        raise ValueError(
-            f"{file}: column {column!r} in row {int(np.argmax(missing))} is missing"
-        )
+            read = read_times(values, day_first=day_first, time_format=time_format)
+        except TimeError as error:
+            raise ValueError(f"{shown(name)}: column {column!r} {error}") from error
+        _check_order(read.values, own, name, column)
+        found.append(read)
+    return found
+
+
+def _check_order(values, groups, name, column):
     order = np.arange(len(values))
     if groups is not None:
         order = np.argsort(np.unique(groups, return_inverse=True)[1], kind="stable")
@@ -37,10 +54,23 @@ def times(values, groups, column, file):
     if back.any():
         row = int(order[1:][np.argmax(back)])
         raise ValueError(
-            f"{file}: column {column!r} goes back in row {row}; rows have to be in the "
-            "order of time"
+            f"{shown(name)}: column {column!r} goes back in row {row}; rows have to be "
+            "in the order of time"
         )
-    return values
+
+
+def texts(values, column, file, *, optional=False):
+    """Return a column of names as text, so that 007 is not 7 and no digit is lost."""
+    if values is None:
+        return None
+    found = time_texts(np.asarray(values))
+    lacking = [text.lower() in ("", "nan", "none", "<na>", "nat") for text in found]
+    if values.dtype.kind == "O":  # text of a file may say None and mean it
+        lacking = [value is None or str(value).strip() == "" for value in values]
+    if any(lacking) and not optional:
+        row = lacking.index(True)
+        raise ValueError(f"{shown(file)}: column {column!r} in row {row} is missing")
+    return found
 
 
 def labels(train, test, test_name, label_column, anomaly_label):
@@ -49,7 +79,9 @@ def labels(train, test, test_name, label_column, anomaly_label):
         if label_column is not None:
             near = get_close_matches(label_column, test.columns, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{test_name}: no label column {label_column!r}{hint}")
+            raise ValueError(
+                f"{shown(test_name)}: no label column {label_column!r}{hint}"
+            )
         if anomaly_label is not None:
             raise ValueError("--anomaly-label needs --label-column")
         return None, None
@@ -59,7 +91,7 @@ def labels(train, test, test_name, label_column, anomaly_label):
     )
     if not y_test.all():
         raise ValueError(
-            f"{test_name}: row {int(np.argmin(abs(y_test)))} is unlabelled"
+            f"{shown(test_name)}: row {int(np.argmin(abs(y_test)))} is unlabelled"
         )
     if train.labels is None:
         return None, y_test

@@ -11,14 +11,24 @@ from sklearn.preprocessing import StandardScaler
 
 from skad import datasets
 from skad._commands._build import build_detector, kind_of_data
-from skad._commands._columns import checked_shape, labels, times
+from skad._commands._checks import (
+    check_columns,
+    check_looks_at_pictures,
+    check_looks_at_rows,
+    check_looks_at_series,
+    check_outside,
+    check_results,
+    one_file,
+    refuse,
+)
+from skad._commands._columns import checked_shape, labels, texts, times
 from skad._commands._folders import (
     are_pictures,
-    in_words_of_options,
     load_pictures,
     writable_folder,
 )
 from skad.datasets._files import read_tables
+from skad.datasets._words import shown
 from skad.inspection import (
     examine,
     examine_pictures,
@@ -27,6 +37,7 @@ from skad.inspection import (
     write_report,
     write_scores,
 )
+from skad.inspection._findings import open_text
 
 
 def detect(
@@ -46,6 +57,13 @@ def detect(
     series=False,
     time_column=None,
     group_column=None,
+    id_column=None,
+    day_first=None,
+    time_format=None,
+    sep=None,
+    decimal=None,
+    encoding=None,
+    header=None,
     image_size=None,
     maps=None,
     on_error=None,
@@ -84,6 +102,12 @@ def detect(
         Whether rows are time steps in order.
     time_column, group_column : str or None, default=None
         Columns of series that hold the time, and which series a row belongs to.
+    id_column : str or None, default=None
+        Column that says what a row is called.
+    day_first, time_format : default=None
+        How times are read; see `skad._times.read_times`.
+    sep, decimal, encoding, header : default=None
+        How text files are read; see `skad.datasets.read_table`.
     image_size : tuple of int or None, default=None
         Height and width to bring pictures to.
     maps : {"png", "npy", "none"} or None, default=None
@@ -110,9 +134,19 @@ def detect(
         "--anomaly-label": anomaly_label,
         "--drop": drop,
         "--scale": scale,
+        "--id-column": id_column,
+        "--sep": sep,
+        "--decimal": decimal,
+        "--encoding": encoding,
+        "--header or --no-header": None if header is None else True,
     }
     row_options = {"--image-shape": image_shape}
-    series_options = {"--time-column": time_column, "--group-column": group_column}
+    series_options = {
+        "--time-column": time_column,
+        "--group-column": group_column,
+        "--day-first or --month-first": None if day_first is None else True,
+        "--time-format": time_format,
+    }
     picture_options = {
         "--image-size": image_size,
         "--maps": maps,
@@ -120,65 +154,91 @@ def detect(
         "--calibrate": calibrate,
     }
     if pictures:
-        _refuse("pictures", table_options | row_options, {"--series": series})
-        _refuse("pictures", series_options)
-        _check_looks_at_pictures(model)
-        with in_words_of_options():
-            data = load_pictures(
-                train, test, size=image_size, on_error=on_error or "raise"
-            )
-            held_out = _hold_out(data, calibrate)
-            writable_folder(out)  # before the long work
-            findings = _on_pictures(model, data, held_out, out, maps or "png", progress)
+        refuse("pictures", table_options | row_options, {"--series": series})
+        refuse("pictures", series_options)
+        check_looks_at_pictures(model)
+        data = load_pictures(train, test, size=image_size, on_error=on_error or "raise")
+        held_out = _hold_out(data, calibrate)
+        check_outside(out, data.folders)
+        written = ["index.html", "scores.csv", "skipped.csv"]
+        _prepare(out, [*written, *(["maps"] if maps != "none" else [])], ())
+        findings = _on_pictures(model, data, held_out, out, maps or "png", progress)
         _write_skipped(out, findings)
     else:
-        train, test = _one_file(train, "--train"), _one_file(test, "--test")
+        train, test = one_file(train, "--train"), one_file(test, "--test")
         if series:
-            _refuse("series", row_options, picture_options)
-            _check_looks_at_series(model)
+            refuse("series", row_options, picture_options)
+            check_looks_at_series(model)
         else:
-            _refuse("tables without --series", series_options)
-            _refuse("tables", picture_options)
-            _check_looks_at_rows(model)
-        aside = [name for name in (time_column, group_column) if name is not None]
+            refuse("tables without --series", series_options)
+            refuse("tables", picture_options)
+            check_looks_at_rows(model)
+        named = {
+            "time_column": time_column,
+            "group_column": group_column,
+            "id_column": id_column,
+        }
+        check_columns(drop, label_column=label_column, **named)
+        aside = [name for name in named.values() if name is not None]
         reading = {"label_column": label_column, "drop": drop, "aside": aside}
+        reading |= {"sep": sep, "decimal": decimal, "encoding": encoding}
+        reading["header"] = header
         if series and model.get_params().get("missing") == "skip":
             reading["allow_nan"] = True
         seen, new = read_tables([train, test], **reading)
-        datasets.check_same_columns(seen, new, Path(train).name, Path(test).name)
-        with in_words_of_options():
-            found = labels(seen, new, test, label_column, anomaly_label)
+        names = [shown(Path(path).name) for path in (train, test)]
+        datasets.check_same_columns(seen, new, *names)
+        found = labels(seen, new, test, label_column, anomaly_label)
         common = {
             "y_train": found[0],
             "y_test": found[1],
             "feature_names": new.columns,
-            "title": Path(test).name,
+            "title": names[1],
             "name": detector,
+            "ids": texts(new.aside.get(id_column), id_column, test, optional=True),
+            "id_name": id_column or "id",
         }
+        written = ["index.html", "scores.csv", *(["events.csv"] if series else [])]
+
+        def prepare():
+            _prepare(out, written, (train, test))
+
         if series:
             findings = _on_series(
                 model,
                 seen,
                 new,
                 (train, test),
-                time_column,
-                group_column,
+                (time_column, group_column),
+                {"day_first": day_first, "time_format": time_format},
                 scale,
-                out,
+                prepare,
                 common,
                 progress,
             )
-            write_events(Path(out) / "events.csv", findings)
         else:
             findings = _on_rows(
-                model, seen, new, image_shape, scale, out, common, progress
+                model, seen, new, image_shape, scale, prepare, common, progress
             )
     write_scores(Path(out) / "scores.csv", findings)
+    if series:
+        write_events(Path(out) / "events.csv", findings)
     title = f"{detector} on {findings.title}"
-    return findings, write_report(out, [findings], title=title)
+    try:
+        return findings, write_report(out, [findings], title=title)
+    except Exception as error:
+        raise RuntimeError(
+            f"scores.csv is written to {shown(out)}, but no page could be: {error}"
+        ) from error
 
 
-def _on_rows(model, seen, new, image_shape, scale, out, common, progress):
+def _prepare(out, names, inputs):
+    """Make the folder, and see that all that the run will write can be written."""
+    writable_folder(out)
+    check_results(out, names, inputs)
+
+
+def _on_rows(model, seen, new, image_shape, scale, prepare, common, progress):
     image_shape = checked_shape(image_shape or new.image_shape, new.X.shape[1])
     looks_at_pictures = "image_shape" in model.get_params()
     if kind_of_data(type(model)) == "pictures" and image_shape is None:
@@ -186,7 +246,7 @@ def _on_rows(model, seen, new, image_shape, scale, out, common, progress):
             f"{type(model).__name__} looks at pictures, not at rows of a table: pass "
             "folders of pictures, or --image-shape HEIGHT,WIDTH where rows are pictures"
         )
-    writable_folder(out)  # before the long work
+    prepare()  # before the long work
     if image_shape is not None and looks_at_pictures and model.image_shape is None:
         model.set_params(image_shape=tuple(image_shape))
     if scale:
@@ -208,7 +268,7 @@ def _on_pictures(model, data, held_out, out, maps, progress):
             masks=data.masks_test,
             files=data.files,
             defects=data.defects_test,
-            skipped=[(str(file), reason) for file, reason in data.skipped],
+            skipped=[(shown(file), shown(reason)) for file, reason in data.skipped],
             title=data.title,
             maps=None if maps == "none" else maps,
             folder=out,
@@ -240,14 +300,17 @@ def _hold_out(data, share):
 
 
 def _on_series(
-    model, seen, new, names, time_column, group_column, scale, out, common, progress
+    model, seen, new, names, columns, reading, scale, prepare, common, progress
 ):
-    groups = [table.aside.get(group_column) for table in (seen, new)]
-    when = [
-        times(table.aside.get(time_column), own, time_column, name)
-        for table, own, name in zip((seen, new), groups, names, strict=True)
+    time_column, group_column = columns
+    tables = (seen, new)
+    groups = [
+        texts(table.aside.get(group_column), group_column, name)
+        for table, name in zip(tables, names, strict=True)
     ]
-    writable_folder(out)
+    found = [table.aside.get(time_column) for table in tables]
+    when = times(found, groups, names, time_column, **reading)
+    prepare()
     if scale:
         model = make_pipeline(StandardScaler(), model)
     with _progress(model, progress):
@@ -267,58 +330,8 @@ def _on_series(
 def _write_skipped(out, findings):
     if not findings.skipped:
         return
-    with open(Path(out) / "skipped.csv", "w", newline="", encoding="utf-8") as file:
+    with open_text(Path(out) / "skipped.csv") as file:
         csv.writer(file).writerows([("file", "reason"), *findings.skipped])
-
-
-def _one_file(paths, option):
-    if paths is None:
-        raise ValueError(f"{option} is missing")
-    return paths[0]
-
-
-def _refuse(kind, *options):
-    """Raise ValueError for options that are of no use on a kind of data."""
-    for name, value in (item for part in options for item in part.items()):
-        if value not in (None, False, (), []):
-            raise ValueError(f"{name} is not for {kind}")
-
-
-def _check_looks_at_pictures(model):
-    name, kind = type(model).__name__, kind_of_data(type(model))
-    if kind not in ("pictures", "tables"):
-        raise ValueError(f"{name} looks at {kind}, not at pictures")
-    if kind == "tables" and "image_shape" not in model.get_params(deep=False):
-        raise ValueError(
-            f"{name} looks at rows of a table, not at pictures; PatchDetector carries "
-            f"it to them: --detector PatchDetector --set detector={name}"
-        )
-
-
-def _check_looks_at_series(model):
-    name, kind = type(model).__name__, kind_of_data(type(model))
-    if kind == "tables":
-        raise ValueError(
-            f"{name} looks at rows of a table, not at series; WindowDetector carries "
-            f"it to them: --detector WindowDetector --set detector={name}"
-        )
-    if kind != "series":
-        raise ValueError(f"{name} looks at {kind}, not at series")
-
-
-def _check_looks_at_rows(model):
-    name, kind = type(model).__name__, kind_of_data(type(model))
-    if kind == "series":
-        raise ValueError(
-            f"{name} looks at series: pass --series where rows are time steps in order"
-        )
-    if kind == "a classifier":
-        raise ValueError(
-            f"{name} looks at a classifier and its inputs, which no file holds; use it "
-            "from Python"
-        )
-    if kind not in ("tables", "pictures"):
-        raise ValueError(f"{name} looks at {kind}, not at rows of a table")
 
 
 @contextlib.contextmanager

@@ -1,11 +1,11 @@
 """Folders and files of pictures as the command line takes them."""
 
-import contextlib
 from os.path import commonpath
 from pathlib import Path
 
 from sklearn.utils import Bunch
 
+from skad.datasets._words import shown
 from skad.image import PictureFiles
 from skad.image._folder import load_folder, load_test_folder
 
@@ -38,11 +38,11 @@ def load_pictures(train, test, *, size=None, on_error="raise"):
     data : Bunch
         `X_train`, `X_test`, `y_test`, `defects_test`, `masks_test` and `skipped`, as
         `load_folder` has them, `files` (the names of the test pictures below their
-        folder) and `title`.
+        folder), `folders` (where pictures are looked for) and `title`.
     """
     for paths in (train, test):
         if paths and len(paths) == 1 and not Path(paths[0]).exists():
-            raise FileNotFoundError(f"{paths[0]}: no such file or folder")
+            raise FileNotFoundError(f"{shown(paths[0])}: no such file or folder")
     options = {"size": size, "on_error": on_error}
     own = test is None or _same(train, test)
     # a share of good/ is held out only where nothing else is there to look at
@@ -57,7 +57,8 @@ def load_pictures(train, test, *, size=None, on_error="raise"):
                 f"{train[0]}: has good pictures only and none to look at; pass --test"
             )
         data, root = seen, Path(train[0])
-        title = root.resolve().name
+        title = shown(root.resolve().name)
+        folders = set()
     else:
         # as the training pictures are, so that a grey file may be among colour ones
         options["mode"] = "gray" if seen.X_train.shape[3] == 1 else "rgb"
@@ -65,7 +66,8 @@ def load_pictures(train, test, *, size=None, on_error="raise"):
             data, root = _test_folder(Path(test[0]), options), Path(test[0])
         else:
             data, root = _files(test, "X_test", options), None
-        title = Path(test[0]).resolve().name
+        title = shown(Path(test[0]).resolve().name)
+        folders = {Path(test[0]).resolve()} if _is_folder(test) else set()
         if len(test) > 1:
             title = f"{len(test)} pictures"
         if data.X_test.shape[1:] != seen.X_train.shape[1:]:
@@ -83,23 +85,14 @@ def load_pictures(train, test, *, size=None, on_error="raise"):
         masks_test=data.get("masks_test"),
         skipped=seen.skipped + ([] if own else data.skipped),
         files=_names(data.X_test.paths, root),
+        folders=folders
+        | {
+            path.resolve().parent
+            for X in (seen.X_train, data.X_test)
+            for path in X.paths
+        },
         title=title,
     )
-
-
-@contextlib.contextmanager
-def in_words_of_options():
-    """Name options of the command line, not parameters, in what is wrong."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        text = str(error)
-        words = text.replace("size=(height, width)", "--image-size HEIGHT,WIDTH")
-        words = words.replace("on_error='skip' leaves", "--on-error skip leaves")
-        words = words.replace("with anomaly_label", "with --anomaly-label")
-        if words == text:
-            raise
-        raise type(error)(words) from error
 
 
 def writable_folder(folder):
@@ -111,7 +104,9 @@ def writable_folder(folder):
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise OSError(f"{folder}: cannot write there: {error.strerror}") from error
+        raise OSError(
+            f"{shown(folder)}: cannot write there: {error.strerror}"
+        ) from error
 
 
 def _is_folder(paths):
@@ -143,4 +138,10 @@ def _names(paths, root):
     if root is None:
         root = Path(commonpath([path.resolve().parent for path in paths]))
         paths = [path.resolve() for path in paths]
-    return [path.relative_to(root).as_posix() for path in paths]
+    names = [shown(path.relative_to(root).as_posix()) for path in paths]
+    # a name that is no UTF-8 may be written as another one is
+    return (
+        names
+        if len(set(names)) == len(names)
+        else [f"{i}-{name}" for i, name in enumerate(names)]
+    )

@@ -26,8 +26,9 @@ class IncrementalNetworkMixin(IncrementalMixin):
             return super()._fit_offset(X, y, anomaly, **params)
         vars(self).pop("_sample_", None)  # of rows that were trained on
         rows = like(self._held_sample_[1], X)
-        anomaly = self._in_blocks(self._anomaly, rows, progress="score")
-        return -upper_limit(to_numpy(anomaly), self.false_alarm_rate)
+        anomaly = to_numpy(self._in_blocks(self._anomaly, rows, progress="score"))
+        self._keep_reference(anomaly)
+        return -upper_limit(anomaly, self.false_alarm_rate)
 
     def _honest_anomaly(self, X, y, anomaly, **params):
         if self._trained_.in_stream:  # too few were held out by now

@@ -6,16 +6,4 @@ Predictions are those of detectors, 1 normal and -1 an anomaly.
 
 from skad._lazy import attach
 
-__getattr__, __dir__, __all__ = attach(
-    __name__,
-    {
-        "_conformal": ["ConformalDetector"],
-        "_evt_threshold": ["EVTThreshold"],
-        "_mad_threshold": ["MADThreshold"],
-        "_probability": ["ProbabilityCalibrator"],
-        "_quantile_threshold": ["QuantileThreshold"],
-        "_spot": ["DSPOT", "SPOT"],
-        "_telemanom": ["TelemanomThreshold"],
-        "_threshold_tuner": ["ThresholdTuner"],
-    },
-)
+__getattr__, __dir__, __all__ = attach(__name__)

@@ -4,15 +4,16 @@ Every complaint is one line that names the file, the column and the row. Rows co
 from 0, without a CSV file's header.
 """
 
-import math
-import warnings
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 
-_SUFFIXES = (".csv", ".tsv", ".parquet", ".npy", ".npz")
+from skad.datasets._text import read_text
+from skad.datasets._words import listed, nearest, note, one_line, shown
+
+_TEXT = (".csv", ".tsv", ".txt")
+_SUFFIXES = (*_TEXT, ".parquet", ".npy", ".npz")
 
 
 @dataclass(frozen=True)
@@ -40,26 +41,51 @@ class Table:
     aside: dict = field(default_factory=dict)
 
 
-def read_table(path, *, label_column=None, drop=(), aside=(), allow_nan=False):
+def read_table(
+    path,
+    *,
+    label_column=None,
+    drop=(),
+    aside=(),
+    allow_nan=False,
+    sep=None,
+    decimal=None,
+    encoding=None,
+    header=None,
+):
     """Read a table of numbers from a CSV, TSV, Parquet, npy or npz file.
 
     Parameters
     ----------
     path : str or Path
-        CSV and TSV files start with a line of column names. An npy file holds an array
+        CSV and TSV files (.csv, .tsv, .txt, and these with .gz behind) start with a
+        line of column names, unless `header` says otherwise. An npy file holds an array
         of shape (n, d), or (n, height, width) for pictures, of which those of dtype
         uint8 are brought from 0..255 to 0..1. An npz file holds such an array under the
-        name "X", or it alone, and may hold labels under the name "y". The columns of
-        arrays are called x0, x1, ...
+        name "X", or it alone, and may hold labels under the name "y". Columns
+        without names are called x0, x1, ...
     label_column : str or None, default=None
         Column that is no feature and holds labels; a file may lack it. In an npz file
         the name of the array of labels, "y" if None.
     drop : sequence of str, default=()
         Columns to leave out.
     aside : sequence of str, default=()
-        Columns that are no features and are kept apart, of any kind.
+        Columns that are no features and are kept apart, of any kind; of a text file as
+        the text that stands there.
     allow_nan : bool, default=False
-        Whether values of features may be missing.
+        Whether values of features may be missing. A blank line is a row of missing
+        values, but for those at the end of a file of several columns.
+    sep : str or None, default=None
+        What separates the values of a line. None takes what separates every line into
+        as many values: a comma, a semicolon, a tab, a bar or blanks.
+    decimal : {".", ","} or None, default=None
+        What decimals stand behind. None takes what the values say.
+    encoding : str or None, default=None
+        The encoding of text. None reads UTF-8, with a mark of the byte order also
+        UTF-16, and what is neither as cp1252, with a warning.
+    header : bool or None, default=None
+        Whether the first line holds names. None takes it for names, and refuses a file
+        whose first line looks like values: True or False says what it is.
 
     Returns
     -------
@@ -70,12 +96,20 @@ def read_table(path, *, label_column=None, drop=(), aside=(), allow_nan=False):
     ------
     ValueError
         If the file is no such table, or a feature is not numeric, missing or infinite.
+
+    Notes
+    -----
+    It warns where a column without a name that counts the rows is left out, and where
+    text is not in UTF-8.
     """
     options = {"label_column": label_column, "drop": drop, "aside": aside}
+    options |= {"sep": sep, "decimal": decimal, "encoding": encoding, "header": header}
     return read_tables([path], allow_nan=allow_nan, **options)[0]
 
 
-def read_tables(paths, *, label_column=None, drop=(), aside=(), allow_nan=False):
+def read_tables(
+    paths, *, label_column=None, drop=(), aside=(), allow_nan=False, **of_text
+):
     """Read several files as `read_table` does; a column to drop may be in any of them.
 
     Parameters
@@ -84,53 +118,108 @@ def read_tables(paths, *, label_column=None, drop=(), aside=(), allow_nan=False)
         The files.
     label_column, drop, aside, allow_nan
         See `read_table`.
+    **of_text : dict
+        `sep`, `decimal`, `encoding` and `header`.
 
     Returns
     -------
     tables : list of Table
         One per file.
     """
-    contents = [(path, *_read(Path(path), label_column)) for path in paths]
+    aside = list(dict.fromkeys(aside))
+    options = [*drop, *aside, label_column]
+    contents = [
+        (path, *_read(Path(path), label_column, options, of_text)) for path in paths
+    ]
     for name in drop:
         if not any(name in arrays for _, arrays, *_ in contents):
-            files = " and ".join(dict.fromkeys(str(path) for path in paths))
-            near = _nearest(name, {key for _, arrays, *_ in contents for key in arrays})
+            files = " and ".join(dict.fromkeys(shown(path) for path in paths))
+            near = nearest(name, {key for _, arrays, *_ in contents for key in arrays})
             raise ValueError(f"{files}: no column {name!r} to drop{near}")
-    return [_table(*content, drop, aside, allow_nan) for content in contents]
+    index = _index_column(contents, options)
+    if index is not None:
+        for _, arrays, *_ in contents:
+            del arrays[index]
+        note(
+            f"{' and '.join(dict.fromkeys(shown(path) for path in paths))}: column "
+            f"{index!r} has no name of its own and counts the rows; it is left out"
+        )
+    return [_table(*content[:4], drop, aside, allow_nan) for content in contents]
 
 
-def _read(path, label_column):
-    """Return {column: array}, labels and image shape of a file."""
-    suffix = path.suffix.lower()
+def _read(path, label_column, options, of_text):
+    """Return {column: array}, labels, image shape and whether columns have names."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    packed = suffixes[-1:] == [".gz"] and suffixes[-2:-1] and suffixes[-2] in _TEXT
+    suffix = suffixes[-2] if packed else path.suffix.lower()
+    name = shown(path)
     if suffix not in _SUFFIXES:
         raise ValueError(
-            f"{path}: unknown kind of file {suffix!r}; known are {', '.join(_SUFFIXES)}"
+            f"{name}: unknown kind of file {suffix!r}; known are {', '.join(_SUFFIXES)}"
+            " (text also with .gz behind)"
         )
     if path.is_dir():
-        raise IsADirectoryError(f"{path}: is a folder, not a file")
+        raise IsADirectoryError(f"{name}: is a folder, not a file")
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file")
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path}: the file is empty")
+        raise FileNotFoundError(f"{name}: no such file")
+    if path.is_file() and path.stat().st_size == 0:
+        raise ValueError(f"{name}: the file is empty")
+    labels, image_shape, named = None, None, True
     try:
         if suffix in (".npy", ".npz"):
             arrays, labels, image_shape = _read_arrays(path, label_column)
+        elif suffix == ".parquet":
+            arrays = _read_parquet(path, options)
         else:
-            arrays, labels, image_shape = _read_frame(path), None, None
+            _need_pandas(path)
+            arrays, named = read_text(path, as_text=options, **of_text)
     except (OSError, ValueError, EOFError) as error:
-        if str(error).startswith(str(path)):
+        if str(error).startswith(name):
             raise
-        raise ValueError(f"{path}: cannot be read: {_one_line(error)}") from error
+        raise ValueError(f"{name}: cannot be read: {one_line(error)}") from error
     if label_column in arrays:
         labels = arrays.pop(label_column)
-    return arrays, labels, image_shape
+    return arrays, labels, image_shape, named
+
+
+def _index_column(contents, options):
+    """Return the name of a first column that has none and counts the rows, or None.
+
+    Frames write their index so. It is one in all files, or it is a feature.
+    """
+    first = {next(iter(arrays), None) for _, arrays, *_ in contents}
+    if len(first) != 1 or contents[0][3] is not None:
+        return None
+    [name] = first
+    if name is None or name in options or any(len(a) < 2 for _, a, *_ in contents):
+        return None
+    named = [has_names for *_, has_names in contents]
+    if not all(named) and any(named):
+        return None
+    columns = [arrays[name] for _, arrays, *_ in contents]
+    if any(values.dtype.kind not in "fiu" for values in columns):
+        return None
+    whole = all((values == np.rint(values)).all() for values in columns)
+    if all(named):
+        if not name.startswith("Unnamed: 0"):
+            return None
+        # rows of a frame that were chosen or shuffled keep their numbers
+        if whole and all(len(np.unique(v)) == len(v) for v in columns):
+            return name
+        note(f"column {name!r} has no name of its own and is taken for a feature")
+        return None
+    counting = all((np.diff(values) == 1).all() for values in columns)
+    from_zero = any(values[0] == 0 and len(values) > 2 for values in columns)
+    is_text = any(Path(path).suffix.lower() in (*_TEXT, ".gz") for path, *_ in contents)
+    return name if is_text and whole and counting and from_zero else None
 
 
 def _table(path, arrays, labels, image_shape, drop, aside, allow_nan):
     """Return what was read of a file as a Table of numbers."""
+    path = shown(path)
     for name in aside:
         if name not in arrays:
-            raise ValueError(f"{path}: no column {name!r}{_nearest(name, arrays)}")
+            raise ValueError(f"{path}: no column {name!r}{nearest(name, arrays)}")
     dropped = [name for name in drop if name in arrays]
     kept = {name: arrays.pop(name) for name in aside}
     for name in dropped:
@@ -150,54 +239,50 @@ def _table(path, arrays, labels, image_shape, drop, aside, allow_nan):
     return Table(X, list(arrays), labels, image_shape, kept)
 
 
-def _read_frame(path):
-    """Return {column: array} of a CSV, TSV or Parquet file."""
+def _need_pandas(path):
     try:
-        import pandas as pd
+        import pandas
     except ImportError as error:
         raise ImportError(
-            f"{path}: reading this needs pandas: pip install 'skad[report]'"
+            f"{shown(path)}: reading this needs pandas: pip install 'skad[report]'"
         ) from error
-    if path.suffix.lower() == ".parquet":
-        try:
-            frame = pd.read_parquet(path)
-        except ImportError as error:
-            raise ImportError(
-                f"{path}: reading this needs pyarrow: pip install 'skad[parquet]'"
-            ) from error
-        frame.columns = frame.columns.astype(str)
-    else:
-        separator = "\t" if path.suffix.lower() == ".tsv" else ","
-        try:
-            with path.open(encoding="utf-8") as file:
-                first = file.readline()
-            if separator not in first and (";" in first or "\t" in first):
-                found = "semicolons" if ";" in first else "tabs"
-                raise ValueError(
-                    f"{path}: {found} separate the values; save it with "
-                    f"{'tabs' if separator != ',' else 'commas'}"
-                )
-            with warnings.catch_warnings():
-                # lines longer than the first would lose their ends, or their beginnings
-                # to row names
-                warnings.simplefilter("error", pd.errors.ParserWarning)
-                frame = pd.read_csv(
-                    path, sep=separator, index_col=False, low_memory=False
-                )
-        except pd.errors.ParserWarning as error:
-            raise ValueError(
-                f"{path}: the lines hold more values than the first line names"
-            ) from error
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: is not text in UTF-8") from error
-        if len(frame.columns) and all(_is_number(name) for name in frame.columns):
-            raise ValueError(
-                f"{path}: the first line holds numbers; put column names there"
-            )
+    return pandas
+
+
+def _read_parquet(path, options):
+    """Return {column: array} of a Parquet file; those in options as they are."""
+    pd = _need_pandas(path)
+    try:
+        frame = pd.read_parquet(path)
+    except ImportError as error:
+        raise ImportError(
+            f"{shown(path)}: reading this needs pyarrow: pip install 'skad[parquet]'"
+        ) from error
+    frame.columns = frame.columns.astype(str)
+    # a frame's index is no feature, but may hold the time or the like
+    for level in [name for name in frame.index.names if name in options]:
+        if level is not None and level not in frame.columns:
+            frame = frame.reset_index(level=level)
     repeated = frame.columns[frame.columns.duplicated()]
     if len(repeated):
-        raise ValueError(f"{path}: two columns are called {repeated[0]!r}")
-    return {name: _column(frame[name]) for name in frame.columns}
+        raise ValueError(f"{shown(path)}: two columns are called {repeated[0]!r}")
+    return {
+        name: _as_it_is(frame[name]) if name in options else _column(frame[name])
+        for name in frame.columns
+    }
+
+
+def _as_it_is(series):
+    """Return a frame's column without making floats of whole numbers."""
+    if isinstance(series.dtype, np.dtype):
+        return series.to_numpy()
+    return np.array(
+        [
+            None if missing else value
+            for value, missing in zip(series, series.isna(), strict=True)
+        ],
+        dtype=object,
+    )
 
 
 def _column(series):
@@ -212,7 +297,7 @@ def _column(series):
 
 def _read_arrays(path, label_column):
     """Return {column: array}, labels and image shape of an npy or npz file."""
-    labels = None
+    labels, name = None, shown(path)
     content = np.load(path, allow_pickle=False)
     if isinstance(content, np.ndarray):
         X = content
@@ -222,7 +307,7 @@ def _read_arrays(path, label_column):
             label_name = "y" if label_column is None else label_column
             others = [name for name in names if name != label_name]
             if "X" not in names and len(others) != 1:
-                raise ValueError(f"{path}: no array 'X' among {', '.join(names)}")
+                raise ValueError(f"{name}: no array 'X' among {', '.join(names)}")
             X = content["X" if "X" in names else others[0]]
             labels = content[label_name] if label_name in names else None
     image_shape = None
@@ -233,13 +318,13 @@ def _read_arrays(path, label_column):
             X = X / np.float32(255)  # as the detectors on pictures do
     if X.ndim != 2:
         raise ValueError(
-            f"{path}: the array has shape {X.shape}; (n, d) or (n, height, width) is "
+            f"{name}: the array has shape {X.shape}; (n, d) or (n, height, width) is "
             "needed"
         )
     if X.dtype.kind not in "fiub":
-        raise ValueError(f"{path}: the array holds {X.dtype}, not numbers")
+        raise ValueError(f"{name}: the array holds {X.dtype}, not numbers")
     if labels is not None and labels.shape != X.shape[:1]:
-        raise ValueError(f"{path}: {len(X)} rows but labels of shape {labels.shape}")
+        raise ValueError(f"{name}: {len(X)} rows but labels of shape {labels.shape}")
     columns = {f"x{j}": X[:, j] for j in range(X.shape[1])}
     if label_column in columns:  # one column of the array is the labels
         image_shape = None
@@ -254,7 +339,7 @@ def _as_numbers(path, name, values, allow_nan):
         if wrong:
             raise ValueError(
                 f"{path}: column {name!r} is not numeric: row {wrong[0]} holds "
-                f"{_one_line(values[wrong[0]])!r}; mend it, drop the column, or make "
+                f"{one_line(values[wrong[0]])!r}; mend it, drop the column, or make "
                 "it the label, time or group column"
             )
         values = values.astype(np.float64)
@@ -286,9 +371,9 @@ def check_same_columns(train, test, train_name="train", test_name="test"):
     extra = [name for name in test.columns if name not in set(train.columns)]
     parts = []
     if missing:
-        parts.append(f"{test_name} lacks {_listed(missing)} of {train_name}")
+        parts.append(f"{test_name} lacks {listed(missing)} of {train_name}")
     if extra:
-        parts.append(f"{test_name} has {_listed(extra)}, which {train_name} lacks")
+        parts.append(f"{test_name} has {listed(extra)}, which {train_name} lacks")
     if parts:
         raise ValueError("the columns differ: " + "; ".join(parts))
     for j, (ours, theirs) in enumerate(zip(train.columns, test.columns, strict=True)):
@@ -299,88 +384,9 @@ def check_same_columns(train, test, train_name="train", test_name="test"):
             )
 
 
-def anomaly_labels(values, *, anomaly_label=None, known=()):
-    """Return labels as scikit-learn writes them: 1 normal, -1 an anomaly.
-
-    Parameters
-    ----------
-    values : array-like of shape (n_samples,)
-        Labels as they stand in a file.
-    anomaly_label : str or None, default=None
-        The value that means an anomaly; every other value is normal. None reads the
-        two usual codes: 1 and -1, where -1 is an anomaly and 0 is unlabelled; and 0 and
-        1 (or False and True), where 1 is an anomaly.
-    known : array-like, default=()
-        Further labels in the same code, which may decide which code it is.
-
-    Returns
-    -------
-    y : ndarray of shape (n_samples,), int64
-        1 normal, -1 an anomaly, 0 unlabelled.
-
-    Examples
-    --------
-    >>> from skad.datasets import anomaly_labels
-    >>> anomaly_labels([0, 0, 1])
-    array([ 1,  1, -1])
-    >>> anomaly_labels(["ok", "ok", "broken"], anomaly_label="broken")
-    array([ 1,  1, -1])
-    """
-    texts = np.array([_label_text(value) for value in values], dtype=object)
-    if "" in texts:
-        row = int(np.flatnonzero(texts == "")[0])
-        raise ValueError(f"the label of row {row} is missing")
-    found = set(texts) | {_label_text(value) for value in known} - {""}
-    if anomaly_label is not None:
-        anomaly_label = _label_text(anomaly_label)
-        if anomaly_label not in found:
-            raise ValueError(
-                f"no label is {anomaly_label!r}; there are {_listed(sorted(found))}"
-            )
-        return np.where(texts == anomaly_label, -1, 1)
-    if "-1" in found and found <= {"-1", "0", "1"}:
-        return texts.astype(np.int64)
-    if found <= {"0", "1"} and found != {"1"}:
-        return np.where(texts == "1", -1, 1)
-    raise ValueError(
-        f"the labels are {_listed(sorted(found))}: say which one is the anomalies' "
-        "with anomaly_label (1 and -1 are read as scikit-learn's, 0 and 1 as 1 = "
-        "anomaly)"
-    )
-
-
-def _label_text(value):
-    """Return a label as text: 1, 1.0, True and "1" are one label."""
-    if isinstance(value, bool | np.bool_):
-        return str(int(value))
-    if isinstance(value, str):
-        value = value.strip()
-        return {"True": "1", "False": "0"}.get(value, value)
-    if value is None or (isinstance(value, float | np.floating) and math.isnan(value)):
-        return ""
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return str(value)
-
-
 def _is_number(value):
     try:
         float(value)
     except (TypeError, ValueError):
         return value is None
     return True
-
-
-def _one_line(value, limit=200):
-    text = " ".join(str(value).split())
-    return text if len(text) <= limit else text[:limit] + "..."
-
-
-def _listed(names, limit=8):
-    shown = ", ".join(repr(name) for name in names[:limit])
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
-
-
-def _nearest(name, names):
-    near = get_close_matches(name, list(names), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""

@@ -2,7 +2,4 @@
 
 from skad._lazy import attach
 
-__getattr__, __dir__, __all__ = attach(
-    __name__,
-    {"_patches": ["PatchEmbedding"], "_windows": ["dominant_period"]},
-)
+__getattr__, __dir__, __all__ = attach(__name__)

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from skad._array import is_torch, resolve_device, slices, to_numpy
+from skad._array import is_torch, namespace, resolve_device, slices, to_numpy
 from skad._copies import converted
 from skad._sklearn import (
     BaseEstimator,
@@ -151,6 +151,7 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     (2, 32, 24, 148)
     """
 
+    _keeps_dtype_ = True  # in files of 0.1, which do not say so
     _parameter_constraints = {
         "backbone": [str, os.PathLike, nn.Module, type],
         "layers": [tuple, list, None],
@@ -214,12 +215,20 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self : object
             The fitted transformer.
         """
-        pictures = check_pictures(self, X, reset=True)
+        pictures = check_pictures(self, X, reset=True, any_values=True)
+        self._keep_dtype(self._are_rows_)
         self._prepare(pictures.shape[-1])
         work = 1e4 * np.prod(pictures.shape, dtype=float)
         of = X if is_torch(X) else pictures
         self.device_ = resolve_device(self.device, of, work)
         return self
+
+    def _keep_dtype(self, are_rows):
+        """Compute rows in their dtype: a row's score must not depend on the others.
+
+        Pictures are computed in float32; what differs with the batch is its rounding.
+        """
+        self._keeps_dtype_ = are_rows
 
     @property
     def _n_features_out(self):
@@ -244,7 +253,7 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             gh * gw * n_features) where pictures came as rows.
         """
         check_is_fitted(self)
-        pictures = check_pictures(self, X, reset=False)
+        pictures = check_pictures(self, X, reset=False, any_values=True)
         result = None
         for rows in slices(pictures.shape[0], self.batch_size):
             block = pictures[rows]
@@ -257,6 +266,10 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 make = part.new_empty if is_torch(part) else np.empty
                 result = make(shape, dtype=part.dtype)
             result[rows] = part
+        if not namespace(result).isfinite(result).all():
+            raise ValueError(
+                "X has values too large for features in float32: bring them to 0..1."
+            )
         return result.reshape(result.shape[0], -1) if self._are_rows_ else result
 
     def _device_for(self, block):
@@ -325,8 +338,7 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             In the order of `layers_` and the dtype of `x`.
         """
         with torch.no_grad():
-            # rows of features are few, and what they score must not depend on others
-            dtype = x.dtype if self._are_rows_ and not self.amp else torch.float32
+            dtype = x.dtype if self._keeps_dtype_ and not self.amp else torch.float32
             pictures = self.network_input(x.to(dtype))
             module = converted(
                 self.backbone_,

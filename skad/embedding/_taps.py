@@ -1,6 +1,7 @@
 """Any module, tapped at some of its layers."""
 
 from functools import partial
+from threading import get_ident
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ class Taps(nn.Module):
     """Any module, tapped at some of its layers.
 
     Hooks are there only during a call, which ends as soon as all layers were reached.
-    Sequences of tokens become maps.
+    Sequences of tokens become maps. Several threads may call at once.
     """
 
     def __init__(self, module, layers):
@@ -22,10 +23,10 @@ class Taps(nn.Module):
 
     def forward(self, x):
         """Return the maps of `layers`, in their order."""
-        found, handles = {}, []
+        found, handles, thread = {}, [], get_ident()
         try:
             for name in self.layers:
-                tap = partial(self._keep, name, found)
+                tap = partial(self._keep, name, found, thread)
                 handles.append(
                     self.module.get_submodule(name).register_forward_hook(tap)
                 )
@@ -40,7 +41,9 @@ class Taps(nn.Module):
             raise ValueError(f"The backbone's forward pass never reached {missing}.")
         return [self._as_map(name, found[name], x) for name in self.layers]
 
-    def _keep(self, name, found, module, args, output):
+    def _keep(self, name, found, thread, module, args, output):
+        if get_ident() != thread:  # the call of another one, which has its own hooks
+            return
         found.setdefault(name, output)
         if len(found) == len(set(self.layers)):
             raise _Enough

@@ -28,13 +28,8 @@ def read_arrays(path):
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     if path.suffix == ".safetensors":
-        try:
-            from safetensors.torch import load_file
-        except ImportError as error:
-            raise ImportError(
-                f"To read {path.name!r}, install safetensors, or pass a .pth or .npz "
-                "file."
-            ) from error
+        from safetensors.torch import load_file
+
         return as_arrays(load_file(path))
     if path.suffix not in (".pth", ".pt", ".bin"):
         raise ValueError(

@@ -2,11 +2,4 @@
 
 from skad._lazy import attach
 
-__getattr__, __dir__, __all__ = attach(
-    __name__,
-    {
-        "_feature_bagging": ["FeatureBagging"],
-        "_isolation_forest": ["IsolationForest"],
-        "_score_ensemble": ["ScoreEnsemble"],
-    },
-)
+__getattr__, __dir__, __all__ = attach(__name__)

@@ -2,4 +2,4 @@
 
 from skad._lazy import attach
 
-__getattr__, __dir__, __all__ = attach(__name__, {"_onnx": ["to_onnx"]})
+__getattr__, __dir__, __all__ = attach(__name__)

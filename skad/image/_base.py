@@ -313,3 +313,4 @@ class BackboneDetector(ImageDetector):
             batch_size=self.batch_size,
             device=self.device_,
         ).fit(X)
+        self.embedding_._keep_dtype(self._are_rows_)

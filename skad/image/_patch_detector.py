@@ -79,9 +79,9 @@ class PatchDetector(ImageDetector):
     pictures. The cost is the backbone's and the detector's on all patches. With
     ``contamination="auto"`` the threshold comes from pictures whose patches copies of
     the detector have not learned from: a detector's own honest scores of patches do not
-    make a picture's. Up to 200 pictures five copies are fitted, up to 1,000 two, beyond
-    that one; the backbone sees pictures once, unless their features exceed
-    scikit-learn's ``working_memory`` and are computed again for every copy.
+    make a picture's. Up to 200 pictures five copies are fitted, beyond that one; the
+    backbone sees pictures once, unless their features exceed scikit-learn's
+    ``working_memory`` and are computed again for every copy.
 
     References
     ----------
@@ -133,6 +133,7 @@ class PatchDetector(ImageDetector):
             image_shape=self.image_shape, device=self.device_
         )
         self.embedding_.fit(X)
+        self.embedding_._keep_dtype(self._are_rows_)
         training = TrainingPatches(self, X, self.embedding_.embed)
         owners = owners_of(X)
         honest = self._leaves_out(owners)

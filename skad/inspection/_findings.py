@@ -48,6 +48,10 @@ class Findings(ABC):
         The samples that the page shows, most anomalous first.
     fit_seconds, score_seconds : float
         How long `fit` and scoring took.
+    ids : ndarray of shape (n,) or None, default=None
+        What the samples are called, where they have names.
+    id_name : str, default="id"
+        What these names are called.
     metrics : dict of str to float, default={}
         How good the scores are, where it is known.
     held_out : int, default=0
@@ -74,6 +78,8 @@ class Findings(ABC):
     held_out: int = 0
     meaning: str = ""
     as_new: bool = False
+    ids: np.ndarray | None = None
+    id_name: str = "id"
 
     @property
     def flagged(self):
@@ -82,7 +88,7 @@ class Findings(ABC):
 
     def identity(self):
         """Return {column: values} of what tells samples apart in the table."""
-        return {}
+        return {} if self.ids is None else {self.id_name: self.ids}
 
     @abstractmethod
     def places(self):
@@ -100,21 +106,33 @@ def write_scores(path, findings):
         What was found. The columns are the row (from 0), what else identifies it (the
         file of a picture, time and group of a time step), its score (higher is more
         normal), its decision (below 0 is an anomaly), the label that follows (1 or
-        -1), the true label where it is known, and where the row is most anomalous.
+        -1), the true label where it is known, and where the row is most anomalous. A
+        time or group that is called as one of these has "(data)" behind its name.
     """
-    columns = {
+    own = {
         "row": range(len(findings.score)),
-        **findings.identity(),
         "score": findings.score.tolist(),  # floats of Python, written in full
         "decision": findings.decision.tolist(),
         "label": np.where(findings.flagged, -1, 1),
         **({} if findings.y is None else {"true_label": findings.y}),
         **findings.places(),
     }
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    identity = {apart(k, own): v for k, v in findings.identity().items()}
+    columns = {"row": own.pop("row"), **identity, **own}
+    with open_text(path) as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))
+
+
+def apart(name, taken):
+    """Return what a column of the data is called beside those of a table."""
+    return f"{name} (data)" if name in taken else name
+
+
+def open_text(path):
+    """Open a file to write text in UTF-8, where what is none is written as escapes."""
+    return open(path, "w", newline="", encoding="utf-8", errors="backslashreplace")
 
 
 def detection_metrics(y, decision):

@@ -5,12 +5,15 @@ What stands below is a matter of the kind, a module each, with `facts`, `details
 `gallery`.
 """
 
+import contextlib
+import warnings
 from html import escape
 from pathlib import Path
 
 import numpy as np
 
 from skad.inspection import _html, _report_pictures, _report_rows, _report_series
+from skad.inspection._findings import open_text
 from skad.inspection._html import number
 from skad.inspection._pictures import PictureFindings
 from skad.inspection._plots import INKS, png_of_figure
@@ -48,12 +51,26 @@ def write_report(folder, findings, *, title="Anomaly report", comparison=()):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     parts = [f"<h1>{escape(title)}</h1>", _overview(findings)]
-    for finding in findings:
-        others = [other for other in comparison if other.title == finding.title]
-        parts.append(_section(finding, others))
+    with _plain_plots():
+        for finding in findings:
+            others = [other for other in comparison if other.title == finding.title]
+            parts.append(_section(finding, others))
     path = folder / "index.html"
-    path.write_text(_html.page(title, "\n".join(parts)), encoding="utf-8")
+    with open_text(path) as file:
+        file.write(_html.page(title, "\n".join(parts)))
     return path
+
+
+@contextlib.contextmanager
+def _plain_plots():
+    """Draw as matplotlib does by itself, whatever the user's settings and names are."""
+    import matplotlib
+
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams["text.parse_math"] = False  # $ in a name is a dollar
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        yield
 
 
 def _overview(findings):

@@ -83,9 +83,12 @@ def _series_name(finding, row):
 
 
 def _name_axis(finding, panel, ink):
-    label = "row" if finding.time is None else finding.time_name
-    if finding.time is None or finding.time.dtype.kind != "M":
-        panel.set_xlabel(label, fontsize=9, color=ink)
+    label = "row" if finding.time is None else finding.time_name[:60]
+    if finding.time is not None and finding.time.utc:
+        label += " (UTC)"
+    elif finding.time is not None and finding.time.dates() is not None:
+        return  # dates say what they are
+    panel.set_xlabel(label, fontsize=9, color=ink, parse_math=False)
 
 
 def _events(finding):

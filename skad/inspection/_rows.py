@@ -88,6 +88,8 @@ def examine(
     n_top=3,
     compared=(),
     track=None,
+    ids=None,
+    id_name="id",
 ):
     """Fit a detector and gather what it says about test rows.
 
@@ -118,6 +120,10 @@ def examine(
     track : callable or None, default=None
         Called with an iterable of blocks, a description and the number of blocks;
         returns an iterable over the same, to show progress.
+    ids : array of shape (n_test,) or None, default=None
+        What the rows are called, for the table.
+    id_name : str, default="id"
+        What these names are called.
 
     Returns
     -------
@@ -177,6 +183,8 @@ def examine(
         compared_maps=compared_maps,
         fit_seconds=fit_seconds,
         score_seconds=seconds,
+        ids=ids,
+        id_name=id_name,
         metrics={} if y_test is None else detection_metrics(y_test, decision),
     )
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from skad._array import to_numpy
+from skad._times import read_times
 from skad.inspection._inspected import inspected, last_step
 from skad.inspection._plots import ANOMALY_COLOR, NORMAL_COLOR, new_axes, paint
 from skad.metrics._runs import runs
@@ -74,7 +75,8 @@ class SeriesDisplay:
     y : array of shape (n_timesteps,) or None, default=None
         1 normal, -1 anomaly, where it is known.
     time : array of shape (n_timesteps,) or None, default=None
-        Numbers or dates along the axis; None counts the steps.
+        Numbers, dates or durations along the axis, or text of these as files have it;
+        None counts the steps. Dates with a time zone are drawn in UTC.
     names : list of str or None, default=None
         What the channels are called; x0, x1, ... if None.
 
@@ -116,6 +118,7 @@ class SeriesDisplay:
         *,
         y=None,
         time=None,
+        day_first=None,
         names=None,
         groups=None,
         ax=None,
@@ -132,7 +135,10 @@ class SeriesDisplay:
         y : array-like of shape (n_timesteps,) or None, default=None
             1 normal, -1 anomaly, where it is known.
         time : array-like of shape (n_timesteps,) or None, default=None
-            Numbers or dates along the axis; None counts the steps.
+            Numbers, dates or durations along the axis, or text of these as files have
+            it; None counts the steps.
+        day_first : bool or None, default=None
+            Whether 01.02.2015 is in February; None takes what some row settles.
         names : list of str or None, default=None
             What the channels are called; the columns of a frame if None.
         groups : array-like of shape (n_timesteps,) or None, default=None
@@ -156,6 +162,7 @@ class SeriesDisplay:
             maps=found.maps,
             y=y,
             time=time,
+            day_first=day_first,
             names=names,
             ax=ax,
             **options,
@@ -171,6 +178,7 @@ class SeriesDisplay:
         maps=None,
         y=None,
         time=None,
+        day_first=None,
         names=None,
         ax=None,
         **options,
@@ -191,7 +199,10 @@ class SeriesDisplay:
         y : array-like of shape (n_timesteps,) or None, default=None
             1 normal, -1 anomaly, where it is known.
         time : array-like of shape (n_timesteps,) or None, default=None
-            Numbers or dates along the axis; None counts the steps.
+            Numbers, dates or durations along the axis, or text of these as files have
+            it; None counts the steps.
+        day_first : bool or None, default=None
+            Whether 01.02.2015 is in February; None takes what some row settles.
         names : list of str or None, default=None
             What the channels are called; the columns of a frame if None.
         ax : matplotlib Axes, array of Axes or None, default=None
@@ -210,14 +221,15 @@ class SeriesDisplay:
             time is None
             and getattr(getattr(X, "index", None), "dtype", None) is not None
         ):
-            time = X.index.to_numpy()
+            time = X.index
         X = np.asarray(to_numpy(X))
         X = X[:, None] if X.ndim == 1 else X
-        given = {"score": score, "maps": maps, "y": y, "time": time}
+        given = {"score": score, "maps": maps, "y": y}
         arrays = {
             name: None if value is None else np.asarray(to_numpy(value))
             for name, value in given.items()
         }
+        arrays["time"] = None if time is None else _drawn(time, day_first)
         for name, array in arrays.items():
             if array is not None and len(array) != len(X):
                 raise ValueError(f"X has {len(X)} time steps, {name} has {len(array)}.")
@@ -311,20 +323,30 @@ class SeriesDisplay:
         """Return the time as numbers (t,), and whether they stand for dates."""
         if self.time is None:
             return np.arange(len(self.score))[rows], False
-        if self.time.dtype.kind != "M":
-            return self.time[rows], False
+        time = _drawn(self.time)[rows]
+        if time.dtype.kind != "M":
+            return time, False
         from matplotlib.dates import date2num
 
-        return date2num(self.time[rows]), True
+        return date2num(time), True
 
     def _name(self, j):
         name = f"x{j}" if self.names is None else str(self.names[j])
         return name if len(name) <= 60 else name[:59] + "\N{HORIZONTAL ELLIPSIS}"
 
 
+def _drawn(time, day_first=None):
+    """Return times as numbers or datetimes (t,)."""
+    if not hasattr(getattr(time, "dtype", None), "tz"):  # pandas' dates with a zone
+        time = to_numpy(time)
+    return read_times(time, day_first=day_first).drawn()
+
+
 def _write_name(panel, name, ink):
     # above: there a long name has room
-    panel.set_title(name, loc="left", fontsize=8.5, color=ink, pad=2.5)
+    panel.set_title(
+        name, loc="left", fontsize=8.5, color=ink, pad=2.5, parse_math=False
+    )
 
 
 def _draw_line(panel, time, values, color):

@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from skad._times import read_times
 from skad.embedding import dominant_period
 from skad.inspection._findings import (
     Findings,
+    apart,
     description,
     detection_metrics,
     named_columns,
+    open_text,
     timed,
     top_columns,
 )
@@ -55,8 +58,8 @@ class SeriesFindings(Findings):
         The anomaly map.
     feature_names : list of str
         One name per channel.
-    time : array of shape (n,) or None
-        Numbers or dates.
+    time : Times or None
+        Numbers, dates or durations, and their texts.
     time_name : str
         What the time is called.
     groups : array of shape (n,) or None
@@ -86,11 +89,10 @@ class SeriesFindings(Findings):
 
     def identity(self):
         """Return {column: values} of the time and of the groups."""
-        time = self.time
-        if time is not None and time.dtype.kind == "M":
-            time = [time_text(value) for value in time]
+        time = None if self.time is None else self.time.texts
         columns = {self.time_name: time, self.group_name: self.groups}
-        return {name: values for name, values in columns.items() if values is not None}
+        found = {name: values for name, values in columns.items() if values is not None}
+        return super().identity() | found
 
     def places(self):
         """Return {column: values} of the channels where steps are most anomalous."""
@@ -104,13 +106,13 @@ class SeriesFindings(Findings):
             self.threshold,
             self.maps[rows],
             None if self.y is None else self.y[rows],
-            rows if self.time is None else self.time[rows],
+            rows if self.time is None else self.time.drawn()[rows],
             self.feature_names,
         )
 
     def when(self, row):
         """Return what a row is called: its time, or its number."""
-        return str(row) if self.time is None else time_text(self.time[row])
+        return str(row) if self.time is None else str(self.time.texts[row])
 
 
 def examine_series(
@@ -123,12 +125,15 @@ def examine_series(
     y_train=None,
     y_test=None,
     time=None,
+    day_first=None,
     time_name="time",
     group_name="group",
     feature_names=None,
     title="Series",
     name=None,
     n_top=3,
+    ids=None,
+    id_name="id",
 ):
     """Fit a detector on series and gather what it says about others.
 
@@ -145,7 +150,10 @@ def examine_series(
     y_test : array of shape (n_test,) or None, default=None
         1 normal, -1 anomaly; gives the metrics.
     time : array of shape (n_test,) or None, default=None
-        Numbers or dates, in order within each series.
+        Numbers, dates or durations, or text of these as files have it, in order within
+        each series. Tables show them as they are given.
+    day_first : bool or None, default=None
+        Whether 01.02.2015 is in February; None takes what some row settles.
     time_name : str, default="time"
         What the time is called in the table.
     group_name : str, default="group"
@@ -158,6 +166,10 @@ def examine_series(
         What the detector is called; the class of the last step if None.
     n_top : int, default=3
         How many channels are named per time step.
+    ids : array of shape (n_test,) or None, default=None
+        What the rows are called, for the table.
+    id_name : str, default="id"
+        What these names are called.
 
     Returns
     -------
@@ -166,6 +178,12 @@ def examine_series(
     """
     if feature_names is None:
         feature_names = [f"x{j}" for j in range(X_train.shape[1])]
+    if time is not None:
+        time = read_times(time, day_first=day_first)
+        if len(time) != len(X_test):
+            raise ValueError(
+                f"X_test has {len(X_test)} time steps, time has {len(time)}."
+            )
     setting = description(detector)
     last, seen, new = last_step(detector), X_train, X_test
     if last is not detector:  # a pipeline's score_samples takes no groups
@@ -211,6 +229,8 @@ def examine_series(
         series=series,
         events=events,
         top_channels=top_columns(maps, n_top),
+        ids=ids,
+        id_name=id_name,
     )
 
 
@@ -229,10 +249,10 @@ def write_events(path, findings):
     """
     has_time = findings.time is not None
     grouped = findings.groups is not None
-    header = [findings.group_name] if grouped else []
-    header += ["start", "end", "peak", "steps", "score", "channels"]
+    header = ["start", "end", "peak", "steps", "score", "channels"]
     header += ["start_time", "end_time", "peak_time"] if has_time else []
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    header = ([apart(findings.group_name, header)] if grouped else []) + header
+    with open_text(path) as file:
         writer = csv.writer(file)
         writer.writerow(header)
         for event in findings.events:
@@ -241,14 +261,6 @@ def write_events(path, findings):
             line += [*rows, event.n_steps, event.score, " ".join(event.channels)]
             line += [findings.when(row) for row in rows] if has_time else []
             writer.writerow(line)
-
-
-def time_text(value):
-    """Return a time as text: a date without the seconds' fractions it does not have."""
-    if isinstance(value, np.datetime64):
-        text = str(value.astype("datetime64[ms]")).replace("T", " ")
-        return text.removesuffix(".000")
-    return f"{value:g}" if isinstance(value, float | np.floating) else str(value)
 
 
 def _series(groups, n_steps):

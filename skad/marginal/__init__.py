@@ -1,7 +1,5 @@
 """Detectors that look at one feature at a time."""
 
-from skad.marginal._copod import COPOD
-from skad.marginal._ecod import ECOD
-from skad.marginal._hbos import HBOS
+from skad._lazy import attach
 
-__all__ = ["COPOD", "ECOD", "HBOS"]
+__getattr__, __dir__, __all__ = attach(__name__)

@@ -22,38 +22,4 @@ the ROC AUC is the same, the average precision is not.
 
 from skad._lazy import attach
 
-__getattr__, __dir__, __all__ = attach(
-    __name__,
-    {
-        "_affiliation": ["affiliation_precision", "affiliation_recall"],
-        "_events": ["event_f1", "ucr_score"],
-        "_localization": ["hit_rate_at"],
-        "_pate": ["pate", "pate_f1"],
-        "_point_adjusted": ["delay_f1", "pa_k_auc", "pa_k_f1", "point_adjusted_f1"],
-        "_points": ["average_precision", "best_f1", "best_over_thresholds"],
-        "_ranges": ["range_precision", "range_recall"],
-        "_series_scorers": [
-            "average_precision_scorer",
-            "make_series_scorer",
-            "pate_scorer",
-            "vus_pr_scorer",
-            "vus_roc_scorer",
-        ],
-        "_vus": ["range_auc_pr", "range_auc_roc", "vus_pr", "vus_roc"],
-        "_ood": [
-            "aupr_in",
-            "aupr_out",
-            "aurc",
-            "auroc",
-            "fpr_at_tpr",
-            "risk_coverage_curve",
-        ],
-        "_pixels": [
-            "best_f1_threshold",
-            "fpr_at_recall",
-            "pixel_average_precision",
-            "pixel_roc_auc",
-            "pro_score",
-        ],
-    },
-)
+__getattr__, __dir__, __all__ = attach(__name__)

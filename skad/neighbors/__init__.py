@@ -1,6 +1,5 @@
 """Detectors that compare a row with its nearest training rows."""
 
-from skad.neighbors._knn import KNN
-from skad.neighbors._lof import LOF
+from skad._lazy import attach
 
-__all__ = ["KNN", "LOF"]
+__getattr__, __dir__, __all__ = attach(__name__)

@@ -2,12 +2,4 @@
 
 from skad._lazy import attach
 
-__getattr__, __dir__, __all__ = attach(
-    __name__,
-    {
-        "_deep_sad": ["DeepSAD"],
-        "_deep_svdd": ["DeepSVDD"],
-        "_svdd": ["SVDD"],
-        "_svm": ["OneClassSVM"],
-    },
-)
+__getattr__, __dir__, __all__ = attach(__name__)

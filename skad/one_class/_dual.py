@@ -6,12 +6,16 @@ it by pairs of second order (Fan, Chen and Lin 2005) and Newton steps on its fre
 variables, and brings the gradient of all rows up to date with one product.
 """
 
+import math
 import warnings
 from collections import deque
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from sklearn.exceptions import ConvergenceWarning
+
+from skad._array import namespace, to_numpy
+from skad.one_class._kernels import self_kernel
 
 # A working set holds the worst violators and free variables up to the size: its matrix
 # takes 8 MB, a Newton step on all of it 15 ms.
@@ -27,6 +31,9 @@ _SWEEPS = 10
 # Rounds without a smaller violation after which rounding must be what is left.
 _PATIENCE = 20
 _RIDGES = (1e-10, 1e-7, 1e-4, 1e-1)
+
+# Rounding of a sum of kernel values, in units of the last place of its largest terms.
+_ULPS = 64
 
 # From this many rows on, the solution of every fourth row says where to start.
 _DIRECT_ROWS = 1500
@@ -52,6 +59,44 @@ def threshold(gradient, beta, low, high):
     if np.isinf(smallest):  # nothing can grow: any larger threshold serves as well
         return float(largest)
     return float(smallest if np.isinf(largest) else (smallest + largest) / 2)
+
+
+def inside(offset, anomaly, share, error):
+    """Return the threshold of scores, lowered until no more than a share is below it.
+
+    At the optimum all rows with free variables lie on the boundary, where rounding and
+    the tolerance of the solution put some of them outside.
+
+    Parameters
+    ----------
+    offset : float
+        The optimum's threshold of the scores, which are the negative anomaly.
+    anomaly : array or tensor of shape (n,)
+        The training rows' anomaly, as they are scored.
+    share : float
+        In (0, 1]: the largest share of them that may be below.
+    error : float
+        How far rounding may move a score, as `rounding` returns it.
+    """
+    scores = np.sort(-to_numpy(anomaly))
+    n_outside = math.floor(share * len(scores) + 1e-9)
+    if n_outside == len(scores):
+        return offset
+    # one row alone may be rounded another way than in a block
+    return min(offset, float(scores[n_outside]) - error)
+
+
+def rounding(X, weights, kernel=None):
+    """Return how far rounding can move weighted sums over the kernels of rows `X`.
+
+    Without `kernel` the terms are at most 1 in size.
+    """
+    largest = 1.0
+    if kernel is not None:
+        own = X.diagonal() if kernel == "precomputed" else self_kernel(kernel, X)
+        largest = float(np.abs(to_numpy(own)).max())
+    total = float(np.abs(to_numpy(weights)).sum())
+    return _ULPS * float(namespace(X).finfo(X.dtype).eps) * total * largest
 
 
 def fill(beta, order, low, high, total):

@@ -8,12 +8,13 @@ import numpy as np
 from skad._array import like, namespace, to_double, to_numpy
 from skad._distances import middle
 from skad._fit_parameters import OutliersMixin
+from skad._limits import warn_of_equal_scores
 from skad._moments import mean_row
 from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._validation import check_labels
+from skad._validation import check_labels, label_column
 from skad.base import BaseDetector
-from skad.one_class._dual import kernel_scale, minimise, threshold
+from skad.one_class._dual import inside, kernel_scale, minimise, rounding, threshold
 from skad.one_class._kernels import (
     Kernel,
     expand,
@@ -124,7 +125,9 @@ class SVDD(OutliersMixin, BaseDetector):
     (\nu n)` less a constant. The dual problem, equations (11) and (22) of [1]_, is
     solved in the same way: with s support vectors `fit` takes O(n s d) and a few rounds
     more, scoring O(s d) a row. With known anomalies the problem of :math:`R^2` has the
-    lower bound 0: where the costs make the sphere vanish, `radius_` is 0.
+    lower bound 0: where the costs make the sphere vanish, `radius_` is 0. Without known
+    anomalies `radius_` is enlarged by what rounding needs, so that no more than the
+    share `nu` is outside, however the training rows are split when they are scored.
 
     References
     ----------
@@ -259,6 +262,15 @@ class SVDD(OutliersMixin, BaseDetector):
             self._median_ = np.median(to_numpy(X), axis=0)
 
     def _fit_offset(self, X, y, anomaly, **params):
+        if y is None or not np.any(label_column(y, X.shape[0]) == -1):
+            anomaly = self._in_blocks(self._anomaly, X)
+            warn_of_equal_scores(self, to_numpy(anomaly))
+            if self.kernel == "linear":  # a sum of squares
+                error = rounding(X, anomaly.max())
+            else:
+                error = 4 * rounding(X, self.dual_coef_, self._kernel())
+            offset = inside(-(self.radius_**2), anomaly, self.nu, error)
+            self.radius_ = max(-offset, 0.0) ** 0.5
         return -(self.radius_**2)
 
     def _anomaly(self, X):

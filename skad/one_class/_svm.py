@@ -7,14 +7,14 @@ import numpy as np
 
 from skad._array import like, namespace, to_double, to_numpy
 from skad._distances import middle
-from skad._limits import weighted_quantile
+from skad._limits import warn_of_equal_scores, weighted_quantile
 from skad._moments import mean_row
 from skad._parameters import KW_ONLY, with_parameters
 from skad._random import Seed, generator
 from skad._sklearn import Interval, StrOptions
 from skad._weights import SampleWeightMixin
 from skad.base import BaseDetector
-from skad.one_class._dual import kernel_scale, minimise, threshold
+from skad.one_class._dual import inside, kernel_scale, minimise, rounding, threshold
 from skad.one_class._kernels import (
     Kernel,
     LinearGram,
@@ -146,7 +146,10 @@ class OneClassSVM(SampleWeightMixin, BaseDetector):
     products in tiles of the cache's size make it faster from some thousand rows on. The
     working sets' problems are solved on the host in double precision, whatever the
     device. With ``nu=1`` every :math:`\alpha_j` is 1 and :math:`\rho` is the largest
-    training score, so that no training row is inside (libsvm's is infinite).
+    training score, so that no training row is inside (libsvm's is infinite). Rows with
+    :math:`0 < \alpha_j < 1` lie on the boundary itself, where rounding would put many
+    of them outside: the threshold is lowered until the share outside is at most
+    :math:`\nu`, however the training rows are split when they are scored.
 
     With `sample_weight` the bound of :math:`\alpha_j` is the row's weight and the sum
     of all is :math:`\nu` times the sum of the weights, as in libsvm. The solution and
@@ -331,7 +334,17 @@ class OneClassSVM(SampleWeightMixin, BaseDetector):
         self.wave_coef_ = (scale * normal).reshape(2, -1)
 
     def _fit_offset(self, X, y, anomaly, **params):
-        return -float(self.intercept_[0])
+        if self.solver == "fourier":
+            error = rounding(X, self.wave_coef_)
+        else:
+            exact = self.solver == "exact"
+            weights = self.dual_coef_ if exact else self.landmark_coef_
+            error = rounding(X, weights, self._kernel())
+        anomaly = self._in_blocks(self._anomaly, X)
+        warn_of_equal_scores(self, to_numpy(anomaly))
+        offset = inside(-float(self.intercept_[0]), anomaly, self.nu, error)
+        self.intercept_ = np.array([-offset])
+        return offset
 
     def _anomaly(self, X):
         if self.solver == "fourier":

@@ -263,8 +263,9 @@ class ClassifierDetector(ClassLabelsMixin, BaseDetector):
 
     def _validate(self, X, *, reset):
         if not isinstance(X, Outputs):
-            return check_images(self, X, reset=reset)
-        check_images(self, X.X[:2], reset=reset)  # all rows were when it was made
+            return check_images(self, X, reset=reset, any_values=True)
+        # all rows were when it was made
+        check_images(self, X.X[:2], reset=reset, any_values=True)
         classifier = self.classifier if reset else self._view_.classifier
         if classifier is not X.view.classifier:
             raise ValueError(

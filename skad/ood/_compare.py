@@ -115,7 +115,7 @@ def compare(
     """
     labels, outlier = split_labels(len(X), y, None, y_ood)
     checked = _Rows(image_shape)
-    rows = check_images(checked, X, reset=True)
+    rows = check_images(checked, X, reset=True, any_values=True)
     classes = None
     if not is_fitted_already(classifier):
         inside = chosen_rows(rows, ~outlier)
@@ -135,9 +135,8 @@ def compare(
     for layer in layers:
         view.check_layer(layer)
     fitted_on = _extracted(view, rows, layers, memory)
-    tested = _extracted(
-        view, check_images(checked, X_test, reset=False), layers, memory
-    )
+    rows = check_images(checked, X_test, reset=False, any_values=True)
+    tested = _extracted(view, rows, layers, memory)
     found = {}
     for name, detector in ready.items():
         # known rows have been checked; a detector of images keeps its shape
@@ -148,7 +147,7 @@ def compare(
 
 def _view(classifier, X, image_shape):
     checked = _Rows(image_shape)
-    X = check_images(checked, X, reset=True)
+    X = check_images(checked, X, reset=True, any_values=True)
     view = ClassifierView(classifier, X, checked.image_shape_)
     return view, X
 

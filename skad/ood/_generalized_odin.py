@@ -151,8 +151,6 @@ class GeneralizedODIN(TrainedClassifier):
         The step that is used.
     classes_ : ndarray of shape (n_classes,)
         Class labels.
-    n_samples_seen_ : int
-        Training samples.
 
     See Also
     --------

@@ -22,7 +22,6 @@ def class_folds(codes):
     _, codes, counts = np.unique(codes, return_inverse=True, return_counts=True)
     drawn = np.random.RandomState(0).permutation(n)
     order = drawn[np.argsort(codes[drawn], kind="stable")]
-    # halves would know so much less that their outputs are of another kind
     folds = [order[i::5] for i in range(min(n, 5) if n <= FIVE_FOLDS else 1)]
     folds = [rows[counts[codes[rows]] > 1] for rows in folds]
     return [rows for rows in folds if len(rows)]

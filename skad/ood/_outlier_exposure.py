@@ -81,8 +81,6 @@ class OutlierExposure(OutlierLabelsMixin, TrainedClassifier):
         take it.
     classes_ : ndarray of shape (n_classes,)
         Class labels.
-    n_samples_seen_ : int
-        Training samples.
 
     See Also
     --------

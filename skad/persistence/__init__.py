@@ -2,6 +2,4 @@
 
 from skad._lazy import attach
 
-__getattr__, __dir__, __all__ = attach(
-    __name__, {"_file": ["load", "save"], "_faults": ["CorruptFileError"]}
-)
+__getattr__, __dir__, __all__ = attach(__name__)

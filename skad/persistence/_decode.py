@@ -14,25 +14,38 @@ from sklearn.base import BaseEstimator
 from sklearn.neighbors import NearestNeighbors
 
 from skad._sklearn import tree_class
-from skad.persistence._encode import BITS, MODULE_PARTS, PLAIN
+from skad.neighbors._search import METRICS
+from skad.persistence._encode import BITS, MODULE_PARTS, PLAIN, REFERRED, n_bytes
+from skad.persistence._fits import allowance, check, check_fit
 from skad.persistence._names import GONE, PARTS, Gone, find
 
 # Detectors hold detectors hold modules; no honest file comes near.
 _DEEPEST = 100
-
-
-def check(fits, message):
-    """Raise ValueError with `message` unless `fits`."""
-    if not fits:
-        raise ValueError(message)
+# Of the dtypes of texts that attributes may be; they have no array to be compared with.
+_WIDEST = 2**12
 
 
 class Decoder:
-    """Reads one detector from its `arrays`, checked against what is said of them."""
+    """Reads one detector from its `arrays`, checked against what is said of them.
 
-    def __init__(self, arrays, trusted=()):
+    `size` is the file's, in bytes: what is made beside the arrays is bounded by it.
+    """
+
+    def __init__(self, arrays, size, trusted=()):
         self.arrays, self.trusted = arrays, tuple(trusted)
-        self._made, self._depth = {}, 0
+        self._made, self._depth, self._room = {}, 0, allowance(size)
+
+    def detector(self, node):
+        """Return the detector that `node` stands for, whose parts fit each other."""
+        found = self.decode(node)
+        check(not self.arrays, "it has arrays that belong to nothing")
+        check(isinstance(found, BaseEstimator), "it holds no detector")
+        check_fit([each for each in self._made.values() if not isinstance(each, Gone)])
+        return found
+
+    def _take(self, size):
+        self._room -= size
+        check(self._room >= 0, "more memory than its size allows")
 
     def decode(self, node):
         """Return the value that `node` stands for."""
@@ -45,13 +58,21 @@ class Decoder:
                 return [self.decode(each) for each in node]
             kind = node["is"]
             if kind == "again":
-                return self._made[node["number"]]
+                value = self._made[node["number"]]
+                self._take(n_bytes(value))
+                return value
             value = self._KINDS[kind](self, node)
         finally:
             self._depth -= 1
         if "number" in node:
-            self._made[node["number"]] = value
+            check(kind in REFERRED, f"a number of a {kind}")
+            self._know(node["number"], value)
         return value
+
+    def _know(self, number, value):
+        fits = type(number) is int and self._made.get(number, value) is value
+        check(fits, "two things of one number")
+        self._made[number] = value
 
     # ------------------------------------------------------------------------- values
 
@@ -86,7 +107,10 @@ class Decoder:
 
     def _dtype(self, node):
         dtype = np.dtype(str(node["value"]))
-        check(not dtype.hasobject, "a dtype of objects")
+        fits = dtype.kind in "biufc" or (
+            dtype.kind in "US" and dtype.itemsize < _WIDEST
+        )
+        check(fits, "a dtype of another kind")
         return dtype
 
     def _torch_dtype(self, node):
@@ -104,8 +128,9 @@ class Decoder:
         items, dtype = self._items(node), np.dtype(str(node["dtype"]))
         check(dtype.kind in "OUS", "an array of another kind")
         # what the declared width asks for is bounded by what is there
-        longest = max((len(str(each)) for each in items), default=1)
+        longest = max((len(each) for each in items if type(each) is str), default=1)
         check(dtype.kind == "O" or dtype.itemsize <= 4 * longest + 4, "too wide")
+        self._take(len(items) * dtype.itemsize)
         array = np.empty(len(items), dtype=dtype)
         for i, item in enumerate(items):
             array[i] = item
@@ -125,6 +150,9 @@ class Decoder:
         array, dtype = self.arrays.pop(node["name"]), node["dtype"]
         check(dtype in PLAIN or dtype in BITS, f"an array of dtype {dtype}")
         check(array.dtype.name == BITS.get(dtype, dtype), "an array of another dtype")
+        # NumPy counts on a bool to be 0 or 1, where it chooses by a mask
+        fits = dtype != "bool" or not (array.view(np.uint8) > 1).any()
+        check(fits, "truth values beyond 0 and 1")
         array = array.copy()  # aligned and writeable, which the file's bytes are not
         if dtype.startswith("complex"):
             check(array.ndim and array.shape[-1] == 2, "numbers without two parts")
@@ -149,7 +177,9 @@ class Decoder:
     def _random(self, node):
         keys, position, has_gauss, gauss = self._items(node)
         fits = keys.shape == (624,) and keys.dtype == np.uint32
-        check(fits and 0 <= position <= 624, "an impossible random state")
+        # nothing but zeros would be drawn from zeros
+        fits = fits and 0 <= position <= 624 and (keys[0] >> 31 or keys[1:].any())
+        check(fits, "an impossible random state")
         random = RandomState()
         random.set_state(("MT19937", keys, int(position), int(has_gauss), float(gauss)))
         return random
@@ -176,7 +206,7 @@ class Decoder:
         )
         check(fits, f"{node['class']} is not what it has to be")
         value = cls.__new__(cls)
-        self._made[node["number"]] = value
+        self._know(node["number"], value)
         return value
 
     def _object(self, node):
@@ -196,7 +226,8 @@ class Decoder:
         state = self._state(node, type(value))
         rows = state.pop("_fit_X")
         check(isinstance(rows, np.ndarray) and rows.dtype.kind == "f", "other rows")
-        check(isinstance(state["metric"], str), "a metric without a name")
+        fits = state["metric"] in METRICS and state.get("metric_params") is None
+        check(fits, "a metric without a name")
         value.__init__(**state)
         return value.fit(rows)
 
@@ -230,7 +261,9 @@ class Decoder:
         values = self.decode(node["values"])
         for number in (n_features, n_outputs, depth):
             check(type(number) is int and 0 <= number < 2**31, "an odd tree")
-        check(n_classes.shape == (n_outputs,) and n_classes.dtype == np.intp, "classes")
+        # those of isolation forests, whatever else scikit-learn's trees may be
+        fits = n_outputs == 1 and n_classes.dtype == np.intp
+        check(fits and n_classes.shape == (1,) and n_classes[0] == 1, "other classes")
         tree = tree_class()(n_features, n_classes, n_outputs)
         dtype = tree.__getstate__()["nodes"].dtype
         check(set(fields) == set(dtype.names), "a tree of another scikit-learn")
@@ -247,7 +280,8 @@ class Decoder:
             check((child[~inner] == -1).all(), "half a leaf")
         feature = nodes["feature"][inner]
         check(((feature >= 0) & (feature < n_features)).all(), "a feature beyond")
-        check(n > 0 and len(values) == n, "a tree without nodes")
+        fits = values.shape == (n, 1, 1) and values.dtype == np.float64
+        check(n > 0 and fits, "a tree without nodes")
         tree.__setstate__(
             {"max_depth": depth, "node_count": n, "nodes": nodes, "values": values}
         )

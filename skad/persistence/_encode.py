@@ -17,6 +17,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from skad._array import is_torch
 from skad._sklearn import tree_class
+from skad.persistence._fits import check_parameters
 from skad.persistence._names import PARTS, name_of
 
 # What safetensors holds of NumPy; other dtypes are stored as bits of one of them.
@@ -25,15 +26,29 @@ PLAIN = {"bool", "float16", "float32", "float64"} | {
 }
 BITS = {"bfloat16": "int16", "complex64": "float32", "complex128": "float64"}
 
+# What is numbered, so that it can be met again.
+REFERRED = {
+    *("objects", "array", "tensor", "parameter", "random"),
+    *("object", "neighbors", "module", "tree"),
+}
+
 # Of a module, beside its plain attributes.
 MODULE_PARTS = ("_parameters", "_buffers", "_modules")
 
 
+def n_bytes(value):
+    """Return the bytes of an array or tensor, 0 for anything else."""
+    return value.nbytes if isinstance(value, np.ndarray) or is_torch(value) else 0
+
+
 class Encoder:
-    """Writes one detector: `structure` is for JSON, `arrays` for safetensors."""
+    """Writes one detector: the structure for JSON, `arrays` for safetensors.
+
+    `more` counts the bytes that are made from the file beside `arrays`.
+    """
 
     def __init__(self, trusted=()):
-        self.trusted, self.arrays = tuple(trusted), {}
+        self.trusted, self.arrays, self.more = tuple(trusted), {}, 0
         self._met = {}  # id to (what is written for it, the object, kept alive)
 
     def encode(self, value, path):
@@ -50,6 +65,7 @@ class Encoder:
         if plain is not None:
             return plain
         if id(value) in self._met:
+            self.more += n_bytes(value)
             return self._met[id(value)][0]
         if isinstance(value, np.ndarray) and self._are_objects(value):
             return self._objects(value, path)
@@ -115,6 +131,7 @@ class Encoder:
     def _objects(self, value, path):
         """Return an array of strings or of Python's objects."""
         items = [self.encode(v, path) for v in value.ravel().tolist()]
+        self.more += value.nbytes
         dtype, shape = value.dtype.str, list(value.shape)
         return self._keep(
             value, {"is": "objects", "dtype": dtype, "shape": shape, "items": items}
@@ -185,6 +202,8 @@ class Encoder:
                 f"{path} is a graph of pynndescent, which cannot be saved: fit with "
                 "algorithm='auto', or pickle the detector."
             )
+        if isinstance(value, BaseEstimator):
+            check_parameters(value)
         state = value.__getstate__() or {}
         return {"is": "object", "class": name, **self._state(state, path)}
 

@@ -7,6 +7,7 @@ the sum itself stands).
 
 import hashlib
 import json
+import math
 import os
 import pathlib
 import re
@@ -15,6 +16,7 @@ import uuid
 import warnings
 
 import numpy as np
+import safetensors.numpy
 import scipy
 import sklearn
 from sklearn.base import BaseEstimator
@@ -25,12 +27,22 @@ from skad.embedding._module_tail import ModuleTail
 from skad.persistence._decode import Decoder
 from skad.persistence._encode import Encoder
 from skad.persistence._faults import CorruptFileError
+from skad.persistence._fits import allowance, check, text_bytes
 
 FORMAT = 1
 # A structure is a few kilobytes; what has thousands of small parts has megabytes.
 _LARGEST_HEADER = 10**8
 _DIGEST = re.compile(rb'\\"sha256\\":\\"([0-9a-f]{64})\\"')
 _ZEROS = "0" * 64
+_INTEGERS = (("I", "i", (1, 2, 4, 8)), ("U", "u", (1, 2, 4, 8)))
+# By their names in safetensors.
+_DTYPES = {"BOOL": np.dtype(bool)} | {
+    f"{letter}{8 * size}": np.dtype(f"<{kind}{size}")
+    for letter, kind, sizes in (("F", "f", (2, 4, 8)), *_INTEGERS)
+    for size in sizes
+}
+# No array is longer in a direction in which it has nothing.
+_LONGEST_OF_NOTHING = 10**7
 
 
 def save(detector, path, *, trusted=()):
@@ -45,7 +57,8 @@ def save(detector, path, *, trusted=()):
     detector : estimator
         A detector, fitted or not; or a pipeline of scikit-learn's scalers and one.
     path : str or path
-        The file; by habit with the suffix ".skad". Is replaced if it exists.
+        The file; by habit with the suffix ".skad". Is replaced if it exists; of a link,
+        the file that it leads to.
     trusted : sequence of type, default=()
         Classes of your own that the detector holds (a backbone, a classifier), which
         `load` then has to be given, too.
@@ -54,7 +67,9 @@ def save(detector, path, *, trusted=()):
     ------
     ValueError
         Where the detector holds what cannot be written without pickle: functions,
-        callbacks, classes of your own, graphs of pynndescent. Names where.
+        callbacks, classes of your own, graphs of pynndescent. Names where. Also where a
+        parameter has a value that `fit` would refuse, and where `path` is a folder or
+        anything else that is no file.
 
     Examples
     --------
@@ -74,8 +89,13 @@ def save(detector, path, *, trusted=()):
         raise ValueError(
             f"detector={detector!r} is no estimator: pass a detector of skad."
         )
+    path = pathlib.Path(os.path.realpath(path))  # a link stays, and leads to the file
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "no file"
+        raise ValueError(f"path={str(path)!r} is {what}: pass the name of a file.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"path={str(path)!r} is in a folder that is not there.")
     content = to_bytes(detector, trusted)
-    path = pathlib.Path(path)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         with open(partial, "xb") as file:
@@ -129,7 +149,6 @@ def load(path, device=None, *, trusted=()):
     Traceback (most recent call last):
     skad.persistence._faults.CorruptFileError: ...damaged.skad cannot be loaded: ...
     """
-    _safetensors()
     try:
         detector = from_bytes(pathlib.Path(path).read_bytes(), trusted)
     except CorruptFileError as error:
@@ -140,7 +159,6 @@ def load(path, device=None, *, trusted=()):
 
 def to_bytes(detector, trusted=()):
     """Return the file's content."""
-    save_arrays = _safetensors().save
     encoder = Encoder(trusted)
     root = encoder.encode(detector, type(detector).__name__)
     entry = {
@@ -155,7 +173,14 @@ def to_bytes(detector, trusted=()):
             f"The detector has {len(text):.1e} bytes besides its arrays, more than a "
             f"file may have ({_LARGEST_HEADER // 2:.0e}): pickle it."
         )
-    content = bytearray(save_arrays(encoder.arrays, metadata={"skad": text}))
+    content = safetensors.numpy.save(encoder.arrays, metadata={"skad": text})
+    content = bytearray(content)
+    largest = max(text_bytes(text), encoder.more)
+    if largest > allowance(len(content)):
+        raise ValueError(
+            f"What the detector has besides its arrays takes {largest:.1e} bytes, more "
+            f"than a file of {len(content):.1e} bytes may ask for: pickle it."
+        )
     start, stop = _digest_place(content)
     content[start:stop] = hashlib.sha256(content).hexdigest().encode()
     return content
@@ -164,16 +189,13 @@ def to_bytes(detector, trusted=()):
 def from_bytes(content, trusted=()):
     """Return the detector; CorruptFileError where that is not possible."""
     try:
-        entry = _checked_entry(content)
-        arrays = _safetensors().load(bytes(content))
+        entry, arrays = _checked_parts(content)
         with warnings.catch_warnings():
             # of scikit-learn, for each part of a detector; there is one below
             warnings.simplefilter("ignore", UserWarning)
-            detector = Decoder(arrays, trusted).decode(entry["detector"])
-        if arrays:
-            raise ValueError("it has arrays that belong to nothing")
-        if not isinstance(detector, BaseEstimator):
-            raise ValueError("it holds no detector")
+            detector = Decoder(arrays, len(content), trusted).detector(
+                entry["detector"]
+            )
         _compare_versions(entry["versions"])
     except CorruptFileError:
         raise
@@ -185,8 +207,8 @@ def from_bytes(content, trusted=()):
     return detector
 
 
-def _checked_entry(content):
-    """Return skad's entry of the metadata, once every byte is what it was."""
+def _checked_parts(content):
+    """Return skad's entry of the metadata and the arrays, once no byte has changed."""
     if len(content) < 8:
         raise CorruptFileError("it is no safetensors file.")
     (n_header,) = struct.unpack("<Q", content[:8])
@@ -201,8 +223,8 @@ def _checked_entry(content):
     digest.update(memoryview(content)[stop:])
     if digest.hexdigest().encode() != content[start:stop]:
         raise CorruptFileError("it was damaged or changed (its checksum is wrong).")
-    header = json.loads(bytes(content[8 : 8 + n_header]))
-    entry = json.loads(header["__metadata__"]["skad"])
+    header = _parsed(bytes(content[8 : 8 + n_header]).decode(), len(content))
+    entry = _parsed(header.pop("__metadata__")["skad"], len(content))
     if type(entry["format"]) is not int or entry["format"] < 1:
         raise CorruptFileError("its format has no version.")
     if entry["format"] > FORMAT:
@@ -211,7 +233,35 @@ def _checked_entry(content):
             f"it was written by a newer skad ({made_by}; format {entry['format']}, "
             f"{FORMAT} is known here): update skad."
         )
-    return entry
+    return entry, _arrays(header, memoryview(content)[8 + n_header :])
+
+
+def _parsed(text, size):
+    fits = text_bytes(text) <= allowance(size)
+    check(fits, "it says more than a file of its size may say")
+    return json.loads(text)
+
+
+def _arrays(header, data):
+    """Return the arrays, views of `data`, all of which belongs to one of them."""
+    found, places = {}, []
+    for name, node in header.items():
+        dtype, shape = _DTYPES[node["dtype"]], node["shape"]
+        start, stop = node["data_offsets"]
+        numbers = [*shape, start, stop]
+        check(all(type(n) is int and n >= 0 for n in numbers), "an odd array")
+        n_bytes = math.prod(shape) * dtype.itemsize
+        check(stop - start == n_bytes, "an array of another size than its shape")
+        longest = max(n_bytes, _LONGEST_OF_NOTHING)
+        check(max(shape, default=0) <= longest, "an odd array")
+        check(stop <= len(data) and len(shape) <= 32, "an array beyond the file")
+        places.append((start, stop))
+        array = np.frombuffer(data[start:stop], dtype).reshape(shape)
+        found[name] = array.astype(dtype.newbyteorder("="), copy=False)
+    ends = [0, *(stop for _, stop in sorted(places))]
+    starts = [*(start for start, _ in sorted(places)), len(data)]
+    check(starts == ends, "arrays that overlap, or bytes between them")
+    return found
 
 
 def _digest_place(content):
@@ -262,8 +312,10 @@ def _move(part, device, seen):
         if state.get("device_") is not None:
             part.device_ = _usable(state["device_"], device)
         if isinstance(part, ModuleTail):
-            part.device = _usable(part.device, device)
-            part.module.to(part.device)
+            usable = _usable(part.device, device)
+            part.module.to(usable)
+            if part.head is not None:
+                part.head = tuple(each.to(usable) for each in part.head)
         _move(list(state.values()), device, seen)
 
 
@@ -274,13 +326,3 @@ def _usable(fitted_on, asked):
         if asked is not None:
             raise
         return "cpu"
-
-
-def _safetensors():
-    try:
-        import safetensors.numpy
-    except ImportError as error:
-        raise ImportError(
-            "skad.save and skad.load need safetensors: pip install 'skad[safe]'."
-        ) from error
-    return safetensors.numpy

@@ -115,8 +115,6 @@ class LSTMAutoEncoder(StepwiseNetwork):
         The trained network, with its `encoder`, `decoder` and `output`, and with
         `error_mean` :math:`\mu` and `error_whitening` :math:`W`, :math:`W^T W =
         \Sigma^{-1}`.
-    n_samples_seen_ : int
-        Training steps.
 
     See Also
     --------

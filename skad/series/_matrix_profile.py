@@ -1,6 +1,7 @@
 """Matrix profile: distance of every window to its nearest other window."""
 
 import copy
+import warnings
 from numbers import Integral
 
 import numpy as np
@@ -11,13 +12,15 @@ from skad._sklearn import Interval
 from skad._stretches import time_folds
 from skad.embedding._windows import sliding
 from skad.series._profile import ProfileDetector
-from skad.series._similarity import tile_side
+from skad.series._similarity import tile_side, unit_windows
 
 
 def fingerprints(windows):
     """Return an integer (b,) for each window (b, l, c): equal ones have equal ints."""
     xp = namespace(windows)
-    bits = (windows + 0.0).view(xp.int64)  # -0 is 0
+    # -0 is 0, and a missing value is another one
+    windows = xp.where(xp.isnan(windows), xp.nan, windows + 0.0)
+    bits = windows.view(xp.int64)
     # odd numbers, so that no bit gets lost; sums wrap around
     factors = np.random.default_rng(0).integers(-(2**62), 2**62, bits.shape[1:]) * 2 + 1
     return xp.sum(bits * like(factors, bits), axis=(1, 2))
@@ -82,7 +85,9 @@ class MatrixProfile(ProfileDetector):
     that is scored and equals a training window is taken for that window: it has the
     same anomaly as in `fit`, where it was no neighbour of itself. So `fit` and
     `score_samples` agree on the training series and on any part of it, and score other
-    series by their distance to it.
+    series by their distance to it. A series that is the training series but for less
+    than half of its windows is taken for it, with a warning: the changed windows are
+    not compared with their originals, which would make them the most normal ones.
 
     The distance between two constant windows is 0 and between a constant and another
     one the root of `l`, the distances for correlations 1 and 1/2.
@@ -121,6 +126,8 @@ class MatrixProfile(ProfileDetector):
     n_neighbors: int = 1
 
     _honesty = "leave out what overlaps"
+    # Fingerprints and neighbours of the windows that a copy of the training changed.
+    _changed_ = None
     _parameter_constraints = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
     }
@@ -206,6 +213,13 @@ class MatrixProfile(ProfileDetector):
         index = like(self._training_index_, windows, dtype="keep")[
             xp.where(same < 0, 0, same)
         ]
+        if self._changed_ is not None:
+            prints, own = self._changed_
+            asked = fingerprints(windows)
+            at = xp.clip(xp.searchsorted(prints, asked), 0, prints.shape[0] - 1)
+            (found,) = xp.nonzero((same < 0) & (prints[at] == asked))
+            index[found] = own[at[found]]
+            same[found] = 0
         (fresh,) = xp.nonzero(same < 0)
         if fresh.shape[0] == same.shape[0]:
             return self._join(query, reference, self.n_neighbors)
@@ -225,11 +239,63 @@ class MatrixProfile(ProfileDetector):
         (alike,) = xp.nonzero(known[at] == prints)
         training = sliding(like(self._series_, windows).T, self.window_size_)
         # two windows may share a fingerprint by chance
-        equal = training[found[alike]] == windows[alike]
+        known, asked = training[found[alike]], windows[alike]
+        equal = (known == asked) | (xp.isnan(known) & xp.isnan(asked))
         alike = alike[xp.all(xp.all(equal, axis=2), axis=1)]
         same = xp.full(found.shape, -1, dtype=xp.int64, device=device_of(windows))
         same[alike] = found[alike]
         return same
+
+    def _seen_as(self, x):
+        """Return what scores a prepared series (t, c): itself, or apart for a copy.
+
+        A series most of whose windows are training windows, at one distance, is the
+        training series with changes. Its changed windows are no neighbours of their
+        originals either, or they would pass for normal.
+        """
+        size = self.window_size_
+        if x.shape[0] < size:
+            return self
+        views, xp = sliding(x, size), namespace(x)
+        parts = slices(views.shape[0], tile_side(views))
+        same = to_numpy(xp.concat([self._recall(views[rows]) for rows in parts]))
+        lags = (same - np.arange(len(same)))[same >= 0]
+        if len(lags) == 0 or len(lags) == len(same):
+            return self
+        values, counts = np.unique(lags, return_counts=True)
+        lag = int(values[counts.argmax()])
+        if 2 * counts.max() < len(same):
+            return self
+        first = int(np.flatnonzero(same >= 0)[0]) + lag
+        own = int(np.searchsorted(self._starts_, first, "right")) - 1
+        begin = self._starts_[own]
+        end = [*self._starts_, self._series_.shape[1] + 1][own + 1] - 1
+        changed = np.flatnonzero(same < 0)
+        changed = changed[(changed + lag >= begin) & (changed + lag + size <= end)]
+        if len(changed) == 0:
+            return self
+        warnings.warn(
+            f"X is the training series but for {len(changed)} of its {len(same)} "
+            "windows, which are compared with all training windows but those near "
+            "their own place, as in fit.",
+            stacklevel=7,
+        )
+        series = like(self._series_, x)
+        whole = series + 0.0  # a copy
+        start, stop = max(begin, lag), min(end, lag + x.shape[0])
+        whole[:, start:stop] = x[start - lag : stop - lag].T
+        index = self._join(
+            [unit_windows(values, size) for values in whole],
+            self._reference(x),
+            self.n_neighbors,
+            exclusion=self._exclusion,
+            rows=like(changed + lag, x, dtype="keep"),
+        )
+        prints = fingerprints(views[like(changed, x, dtype="keep")])
+        order = xp.argsort(prints)
+        apart = copy.copy(self)
+        apart._changed_ = prints[order], index[order]
+        return apart
 
     def _window_inspect(self, windows):
         query, reference = self._queries(windows), self._reference(windows)
@@ -244,10 +310,13 @@ class MatrixProfile(ProfileDetector):
         return self._window_inspect(windows)[1]
 
     def _anomaly_from(self, x, begin):
-        return super()._anomaly_from(self._prepared(x), begin)
+        x = self._prepared(x)
+        return super(MatrixProfile, self._seen_as(x))._anomaly_from(x, begin)
 
     def _inspect(self, x):
-        return super()._inspect(self._prepared(x))
+        x = self._prepared(x)
+        return super(MatrixProfile, self._seen_as(x))._inspect(x)
 
     def _map(self, x):
-        return super()._map(self._prepared(x))
+        x = self._prepared(x)
+        return super(MatrixProfile, self._seen_as(x))._map(x)

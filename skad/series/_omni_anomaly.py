@@ -156,8 +156,6 @@ class OmniAnomaly(StepwiseNetwork):
     ----------
     net_ : torch.nn.Module
         The trained network: `encoder`, `flow`, `decoder`, and the noise `draws`.
-    n_samples_seen_ : int
-        Training steps.
 
     See Also
     --------

@@ -161,26 +161,33 @@ class ProfileDetector(WindowedDetector):
     def _parts(self, query, reference, index, rows=slice(None)):
         """Return what each element adds to the anomaly, (b, l, c), and the anomaly.
 
-        A window without a neighbour, for missing values, has the anomaly zero.
+        The anomaly is the mean over the channels that are there; a window without a
+        neighbour in any, for missing values, has the anomaly zero.
         """
         xp = namespace(index)
-        maps, distances = [], []
+        maps, distances, there = [], [], []
         for i, pair in enumerate(zip(query, reference, strict=True)):
             squares, distance = gaps(*pair, index[:, min(i, index.shape[1] - 1)], rows)
-            known = xp.isfinite(distance) & (distance > 0)
+            there.append(xp.isfinite(distance))
+            known = there[-1] & (distance > 0)
             inverse = xp.where(known, 1 / xp.where(known, distance, 1.0), 0.0)
             maps.append(squares * inverse[:, None])
             distances.append(xp.where(known, distance, 0.0))
         distances = xp.stack(distances, axis=1)
-        weights = self._weights(distances)  # (b, c)
+        weights = self._weights(distances, xp.stack(there, axis=1))  # (b, c)
         anomaly = xp.sum(weights * distances, axis=1)
         return xp.stack(maps, axis=2) * weights[:, None], anomaly
 
-    def _weights(self, distances):
-        """Return what the channels' distances (b, c) count in the anomaly."""
+    def _weights(self, distances, there):
+        """Return what the channels' distances (b, c) count in the anomaly.
+
+        Those that are not there are 0, so that the largest are among those that are.
+        """
         xp = namespace(distances)
         n = self.n_largest or distances.shape[1]
+        there = xp.astype(there, distances.dtype)
+        count = xp.clip(xp.sum(there, axis=1), 1.0, float(n))[:, None]
         if n == distances.shape[1]:
-            return xp.full_like(distances, 1 / n)
+            return there / count
         rank = xp.argsort(xp.argsort(-distances, axis=1), axis=1)
-        return xp.where(rank < n, 1 / n, 0.0)
+        return xp.where(rank < n, there / count, 0.0)

@@ -139,8 +139,6 @@ class USAD(SeriesNetwork):
     history_ : list of dict
         Epoch, phase, seconds, "first_loss", "second_loss", their sum "train_loss" and,
         with `patience`, "valid_loss".
-    n_samples_seen_ : int
-        Training steps.
 
     See Also
     --------

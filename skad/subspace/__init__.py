@@ -1,7 +1,5 @@
 """Detectors that measure what a low-dimensional subspace leaves out."""
 
-from skad.subspace._kernel_pca import KernelPCAReconstruction
-from skad.subspace._pca import PCAReconstruction
-from skad.subspace._sketch import MatrixSketch
+from skad._lazy import attach
 
-__all__ = ["KernelPCAReconstruction", "MatrixSketch", "PCAReconstruction"]
+__getattr__, __dir__, __all__ = attach(__name__)

@@ -238,7 +238,7 @@ class PCAReconstruction(IncrementalMixin, LeftOutMixin, BaseDetector):
 
     def _set_factor(self, known):
         self.n_samples_seen_, self.mean_, self._factor_ = known
-        factor, freedom = self._factor_, self.n_samples_seen_ - 1
+        factor, freedom = self._factor_, max(self.n_samples_seen_ - 1, 1)
         xp = namespace(factor)
         self.scale_ = xp.ones_like(self.mean_)
         if self.standardize:

@@ -20,7 +20,7 @@ ALOCC = Settings(
         ): "its discriminator never sees anything far from normal rows"
     },
 )
-AnoGAN = Settings({**SMALL, "n_search_steps": 20})
+AnoGAN = Settings({**SMALL, "n_search_steps": 8})
 EGBAD = Settings(SMALL, [{"discrimination": "cross_entropy"}])
 FAnoGAN = Settings({**SMALL, "max_epochs": 5, "n_critic": 2})
 GANomaly = Settings({"max_epochs": 10, "hidden_sizes": (16,)})

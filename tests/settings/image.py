@@ -2,11 +2,14 @@
 
 import skad
 from skad.embedding import PatchEmbedding
-from tests._pixels import Pixels
+from tests._pixels import Lines, Pixels
 from tests.settings import Settings
 
 # Pictures of one line, described pixel by pixel.
 PIXELS = {"backbone": Pixels, "layers": ("pixel",), "batch_size": 512, "smoothing": 0}
+# The same for networks, which need more than one value of a place.
+FINE = {"backbone": Lines, "layers": ("fine",), "batch_size": 64, "smoothing": 0}
+SCALES = {**FINE, "layers": ("fine", "coarse")}
 
 PatchDetector = Settings(
     {

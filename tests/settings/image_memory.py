@@ -1,10 +1,10 @@
 """Pictures: the nearest among kept patches."""
 
 from tests.settings import Settings
-from tests.settings.image import PIXELS
+from tests.settings.image import FINE, PIXELS
 
 PatchCore = Settings(
     {**PIXELS, "neighborhood": 1},
     [{"smoothing": 0, "n_neighbors": None, "neighborhood": 1}],
 )
-SPADE = Settings({"layers": ("scale2", "scale1"), "smoothing": 0, "batch_size": 512})
+SPADE = Settings(FINE)

@@ -1,5 +1,6 @@
 """Pictures: what cannot be rebuilt."""
 
 from tests.settings import Settings
+from tests.settings.image import FINE
 
-DFR = Settings({"layers": ("scale1",), "max_epochs": 5, "batch_size": 64, "lr": 0.01})
+DFR = Settings({**FINE, "max_epochs": 5, "lr": 0.01, "neighborhood": 1})

@@ -1,8 +1,7 @@
 """Pictures: a student that imitates a teacher."""
 
 from tests.settings import Settings
+from tests.settings.image import SCALES
 
-SMALL = {"smoothing": 0, "max_epochs": 2, "batch_size": 64}
-
-ReverseDistillation = Settings({**SMALL, "layers": ("scale1", "scale3")})
-STFPM = Settings({**SMALL, "student_channels": (8, 16), "layers": ("scale1", "scale2")})
+ReverseDistillation = Settings({**SCALES, "max_epochs": 5, "lr": 0.01})
+STFPM = Settings({**SCALES, "student_channels": (8, 16), "max_epochs": 3})

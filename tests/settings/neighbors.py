@@ -2,6 +2,7 @@
 
 from tests.settings import Settings
 
+CBLOF = Settings(variants=[{"n_clusters": 3, "use_weights": True}])
 KNN = Settings(
     variants=[
         {"method": "mean", "algorithm": "brute"},

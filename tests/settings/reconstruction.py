@@ -7,4 +7,9 @@ SMALL = {"max_epochs": 10, "hidden_sizes": (16,), "latent_size": 2}
 AutoEncoder = Settings(SMALL)
 MemAE = Settings({"max_epochs": 10, "hidden_sizes": (16,), "n_items": 20})
 RaPP = Settings(SMALL, [{"measure": "sap"}])
+RSRAE = Settings(
+    {**SMALL, "latent_size": 4, "code_size": 8, "lr": 0.005},
+    [{"alternating": False}],
+    excused={"feature": "a direction has no feature that is far out"},
+)
 VAE = Settings({**SMALL, "n_draws": 3}, [{"measure": "iwae", "variance": "shared"}])

@@ -1,0 +1,225 @@
+"""Tables in text files, parsed by pandas, which is told what the cells show."""
+
+import gzip
+import io
+import re
+import warnings
+
+import numpy as np
+
+from skad.datasets._cells import (
+    BLANKS,
+    MISSING,
+    as_floats,
+    check_names,
+    check_one_mark,
+    decimal_mark,
+    records,
+    separator,
+)
+from skad.datasets._words import note, shown
+
+_HEAD = 200  # records that are looked at before the whole file is read
+
+
+def read_text(path, *, as_text=(), sep=None, decimal=None, encoding=None, header=None):
+    """Return the columns of a text file, and whether its first line names them.
+
+    Parameters
+    ----------
+    path : Path
+        The file; one that ends in .gz is unpacked.
+    as_text : collection of str
+        Columns that are kept as they stand.
+    sep, decimal, encoding, header : see `skad.datasets.read_table`
+
+    Returns
+    -------
+    columns : dict of str to ndarray
+        Floats where all values are numbers or missing, else text.
+    named : bool
+        Whether the first line holds their names.
+    """
+    import pandas as pd
+
+    encoding = _encoding(path) if encoding is None else encoding
+    try:
+        head, n_skipped, n_blank, inner_blank = _scan(path, encoding)
+    except UnicodeError as error:
+        raise ValueError(
+            f"{shown(path)}: is not text in {encoding}; encoding= names another"
+        ) from error
+    except LookupError as error:
+        raise ValueError(f"no encoding is called {encoding!r} (encoding=)") from error
+    if not head:
+        raise ValueError(f"{shown(path)}: no rows")
+    sep = separator(head, path.suffixes) if sep is None else _given(sep)
+    rows = records(head, sep)
+    named = True if header is None else header
+    if header is None:
+        check_names(path, rows)
+    first = [cell.strip(BLANKS) for cell in rows[0]]
+    names = _names(path, first) if named else [f"x{j}" for j in range(len(first))]
+    if len(names) == 1 and n_blank and not inner_blank:
+        raise ValueError(
+            f"{shown(path)}: ends with a blank line, which may be a missing row or "
+            "nothing; write nan there, or take the line away"
+        )
+    numbers = [name for name in names if name not in set(as_text)]
+    options = {
+        "sep": r"\s+" if sep == " " else sep,
+        "names": names,
+        "header": None,
+        "index_col": False,
+        "skip_blank_lines": False,
+        "skipinitialspace": True,
+        "keep_default_na": False,
+        "encoding": encoding,
+        "low_memory": False,
+    }
+    if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1):
+        options["float_precision"] = "round_trip"  # to the last bit, as newer ones are
+
+    def parse(**more):
+        with warnings.catch_warnings(), _opened(path, encoding) as file:
+            # lines longer than the first would lose their ends, or their beginnings to
+            # row names
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            for _ in range(n_skipped):
+                file.readline()
+            if named:
+                _skip_record(file)
+            frame = pd.read_csv(file, **(options | more))
+        # of several columns a blank line at the end is no row
+        cut = n_blank if len(names) > 1 else 0
+        return frame.iloc[: len(frame) - cut] if cut else frame
+
+    try:
+        frame = parse(
+            dtype=dict.fromkeys(set(names) & set(as_text), str),
+            na_values={name: list(MISSING) for name in numbers},
+        )
+        texts = [name for name in numbers if frame[name].dtype.kind not in "fiub"]
+        kept = set(as_text)
+        columns = {name: _column(frame[name], name in kept) for name in names}
+        if texts:
+            style = decimal or decimal_mark(path, columns, texts)
+            if style == "," or decimal is not None:
+                frame = parse(dtype=str, na_values={})
+                columns |= {name: _column(frame[name], True) for name in numbers}
+                texts = numbers
+            for name in texts:
+                found = as_floats(columns[name], style or ".")
+                if found is None and style is not None:
+                    check_one_mark(path, columns[name], style)
+                columns[name] = columns[name] if found is None else found
+    except pd.errors.ParserWarning as error:
+        raise ValueError(
+            f"{shown(path)}: the lines hold more values than the first line names"
+        ) from error
+    except pd.errors.EmptyDataError:
+        columns = {name: np.empty(0) for name in names}
+    return columns, named
+
+
+def _column(series, is_text):
+    """Return a column as floats where pandas found numbers, else as text."""
+    if not is_text and getattr(series.dtype, "kind", "O") in "fiub":
+        return series.to_numpy(dtype=np.float64, na_value=np.nan)
+    return series.to_numpy(dtype=object, na_value="" if is_text else np.nan)
+
+
+def _opened(path, encoding):
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rt", encoding=encoding, newline="")
+    return path.open(encoding=encoding, newline="")
+
+
+def _encoding(path):
+    """Return the encoding that the first bytes, or all of them, show."""
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    with opened(path, "rb") as file:
+        start = file.read(4096)
+        if start.startswith((b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")):
+            return "utf-32"
+        if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+            return "utf-16"
+        if start.startswith(b"\xef\xbb\xbf"):
+            return "utf-8-sig"
+        if b"\0" in start:
+            even, odd = start[::2].count(0), start[1::2].count(0)
+            return "utf-16-le" if odd > even else "utf-16-be"
+        file.seek(0)
+        if _reads(file, "utf-8"):
+            return "utf-8"
+        note(
+            f"{shown(path)}: is not text in UTF-8 and was read as that of Windows "
+            "(cp1252); encoding= names another"
+        )
+        file.seek(0)
+        # five bytes mean nothing in cp1252
+        return "cp1252" if _reads(file, "cp1252") else "latin-1"
+
+
+def _reads(file, encoding):
+    """Tell whether all that follows in a file is text in an encoding."""
+    text = io.TextIOWrapper(file, encoding=encoding, newline="")
+    try:
+        for _ in text:
+            pass
+    except UnicodeDecodeError:
+        return False
+    finally:
+        text.detach()
+    return True
+
+
+def _scan(path, encoding):
+    """Return the first lines, how many to skip, and which lines are blank.
+
+    Blank lines before the first are skipped, as is Excel's `sep=;`. The others count as
+    rows, if they are followed by one that is not blank.
+    """
+    head, n_skipped, waiting, inner, quoted = [], 0, 0, False, False
+    with _opened(path, encoding) as file:
+        for line in file:
+            blank = not quoted and not line.strip()
+            if not head and (blank or re.fullmatch(r"sep=.\s*", line)):
+                n_skipped += 1
+                continue
+            if line.count('"') % 2:
+                quoted = not quoted
+            if blank:
+                waiting += 1
+                continue
+            inner |= waiting > 0
+            waiting = 0
+            if len(head) < _HEAD or (quoted and len(head) < 10 * _HEAD):
+                head.append(line)
+    return head, n_skipped, waiting, inner
+
+
+def _skip_record(file):
+    """Read past one record, whose cells in quotes may hold line breaks."""
+    quotes = 0
+    while line := file.readline():
+        quotes += line.count('"')
+        if quotes % 2 == 0:
+            return
+    raise ValueError("a quotation mark in the first line is not closed")
+
+
+def _given(sep):
+    """Return the separator that was named; tab and space may be words."""
+    sep = {"tab": "\t", "\\t": "\t", "space": " "}.get(sep.lower(), sep)
+    if len(sep) != 1 or sep in '"\r\n':
+        raise ValueError(f"sep={sep!r}: must be one character, tab or space")
+    return sep
+
+
+def _names(path, first):
+    names = [cell or f"Unnamed: {j}" for j, cell in enumerate(first)]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{shown(path)}: two columns are called {name!r}")
+    return names

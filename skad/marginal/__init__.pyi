@@ -1,0 +1,5 @@
+from skad.marginal._copod import COPOD as COPOD
+from skad.marginal._ecod import ECOD as ECOD
+from skad.marginal._hbos import HBOS as HBOS
+
+__all__ = ["COPOD", "ECOD", "HBOS"]

@@ -1,0 +1,5 @@
+from skad.subspace._kernel_pca import KernelPCAReconstruction as KernelPCAReconstruction
+from skad.subspace._pca import PCAReconstruction as PCAReconstruction
+from skad.subspace._sketch import MatrixSketch as MatrixSketch
+
+__all__ = ["KernelPCAReconstruction", "MatrixSketch", "PCAReconstruction"]
