@@ -74,7 +74,9 @@ def pytest_report_header(config):
 
 
 def subject(item):
-    """Return the name of the detector that a common test is about, or None."""
+    """Return the detector that a common test or a docstring is about, or None."""
+    if isinstance(item, pytest.DoctestItem):
+        return next((name for name in item.name.split(".") if name in NAMES), None)
     if item.path.stem not in COMMON or not hasattr(item, "callspec"):
         return None
     for found in item.callspec.params.values():
