@@ -40,6 +40,7 @@ HEIGHTS = {
     "_answers": 3,
     "_dask": 3,
     "_limits": 3,
+    "_picture_values": 3,
     "_cross_fitting": 4,
     "_validation": 4,
     "_offset": 4.5,
@@ -73,6 +74,7 @@ TORCH = ("nn", "_copies", "_samples", "_training", "embedding", "image")
 # The one training loop, the one place that seeds torch, and who else knows skorch.
 LOOP = "_training/_loop.py"
 SEEDS = "_training/_seeds.py"
+FORKED = "_array.py"  # sets the threads of forked children
 SKORCH = {
     LOOP: "skorch",
     "_training/_run.py": "skorch.callbacks",
@@ -205,6 +207,7 @@ def call_faults(path, tree):
         forked = path == SEEDS and name.endswith(".manual_seed")
         forked = forked and name != "torch.manual_seed"
         forked = forked or name == "torch.Generator().manual_seed"  # one's own
+        forked = forked or (path == FORKED and name == "torch.set_num_threads")
         if (last in forbidden and not forked) or name in (
             "np.random.seed",
             "random.seed",
