@@ -43,7 +43,7 @@ class IncrementalMixin:
     """
 
     _SAMPLE_ROWS = 4096
-    _streams = False  # whether `partial_fit` is at work
+    _goes_on = False  # whether `partial_fit` is at work
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None) -> Self:
@@ -64,11 +64,15 @@ class IncrementalMixin:
         self : object
             The fitted detector.
         """
-        self._streams = True
+        return self._go_on(X, y)
+
+    def _go_on(self, X, y, **params):
+        """Learn more rows, of which the first may be one; `params` are as of `fit`."""
+        self._goes_on = True
         try:
-            return self._learn(X, y, self._add, forget=False)
+            return self._learn(X, y, self._add, forget=False, **params)
         finally:
-            del self._streams
+            del self._goes_on
 
     def _fit_offset(self, X, y, anomaly, **params):
         n_rows, fresh_weights = X.shape[0], params.get("sample_weight")

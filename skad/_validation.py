@@ -21,7 +21,7 @@ def check_table(estimator, X, *, reset, min_samples=None, allow_nan=False):
     """
     if min_samples is None:
         # the first piece of a stream may be one row
-        min_samples = 2 if reset and not getattr(estimator, "_streams", False) else 1
+        min_samples = 2 if reset and not getattr(estimator, "_goes_on", False) else 1
     refuse_unreadable(X)
     if is_torch(X):
         X = _check_tensor(X, min_samples, allow_nan)

@@ -165,7 +165,7 @@ def test_one_score_for_all_is_warned_of(detector, scale):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         clone(detector).fit(X)
-    with pytest.warns(UserWarning, match="300 training samples one score"):
+    with pytest.warns(UserWarning, match="300 training samples got the score"):
         clone(detector).fit(X * scale)
 
 

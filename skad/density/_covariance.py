@@ -36,6 +36,15 @@ def least_scale(scale, mean, tol):
     return xp.where(moving, scale, root * xp.where(size > root * least, size, least))
 
 
+def rank(covariance, scale, tol):
+    """Return the rank of the correlation of what varies, up to `tol`."""
+    xp = namespace(covariance)
+    scale = xp.where(scale > 0, scale, np.inf)
+    values = xp.linalg.eigvalsh(covariance / scale[:, None] / scale[None, :])
+    floor = max(tol, float(xp.finfo(values.dtype).eps)) * float(xp.max(values))
+    return int(xp.sum(values > floor))
+
+
 def exact_whitening(covariance, scale, mean, tol, freedom):
     r"""Return what `whitening_matrix` does, with a way to leave exact relations.
 

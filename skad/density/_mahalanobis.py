@@ -22,6 +22,7 @@ from skad.density._covariance import (
     exact_whitening,
     least_scale,
     low_rank_whitening,
+    rank,
     shrink_oas,
     weighted_ledoit_wolf,
 )
@@ -169,7 +170,7 @@ class Mahalanobis(IncrementalMixin, SampleWeightMixin, LeftOutMixin, BaseDetecto
         self : object
             The fitted detector.
         """
-        return self._learn(X, y, self._add, forget=False, **weighted(sample_weight))
+        return self._go_on(X, y, **weighted(sample_weight))
 
     @available_if(_is_mergeable)
     def merge(self, other) -> Self:
@@ -210,7 +211,7 @@ class Mahalanobis(IncrementalMixin, SampleWeightMixin, LeftOutMixin, BaseDetecto
             known = hasattr(self, "n_samples_seen_")
             self._set_moments(merge_moments(self._moments(), fresh) if known else fresh)
         else:
-            rows = to_double(to_numpy(X))
+            rows, whole = to_double(to_numpy(X)), None
             self.n_samples_seen_ = total
             if self.covariance == "mcd":
                 if weights is not None:
@@ -218,6 +219,7 @@ class Mahalanobis(IncrementalMixin, SampleWeightMixin, LeftOutMixin, BaseDetecto
                         "covariance='mcd' trusts a subset of the rows, for which "
                         "sample_weight has no meaning: repeat the rows instead."
                     )
+                whole = np.cov(rows, rowvar=False, bias=True).reshape(2 * X.shape[1:])
                 estimate = MinCovDet(
                     support_fraction=self.support_fraction,
                     random_state=generator(self.random_state),
@@ -235,7 +237,7 @@ class Mahalanobis(IncrementalMixin, SampleWeightMixin, LeftOutMixin, BaseDetecto
                     scaled, self._shrinkage_ = weighted_ledoit_wolf(rows, weights)
                 covariance = scaled * unit**2
             # plain sums: their rounding grows with the number of rows
-            self._set_covariance(covariance, roundings=total)
+            self._set_covariance(covariance, total, whole)
 
     def _fit_blocks(self, blocks):
         if not self._is_mergeable():
@@ -252,14 +254,19 @@ class Mahalanobis(IncrementalMixin, SampleWeightMixin, LeftOutMixin, BaseDetecto
             covariance, self._shrinkage_ = shrink_oas(covariance, self.n_samples_seen_)
         self._set_covariance(covariance)
 
-    def _set_covariance(self, covariance, roundings=1):
+    def _set_covariance(self, covariance, roundings=1, whole=None):
+        """Learn from a covariance; `whole` is that of all rows, if it is of some."""
         self.covariance_ = covariance
-        variance = namespace(covariance).linalg.diagonal(covariance)
-        scale = deviations(variance, self.location_, roundings)
-        trusted = getattr(self, "_trusted_", None)
-        n = self.n_samples_seen_ if trusted is None else trusted[0]
+        xp, freedom = namespace(covariance), self.n_samples_seen_ - 1
+        scale = deviations(xp.linalg.diagonal(covariance), self.location_, roundings)
+        if whole is not None:
+            # what only the rows that "mcd" trusts have in common is no relation
+            varies = deviations(np.diagonal(whole), self.location_, roundings)
+            kept = rank(covariance, scale, self.tol)
+            freedom = freedom if kept == rank(whole, varies, self.tol) else 0
+            scale = np.where((scale <= 0) & (varies > 0), np.inf, scale)
         self._whitening_, exact, self._floor_ = exact_whitening(
-            covariance, scale, self.location_, self.tol, n - 1
+            covariance, scale, self.location_, self.tol, freedom
         )
         self._has_exact_ = exact.shape[1] > 0
 

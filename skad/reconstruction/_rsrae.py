@@ -143,8 +143,6 @@ class RSRAE(IncrementalNetworkMixin, ShapedDetector):
     net_ : torch.nn.Module
         The trained network, with its `encoder`, `projection` (:math:`A^T`) and
         `decoder`.
-    n_samples_seen_ : int
-        Training samples.
 
     See Also
     --------
