@@ -9,7 +9,13 @@ from itertools import pairwise
 import numpy as np
 
 from skad._array import namespace
-from skad._cross_fitting import FIVE_FOLDS, rows_of, scored_as_seen, unfitted
+from skad._cross_fitting import (
+    FIVE_FOLDS,
+    part_of,
+    rows_of,
+    scored_as_seen,
+    unfitted,
+)
 
 # From so many series on a fold is whole series.
 _MANY_SERIES = 10
@@ -107,10 +113,10 @@ def stretch_fitted(detector, X, y, rows, anomaly):
     places = [np.arange(X.shape[0])[own] for own in rows]
     lengths = [len(own) for own in places]
     least = detector._min_steps()[0]
-    known = np.zeros(X.shape[0], dtype=bool)
-    if y is not None:
-        y = np.asarray(y)
-        known = (y == -1) & detector._uses_labels
+    n = X.shape[0]
+    known = np.zeros(n, dtype=bool)
+    if y is not None and detector._uses_labels:
+        known = np.asarray(y) == -1
     found = []
     try:
         folds = time_folds(lengths, least)
@@ -121,8 +127,7 @@ def stretch_fitted(detector, X, y, rows, anomaly):
             steps = np.concatenate([places[i][a:b] for i, a, b in kept])
             groups = np.repeat(np.arange(len(kept)), [b - a for _, a, b in kept])
             member = unfitted(detector, **detector._known_settings())
-            labels = None if y is None else y[steps]
-            member.fit(rows_of(X, steps), labels, groups=groups)
+            member.fit(rows_of(X, steps), part_of(y, steps, n), groups=groups)
             for i, a, b in fold:
                 normal = np.flatnonzero(~known[places[i][a:b]])
                 if len(normal):
