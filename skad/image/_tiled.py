@@ -10,7 +10,7 @@ import torch
 from sklearn import config_context
 
 from skad._array import is_torch, like, namespace, on_device, to_numpy
-from skad._members import seeded_clone
+from skad._members import fit_within, seeded_clone
 from skad._parameters import KW_ONLY, with_parameters
 from skad._random import Seed, generator
 from skad._sklearn import HasMethods, Interval
@@ -200,7 +200,8 @@ class TiledDetector(BaseDetector):
             # its scores set the threshold here, and are those that it needs for its own
             detector.set_params(contamination=self.contamination)
         tiles = self._tiles(X)
-        self.detector_ = detector.fit(tiles)
+        context = self._subtask("fit detector")
+        self.detector_ = fit_within(context, self, detector, tiles, None)
         found = vars(self.detector_).pop("_threshold_anomaly_", None)
         return None if found is None else self._worst(to_numpy(found), tiles)
 

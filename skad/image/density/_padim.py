@@ -46,6 +46,10 @@ def low_rank_factors(deviations, regularization):
 def add_ridge(matrices, regularization, dtype):
     """Add to the diagonals of (p, d, d) in place; return what was added, (p, 1)."""
     diagonal = matrices.diagonal(dim1=1, dim2=2)
+    if not diagonal.isfinite().all():
+        raise ValueError(
+            f"X has values too large for PaDiM: squares of features overflow {dtype}."
+        )
     rounding = torch.finfo(dtype).eps * len(matrices[0]) * diagonal.amax(1, True)
     ridge = rounding.clamp(min=regularization)
     diagonal.add_(ridge)
