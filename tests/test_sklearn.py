@@ -19,6 +19,7 @@ from tests._instances import (
     OVER_WINDOWS,
     brief,
     default_instances,
+    excused,
     identify,
     labelled_instances,
     looks_around,
@@ -43,6 +44,11 @@ NEVER_YIELDED = [
     estimator_checks.check_transformer_get_feature_names_out_pandas,
 ]
 
+# Those that want both labels among the training rows.
+OUTLIERS = [
+    estimator_checks.check_outliers_fit_predict,
+    estimator_checks.check_outliers_train,
+]
 
 DEFAULT = [*default_instances(), *labelled_instances()]
 
@@ -76,6 +82,11 @@ def test_check_estimator(detector):
     if detector.__sklearn_tags__().target_tags.required:
         expected = EXPECTED_FAILURES.get(type(detector).__name__, {})
     expected = {**expected, **weight_failures(detector)}
+    if reason := excused(detector, "outliers"):
+        expected |= {check.__name__: reason for check in OUTLIERS}
+        for check in OUTLIERS:
+            share = clone(detector).set_params(contamination=0.1)
+            check(type(detector).__name__, share)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SkipTestWarning)
         results = check_estimator(

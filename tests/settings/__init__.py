@@ -30,6 +30,7 @@ class Settings:
         far from the training data cannot be relied on, ("sign", measure) for one
         measure; "feature" where no feature can be far out by itself; "tensors" where it
         does not take them; "rows around" where a score depends on the rows before it;
+        "outliers" where with contamination="auto" no training row may be an anomaly;
         and names of scikit-learn's estimator checks.
     """
 
