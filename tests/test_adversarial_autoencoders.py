@@ -418,7 +418,7 @@ def test_maps_find_the_spot(fit, pictures, method):
     options = {"lr": 2e-3, "max_epochs": 40, "hidden_sizes": (16, 16)}
     detector = fit(method, pictures, **options)
     spoiled = pictures.copy()
-    spoiled[:, 3, 6] = -2.0
+    spoiled[:, 3, 6] = 2.0
     places = detector.transform(spoiled).reshape(40, -1).argmax(axis=1)
     assert (places == 3 * 10 + 6).mean() > 0.8
 

@@ -284,8 +284,13 @@ def test_wrong_parameters(detector, message, stripes):
 
 @every_detector
 def test_values_too_large_for_float32_are_refused(detector, stripes):
-    for X in (1e12 * stripes[0], torch.tensor(1e12 * stripes[0])):
+    large = 1e12 * stripes[0]
+    rows = large[:, 0]
+    for X in (rows, torch.tensor(rows)):
         with pytest.raises(ValueError, match="too large for a network in float32"):
+            clone(detector).fit(X)
+    for X in (large, torch.tensor(large)):
+        with pytest.raises(ValueError, match=r"pictures are uint8, floats in 0\.\.1"):
             clone(detector).fit(X)
 
 

@@ -195,9 +195,10 @@ def test_forests_know_what_their_trees_have_seen(rows):
     forest._skl_callbacks = []  # it then grows in steps
     grown = forest.fit(rows).forest_
     assert len(grown.estimators_samples_) == 20
+    scaled = ((rows - forest.centre_) / forest.scale_).astype(np.float32)
     trees = zip(grown.estimators_, grown.estimators_samples_, strict=True)
     for estimator, seen in trees:
-        ends = estimator.tree_.apply(rows[seen].astype(np.float32))
+        ends = estimator.tree_.apply(scaled[seen])
         counts = np.bincount(ends, minlength=estimator.tree_.node_count)
         leaves = estimator.tree_.children_left < 0
         assert (counts[leaves] == estimator.tree_.n_node_samples[leaves]).all()

@@ -19,9 +19,13 @@ def layer_weights(inside, outside):
     """Return weights (l,) of layers that tell rows from outliers, both (n, l).
 
     Logistic regression on the layers' distances, its penalty chosen by
-    cross-validation where there are enough rows.
+    cross-validation where there are enough rows. A distance beyond ten times what 95 %
+    of the rows have counts as that: where a unit fires that was constant it has no
+    bound, and one such row would decide on the unit of its layer.
     """
+    usual = np.quantile(inside, 0.95, axis=0)
     X = np.concatenate([inside, outside])
+    X = np.minimum(X, np.where(usual > 0, 10 * usual, np.inf))
     y = np.repeat([0, 1], [len(inside), len(outside)])
     unit = X.std(axis=0)
     unit = np.where(unit > 0, unit, 1.0)

@@ -129,7 +129,7 @@ class OpenMax(ClassifierDetector):
     >>> X = np.concatenate([rng.normal(-3, 1, (50, 2)), rng.normal(3, 1, (50, 2))])
     >>> y = np.repeat(["left", "right"], 50)
     >>> detector = OpenMax().fit(X, y)
-    >>> detector.predict([[-3.0, -3.0], [3.0, 3.0], [4.0, -4.0]])
+    >>> detector.predict([[-3.0, -3.0], [3.0, 3.0], [9.0, 9.0]])
     array([ 1,  1, -1])
     """
 
