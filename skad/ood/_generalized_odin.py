@@ -123,8 +123,8 @@ class GeneralizedODIN(TrainedClassifier):
     ----------
     head : {"cosine", "euclidean", "inner"}, default="cosine"
         What :math:`h` is.
-    epsilon : float or tuple of float, default=(0.0, 0.0025, 0.005, 0.01, 0.02, 0.04, \
-            0.08)
+    epsilon : float or tuple of float, \
+            default=(0.0, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)
         Length of the step in the units of the input. Of several, the one with the
         highest mean score on held-out rows is taken.
     latent_size : int, default=64
