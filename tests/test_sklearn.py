@@ -12,8 +12,6 @@ from sklearn.exceptions import SkipTestWarning
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import check_estimator
 
-from skad.image._trained import TrainedImageDetector
-from skad.series._network import SeriesNetwork
 from tests._instances import (
     EXPECTED_FAILURES,
     OVER_WINDOWS,
@@ -50,12 +48,9 @@ DEFAULT = [*default_instances(), *labelled_instances()]
 def fits_copies(detector):
     """Tell whether `fit` fits copies to the few rows of the checks for the threshold.
 
-    Networks hold samples out where there are enough; on windows and pictures training
-    takes long, and of few steps there are fewer windows still.
+    Networks hold samples out only where there are enough.
     """
-    if detector._honesty == "held out":
-        return isinstance(detector, SeriesNetwork | TrainedImageDetector)
-    return detector._honesty == "cross-fitting"
+    return detector._honesty in ("held out", "cross-fitting")
 
 
 COPIES = [one for one in DEFAULT if fits_copies(one)]
