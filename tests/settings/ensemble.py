@@ -11,7 +11,7 @@ FeatureBagging = Settings(
     ],
 )
 IsolationForest = Settings(
-    {"n_estimators": 20},
+    {"n_estimators": 10},
     [
         {"bootstrap": True, "random_state": 0},
         {"max_features": 0.5, "random_state": 0},
