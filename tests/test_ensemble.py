@@ -326,17 +326,17 @@ def test_bagging_draws_between_half_and_all_but_one(n_features, sizes):
 
 
 def test_bagging_improves_on_its_detector(shared):
-    alone, bagged = [], []
+    rank = FeatureBagging(combination="rank", random_state=0)
+    detectors = [LOF(), FeatureBagging(random_state=0), rank]
+    found = []
     for name, X, y in shared_sets(shared):
         if name in ("letter", "thyroid", "cardio"):
-            for detector, found in (
-                (LOF(), alone),
-                (FeatureBagging(random_state=0), bagged),
-            ):
-                score = -detector.fit(X).score_samples(X)
-                found.append(roc_auc_score(y, score))
-    assert len(alone) == 3
-    assert np.mean(bagged) > np.mean(alone) + 0.02
+            scores = [-each.fit(X).score_samples(X) for each in detectors]
+            found.append([roc_auc_score(y, score) for score in scores])
+    assert len(found) == 3
+    alone, standard, rank = np.mean(found, axis=0)
+    assert standard > alone
+    assert rank > alone + 0.02
 
 
 def test_bagging_seeds_its_members(blobs):

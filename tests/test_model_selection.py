@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import multivariate_normal, norm
@@ -226,6 +226,7 @@ few_levels = st.lists(st.integers(0, 6), min_size=1, max_size=25)
 
 @settings(deadline=None)
 @given(scores=few_levels, box_scores=few_levels)
+@example(scores=[0] * 6 + [1] * 3 + [2] * 2, box_scores=[0] * 4 + [1] * 2)
 def test_curves_equal_their_definitions(scores, box_scores):
     price, excess = excess_mass_curve(scores, box_scores)
     assert price[0] == 0

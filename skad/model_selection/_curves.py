@@ -38,7 +38,8 @@ def best_sets(mass, volume):
 
 def _turns_up(first, second, third):
     (x0, y0), (x1, y1), (x2, y2) = first, second, third
-    return (y1 - y0) * (x2 - x0) <= (y2 - y0) * (x1 - x0)
+    # a corner that only rounding makes is none
+    return (y1 - y0) * (x2 - x0) <= (1 + 1e-12) * (y2 - y0) * (x1 - x0)
 
 
 def excess_mass_curve(scores, box_scores):
