@@ -56,9 +56,7 @@ def cross_fitted(detector, X, y, params, anomaly=None):
         The training anomaly, taken where too few rows are left to fit a copy.
     """
     n = X.shape[0] if hasattr(X, "shape") else len(X)
-    known = np.zeros(n, dtype=bool)
-    if y is not None and getattr(detector, "_uses_labels", False):
-        known = np.asarray(y) == -1
+    known = labelled_anomalies(detector, y, n)
     found, rows_found = [], []
     try:
         for held in folds(n):
@@ -72,7 +70,7 @@ def cross_fitted(detector, X, y, params, anomaly=None):
                 found.append(member._in_blocks(member._anomaly, rows))
                 rows_found.append(held)
     except ValueError as error:
-        return scored_as_seen(detector, X, anomaly, error)
+        return scored_as_seen(detector, X, n, anomaly, error)
     found, rows_found = namespace(found[0]).concat(found), np.concatenate(rows_found)
     if "sample_weight" in params:
         whole = np.full(n, np.nan)
@@ -81,12 +79,19 @@ def cross_fitted(detector, X, y, params, anomaly=None):
     return rows_of(found, np.argsort(rows_found))
 
 
-def scored_as_seen(detector, X, anomaly, error):
+def labelled_anomalies(detector, y, n):
+    """Return which of n rows a detector that uses labels knows as anomalies, (n,)."""
+    if y is None or not getattr(detector, "_uses_labels", False):
+        return np.zeros(n, dtype=bool)
+    return np.asarray(y) == -1
+
+
+def scored_as_seen(detector, X, n, anomaly, error):
     """Return the training anomaly (n,), with a warning that it is not honest."""
     warnings.warn(
-        f"{type(detector).__name__} cannot be fitted without some of the "
-        f"{X.shape[0]} training samples ({error}): its threshold comes from scores of "
-        "samples that it has learned from, and more than false_alarm_rate="
+        f"{type(detector).__name__} cannot be fitted without some of the {n} training "
+        f"samples ({error}): its threshold comes from scores of samples that it has "
+        "learned from, and more than false_alarm_rate="
         f"{detector.false_alarm_rate} of new normal samples will fall below it.",
         stacklevel=7,
     )

@@ -11,6 +11,7 @@ import numpy as np
 from skad._array import namespace
 from skad._cross_fitting import (
     FIVE_FOLDS,
+    labelled_anomalies,
     part_of,
     rows_of,
     scored_as_seen,
@@ -114,9 +115,7 @@ def stretch_fitted(detector, X, y, rows, anomaly):
     lengths = [len(own) for own in places]
     least = detector._min_steps()[0]
     n = X.shape[0]
-    known = np.zeros(n, dtype=bool)
-    if y is not None and detector._uses_labels:
-        known = np.asarray(y) == -1
+    known = labelled_anomalies(detector, y, n)
     found = []
     try:
         folds = time_folds(lengths, least)
@@ -134,5 +133,5 @@ def stretch_fitted(detector, X, y, rows, anomaly):
                     part = member._stretch_anomaly(X, places[i], a, b)
                     found.append(rows_of(part, normal))
     except ValueError as error:
-        return scored_as_seen(detector, X, anomaly, error)
+        return scored_as_seen(detector, X, n, anomaly, error)
     return namespace(found[0]).concat(found)

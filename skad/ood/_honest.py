@@ -59,7 +59,7 @@ def refitted(detector, X, labels, outlier, anomaly):
         if not found:
             raise ValueError("every class has one row")
     except ValueError as error:
-        return scored_as_seen(detector, X, anomaly, error)
+        return scored_as_seen(detector, X, len(outlier), anomaly, error)
     return namespace(found[0]).concat(found)
 
 
@@ -87,5 +87,5 @@ def relearned(detector, outputs, codes, known, anomaly):
         if not found:
             raise ValueError("every class has one row")
     except ValueError as error:
-        return scored_as_seen(detector, outputs, anomaly, error)
+        return scored_as_seen(detector, outputs, len(codes), anomaly, error)
     return namespace(found[0]).concat(found)
