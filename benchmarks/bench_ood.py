@@ -245,7 +245,7 @@ def passes_through(channels, n_fitted, n_scored):
 # methods that look at outputs alone
 METHODS = (
     "ASH DICE Energy Entropy GEN GradNorm KLMatching KNNOOD MahalanobisOOD MaxLogit"
-    " MaxSoftmax NNGuide OODDetector OpenMax ReAct RelativeMahalanobis SCALE SHE"
+    " MaxSoftmax NNGuide OODDetector OpenMax PNML ReAct RelativeMahalanobis SCALE SHE"
     " TemperatureScaling ViM"
 ).split()
 
@@ -281,6 +281,7 @@ QUALITY = [
     ("ASH-P", "ASH", {"pruned": 0.65, "variant": "p"}, "ASH-P_.65"),
     ("SCALE", "SCALE", {"pruned": 0.65}, "SCALE_.65"),
     ("GradNorm", "GradNorm", {}, "GradNorm_fc"),
+    ("PNML", "PNML", {}, "PNML"),
 ]
 
 
@@ -494,6 +495,7 @@ def peers_scores(method, settings, net, known, tested, y):
             None, settings.get("n_components", 64), head.weight, head.bias
         ),
         "SHE": lambda: d.SHE(None, head),
+        "PNML": lambda: d.PNML(None, head),
         "NNGuide": lambda: d.NNGuide(None, head),
         "DICE": lambda: d.DICE(
             None, head.weight, head.bias, settings.get("sparsity", 0.9)

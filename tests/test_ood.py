@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.spatial.distance import cdist
-from scipy.special import logsumexp, softmax
+from scipy.special import log_softmax, logsumexp, softmax
 from scipy.stats import weibull_min
 from sklearn import config_context
 from sklearn.ensemble import RandomForestClassifier
@@ -30,6 +30,7 @@ from skad.ood import (
     GEN,
     KNNOOD,
     ODIN,
+    PNML,
     SCALE,
     SHE,
     Energy,
@@ -50,6 +51,7 @@ from skad.ood import (
     extract,
 )
 from skad.ood._open_max import fit_weibull
+from skad.ood._pnml import pull, regret, with_constant
 
 EVERY = [getattr(skad.ood, name) for name in skad.ood.__all__]
 EVERY = [found for found in EVERY if isinstance(found, type)]
@@ -275,6 +277,69 @@ def test_formulas_agree_with_the_peer_but_for_its_faults(golden):
     for name, method in (("RMD", RelativeMahalanobis), ("ViM_d=16", ViM)):
         ours = roc_auc_score(golden.labels, golden.anomaly_of_outputs(method))
         assert ours > roc_auc_score(golden.labels, golden.peer(name)) - 0.01
+
+
+def test_pnml_is_the_best_in_hindsight(golden):
+    """Learns each probe with each class, by least squares of log-probabilities."""
+    (F, _), (f, _) = (
+        (rows["penultimate"].numpy(), rows.logits) for rows in golden.both_outputs()
+    )
+    V, v = (np.column_stack([np.ones(len(part)), unit(part)]) for part in (F, f))
+    weights = np.column_stack([golden.b, golden.W])
+    logs = log_softmax(V @ weights.T, axis=1)
+    alive = V.any(axis=0)  # other units make rows that no other row is like
+    plain = ~v[:, ~alive].any(axis=1)
+    rows = np.flatnonzero(plain)[::40]
+    expected = []
+    for x in v[rows]:
+        known = log_softmax(weights @ x)
+        # targets that least squares leaves as they are, and the label's, log 1
+        fitted = np.linalg.lstsq(V, logs, rcond=1e-6)[0]
+        targets = np.vstack([V @ fitted, x @ fitted])
+        total = 0
+        for label in range(5):
+            wanted = targets.copy()
+            wanted[-1, label] += 0 - known[label]
+            again = np.linalg.lstsq(np.vstack([V, x]), wanted, rcond=1e-6)[0]
+            moved = known + x @ (again - fitted)
+            total += softmax(moved)[label]
+        expected.append(np.log(total) / np.log(5))
+    found = golden.anomaly_of_outputs(PNML)
+    assert_allclose(found[rows], expected, rtol=1e-3)
+    assert len(rows) > 5
+    auc = roc_auc_score(golden.labels, found)
+    assert auc > roc_auc_score(golden.labels, golden.peer("PNML"))
+
+
+def test_pnml_where_nothing_is_left_to_learn_and_where_all_is():
+    logits = np.array([[2.0, -1.0, 0.5], [0.0, 0.0, 0.0], [900.0, 0.0, 0.0]])
+    p = softmax(logits, axis=1)
+    assert_array_equal(regret(logits, np.zeros(3)), 0)
+    expected = np.log((1 / (2 - p)).sum(axis=1)) / np.log(3)
+    assert_allclose(regret(logits, np.ones(3)), expected, rtol=1e-12)
+    # sure predictions keep their order, and have gradients
+    sure = np.array([[40.0, 0.0], [80.0, 0.0], [160.0, 0.0]])
+    found = regret(sure, np.full(3, 0.1))
+    assert np.all(np.diff(found) < 0)
+    assert found[-1] > 0
+    x = torch.tensor(np.concatenate([sure, [[900.0, 0.0]]])).requires_grad_(True)
+    regret(x, torch.full((4,), 0.5, dtype=x.dtype)).sum().backward()
+    assert torch.isfinite(x.grad).all()
+
+
+def test_pnml_knows_what_no_row_has():
+    rng = np.random.default_rng(0)
+    X, y = np.c_[rng.normal(size=(60, 3)) + 3, np.zeros(60)], np.arange(60) % 2
+    classifier = FrozenEstimator(LogisticRegression().fit(X, y))
+    detector = PNML(classifier).fit(X, y)
+    probe = np.repeat(X[:1], 3, axis=0)
+    probe[1:, 3] = 0.5, 50.0
+    moved = pull(with_constant(probe), detector._root_, detector._outside_)
+    share = probe[:, 3] ** 2 / (probe**2).sum(axis=1)
+    assert_allclose(moved[2], share[2], rtol=1e-6)
+    assert moved[0] < 0.2 < moved[2]
+    scores = detector.score_samples(probe)
+    assert scores[2] < scores[:2].min()
 
 
 def test_open_max_is_as_good_as_the_peers(golden):
