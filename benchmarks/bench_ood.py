@@ -39,7 +39,7 @@ from _measure import Table
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from skad import metrics, ood
+from skad import GMM, metrics, ood
 from skad._array import to_numpy
 
 N_FIT, N_SCORED, WIDTH, N_CLASSES = 20_000, 10_000, 256, 10
@@ -282,6 +282,12 @@ QUALITY = [
     ("SCALE", "SCALE", {"pruned": 0.65}, "SCALE_.65"),
     ("GradNorm", "GradNorm", {}, "GradNorm_fc"),
     ("PNML", "PNML", {}, "PNML"),
+    (
+        "OODDetector, GMM per class",
+        "OODDetector",
+        {"detector": GMM(), "per_class": True},
+        "GMM",
+    ),
 ]
 
 

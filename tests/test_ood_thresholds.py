@@ -114,6 +114,14 @@ def test_numbers_of_rows_follow_the_rows_of_a_copy():
     assert len(seen) == 11
 
 
+def test_detectors_of_classes_and_fresh_rows():
+    """As honest as one detector: what sets the threshold learned without these rows."""
+    for n, low, high in ((100, 0.02, 0.12), (1000, 0.03, 0.08)):
+        detector = skad.OODDetector(None, skad.GMM(), per_class=True)
+        rates = [flagged(detector, n, seed) for seed in range(5)]
+        assert low <= np.mean(rates) <= high
+
+
 FOLLOWS = (skad.MahalanobisOOD, skad.NNGuide, skad.OpenMax, skad.MaxSoftmax)
 
 
