@@ -17,9 +17,9 @@ Parts:
 - passes: what each method adds to the pass through a small convolutional network and
   through a wider one, beside the pass itself.
 - digits: networks trained on digits 0 to 4, scored on them and on 5 to 9, three seeds,
-  beside the peer's scores of networks that were trained the same way. Shaped
-  activations (ReAct, ASH, SCALE) of the "cnn" are beside the peer on the very features:
-  its shared scores shape maps before they are averaged, ours after.
+  beside the peer's scores of networks that were trained the same way. Activations of
+  the "cnn" are shaped (ReAct, ASH, SCALE) before they are averaged over place, as the
+  peer's are; "default" are ours with their defaults, after it.
 - fashion: a network trained with skorch on Fashion-MNIST, scored on it and on MNIST,
   beside the peer on the same network.
 
@@ -352,18 +352,20 @@ def digits(options):
             ]
             shared = np.load(folder / f"{kind}_{seed}.npz")
             for name, method, settings, name_there in QUALITY:
+                if kind == "cnn" and method in ("ReAct", "ASH", "SCALE"):
+                    settings = {**settings, "layer": "body.6"}
                 detector = getattr(ood, method)(net, image_shape=shape, **settings)
                 scores = detector.fit(known[0], y).score_samples(known[1])
                 found.setdefault(name, []).append(metrics.auroc(y_test, -scores))
-                if kind == "cnn" and method in ("ReAct", "ASH", "SCALE"):
-                    peers = to_numpy(peers_scores(method, settings, net, *known, y))
-                    there = y_test
-                else:
-                    parts = [shared[f"s_{p}|{name_there}"] for p in ("test", "ood")]
-                    there = np.repeat([1, -1], [len(part) for part in parts])
-                    peers = np.concatenate(parts)
+                parts = [shared[f"s_{p}|{name_there}"] for p in ("test", "ood")]
+                there = np.repeat([1, -1], [len(part) for part in parts])
+                peers = np.concatenate(parts)
                 auc = metrics.auroc(there, peers.astype(float))
                 theirs.setdefault(name, []).append(auc)
+            for method in ("ASH", "SCALE"):
+                detector = getattr(ood, method)(net, image_shape=shape).fit(known[0], y)
+                area = metrics.auroc(y_test, -detector.score_samples(known[1]))
+                found.setdefault(f"{method}, default", []).append(area)
             own = trained_here(X, y, P, shape, seed) if kind == "mlp" else ()
             for name, scores in own:
                 found.setdefault(name, []).append(metrics.auroc(y_test, -scores))

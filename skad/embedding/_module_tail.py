@@ -7,6 +7,7 @@ the view asks it for, outputs and gradients, from a copy of the module with hook
 import copy
 import threading
 from contextlib import contextmanager
+from itertools import chain
 
 import numpy as np
 
@@ -76,7 +77,8 @@ class ModuleTail:
         return "cpu" if weight is None else weight.device
 
     def _weight(self):
-        tensors = (*self.module.parameters(), *self.module.buffers())
+        # one by one: a list of all takes time for every block
+        tensors = chain(self.module.parameters(), self.module.buffers())
         return next((t for t in tensors if t.is_floating_point()), None)
 
     def _move(self, X):
