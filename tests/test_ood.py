@@ -233,9 +233,9 @@ def by_hand(g, name):
         return alpha * np.linalg.norm((f - u) @ null, axis=1) - logsumexp(z, axis=1)
     means = np.stack([F[y == k].mean(0) for k in range(5)])
     within = (F - means[y]).T @ (F - means[y]) / len(F)
-    # a unit that never fired deviates by 1e-6 of the least deviation of another
+    # a unit that never fired deviates by .01 of the least deviation of another
     dead, variances = F.max(axis=0) == 0, np.diagonal(within)
-    broken = (f[:, dead] ** 2).sum(axis=1) / (1e-12 * variances[~dead].min())
+    broken = (f[:, dead] ** 2).sum(axis=1) / (1e-4 * variances[~dead].min())
     near = gaussian_distances(f, means, within).min(1) + broken
     if name == "MahalanobisOOD":
         return near
@@ -340,6 +340,13 @@ def test_pnml_knows_what_no_row_has():
     assert moved[0] < 0.2 < moved[2]
     scores = detector.score_samples(probe)
     assert scores[2] < scores[:2].min()
+
+
+def test_a_unit_that_never_fired_may_fire_faintly(golden):
+    """In a few test rows it does, by a hundredth of what others deviate by."""
+    ours = golden.anomaly_of_outputs(RelativeMahalanobis)
+    theirs = roc_auc_score(golden.labels, golden.peer("RMD"))
+    assert roc_auc_score(golden.labels, ours) > theirs - 5e-4
 
 
 def test_open_max_is_as_good_as_the_peers(golden):
@@ -457,7 +464,8 @@ def test_a_dead_unit_that_fires_is_far_out(name, dtype):
     detector = getattr(skad, name)().fit(X, y)
     scores = detector.score_samples(rows)
     assert scores[0] > -30
-    assert (scores[1:] < -1e7).all()
+    assert scores[1] < -1e3  # half of what the others deviate by
+    assert scores[2] < -1e7
     assert np.mean(detector.predict(X) == -1) < 0.12
 
 
