@@ -51,6 +51,9 @@ class ShapedDetector(TorchDetector):
     def _validate(self, X, *, reset):
         return check_images(self, X, reset=reset)
 
+    def _wants_unit_scale(self):
+        return self.image_shape_ is None
+
     def _sample_shape(self):
         if self.image_shape_ is None:
             return (self.n_features_in_,)

@@ -123,6 +123,9 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
     def _fit_work(self, X):
         return self.max_epochs * super()._fit_work(X)
 
+    def _wants_unit_scale(self):
+        return False  # what the backbone makes of pictures has its own
+
     def _check_parameters(self, X):
         if self.patience is not None and X.shape[0] < 3:
             raise ValueError(

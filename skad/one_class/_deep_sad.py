@@ -94,6 +94,7 @@ class DeepSAD(OutliersMixin, ShapedDetector):
     """
 
     _network_class = DeepSADNetwork
+    _epoch_parameters = ("max_epochs", "pretrain_epochs")
     _uses_labels = True
     _parameter_constraints = {
         "eta": [Interval(Real, 0, None, closed="neither")],

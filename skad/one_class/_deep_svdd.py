@@ -119,6 +119,7 @@ class DeepSVDD(ShapedDetector):
     """
 
     _network_class = DeepSVDDNetwork
+    _epoch_parameters = ("max_epochs", "pretrain_epochs")
     _parameter_constraints = {
         "objective": [StrOptions({"one-class", "soft-boundary"})],
         "nu": [Interval(Real, 0, 1, closed="neither")],
