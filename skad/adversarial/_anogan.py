@@ -180,6 +180,7 @@ class AnoGAN(ShapedDetector):
     """
 
     _network_class = AnoGANNetwork
+    _exports = False  # a search is no forward pass
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
         "discrimination_weight": [Interval(Real, 0, 1, closed="both")],

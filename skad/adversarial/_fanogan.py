@@ -147,8 +147,8 @@ class FAnoGAN(IncrementalNetworkMixin, ShapedDetector):
     in each, and one of the generator. The authors train the encoder with RMSprop; here
     one `optimizer` with one `lr` does both phases, Adam with the momenta 0 and 0.9 of
     [2]_ by default. `patience` watches the encoder's phase alone: how well a critic is
-    deceived says nothing about the generator. The critic has no batch normalization: its penalty is of single
-    samples.
+    deceived says nothing about the generator. The critic has no batch normalization:
+    its penalty is of single samples.
 
     References
     ----------

@@ -6,7 +6,6 @@ backbone again for each batch where they do not.
 """
 
 import math
-from numbers import Integral
 
 import numpy as np
 import torch
@@ -65,6 +64,7 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
     """
 
     _keeps_samples = True
+    _exports = True
     # What samples are: "maps" of the frozen backbone's layers, "pictures" as it takes
     # them, or "pictures+maps", the pictures first.
     _kind = "maps"
@@ -92,10 +92,7 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
 
     def _input_size(self):
         """Return the height and width of pictures as the backbone takes them."""
-        size = self.image_size
-        if size is None:
-            return self.image_shape_[:2]
-        return (size, size) if isinstance(size, Integral) else tuple(size)
+        return self.embedding_.input_size
 
     def _sample_shape(self):
         return self._shapes_
@@ -117,6 +114,9 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
         for rows in parts:
             kept[rows] = maps[rows]
         return kept
+
+    def _patches(self, x):
+        return self.net_.map(self._describe(x))
 
     # --------------------------------------------------------------------- training
 

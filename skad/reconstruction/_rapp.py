@@ -222,6 +222,7 @@ class RaPP(ShapedDetector):
     """
 
     _network_class = RaPPNetwork
+    _exports = False  # its map takes gradients
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
         "measure": [StrOptions({"nap", "sap"})],

@@ -262,6 +262,10 @@ class VAE(IncrementalNetworkMixin, ShapedDetector):
     def _map_sums_to_score(self):
         return self.measure == "reconstruction_probability"
 
+    @property
+    def _exports(self):
+        return self.measure not in ("kl", "iwae_kl")  # their map takes gradients
+
     def _row_elements(self):
         return self.n_draws * super()._row_elements()
 
