@@ -56,7 +56,11 @@ def to_onnx(detector, path):
     """
     check_is_fitted(detector)
     if not getattr(detector, "_exports", False):
-        raise ValueError(_no_form(detector))
+        raise ValueError(
+            f"detector is a {type(detector).__name__}, which has no ONNX form: with "
+            "these parameters its map is no forward pass, as those of AutoEncoder, "
+            f"PatchCore, VAE and others are. It is {detector!r}"
+        )
     _check_libraries()
     import torch
 
@@ -96,20 +100,6 @@ def _check_libraries():
         raise ImportError(
             "skad.export.to_onnx needs onnx and onnxscript: pip install 'skad[export]'."
         ) from error
-
-
-def _no_form(detector):
-    """Return why a detector cannot be written, and which can."""
-    from skad import all_detectors
-
-    name = type(detector).__name__
-    others = [one for one, cls in all_detectors() if getattr(cls, "_exports", False)]
-    if name in others:  # with other parameters
-        return f"This {name} has no ONNX form: its map is no forward pass. {detector!r}"
-    return (
-        f"detector is a {name}, which has no ONNX form: those of {', '.join(others)} "
-        "have."
-    )
 
 
 def _model(detector):
