@@ -64,8 +64,8 @@ class ASH(ShapedEnergy):
     Another `layer` costs a second pass; the last one only the classifier's.
 
     The default is what small networks bear. Of 72 with layers of 16 to 512 units, on
-    digits and generated classes, "s" and "p" were at .5 as good as `Energy` in linear
-    layers and on maps, .03 to .06 worse on maps that were averaged, and up to .4 worse
+    digits and generated classes, "s" and "p" were at .5 within .04 of `Energy` in
+    linear layers and on maps, .06 worse on maps that were averaged, and up to .4 worse
     at the authors' .9, where "s" was often below chance; "b" was best at .65. The width
     made little difference beside that.
 
