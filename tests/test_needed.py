@@ -95,7 +95,7 @@ with open("a.png", "wb") as file:
 refused(skad.PaDiM().fit, ["a.png", "a.png"])
 os.makedirs("train/good")
 os.rename("a.png", "train/good/a.png")
-refused(skad.image.load_folder, "train")
+refused(skad.image.load_folder, "train/good")
 """,
     "pandas": """
 from skad.datasets import read_table
