@@ -28,6 +28,7 @@ from skad._array import (
 )
 from skad._callbacks import FitCallbacksMixin
 from skad._dask import Blocks, by_block, is_dask
+from skad._needed import need_chosen
 from skad._offset import OffsetMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, ScikitLearnDetector, StrOptions, _fit_context
@@ -278,6 +279,7 @@ class BaseDetector(
         `params` are what `fit` takes besides: `learn`, `_fit_offset` and
         `_honest_anomaly` get them as `_take` returns them.
         """
+        need_chosen(self)
         before = self._fitted_state()
         if forget:
             self._replace_fitted_state({})

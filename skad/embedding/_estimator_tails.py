@@ -8,6 +8,7 @@ as well, or any other classifier by its methods. `_module_tail` has that of torc
 import numpy as np
 
 from skad._array import like, namespace, to_numpy
+from skad._needed import need
 from skad.embedding._logits import one_per_class, softmax
 
 # Logits and probabilities belong together when they agree up to this.
@@ -18,8 +19,7 @@ def named(X, names):
     """Return `X` as the frame that a classifier was fitted on, where it was."""
     if names is None:
         return X
-    import pandas as pd
-
+    pd = need("pandas", "a classifier that was fitted on a frame")
     return pd.DataFrame(X, columns=names)
 
 

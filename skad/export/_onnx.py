@@ -8,6 +8,8 @@ import warnings
 
 from sklearn.utils.validation import check_is_fitted
 
+from skad._needed import need
+
 _OPSET = 18
 
 
@@ -61,7 +63,8 @@ def to_onnx(detector, path):
             "these parameters its map is no forward pass, as those of AutoEncoder, "
             f"PatchCore, VAE and others are. It is {detector!r}"
         )
-    _check_libraries()
+    for library in ("onnx", "onnxscript"):
+        need(library, "skad.export.to_onnx")
     import torch
 
     model = _model(detector)
@@ -90,16 +93,6 @@ def to_onnx(detector, path):
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _check_libraries():
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "skad.export.to_onnx needs onnx and onnxscript: pip install 'skad[export]'."
-        ) from error
 
 
 def _model(detector):

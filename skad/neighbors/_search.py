@@ -25,6 +25,7 @@ from skad._array import (
     slices,
     to_numpy,
 )
+from skad._needed import need
 from skad._random import generator
 
 METRICS = ("euclidean", "sqeuclidean", "manhattan", "cosine", "minkowski")
@@ -274,18 +275,11 @@ class NeighborSearch:
         return namespace(queries).concat(found)
 
     def _build_graph(self, n_neighbors, random_state):
-        try:
-            from pynndescent import NNDescent
-        except ImportError as error:
-            raise ImportError(
-                "algorithm='pynndescent' needs pynndescent: "
-                "pip install 'skad[neighbors]'"
-            ) from error
-
+        pynndescent = need("pynndescent", "algorithm='pynndescent'")
         flat = self.metric in ("sqeuclidean", "cosine")  # same order of unit rows
         # the first parallel call of numba sets the threads of OpenMP, torch's as well
         with threadpool_limits(None):  # sets nothing, and puts back what was set
-            graph = NNDescent(
+            graph = pynndescent.NNDescent(
                 to_numpy(self.bank),
                 metric="euclidean" if flat else self.metric,
                 metric_kwds={"p": self.p} if self.metric == "minkowski" else None,
