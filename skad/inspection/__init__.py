@@ -1,5 +1,6 @@
 """Pictures and reports of what any detector finds, made from outside."""
 
+from skad._events import Event
 from skad.inspection._anomaly_map import AnomalyMapDisplay
 from skad.inspection._comparison import DetectorComparisonDisplay
 from skad.inspection._feature_blame import FeatureBlameDisplay
@@ -17,7 +18,6 @@ from skad.inspection._score_distribution import ScoreDistributionDisplay
 from skad.inspection._series import SeriesDisplay
 from skad.inspection._threshold import ThresholdDisplay
 from skad.inspection._time_series import (
-    Event,
     SeriesFindings,
     examine_series,
     write_events,
