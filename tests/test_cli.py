@@ -832,7 +832,7 @@ def detect_series(paths, *more, detector="SubsequenceKNN"):
     return detect(*paths, *settings, "--contamination", 0.01, *more, detector=detector)
 
 
-@pytest.mark.parametrize("scale", [[], ["--scale"]])
+@pytest.mark.parametrize("scale", [["--scaling", "none"], ["--scale"]])
 def test_detect_series(scale, series_files, tmp_path, capsys):
     out = tmp_path / "report"
     options = [*SERIES, "--label-column", "broken", "--out", out, *scale]
@@ -844,7 +844,7 @@ def test_detect_series(scale, series_files, tmp_path, capsys):
     rows = scores(out)
     frames = [pd.read_csv(path) for path in series_files]
     X_train, X = (frame[list("abc")].to_numpy() for frame in frames)
-    if scale:
+    if "--scale" in scale:
         mean, deviation = X_train.mean(axis=0), X_train.std(axis=0)
         X_train, X = (X_train - mean) / deviation, (X - mean) / deviation
     groups = frames[0]["machine"].to_numpy()
@@ -931,6 +931,3 @@ def test_picture_detectors_refuse_tables(files, capsys):
     assert "looks at pictures, not at rows of a table" in text
     text = complaint(capsys, detect(*files, "--image-size", "8,8"))
     assert "--image-size is not for tables" in text
-    assert "--test is missing" in complaint(
-        capsys, main(["detect", "--train", str(files[0]), "--detector", "KNN"])
-    )
