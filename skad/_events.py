@@ -147,8 +147,8 @@ def _flagged(labels):
     known = np.isin(labels, (-1, 1))
     if not known.all():
         raise ValueError(
-            f"labels hold {labels[~known][0]!r}: pass 1 for normal steps and -1 for "
-            "alarms, as `predict` returns them, or booleans with True an alarm."
+            f"labels hold {labels[~known].tolist()[0]!r}: pass 1 for normal steps and "
+            "-1 for alarms, as `predict` returns them, or booleans with True an alarm."
         )
     return labels == -1
 

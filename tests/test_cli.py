@@ -213,7 +213,7 @@ def test_held_detector(files, tmp_path):
     settings = ["--set", "detector__n_neighbors=3", "--set", "detector=KNN"]
     assert detect(*files, *settings, "--out", out, detector="FeatureBagging") == 0
     page = (out / "index.html").read_text()
-    assert "FeatureBagging(detector=KNN(n_neighbors=3))" in page
+    assert "FeatureBagging(detector=KNN(n_neighbors=3), random_state=0)" in page
 
 
 def test_list_names_every_detector_by_kind_of_data(capsys):
@@ -512,16 +512,24 @@ def test_demo_prints_every_detector_on_rows_but_slow_networks(tmp_path, capsys):
     printed, warned = capsys.readouterr()
     assert warned == ""
     page = (tmp_path / "index.html").read_text()
-    wanted = {name for name, _ in demonstrated()}
+    wanted = dict.fromkeys((name for name, _ in demonstrated()), 2)  # data sets
+    wanted |= dict.fromkeys(["PatchCore", "PaDiM", "MatrixProfile"], 1)
+    wanted |= {"SubsequenceKNN": 1}
+    assert "A weave, drawn" in printed
+    assert "A machine, drawn" in printed
+    for k in range(1, 5):  # the page leads to each of the four sets
+        assert f'<a href="#section-{k}">' in page
+        assert f'<section id="section-{k}">' in page
     for name, _ in skad.all_detectors():
         lines = [line for line in printed.splitlines() if line.startswith(name + " ")]
-        assert len(lines) == (2 if name in wanted else 0)  # data sets
+        assert len(lines) == wanted.get(name, 0)
         for line in lines:
             auc, precision = map(float, line.split()[1:3])
             assert 0.6 < auc <= 1
             assert 0.6 < precision <= 1
         # tables and gallery
-        assert page.count(f'<th scope="row">{name}</th>') == (3 if lines else 0)
+        rows = {0: 0, 1: 1, 2: 3}[len(lines)]
+        assert page.count(f'<th scope="row">{name}</th>') == rows
 
 
 def test_demo_leaves_out_slow_networks_unless_asked():

@@ -53,7 +53,7 @@ def build_detector(name, settings=(), contamination=None, false_alarm_rate=None)
             f"; the nearest are {', '.join(lower[key] for key in near)}" if near else ""
         )
         if Path(name).exists():
-            hint = "; a file to look at stands before --detector, or behind --train"
+            hint = "; a file stands before --detector, or behind --train"
         raise ValueError(
             f"no detector is called {name!r}{hint} (`skad list` shows all)"
         )
@@ -111,7 +111,8 @@ def build_detectors(names, settings=(), contamination=None, false_alarm_rate=Non
     Returns
     -------
     detectors : dict of str to BaseDetector
-        In the order of the names.
+        In the order of the names. What is drawn at random is the same in every run,
+        unless `random_state` is set.
     """
     names = [part.strip() for name in names for part in name.split(",")]
     names = [name for name in names if name]
@@ -125,7 +126,7 @@ def build_detectors(names, settings=(), contamination=None, false_alarm_rate=Non
     if len(names) == 1 and not any(
         key.startswith(f"{names[0]}.") for key, _ in settings
     ):
-        return {names[0]: build_detector(names[0], settings, *thresholds)}
+        return {names[0]: _seeded(names[0], settings, thresholds)}
     own = {name: [] for name in names}
     for key, text in settings:
         name, dot, parameter = key.partition(".")
@@ -141,7 +142,16 @@ def build_detectors(names, settings=(), contamination=None, false_alarm_rate=Non
             raise ValueError(f"--set {key}: none of {', '.join(names)} has it")
         for name in having:
             own[name].append((key, text))
-    return {name: build_detector(name, own[name], *thresholds) for name in names}
+    return {name: _seeded(name, own[name], thresholds) for name in names}
+
+
+def _seeded(name, settings, thresholds):
+    """Return a detector that gives the same in every run, unless told otherwise."""
+    model = build_detector(name, settings, *thresholds)
+    said = any(key == "random_state" for key, _ in settings)
+    if not said and "random_state" in model.get_params(deep=False):
+        model.set_params(random_state=0)
+    return model
 
 
 def find_detector(name):

@@ -97,7 +97,9 @@ def labels(train, test, test_name, reading, *, known=()):
         _check_labelled(test, test_name, reading)
         return None, None
     anomaly_label = reading.anomaly_label
-    seen = known if train is None or train.labels is None else train.labels
+    seen = () if train is None or train.labels is None else train.labels
+    if train is None:  # none of the new rows need be an anomaly
+        seen = [*known, *([] if anomaly_label is None else [anomaly_label])]
     y_test = datasets.anomaly_labels(
         test.labels, anomaly_label=anomaly_label, known=seen
     )
@@ -118,7 +120,11 @@ def training_labels(train, train_name, reading):
     if train.labels is None:
         _check_labelled(train, train_name, reading)
         return None
-    return datasets.anomaly_labels(train.labels, anomaly_label=reading.anomaly_label)
+    # none of them need be an anomaly
+    known = [] if reading.anomaly_label is None else [reading.anomaly_label]
+    return datasets.anomaly_labels(
+        train.labels, anomaly_label=reading.anomaly_label, known=known
+    )
 
 
 def _check_labelled(table, name, reading):

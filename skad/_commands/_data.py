@@ -79,6 +79,8 @@ class Data:
         Where pictures are.
     skipped : list of (str, str), default=[]
         Files that were left out, with the reason.
+    held_out : PictureFiles or None, default=None
+        Good pictures that give the threshold, and are not learned from.
     """
 
     kind: str
@@ -93,6 +95,7 @@ class Data:
     known_labels: Any = None
     folders: set = field(default_factory=set)
     skipped: list = field(default_factory=list)
+    held_out: Any = None
 
 
 def kind_of(reading, *paths):
@@ -313,8 +316,8 @@ def _pictures(reading, train, test, only_learn):
     )
 
 
-def held_out(data, share):
-    """Return the data without every so-many-th training picture, and these.
+def with_held_out(data, share):
+    """Return the data with every so-many-th training picture held out.
 
     Parameters
     ----------
@@ -326,10 +329,9 @@ def held_out(data, share):
     Returns
     -------
     data : Data
-    X_held_out : PictureFiles or None
     """
     if share is None:
-        return data, None
+        return data
     X = data.train.X
     n = len(X)
     if not 0 < share < 1 or round(share * n) in (0, n):
@@ -339,12 +341,12 @@ def held_out(data, share):
         )
     chosen = np.zeros(n, dtype=bool)
     chosen[np.linspace(0, n - 1, round(share * n)).astype(int)] = True
-    return replace(data, train=Part(X=X.take(~chosen))), X.take(chosen)
+    return replace(data, train=Part(X=X.take(~chosen)), held_out=X.take(chosen))
 
 
-def warn_of_all_flagged(findings, data, share):
+def warn_of_all_flagged(findings):
     """Warn where every picture is flagged, and say what may help."""
-    if data.kind == "pictures" and share is None and findings.flagged.all():
+    if findings.flagged.all() and not findings.held_out:
         warnings.warn(
             "every picture is flagged; --calibrate 0.2 takes the threshold from good "
             "pictures that are held out",

@@ -11,7 +11,7 @@ from skad._commands._checks import (
     refuse,
 )
 from skad._commands._comparison import comparison, lines_of
-from skad._commands._data import check_options, kind_of, read_data
+from skad._commands._data import check_options, kind_of, read_data, with_held_out
 from skad._commands._defaults import default_detector
 from skad._commands._outcome import Outcome, headline, told
 from skad._commands._reading import Reading
@@ -61,13 +61,7 @@ def detect(options):
     for name, (model, _, words) in scaled.items():
         warn_of_scaling(words)
         folder = out / name if several else out
-        learned = learn(
-            model,
-            name,
-            data,
-            calibrate=options.calibrate,
-            progress=options.progress,
-        )
+        learned = learn(model, name, data, progress=options.progress)
         found = look(learned, data, folder, options, progress=options.progress)
         findings.append(found)
         files.append(write_findings(folder, found, data))
@@ -119,6 +113,8 @@ def models_and_data(options, kind, reading, train, test, *, only_learn=False):
         allow_nan=kind == "series" and bool(nan) and all(nan),
         only_learn=only_learn,
     )
+    data = with_held_out(data, options.calibrate)
+    check_events(data, options)
     if models:
         return models, data, []
     n_test = 0 if data.test is None else len(data.test.X)
@@ -127,6 +123,23 @@ def models_and_data(options, kind, reading, train, test, *, only_learn=False):
     name, why = default_detector(kind, len(data.train.X), n_test, n_columns, shape)
     chosen = [f"{name} was taken: {why} (--detector names another)"]
     return build_detectors([name], *thresholds), data, chosen
+
+
+def check_events(data, options):
+    """Raise ValueError where events are to last for a time that no column tells."""
+    if data.kind != "series" or data.test is None:
+        return
+    time = data.test.time
+    dated = time is not None and (
+        time.dates() is not None or time.values.dtype.kind == "m"
+    )
+    for name in ("merge_gap", "min_duration"):
+        value = getattr(options, name)
+        if isinstance(value, str) and not dated:
+            raise ValueError(
+                f"--{name.replace('_', '-')} {value}: needs a --time-column of dates "
+                "or durations; a number counts steps"
+            )
 
 
 def scaling_of(options):
@@ -144,8 +157,8 @@ def told_of_one(out, findings, files, page, scaled):
         lines.append(_events_line(finding))
     if words and not words.startswith("scaling: none"):
         lines.append(words)
-    paths = [page, *own.values()]
-    lines.append(f"wrote {' and '.join(shown(path) for path in paths)}")
+    *first, last = (shown(path) for path in (page, *own.values()))
+    lines.append(f"wrote {', '.join(first)} and {last}")
     data = told(finding, {"page": page, **own})
     return Outcome(lines=lines, data=data | {"scaling": scaling})
 
@@ -214,5 +227,10 @@ def _paths(options):
         raise ValueError("--test: needs --train, which names what to learn from")
     train = options.train or options.files
     if not train:
-        raise ValueError("--train is missing, or a file that is searched by itself")
+        swallowed = [name for name in options.detector or () if Path(name).exists()]
+        hint = "; a file stands before --detector, or behind --train"
+        raise ValueError(
+            "--train is missing, or a file that is searched by itself"
+            + (hint if swallowed else "")
+        )
     return train, options.test

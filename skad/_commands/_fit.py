@@ -6,6 +6,7 @@ from pathlib import Path
 from skad._commands._checks import refuse
 from skad._commands._data import check_options, kind_of, read_new
 from skad._commands._detect import (
+    check_events,
     models_and_data,
     scaling_of,
     told_of_one,
@@ -57,13 +58,7 @@ def fit(options):
     check_model_file(options.out, inputs)
     model, scaling, words = scaled_for(model, data, scaling_of(options))
     warn_of_scaling(words)
-    learned = learn(
-        model,
-        name,
-        data,
-        calibrate=options.calibrate,
-        progress=options.progress,
-    )
+    learned = learn(model, name, data, progress=options.progress)
     saved = Model(
         kind=kind,
         learned=learned,
@@ -128,6 +123,7 @@ def score(options):
     detector = last_step(model.learned.detector)
     nan = detector.get_params().get("missing") == "skip" and model.kind == "series"
     data = read_new(model, options.new, reading, allow_nan=nan)
+    check_events(data, options)
     out = Path(options.out)
     data.inputs.append(options.model)
     prepare(out, data, options.maps)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from skad._commands._build import kind_of_data
 from skad._commands._checks import check_outside, check_results
-from skad._commands._data import held_out, warn_of_all_flagged
+from skad._commands._data import warn_of_all_flagged
 from skad._commands._folders import writable_folder
 from skad._commands._scaling import Scaled, with_scaling
 from skad.datasets._words import shown
@@ -36,7 +36,7 @@ def scaled_for(model, data, scaling):
     return with_scaling(model, data.train.X, scaling, image_shape=shape)
 
 
-def learn(model, name, data, *, calibrate=None, progress=False):
+def learn(model, name, data, *, progress=False):
     """Fit a detector on the training data; return a `Learned`.
 
     Parameters
@@ -47,17 +47,14 @@ def learn(model, name, data, *, calibrate=None, progress=False):
         What it is called.
     data : Data
         What was read.
-    calibrate : float or None, default=None
-        Share of the good pictures that are held out and give the threshold.
     progress : bool, default=False
         Whether bars are shown.
     """
     train = data.train
     with _progress(model, progress) as track:
         if data.kind == "pictures":
-            data, X = held_out(data, calibrate)
-            options = {"X_held_out": X, "name": name, "track": track}
-            return learn_pictures(model, data.train.X, **options)
+            options = {"X_held_out": data.held_out, "name": name, "track": track}
+            return learn_pictures(model, train.X, **options)
         if data.kind == "series":
             return learn_series(model, train.X, train.y, groups=train.groups, name=name)
         return learn_rows(model, train.X, train.y, name=name, track=track)
@@ -75,7 +72,7 @@ def look(learned, data, folder, options, *, progress=False):
     folder : str or Path
         Where maps of pictures go.
     options : namespace
-        `maps`, `merge_gap`, `min_duration` and `calibrate`.
+        `maps`, `merge_gap` and `min_duration`.
     progress : bool, default=False
         Whether bars are shown.
     """
@@ -96,8 +93,7 @@ def look(learned, data, folder, options, *, progress=False):
                 track=track,
                 **common,
             )
-            share = learned.held_out or None
-            warn_of_all_flagged(findings, data, share)
+            warn_of_all_flagged(findings)
             return findings
         common |= {"feature_names": data.columns, "ids": test.ids}
         common["id_name"] = reading.id_column or "id"

@@ -58,7 +58,8 @@ def write_report(folder, findings, *, title="Anomaly report", comparison=()):
             others = [other for other in comparison if other.title == finding.title]
             first = finding.title not in seen
             seen.add(finding.title)
-            parts.append(_section(finding, others if first else [], first))
+            own = _section(finding, others if first else [], first)
+            parts.append(f'<section id="{_anchor(findings, finding)}">{own}</section>')
     path = folder / "index.html"
     with open_text(path) as file:
         file.write(_html.page(title, "\n".join(parts)))
@@ -77,12 +78,18 @@ def _plain_plots():
         yield
 
 
+def _anchor(findings, finding):
+    """Return where the section of a finding is on the page."""
+    return f"section-{next(k for k, f in enumerate(findings) if f is finding) + 1}"
+
+
 def _overview(findings):
     lines = []
     for finding in findings:
         flagged, n = int(finding.flagged.sum()), len(finding.score)
         lines.append(
-            f"<p><strong>{escape(finding.title)}</strong>: {escape(finding.name)} "
+            f'<p><strong><a href="#{_anchor(findings, finding)}">'
+            f"{escape(finding.title)}</a></strong>: {escape(finding.name)} "
             f"learned from {finding.n_train:,} {finding.unit}s and flags {flagged:,} "
             f"of {n:,} new {finding.unit}s ({flagged / n:.1%}).</p>"
         )
