@@ -337,6 +337,8 @@ def test_which_file_is_meant(files, capsys):
     assert "--train is missing" in text
     text = complaint(capsys, run("detect", files[0], "--train", files[1]))
     assert "is named beside --train" in text
+    text = complaint(capsys, run("detect", *files))
+    assert "test.csv: is one file more than is looked at" in text
     text = complaint(capsys, run("detect", files[0], "--test", files[1]))
     assert "--test: needs --train" in text
     text = complaint(capsys, run("detect", "--detector", "KNN", files[0]))

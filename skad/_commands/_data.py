@@ -16,7 +16,7 @@ from skad._commands._columns import (
     times,
     training_labels,
 )
-from skad._commands._folders import are_pictures, load_new, load_pictures
+from skad._commands._folders import TABLES, are_pictures, load_new, load_pictures
 from skad._commands._reading import PICTURES, TABLE, TIME
 from skad._times import settled_day_first
 from skad.datasets._files import read_tables
@@ -100,6 +100,13 @@ class Data:
 
 def kind_of(reading, *paths):
     """Return what files hold, by their names and the options alone."""
+    for part in paths:
+        tables = [path for path in part or () if Path(path).suffix.lower() in TABLES]
+        if tables and len(part) > 1:
+            raise ValueError(
+                f"{shown(part[1])}: is one file more than is looked at; of tables and "
+                "series one is read at a time"
+            )
     if any(are_pictures(part) for part in paths):
         return "pictures"
     return "series" if reading.series else "tables"

@@ -9,7 +9,7 @@ from skad.datasets._words import shown
 from skad.image import PictureFiles
 from skad.image._folder import load_folder, load_test_folder
 
-_SUFFIXES = (".csv", ".tsv", ".parquet", ".npy", ".npz")  # of tables
+TABLES = (".csv", ".tsv", ".parquet", ".npy", ".npz")  # how their names end
 
 
 def are_pictures(paths):
@@ -17,7 +17,7 @@ def are_pictures(paths):
     if paths is None:
         return False
     return len(paths) > 1 or (
-        Path(paths[0]).is_dir() and Path(paths[0]).suffix.lower() not in _SUFFIXES
+        Path(paths[0]).is_dir() and Path(paths[0]).suffix.lower() not in TABLES
     )
 
 

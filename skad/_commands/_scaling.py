@@ -11,7 +11,8 @@ SCALINGS = ("robust", "standard", "none")
 
 # Robust scaling brings values farther from the median than so many deviations, of a
 # Gaussian with the feature's quartiles, to that, and takes mean and deviation then:
-# where no value strays it is standard scaling.
+# where no value strays it is standard scaling. tables_scaling.tsv of the benchmarks has
+# the figures.
 _STRAY = 10
 _QUARTILES = 1.349  # between those of a standard Gaussian, its deviations
 
