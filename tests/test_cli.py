@@ -166,7 +166,7 @@ def test_scale_and_settings(files, data, tmp_path):
         rtol=1e-9,
     )
     page = (out / "index.html").read_text()
-    assert "StandardScaler(), then KNN(method=&#x27;mean&#x27;, n_neighbors=3)" in page
+    assert "StandardScaler(), then KNN(method=&#x27;mean&#x27;, n_neighbors=3, " in page
 
 
 def test_labels_in_the_training_file_reach_fit(files, data, tmp_path, monkeypatch):
