@@ -74,6 +74,7 @@ class BaseDetector(
     _ignores_units: ClassVar[bool] = False  # whether units of features change no rank
     _map_sums_to_score = False
     _is_copy = False  # whether it is fitted inside of another, which warns for it
+    _exports = False  # whether `skad.export` can write it, by its `_graph`
     _looks_around = False  # whether the rows around a row count, as in series
 
     # ------------------------------------------------------------- what a method writes
