@@ -72,6 +72,7 @@ class BaseDetector(
         "false_alarm_rate": [Interval(Real, 0, 0.5, closed="right")],
     }
     _data: ClassVar[str] = "rows"  # what it looks at; the base of a family states it
+    _ignores_units: ClassVar[bool] = False  # whether units of features change no rank
     _map_sums_to_score = False
     _is_copy = False  # whether it is fitted inside of another, which warns for it
     _exports = False  # whether `skad.export` can write it, by its `_graph`

@@ -48,6 +48,7 @@ HEIGHTS = {
     "_stretches": 5,
     "base": 5,
     # 6: any other private module, shared by families
+    "_events": 6.5,
     "_training": 6.5,
     "embedding": 7,
     "_samples": 8,

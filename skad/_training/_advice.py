@@ -46,7 +46,8 @@ def warn_of_rebuilding(detector, network, training):
 
     Those that were held out are compared if they are enough, else those trained on.
     """
-    if detector._is_copy:
+    # asked of the network first: to see one batch of it, a backbone has to run
+    if detector._is_copy or not network.rebuilds:
         return
     held = training.held
     few = held is None or sum(len(x) for x, _ in held()) < _FEWEST
@@ -71,14 +72,12 @@ def warn_of_rebuilding(detector, network, training):
 def _errors(network, batches):
     """Return the mean squared errors of the reconstruction and of the mean sample.
 
-    None where a network rebuilds nothing, or there is nothing to rebuild.
+    None where there is nothing to rebuild.
     """
     pairs, n = [], 0
     with torch.no_grad():
         for x, _ in batches():
             pair = network.rebuilt(x)
-            if pair is None:
-                return None
             pairs.append([one.flatten(1).double().cpu() for one in pair])
             n += len(x)
             if n >= _MOST:

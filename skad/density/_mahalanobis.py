@@ -140,6 +140,7 @@ class Mahalanobis(IncrementalMixin, SampleWeightMixin, LeftOutMixin, BaseDetecto
     random_state: Seed = None
 
     _map_sums_to_score = True
+    _ignores_units = True
     _parameter_constraints = {
         "covariance": [
             StrOptions({"empirical", "ledoit_wolf", "oas", "mcd", "low_rank"})

@@ -182,6 +182,7 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
     random_state: Seed = None
 
     _honesty = "leave one out"
+    _ignores_units = True
     _parameter_constraints = {
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
         "max_samples": [

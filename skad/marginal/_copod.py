@@ -84,6 +84,7 @@ class COPOD(LeftOutMixin, BaseDetector):
     aggregation: str = "feature"
 
     _map_sums_to_score = True
+    _ignores_units = True
     _parameter_constraints = {
         "aggregation": [StrOptions({"feature", "sample"})],
     }

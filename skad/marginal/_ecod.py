@@ -86,6 +86,7 @@ class ECOD(LeftOutMixin, BaseDetector):
     aggregation: str = "feature"
 
     _map_sums_to_score = True
+    _ignores_units = True
     _parameter_constraints = {
         "aggregation": [StrOptions({"feature", "sample"})],
     }

@@ -181,6 +181,7 @@ class HBOS(SampleWeightMixin, LeftOutMixin, BaseDetector):
     tol: float = 0.5
 
     _map_sums_to_score = True
+    _ignores_units = True
     _parameter_constraints = {
         "n_bins": [Interval(Integral, 2, None, closed="left"), StrOptions({"auto"})],
         "binning": [StrOptions({"static", "dynamic"})],

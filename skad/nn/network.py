@@ -83,12 +83,14 @@ class Network(nn.Module):
         return sum(loss for _, loss in self.updates(phase, x, y))
 
     def rebuilt(self, x):
-        """Return samples as the losses take them, and as the network rebuilds them.
+        """Return samples as the losses take them, and as the network rebuilds them."""
+        return x, self.reconstruct(x)
 
-        None where a network rebuilds no samples: those that do have `reconstruct`.
-        """
-        make = getattr(self, "reconstruct", None)
-        return None if make is None else (x, make(x))
+    @property
+    def rebuilds(self):
+        """Whether `rebuilt` has something to return."""
+        own = type(self).rebuilt is not Network.rebuilt
+        return own or hasattr(self, "reconstruct")
 
     def end_epoch(self, phase, batches):
         """Update what depends on the whole training data."""
