@@ -28,6 +28,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from skad._answers import Inspection, labels_of
 from skad._array import device_of, is_torch, like, namespace, to_numpy
+from skad._limits import effective_size, upper_limit
 from skad._sklearn import _fit_context
 from skad._stretches import stretch_fitted
 from skad._validation import check_labels
@@ -386,6 +387,11 @@ class GroupedDetector(BaseDetector):
     def _honest_anomaly(self, X, y, anomaly, groups=None):
         rows = self._series_rows(groups, X.shape[0])
         return stretch_fitted(self, X, y, rows, anomaly)
+
+    def _limit(self, anomaly):
+        # rows that follow each other have much in common
+        n_effective = effective_size(anomaly)
+        return upper_limit(anomaly, self.false_alarm_rate, n_effective=n_effective)
 
     def _stretch_anomaly(self, X, places, start, stop):
         """Return the anomaly (stop - start,) of a stretch of the series at `places`."""

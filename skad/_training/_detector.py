@@ -14,7 +14,6 @@ import torch
 
 from skad._array import is_torch, to_numpy
 from skad._copies import converted
-from skad._limits import upper_limit
 from skad._parameters import with_parameters
 from skad._random import Seed, generator
 from skad._sklearn import Interval, StrOptions
@@ -310,7 +309,7 @@ class TorchDetector(HeldOutMixin, BaseDetector):
         if self.contamination == "auto" and self._trained_.held is None:
             # no copies are fitted for every epoch
             anomaly = to_numpy(self._seen_anomaly(rows, None))
-            return -upper_limit(anomaly, self.false_alarm_rate)
+            return -self._limit(anomaly)
         return BaseDetector._fit_offset(self, rows, y, None)
 
     # ---------------------------------------------------------------------- scoring

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from skad._array import like, namespace, to_double, to_numpy
 from skad._distances import middle
 from skad._limits import warn_of_equal_scores, weighted_quantile
 from skad._moments import mean_row
-from skad._parameters import KW_ONLY, with_parameters
+from skad._parameters import KW_ONLY, absent, with_parameters
 from skad._random import Seed, generator
 from skad._sklearn import Interval, StrOptions
 from skad._weights import SampleWeightMixin
@@ -196,7 +197,8 @@ class OneClassSVM(SampleWeightMixin, BaseDetector):
     random_state: Seed = None
 
     # the optimum has a threshold of its own
-    _without = ("contamination", "false_alarm_rate")
+    contamination: Any = absent()
+    false_alarm_rate: Any = absent()
     _honesty = "its own"
     _parameter_constraints = {
         "kernel": [

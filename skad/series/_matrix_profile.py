@@ -99,7 +99,10 @@ class MatrixProfile(ProfileDetector):
 
     ``contamination="auto"`` takes, of at most a fifth of more than 1,000 steps, the
     distance to the nearest window that does not overlap at all: a window of a new
-    series has no neighbour among its own steps.
+    series has no neighbour among its own steps. Where these are few periods it matters
+    which: on an electrocardiogram (UCR 135) learned from its first 1,200 steps, six
+    beats, .16 of the normal steps that follow are flagged; from others as many, .01 to
+    .04.
 
     References
     ----------

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from skad._array import is_torch, namespace, to_numpy
-from skad._limits import upper_limit
 from skad._parameters import with_parameters
 from skad._samples import Windows
 from skad._stretches import held_stretches, remaining
@@ -175,7 +174,7 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
             series = self._training_series(X)
             anomaly = np.concatenate([to_numpy(self._anomaly(x)) for x in series])
         if auto:  # no copies are fitted for every epoch
-            return -upper_limit(anomaly, self.false_alarm_rate)
+            return -self._limit(anomaly)
         return BaseDetector._fit_offset(self, X, y, anomaly)
 
     # ---------------------------------------------------------------------- scoring

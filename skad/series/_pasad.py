@@ -102,8 +102,8 @@ class PASAD(WindowedDetector):
 
     ``contamination="auto"`` takes stretches of time that the subspace is learned
     without. A departure changes slowly, so that a few periods say little of it: of
-    series of 80 periods with noise it flagged .03 to .38 of new steps, .16 on average,
-    "residual" .05.
+    series of 80 periods with noise it flagged .002 to .30 of new steps, .06 on average,
+    "residual" .03.
 
     References
     ----------
