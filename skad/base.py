@@ -76,6 +76,7 @@ class BaseDetector(
     _data: ClassVar[str] = "rows"  # what it looks at; the base of a family states it
     _map_sums_to_score = False
     _is_copy = False  # whether it is fitted inside of another, which warns for it
+    _exports = False  # whether `skad.export` can write it, by its `_graph`
     _looks_around = False  # whether the rows around a row count, as in series
     _least_rows = 2  # that `fit` takes
     _reads_missing = False  # whether NaN may stand for a value that is missing

@@ -19,6 +19,7 @@ from sklearn.utils.estimator_checks import check_estimator
 import skad
 from tests import _readme, _stubs, test_contract, test_style
 from tests._instances import quick
+from tests.conftest import WORTHLESS
 
 ROOT = pathlib.Path(__file__).parents[1]
 MADE = {"_build", "generated"}  # by `make doc`
@@ -56,6 +57,7 @@ def run_doctest(name, source, names=None):
     return runner.tries
 
 
+@WORTHLESS
 @pytest.mark.parametrize(
     "path",
     [path for path in PAGES if path not in (ADDING, MIGRATION)],  # they run below
@@ -210,6 +212,7 @@ def test_the_tests_of_the_page_see_what_is_wrong(written, name):
 
 
 @pytest.mark.parametrize("name", WRONG)
+@WORTHLESS
 def test_the_written_detectors_are_documented(written, name, monkeypatch):
     monkeypatch.setitem(test_style.HEIGHTS, "depth", test_style.HEIGHTS["density"])
     path, code, _ = written.file_of(name)
@@ -227,6 +230,7 @@ def test_the_written_detectors_are_documented(written, name, monkeypatch):
     assert len(code.splitlines()) < 100
 
 
+@WORTHLESS
 def test_the_page_on_adding_runs(written):
     names = {"np": np, "MedianDeviation": vars_of("MedianDeviation")}
     text = ADDING.read_text(encoding="utf-8")
@@ -244,6 +248,7 @@ def calls(page):
     return [(there, here.strip("`")) for there, here, _ in cells]
 
 
+@WORTHLESS
 def test_every_call_of_the_migration_page_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = MIGRATION.read_text(encoding="utf-8")
