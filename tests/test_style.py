@@ -38,6 +38,7 @@ HEIGHTS = {
     "_array": 2,
     "_callbacks": 2,
     "_pictures": 2,
+    "_sparse": 2,
     "_answers": 3,
     "_dask": 3,
     "_limits": 3,

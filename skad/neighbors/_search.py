@@ -28,6 +28,7 @@ from skad._array import (
 from skad._needed import need
 from skad._random import generator
 
+ALGORITHMS = {"auto", "brute", "kd_tree", "ball_tree", "pynndescent"}
 METRICS = ("euclidean", "sqeuclidean", "manhattan", "cosine", "minkowski")
 
 # Candidates beyond k, kept to prove that the first k are the nearest.

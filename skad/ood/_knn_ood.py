@@ -4,7 +4,8 @@ from numbers import Integral
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad.neighbors._knn import check_n_neighbors, drop_self
+from skad.neighbors._knn import check_n_neighbors
+from skad.neighbors._neighbors import drop_self
 from skad.neighbors._search import NeighborSearch, unit_rows
 from skad.ood._base import ClassifierDetector
 

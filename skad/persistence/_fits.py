@@ -166,7 +166,10 @@ def _isolation_forest(value):
         if name == "depth":
             check(_is_int(part, 0, max(n, 1)), "an impossible depth")
             continue
+        if name == "missing_left" and part is None:  # in files of 0.1
+            continue
         kinds = "f" if name in ("thresholds", "lengths", "gains") else "i"
+        kinds = "b" if name == "missing_left" else kinds
         check(_is_array(part, shapes.get(name, (n,)), kinds), f"other {name} of nodes")
     for name, below in {"roots": n, "children": n, "features": d, "causes": d}.items():
         check(_within(getattr(nodes, name), below), f"{name} that lead outside")
