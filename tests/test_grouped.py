@@ -7,7 +7,8 @@ from sklearn import config_context
 from sklearn.pipeline import make_pipeline
 
 from skad._array import namespace
-from skad._grouped import GroupedDetector, check_lengths, series_rows
+from skad._group_rows import long_enough, series_rows
+from skad._grouped import GroupedDetector
 
 
 class FrameChange(GroupedDetector):
@@ -28,7 +29,6 @@ class FrameChange(GroupedDetector):
 
     def _fit_series(self, series, labels):
         self.lengths_ = [len(x) for x in series]
-        self._check_lengths(self.lengths_)
         changes = np.concatenate([np.diff(x, axis=0).ravel() for x in series])
         self.scale_ = float(changes.std())
 
@@ -115,12 +115,14 @@ def test_errors_speak_of_what_the_family_calls_rows(frames):
         detector.score_samples(X, np.r_[np.zeros(11), np.nan])
     with pytest.raises(ValueError, match="X has 1 frames, fewer than a change needs"):
         detector.predict(X[:1])
-    with pytest.raises(ValueError, match="Series 1 of X has 1 frames, fewer"):
+    with pytest.raises(ValueError, match="longest series of X has 1 frames, fewer"):
+        FrameChange().fit(X[:2], groups=[0, 1])
+    with pytest.warns(UserWarning, match=r"series \(number 1\) have fewer frames"):
         FrameChange().fit(X, groups=np.r_[np.zeros(11), 1])
     with pytest.raises(ValueError, match="2 labels for 3 rows"):
         series_rows([0, 1], 3)
     with pytest.raises(ValueError, match="X has 1 rows, fewer than size=2"):
-        check_lengths([1], 2, "size=2")
+        long_enough([slice(0, 1)], 2, "size=2", "row", "")
 
 
 def test_groups_are_routed_unasked(frames):

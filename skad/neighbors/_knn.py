@@ -9,30 +9,9 @@ from skad._parameters import KW_ONLY, with_parameters
 from skad._random import Seed
 from skad._sklearn import Interval, StrOptions
 from skad.base import BaseDetector
-from skad.neighbors._search import METRICS, NeighborSearch, contributions, smallest
-
-
-def drop_self(distance, indices):
-    """Return the neighbours without the row itself: the first one at distance zero.
-
-    Parameters
-    ----------
-    distance, indices : arrays of shape (b, k + 1)
-        Ascending distances and what they lead to.
-
-    Returns
-    -------
-    distance, indices : arrays of shape (b, k)
-        Without the first column where that is zero, else without the last.
-    """
-    xp = namespace(distance)
-    k = distance.shape[1] - 1
-    own = xp.astype(distance[:, 0] == 0, xp.int64)
-    columns = own[:, None] + xp.arange(k, device=device_of(distance))
-    return (
-        xp.take_along_axis(distance, columns, axis=1),
-        xp.take_along_axis(indices, columns, axis=1),
-    )
+from skad.neighbors._apart import drop_self
+from skad.neighbors._search import METRICS, NeighborSearch, contributions
+from skad.neighbors._smallest import smallest
 
 
 def rank_weights(method, k):
@@ -145,6 +124,7 @@ class KNN(BaseDetector):
 
     _map_sums_to_score = True
     _honesty = "leave one out"
+    _apart = None  # which rows are no neighbours of each other, as a lift knows it
     _parameter_constraints = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "method": [StrOptions({"largest", "mean", "median", "weighted"})],
@@ -161,6 +141,10 @@ class KNN(BaseDetector):
         if self.metric == "precomputed":
             check_distances(X, square=True)
 
+    def _fewest_others(self):
+        """Return how many training rows that are apart from one a lift must find."""
+        return self.n_neighbors
+
     def _fit_work(self, X):
         return X.shape[0] ** 2 * X.shape[1]
 
@@ -175,8 +159,9 @@ class KNN(BaseDetector):
                 self.n_jobs,
                 self.random_state,
                 self.n_neighbors,
+                self._apart,
             )
-            if self._search_.graph is not None:
+            if self._search_.graph is not None and self._apart is None:
                 return self._anomaly_in_graph(X)
         return None
 
@@ -209,7 +194,7 @@ class KNN(BaseDetector):
                 xp.take_along_axis(distance, order, axis=1),
                 xp.take_along_axis(indices, order, axis=1),
             )
-        return drop_self(*self._search_.query(X, k + 1))
+        return self._search_.neighbors(X, k)
 
     def _anomaly(self, X):
         return self._pooled(self._neighbors(X)[0])

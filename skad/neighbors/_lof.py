@@ -10,7 +10,7 @@ from skad._parameters import KW_ONLY, with_parameters
 from skad._random import Seed
 from skad._sklearn import Interval, StrOptions
 from skad.base import BaseDetector
-from skad.neighbors._knn import drop_self
+from skad.neighbors._apart import n_left_out
 from skad.neighbors._search import METRICS, NeighborSearch, contributions
 
 # Keeps the density of duplicated rows finite, as scikit-learn does.
@@ -106,6 +106,7 @@ class LOF(BaseDetector):
 
     _map_sums_to_score = True
     _honesty = "leave one out"
+    _apart = None  # which rows are no neighbours of each other, as a lift knows it
     _parameter_constraints = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "metric": [StrOptions(set(METRICS))],
@@ -117,19 +118,25 @@ class LOF(BaseDetector):
     }
 
     def _check_parameters(self, X):
-        if self.n_neighbors >= X.shape[0]:
+        n_others = X.shape[0] - n_left_out(self._apart)
+        if self.n_neighbors > n_others:
             warnings.warn(
-                f"n_neighbors={self.n_neighbors} is not less than the number of "
-                f"training rows: {X.shape[0] - 1} neighbours are used.",
+                f"n_neighbors={self.n_neighbors} is more than one of the training rows "
+                f"has: {n_others} neighbours are used.",
                 stacklevel=4,
             )
+
+    def _fewest_others(self):
+        """Return how many training rows that are apart from one a lift must find."""
+        return 1
 
     def _fit_work(self, X):
         return X.shape[0] ** 2 * X.shape[1]
 
     def _fit(self, X, y):
         xp = namespace(X)
-        self.n_neighbors_ = min(self.n_neighbors, X.shape[0] - 1)
+        n_others = X.shape[0] - n_left_out(self._apart)
+        self.n_neighbors_ = min(self.n_neighbors, n_others)
         self._search_ = NeighborSearch(
             X,
             self.metric,
@@ -138,6 +145,7 @@ class LOF(BaseDetector):
             self.n_jobs,
             self.random_state,
             self.n_neighbors_,
+            self._apart,
         )
         size = X.shape[0], self._row_elements(), device_of(X)
         found = [
@@ -170,7 +178,7 @@ class LOF(BaseDetector):
         return 4 * (self.n_neighbors_ + 9) * self.n_features_in_
 
     def _neighbors(self, X):
-        return drop_self(*self._search_.query(X, self.n_neighbors_ + 1))
+        return self._search_.neighbors(X, self.n_neighbors_)
 
     def _reachability(self, distance, indices):
         xp = namespace(distance)

@@ -1,7 +1,7 @@
 """What the shaping of activations shares: the largest ones, and how much they hold."""
 
 from skad._array import namespace
-from skad.neighbors._search import smallest
+from skad.neighbors._smallest import smallest
 
 
 def largest(features, pruned):

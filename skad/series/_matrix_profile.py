@@ -165,9 +165,7 @@ class MatrixProfile(ProfileDetector):
 
     def _honest_anomaly(self, X, y, anomaly, groups=None):
         """Return the anomaly (m,) of stretches without neighbours that overlap."""
-        places = [
-            np.arange(X.shape[0])[own] for own in self._series_rows(groups, X.shape[0])
-        ]
+        places = [np.arange(X.shape[0])[own] for own in self._honest_rows(X, groups)]
         lengths, size = [len(own) for own in places], self.window_size_
         folds = time_folds(lengths, size) or [[(0, 0, lengths[0])]]
         stretches = [part for fold in folds for part in sorted(fold)]
