@@ -98,6 +98,28 @@ def test_a_stuck_sensor_is_no_neighbour_of_itself():
         assert seeing[310:330].max() < np.quantile(seeing, 0.1)
 
 
+def test_the_discord_is_the_nearest_neighbour_apart():
+    detector = skad.Discord(**PLAIN).fit(WALK)
+    same = SubsequenceKNN(n_neighbors=1, **PLAIN).fit(WALK)
+    assert_array_equal(detector.score_samples(WALK), same.score_samples(WALK))
+    shifted = WALK.copy()
+    shifted[100:130] += 30  # a level that does not come again
+    assert (
+        95 <= skad.Discord(**PLAIN).fit(shifted).score_samples(shifted).argmin() < 135
+    )
+
+
+def test_the_z_score_of_a_step():
+    z = (OTHER - WALK.mean(axis=0)) / WALK.std(axis=0)
+    detector = skad.ZScore().fit(WALK)
+    expected = np.linalg.norm(z, axis=1)
+    assert_allclose(-detector.score_samples(OTHER), expected)
+    assert_allclose(detector.transform(OTHER), z**2 / expected[:, None])
+    constant = np.column_stack([WALK, np.full(260, 0.1)])
+    moved = constant + np.array([0, 0, 0.5])
+    assert skad.ZScore().fit(constant).transform(moved)[:, 2].min() > 0
+
+
 @pytest.mark.parametrize("k", [1, 5])
 def test_local_outlier_factors_of_windows_apart(k):
     detector = SubsequenceLOF(n_neighbors=k, exclude=0.5, **PLAIN).fit(WALK)

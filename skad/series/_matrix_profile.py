@@ -49,9 +49,9 @@ class MatrixProfile(ProfileDetector):
     ----------
     n_neighbors : int, default=1
         Which neighbour `k`. With 2 a pattern that occurs twice is an anomaly, too.
-    window_size : int or "auto", default="auto"
-        Steps `l` of a window, at least 3; "auto" is the dominant period of the longest
-        training series, but no more than half of the shortest one.
+    window_size : int, "auto" or "tsb", default="auto"
+        Steps `l` of a window, at least 3; "auto" and "tsb" are the period, see
+        :class:`WindowDetector`.
     stride : int, default=1
         Steps between the starts of windows that are scored, at most `window_size`.
         Training windows are all windows.
