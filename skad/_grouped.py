@@ -21,6 +21,7 @@ A method writes these, all on whole series `x` of shape (t, ...), never on a mix
   that keeps something else than rows overrides `_start_stream` and `_continue_stream`.
 """
 
+import warnings
 from abc import abstractmethod
 from typing import Any, Self
 
@@ -31,7 +32,7 @@ from sklearn.utils.validation import check_is_fitted
 from skad._answers import Inspection, labels_of
 from skad._array import device_of, like, namespace, to_numpy
 from skad._group_rows import long_enough, longer, n_rows, series_rows, take
-from skad._sklearn import _fit_context
+from skad._sklearn import _fit_context, splits_series
 from skad._stretches import stretch_fitted
 from skad._validation import check_labels
 from skad.base import BaseDetector
@@ -317,6 +318,7 @@ class GroupedDetector(BaseDetector):
     # ------------------------------------------------------------------------ machinery
 
     def _fit(self, X, y, groups=None):
+        self._warn_without(groups, "train", "fit")
         rows = self._series_rows(groups, X.shape[0])
         self._settle([take(X, own) for own in rows])
         kept = self._learned_rows_ = long_enough(
@@ -368,6 +370,7 @@ class GroupedDetector(BaseDetector):
 
     def _by_series(self, function, X, groups, **options):
         """Apply `function` to each series of `X`; the result lives where `X` lives."""
+        self._warn_without(groups, "test", "scores")
         rows = self._series_rows(groups, X.shape[0])
         least = self._fewest_scored()
         long_enough(rows, least, self._min_steps()[1], self._row, "")
@@ -378,6 +381,17 @@ class GroupedDetector(BaseDetector):
     def _fewest_scored(self):
         """Return how many rows a series needs to be scored as it is."""
         return self._min_steps()[0]
+
+    def _warn_without(self, groups, rows, what):
+        if groups is None and not self._is_copy and splits_series(rows):
+            warnings.warn(
+                f"A cross-validation parts the {self._row}s into series, and {what} of "
+                f"{type(self).__name__} take no notice of groups: series run into one "
+                "another. Enable metadata routing, sklearn.set_config("
+                "enable_metadata_routing=True), and pass params={'groups': groups} to "
+                "cross_validate, or groups=groups to the fit of a search.",
+                stacklevel=6,
+            )
 
     def _series_rows(self, groups, n):
         return series_rows(groups, n, self._row)
