@@ -38,11 +38,6 @@ class WindowDetector(NeighborWindows):
         What looks at windows: any detector of skad on vectors, one of scikit-learn's
         with `score_samples`, or a pipeline that ends in one. It is cloned. None is
         ``KNN()``.
-    window_size : int, "auto" or "tsb", default="auto"
-        Steps `l` of a window. "auto" is the period of the training series (see
-        :func:`skad.embedding.dominant_period`), at least 50 and at most 400, and 125
-        with a warning where they have none. It is no more than a third of the series
-        that hold nine tenths of the steps. "tsb" is TSB-AD's rule, for its figures.
     stride : int, default=1
         Steps between the starts of windows, in `fit` and in scoring, at most
         `window_size`. The last window of a series is always looked at, but with
