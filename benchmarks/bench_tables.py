@@ -5,8 +5,8 @@ Run in an environment with the peers (see requirements.txt), with nothing else r
     OMP_NUM_THREADS=1 python benchmarks/bench_tables.py speed
     OMP_NUM_THREADS=1 python benchmarks/bench_tables.py accuracy --data ../shared/data
 
-Parts: accuracy, speed, rows (one row scored), memory, start, gpu. Each writes
-``benchmarks/results/tables_<part>.tsv``.
+Parts: accuracy, label_free (what criteria without labels choose), speed, rows (one row
+scored), memory, start, gpu. Each writes ``benchmarks/results/tables_<part>.tsv``.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 import skad
+from skad.model_selection import excess_mass, mass_volume
 
 # Our detectors, with arguments, and the peer's name in peers.tsv.
 SAME_METHOD = [
@@ -57,6 +58,14 @@ def closed_form():
         for name, cls in skad.all_detectors()
         if not hasattr(cls, "_network")
     ]
+
+
+def seeded(detector):
+    """Return a detector with its random numbers fixed and no honest threshold."""
+    wanted = {"random_state": 0, "contamination": 0.1}
+    return detector.set_params(
+        **{name: wanted[name] for name in wanted.keys() & detector.get_params().keys()}
+    )
 
 
 def real_tables(folder):
@@ -102,6 +111,36 @@ def accuracy(options):
         ours, theirs = (statistics.mean(column) for column in zip(*pairs, strict=True))
         worst = min(a - b for a, b in pairs)
         table.add("mean", setting, label, ours, theirs, ours - theirs, "worst", worst)
+    return table
+
+
+def label_free(options):
+    """Which kind of detector label-free criteria choose, and how good it is.
+
+    A criterion chooses, without labels, among all kinds that train no network, in their
+    defaults; the figures are ROC AUC of its choice, of the kinds on average, and of the
+    best of them.
+    """
+    criteria = {"excess_mass": excess_mass, "mass_volume": mass_volume}
+    table = Table("dataset criterion chosen auc mean_auc best_auc".split())
+    found = collections.defaultdict(list)
+    rng = np.random.RandomState(0)
+    kinds = [cls for _, cls in closed_form() if cls._data == "rows"]
+    for name, setting, train, _, y in real_tables(options.data):
+        if setting != "unsup":
+            continue
+        rows = rng.permutation(len(train))[:1_000]
+        X, anomalous = train[rows], y[rows]
+        fitted = [seeded(cls()).fit(X) for cls in kinds]
+        areas = [roc_auc_score(anomalous, -each.score_samples(X)) for each in fitted]
+        for criterion, scorer in criteria.items():
+            chosen = int(np.argmax([scorer(each, X) for each in fitted]))
+            figures = areas[chosen], statistics.mean(areas), max(areas)
+            found[criterion].append(figures)
+            table.add(name, criterion, kinds[chosen].__name__, *figures)
+    for criterion, figures in found.items():
+        columns = zip(*figures, strict=True)
+        table.add("mean", criterion, "", *map(statistics.mean, columns))
     return table
 
 
@@ -348,7 +387,8 @@ def gpu(options):
 
 def main():
     """Run the parts that the command line names."""
-    parts = {f.__name__: f for f in (accuracy, speed, rows, memory, start, gpu)}
+    functions = (accuracy, label_free, speed, rows, memory, start, gpu)
+    parts = {f.__name__: f for f in functions}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="+", choices=parts)
     parser.add_argument("--data", default="../shared/data", help="shared data")

@@ -28,6 +28,7 @@ from skad._array import (
 )
 from skad._callbacks import FitCallbacksMixin
 from skad._dask import Blocks, by_block, is_dask
+from skad._needed import need_chosen
 from skad._offset import OffsetMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, ScikitLearnDetector, StrOptions, _fit_context
@@ -73,6 +74,7 @@ class BaseDetector(
     _data: ClassVar[str] = "rows"  # what it looks at; the base of a family states it
     _map_sums_to_score = False
     _is_copy = False  # whether it is fitted inside of another, which warns for it
+    _exports = False  # whether `skad.export` can write it, by its `_graph`
     _looks_around = False  # whether the rows around a row count, as in series
 
     # ------------------------------------------------------------- what a method writes
@@ -277,6 +279,7 @@ class BaseDetector(
         `params` are what `fit` takes besides: `learn`, `_fit_offset` and
         `_honest_anomaly` get them as `_take` returns them.
         """
+        need_chosen(self)
         before = self._fitted_state()
         if forget:
             self._replace_fitted_state({})

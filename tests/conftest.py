@@ -25,6 +25,11 @@ import pytest
 import skad
 from skad.base import BaseDetector
 
+# Warnings of trainings that were worth nothing, which no example has.
+WORTHLESS = pytest.mark.filterwarnings(
+    "error:.* rebuilds .* no better than their mean does:UserWarning",
+    "error:The largest feature of X has a root mean square:UserWarning",
+)
 # Files of tests that are the same for every detector, and what they may cost one
 # together, in CPU seconds.
 COMMON = {
@@ -105,6 +110,8 @@ def pytest_collection_modifyitems(config, items):
         items[:] = kept
     files = {}
     for item in items:
+        if isinstance(item, pytest.DoctestItem):
+            item.add_marker(WORTHLESS)
         files.setdefault(item.path, len(files))
         group = subject(item) or item.nodeid.split("[")[0]
         item.add_marker(pytest.mark.xdist_group(group))

@@ -25,6 +25,7 @@ LIFTED = ("image", "ood", "series")
 # What a part may import lies lower. Parts of one height do not import one another.
 HEIGHTS = {
     "_lazy": -1,
+    "_needed": -2,
     "_time_stamps": -2,
     "_times": -1,
     "_parameters": -1,

@@ -8,6 +8,7 @@ import skad
 from skad import datasets
 from skad._commands._build import trains_network
 from skad._commands._folders import writable_folder
+from skad._needed import need
 from skad.inspection import examine, write_report
 
 # The detector that the demonstration's report shows in detail.
@@ -36,6 +37,7 @@ def demo(out="skad-report", say=print, *, networks=False):
     page : Path
         The report.
     """
+    need("matplotlib", "the report")
     writable_folder(out)
     cancer = datasets.load_breast_cancer()
     digits = datasets.load_digits(normal_digit=8)

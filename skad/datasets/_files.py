@@ -9,8 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from skad._needed import need
 from skad.datasets._text import read_text
 from skad.datasets._words import listed, nearest, note, one_line, shown
+
+__all__ = ["Table", "check_same_columns", "read_table"]
 
 _TEXT = (".csv", ".tsv", ".txt")
 _SUFFIXES = (*_TEXT, ".parquet", ".npy", ".npz")
@@ -240,13 +243,7 @@ def _table(path, arrays, labels, image_shape, drop, aside, allow_nan):
 
 
 def _need_pandas(path):
-    try:
-        import pandas
-    except ImportError as error:
-        raise ImportError(
-            f"{shown(path)}: reading this needs pandas: pip install 'skad[report]'"
-        ) from error
-    return pandas
+    return need("pandas", f"{shown(path)}: reading this")
 
 
 def _read_parquet(path, options):
@@ -254,10 +251,9 @@ def _read_parquet(path, options):
     pd = _need_pandas(path)
     try:
         frame = pd.read_parquet(path)
-    except ImportError as error:
-        raise ImportError(
-            f"{shown(path)}: reading this needs pyarrow: pip install 'skad[parquet]'"
-        ) from error
+    except ImportError:  # pandas reads with other packages, too
+        need("pyarrow", f"{shown(path)}: reading this")
+        raise
     frame.columns = frame.columns.astype(str)
     # a frame's index is no feature, but may hold the time or the like
     for level in [name for name in frame.index.names if name in options]:

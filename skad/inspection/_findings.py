@@ -13,6 +13,8 @@ from typing import ClassVar
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+__all__ = ["Findings", "detection_metrics", "top_columns", "write_scores"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Findings(ABC):

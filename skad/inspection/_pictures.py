@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from skad._array import to_numpy
+from skad._needed import need
 from skad.inspection._anomaly_map import in_unit_range
 from skad.inspection._findings import (
     Findings,
@@ -26,6 +27,8 @@ from skad.inspection._inspected import (
 )
 from skad.inspection._map_files import MapFiles
 from skad.metrics import pixel_roc_auc, pro_score
+
+__all__ = ["PictureFindings", "ShownPicture", "examine_pictures"]
 
 # Pictures are read and scored in blocks of this many values, 64 at most.
 _BLOCK_ELEMENTS = 2**23
@@ -164,6 +167,8 @@ def examine_pictures(
     """
     if maps not in ("png", "npy", None):
         raise ValueError(f"maps={maps!r}: must be 'png', 'npy' or None.")
+    if maps == "png":
+        need("PIL", "maps='png'")
     _, fit_seconds = timed(detector.fit, X_train)
     threshold, scale = float(last_step(detector).offset_), None
     if X_held_out is None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from skad._needed import need
 from skad.inspection import _html, _report_pictures, _report_rows, _report_series
 from skad.inspection._findings import open_text
 from skad.inspection._html import number
@@ -20,6 +21,8 @@ from skad.inspection._plots import INKS, png_of_figure
 from skad.inspection._rows import RowFindings
 from skad.inspection._score_distribution import ScoreDistributionDisplay
 from skad.inspection._time_series import SeriesFindings
+
+__all__ = ["write_report"]
 
 _KINDS = {
     RowFindings: _report_rows,
@@ -48,10 +51,12 @@ def write_report(folder, findings, *, title="Anomaly report", comparison=()):
     path : Path
         The page.
     """
+    need("PIL", "the report")
+    matplotlib = need("matplotlib", "the report")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     parts = [f"<h1>{escape(title)}</h1>", _overview(findings)]
-    with _plain_plots():
+    with _plain_plots(matplotlib):
         for finding in findings:
             others = [other for other in comparison if other.title == finding.title]
             parts.append(_section(finding, others))
@@ -62,10 +67,8 @@ def write_report(folder, findings, *, title="Anomaly report", comparison=()):
 
 
 @contextlib.contextmanager
-def _plain_plots():
+def _plain_plots(matplotlib):
     """Draw as matplotlib does by itself, whatever the user's settings and names are."""
-    import matplotlib
-
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()
         matplotlib.rcParams["text.parse_math"] = False  # $ in a name is a dollar

@@ -23,6 +23,8 @@ from skad.inspection._inspected import (
     threshold_meaning,
 )
 
+__all__ = ["RowFindings", "examine"]
+
 # Maps are as large as the data: rows are looked at in blocks of this many elements,
 # which are also the steps of the progress.
 _BLOCK_ELEMENTS = 2**17

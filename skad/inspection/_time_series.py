@@ -29,6 +29,8 @@ from skad.inspection._series import SeriesDisplay
 from skad.metrics import event_f1, vus_pr
 from skad.metrics._runs import runs
 
+__all__ = ["Event", "SeriesFindings", "examine_series", "write_events"]
+
 # Training steps that show how training scores are distributed, evenly spread.
 _TRAINING_STEPS = 100_000
 

@@ -74,8 +74,8 @@ class LOF(BaseDetector):
     -----
     `fit` finds every training row's neighbours, O(n^2 d) exactly; scoring costs O(n d)
     a row. A neighbour that coincides with the row books its part equally on all
-    features. The factor does not change when all features are scaled together or
-    shifted.
+    features. The factor does not change when all features are scaled together nor, but
+    for "cosine", when they are shifted.
 
     A row with `k` equals or more has a k-distance of zero and an infinite density,
     beside which all others are anomalies. As the paper suggests, the next row that

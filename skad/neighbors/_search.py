@@ -23,6 +23,7 @@ from skad._array import (
     on_host,
     to_numpy,
 )
+from skad._needed import need
 from skad._random import generator
 from skad.neighbors._apart import drop_self, n_left_out
 from skad.neighbors._smallest import coarse_smallest, smallest
@@ -298,18 +299,11 @@ class NeighborSearch:
         return namespace(queries).concat(found)
 
     def _build_graph(self, n_neighbors, random_state):
-        try:
-            from pynndescent import NNDescent
-        except ImportError as error:
-            raise ImportError(
-                "algorithm='pynndescent' needs pynndescent: "
-                "pip install 'skad[neighbors]'"
-            ) from error
-
+        pynndescent = need("pynndescent", "algorithm='pynndescent'")
         flat = self.metric in ("sqeuclidean", "cosine")  # same order of unit rows
         # the first parallel call of numba sets the threads of OpenMP, torch's as well
         with threadpool_limits(None):  # sets nothing, and puts back what was set
-            graph = NNDescent(
+            graph = pynndescent.NNDescent(
                 to_numpy(self.bank),
                 metric="euclidean" if flat else self.metric,
                 metric_kwds={"p": self.p} if self.metric == "minkowski" else None,

@@ -8,6 +8,18 @@ from torch import nn
 from torch.nn import functional
 
 from skad.nn.architecture import build
+from skad.nn.network import Network
+
+
+class AdversarialNetwork(Network):
+    """A network with losses that oppose each other, so that their sum tells nothing.
+
+    It has `reconstruct(x)`, whose error `patience` watches.
+    """
+
+    def watched(self, phase, x, y):
+        """Return the mean squared error of the reconstruction."""
+        return functional.mse_loss(*self.rebuilt(x))
 
 
 def discriminator_loss(real, fake):

@@ -20,6 +20,11 @@ class Network(nn.Module):
     # Names of parts that stay as they are, such as a teacher: no optimizer gets them,
     # no checkpoint holds them, and they are never in training mode.
     frozen_parts = ()
+    # Phases that a network can do without when a training is interrupted before them:
+    # their `begin` leaves nothing that scores need at random.
+    optional_phases = ()
+    # Phases in which `patience` has nothing to watch: all their epochs are trained.
+    unwatched_phases = ()
     # Names of parts whose norms keep their statistics while their weights are trained.
     fixed_statistics = ()
 
@@ -72,6 +77,18 @@ class Network(nn.Module):
         What stands behind a `yield` already sees the updated weights.
         """
         yield "all", self.loss(x, y)
+
+    def watched(self, phase, x, y):
+        """Return the scalar that `patience` watches, of samples that are held out."""
+        return sum(loss for _, loss in self.updates(phase, x, y))
+
+    def rebuilt(self, x):
+        """Return samples as the losses take them, and as the network rebuilds them.
+
+        None where a network rebuilds no samples: those that do have `reconstruct`.
+        """
+        make = getattr(self, "reconstruct", None)
+        return None if make is None else (x, make(x))
 
     def end_epoch(self, phase, batches):
         """Update what depends on the whole training data."""
