@@ -46,6 +46,7 @@ HEIGHTS = {
     "_cross_fitting": 4,
     "_validation": 4,
     "_offset": 4.5,
+    "_group_rows": 4,
     "_stretches": 5,
     "base": 5,
     # 6: any other private module, shared by families

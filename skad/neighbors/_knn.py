@@ -9,7 +9,8 @@ from skad._parameters import KW_ONLY, with_parameters
 from skad._random import Seed
 from skad._sklearn import Interval, StrOptions
 from skad.base import BaseDetector
-from skad.neighbors._neighbors import NeighborsMixin, check_distances, drop_self
+from skad.neighbors._apart import drop_self
+from skad.neighbors._neighbors import NeighborsMixin, check_distances
 from skad.neighbors._search import ALGORITHMS, METRICS, NeighborSearch, contributions
 
 
@@ -123,6 +124,7 @@ class KNN(NeighborsMixin, BaseDetector):
 
     _map_sums_to_score = True
     _honesty = "leave one out"
+    _apart = None  # which rows are no neighbours of each other, as a lift knows it
     _parameter_constraints = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "method": [StrOptions({"largest", "mean", "median", "weighted"})],
@@ -139,6 +141,10 @@ class KNN(NeighborsMixin, BaseDetector):
         if self.metric == "precomputed":
             check_distances(X, square=True)
 
+    def _fewest_others(self):
+        """Return how many training rows that are apart from one a lift must find."""
+        return self.n_neighbors
+
     def _fit_work(self, X):
         return X.shape[0] ** 2 * X.shape[1]
 
@@ -153,8 +159,9 @@ class KNN(NeighborsMixin, BaseDetector):
                 self.n_jobs,
                 self.random_state,
                 self.n_neighbors,
+                self._apart,
             )
-            if self._search_.graph is not None:
+            if self._search_.graph is not None and self._apart is None:
                 return self._anomaly_in_graph(X)
         return None
 

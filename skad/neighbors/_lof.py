@@ -10,6 +10,7 @@ from skad._parameters import KW_ONLY, with_parameters
 from skad._random import Seed
 from skad._sklearn import Interval, StrOptions
 from skad.base import BaseDetector
+from skad.neighbors._apart import n_left_out
 from skad.neighbors._neighbors import NeighborsMixin, check_distances
 from skad.neighbors._search import (
     ALGORITHMS,
@@ -117,6 +118,7 @@ class LOF(NeighborsMixin, BaseDetector):
     _map_sums_to_score = True
     _least_rows = 1  # so that the error says how many neighbours there are
     _honesty = "leave one out"
+    _apart = None  # which rows are no neighbours of each other, as a lift knows it
     _parameter_constraints = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "metric": [StrOptions({*METRICS, "precomputed"})],
@@ -136,20 +138,26 @@ class LOF(NeighborsMixin, BaseDetector):
             )
         if self.metric == "precomputed":
             check_distances(X, square=True)
-        if self.n_neighbors >= n:
+        n_others = n - n_left_out(self._apart)
+        if self.n_neighbors > n_others:
             warnings.warn(
-                f"n_neighbors={self.n_neighbors} is not less than the number of "
-                "training rows: n_neighbors will be set to (n_samples - 1) for "
-                f"estimation, which takes all {n - 1} neighbours.",
+                f"n_neighbors={self.n_neighbors} is more than a training row has: "
+                "n_neighbors will be set to (n_samples - 1) for estimation, or to the "
+                f"rows that are apart from it, which takes all {n_others} neighbours.",
                 stacklevel=5,
             )
+
+    def _fewest_others(self):
+        """Return how many training rows that are apart from one a lift must find."""
+        return 1
 
     def _fit_work(self, X):
         return X.shape[0] ** 2 * X.shape[1]
 
     def _fit(self, X, y):
         xp = namespace(X)
-        self.n_neighbors_ = min(self.n_neighbors, X.shape[0] - 1)
+        n_others = X.shape[0] - n_left_out(self._apart)
+        self.n_neighbors_ = min(self.n_neighbors, n_others)
         self.n_samples_fit_ = X.shape[0]
         if self.metric != "precomputed":
             self._search_ = NeighborSearch(
@@ -160,6 +168,7 @@ class LOF(NeighborsMixin, BaseDetector):
                 self.n_jobs,
                 self.random_state,
                 self.n_neighbors_,
+                self._apart,
             )
         size = X.shape[0], self._row_elements(), device_of(X)
         found = [

@@ -6,30 +6,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from skad._array import device_of, namespace
 from skad._sparse import dense_rows
-from skad.neighbors._search import smallest
-
-
-def drop_self(distance, indices):
-    """Return the neighbours without the row itself: the first one at distance zero.
-
-    Parameters
-    ----------
-    distance, indices : arrays of shape (b, k + 1)
-        Ascending distances and what they lead to.
-
-    Returns
-    -------
-    distance, indices : arrays of shape (b, k)
-        Without the first column where that is zero, else without the last.
-    """
-    xp = namespace(distance)
-    k = distance.shape[1] - 1
-    own = xp.astype(distance[:, 0] == 0, xp.int64)
-    columns = own[:, None] + xp.arange(k, device=device_of(distance))
-    return (
-        xp.take_along_axis(distance, columns, axis=1),
-        xp.take_along_axis(indices, columns, axis=1),
-    )
+from skad.neighbors._apart import drop_self
+from skad.neighbors._smallest import smallest
 
 
 def without_own(distance, indices):
@@ -138,7 +116,9 @@ class NeighborsMixin:
     def _neighbors(self, X):
         """Return distances and indices (b, k) of the nearest but for the row itself."""
         k = getattr(self, "n_neighbors_", self.n_neighbors)
-        return drop_self(*self._found(X, k + 1))
+        if self.metric == "precomputed":
+            return drop_self(*nearest_of_given(X, k + 1))
+        return self._search_.neighbors(X, k)
 
     def _found(self, X, k):
         """Return distances and indices (b, k) of the nearest, the row itself too."""

@@ -5,14 +5,13 @@ from numbers import Integral
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad.neighbors._knn import check_n_neighbors
-from skad.neighbors._neighbors import drop_self
 from skad.neighbors._search import NeighborSearch, unit_rows
 from skad.ood._base import ClassifierDetector
 
 
 def kth_distance(search, features, k):
     """Return the distance (b,) to the k-th nearest row that is not the row itself."""
-    return drop_self(*search.query(features, k + 1))[0][:, -1]
+    return search.neighbors(features, k)[0][:, -1]
 
 
 @with_parameters

@@ -8,7 +8,8 @@ from skad._array import like, namespace
 from skad._parameters import with_parameters
 from skad._random import Seed, generator
 from skad._sklearn import Interval
-from skad.neighbors._search import coarse_smallest, unit_rows
+from skad.neighbors._search import unit_rows
+from skad.neighbors._smallest import coarse_smallest
 from skad.ood._base import ClassifierDetector
 from skad.ood._energy import energy
 

@@ -2,7 +2,7 @@
 
 from skad._array import namespace
 from skad._parameters import with_parameters
-from skad.neighbors._search import smallest
+from skad.neighbors._smallest import smallest
 from skad.ood._base import ClassifierDetector
 from skad.ood._energy import energy
 

@@ -189,6 +189,12 @@ def _neighbor_search(value):
         if part is not None:
             check(tuple(part.shape) == shape, f"other {name} of the training rows")
     check((value.products is None) or "centre" in vars(value), "products of nothing")
+    apart = value.apart
+    if apart is not None:
+        places = apart.places
+        fits = isinstance(places, np.ndarray) and places.dtype.kind == "i"
+        fits = fits and places.shape == (n,) and bool((np.diff(places) >= 0).all())
+        check(fits and _is_int(apart.gap, 0, None), "places of other rows")
     index = value.index
     if index is not None:
         fits = isinstance(index, NearestNeighbors) and index._fit_X.shape == (n, d)

@@ -57,6 +57,7 @@ PARTS = {
     "skad.embedding._module_tail.ModuleTail",
     "skad.ensemble._nodes.Nodes",
     "skad.ensemble._local_competence.LocalCompetence",
+    "skad.neighbors._apart.Apart",
     "skad.neighbors._search.NeighborSearch",
     "skad.one_class._kernels.Kernel",
     "skad.ood._gaussian.TiedGaussian",

@@ -68,10 +68,9 @@ class PASAD(WindowedDetector):
         "departure" is the paper's, for processes that stay near an operating point.
         "residual" is for signals that move through many states, such as heart beats,
         where every shape that other shapes do not make up is an anomaly.
-    window_size : int or "auto", default="auto"
-        Steps `l` of a window, the lag; "auto" is the dominant period of the longest
-        training series, but no more than half of the shortest one. The paper's is half
-        of the training series.
+    window_size : int, "auto" or "tsb", default="auto"
+        Steps `l` of a window, the lag; "auto" and "tsb" are the period, see
+        :class:`WindowDetector`. The paper's is half of the training series.
     stride : int, default=1
         Steps between the starts of windows that are scored, at most `window_size`.
     align : {"mean", "center", "end", "max"}, default="mean"

@@ -11,6 +11,9 @@ BEFORE = "an edge's score depends on the edges before it"
 DeepAnT = Settings(
     {"window_size": 3, "max_epochs": 2, "hidden_sizes": (8,), "lr": 0.01}
 )
+Discord = Settings(
+    {"window_size": 1}, [{"window_size": 3, "exclude": 1.0, "align": "end"}]
+)
 KMeansAD = Settings(
     {"window_size": 1, "n_clusters": 5, "normalize": "none"},
     [{"window_size": 3, "align": "center", "normalize": "window"}],
