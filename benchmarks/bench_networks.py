@@ -5,6 +5,9 @@ Run in an environment with the peers (see requirements.txt), with nothing else r
     OMP_NUM_THREADS=1 python benchmarks/bench_networks.py speed memory start
     OMP_NUM_THREADS=1 python benchmarks/bench_networks.py pictures --data ../shared/data
     python benchmarks/bench_networks.py tables --data ../shared/data
+    git worktree add --detach /tmp/before 5cb52cc
+    OMP_NUM_THREADS=1 python benchmarks/bench_networks.py step --before /tmp/before \\
+        --turns 7
 
 Each part writes ``benchmarks/results/networks_<part>.tsv``.
 
@@ -22,8 +25,11 @@ left out, unless it is named.
 
 import argparse
 import collections
+import os
 import pathlib
 import statistics
+import subprocess
+import sys
 import time
 import warnings
 from itertools import pairwise
@@ -599,9 +605,56 @@ def start(options):
     return table
 
 
+STEP = """
+import sys, time, warnings
+import numpy as np, torch
+warnings.filterwarnings("ignore")
+torch.set_num_threads(1)
+import skad
+name, few, many = sys.argv[1], 2, 8
+X = np.random.default_rng(0).normal(size=(5_000, 20)).astype(np.float32)
+settings = {"batch_size": 32, "device": "cpu", "random_state": 0, "contamination": 0.1}
+if name == "DeepSVDD":
+    settings["pretrain_epochs"] = 0
+def seconds(n_epochs):
+    detector = getattr(skad, name)(max_epochs=n_epochs, **settings)
+    start = time.process_time()
+    detector.fit(X)
+    return time.process_time() - start
+seconds(1)  # what starts lazily
+short = seconds(few)
+print((seconds(many) - short) / ((many - few) * -(-len(X) // 32)))
+"""
+
+
+def step(options):
+    """CPU microseconds of a training step, beside those of a checkout from before."""
+    table = Table("work median_us before_us ratio least_ratio wanted".split())
+    root = pathlib.Path(__file__).parents[1]
+    for name in options.detectors or ("AutoEncoder", "VAE", "GANomaly", "DeepSVDD"):
+        found = {root: [], pathlib.Path(options.before).resolve(): []}
+        for _ in range(options.turns):
+            for path, spent in found.items():
+                done = subprocess.run(
+                    [sys.executable, "-c", STEP, name],
+                    check=True,
+                    capture_output=True,
+                    text=True,
+                    cwd=path,
+                    env={**os.environ, "PYTHONPATH": str(path)},
+                )
+                spent.append(1e6 * float(done.stdout.split()[-1]))
+        now, before = found.values()
+        a, b = statistics.median(now), statistics.median(before)
+        table.add(
+            f"{name}, a step", a, b, a / b, min(now) / min(before), "at most 1.05"
+        )
+    return table
+
+
 def main():
     """Run the parts that the command line names."""
-    parts = {f.__name__: f for f in (pictures, tables, speed, memory, start)}
+    parts = {f.__name__: f for f in (pictures, tables, speed, memory, start, step)}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="+", choices=parts)
     parser.add_argument("--data", default="../shared/data", help="shared data")
@@ -609,6 +662,7 @@ def main():
     parser.add_argument("--detectors", nargs="*", help="only these")
     parser.add_argument("--classes", nargs="*", type=int, default=list(range(10)))
     parser.add_argument("--turns", type=int, default=3, help="runs of each in speed")
+    parser.add_argument("--before", help="a checkout of another version, for step")
     parser.add_argument("--out", default=pathlib.Path(__file__).parent / "results")
     options = parser.parse_args()
     for part in options.parts:

@@ -17,9 +17,9 @@ Parts:
 - passes: what each method adds to the pass through a small convolutional network and
   through a wider one, beside the pass itself.
 - digits: networks trained on digits 0 to 4, scored on them and on 5 to 9, three seeds,
-  beside the peer's scores of networks that were trained the same way. Shaped
-  activations (ReAct, ASH, SCALE) of the "cnn" are beside the peer on the very features:
-  its shared scores shape maps before they are averaged, ours after.
+  beside the peer's scores of networks that were trained the same way. Activations of
+  the "cnn" are shaped (ReAct, ASH, SCALE) before they are averaged over place, as the
+  peer's are; "default" are ours with their defaults, after it.
 - fashion: a network trained with skorch on Fashion-MNIST, scored on it and on MNIST,
   beside the peer on the same network.
 
@@ -39,7 +39,7 @@ from _measure import Table
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from skad import metrics, ood
+from skad import GMM, metrics, ood
 from skad._array import to_numpy
 
 N_FIT, N_SCORED, WIDTH, N_CLASSES = 20_000, 10_000, 256, 10
@@ -245,7 +245,7 @@ def passes_through(channels, n_fitted, n_scored):
 # methods that look at outputs alone
 METHODS = (
     "ASH DICE Energy Entropy GEN GradNorm KLMatching KNNOOD MahalanobisOOD MaxLogit"
-    " MaxSoftmax NNGuide OODDetector OpenMax ReAct RelativeMahalanobis SCALE SHE"
+    " MaxSoftmax NNGuide OODDetector OpenMax PNML ReAct RelativeMahalanobis SCALE SHE"
     " TemperatureScaling ViM"
 ).split()
 
@@ -281,6 +281,13 @@ QUALITY = [
     ("ASH-P", "ASH", {"pruned": 0.65, "variant": "p"}, "ASH-P_.65"),
     ("SCALE", "SCALE", {"pruned": 0.65}, "SCALE_.65"),
     ("GradNorm", "GradNorm", {}, "GradNorm_fc"),
+    ("PNML", "PNML", {}, "PNML"),
+    (
+        "OODDetector, GMM per class",
+        "OODDetector",
+        {"detector": GMM(), "per_class": True},
+        "GMM",
+    ),
 ]
 
 
@@ -345,18 +352,20 @@ def digits(options):
             ]
             shared = np.load(folder / f"{kind}_{seed}.npz")
             for name, method, settings, name_there in QUALITY:
+                if kind == "cnn" and method in ("ReAct", "ASH", "SCALE"):
+                    settings = {**settings, "layer": "body.6"}
                 detector = getattr(ood, method)(net, image_shape=shape, **settings)
                 scores = detector.fit(known[0], y).score_samples(known[1])
                 found.setdefault(name, []).append(metrics.auroc(y_test, -scores))
-                if kind == "cnn" and method in ("ReAct", "ASH", "SCALE"):
-                    peers = to_numpy(peers_scores(method, settings, net, *known, y))
-                    there = y_test
-                else:
-                    parts = [shared[f"s_{p}|{name_there}"] for p in ("test", "ood")]
-                    there = np.repeat([1, -1], [len(part) for part in parts])
-                    peers = np.concatenate(parts)
+                parts = [shared[f"s_{p}|{name_there}"] for p in ("test", "ood")]
+                there = np.repeat([1, -1], [len(part) for part in parts])
+                peers = np.concatenate(parts)
                 auc = metrics.auroc(there, peers.astype(float))
                 theirs.setdefault(name, []).append(auc)
+            for method in ("ASH", "SCALE"):
+                detector = getattr(ood, method)(net, image_shape=shape).fit(known[0], y)
+                area = metrics.auroc(y_test, -detector.score_samples(known[1]))
+                found.setdefault(f"{method}, default", []).append(area)
             own = trained_here(X, y, P, shape, seed) if kind == "mlp" else ()
             for name, scores in own:
                 found.setdefault(name, []).append(metrics.auroc(y_test, -scores))
@@ -494,6 +503,7 @@ def peers_scores(method, settings, net, known, tested, y):
             None, settings.get("n_components", 64), head.weight, head.bias
         ),
         "SHE": lambda: d.SHE(None, head),
+        "PNML": lambda: d.PNML(None, head),
         "NNGuide": lambda: d.NNGuide(None, head),
         "DICE": lambda: d.DICE(
             None, head.weight, head.bias, settings.get("sparsity", 0.9)

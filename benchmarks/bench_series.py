@@ -45,6 +45,11 @@ def scaled(detector):
 # Each detector with its defaults, and the peers that do the same.
 DETECTORS = {
     "SubsequenceKNN": (skad.SubsequenceKNN(), ["TSB-AD.Sub_KNN"]),
+    "Discord": (skad.Discord(), []),
+    "SubsequenceKNN, as before": (
+        skad.SubsequenceKNN(window_size="tsb", exclude=0),
+        ["TSB-AD.Sub_KNN"],
+    ),
     "SubsequenceLOF": (skad.SubsequenceLOF(), ["TSB-AD.Sub_LOF", "aeon.LOF(k=20)"]),
     "KMeansAD": (
         skad.KMeansAD(random_state=0),

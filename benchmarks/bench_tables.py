@@ -5,7 +5,8 @@ Run in an environment with the peers (see requirements.txt), with nothing else r
     OMP_NUM_THREADS=1 python benchmarks/bench_tables.py speed
     OMP_NUM_THREADS=1 python benchmarks/bench_tables.py accuracy --data ../shared/data
 
-Parts: accuracy, speed, rows (one row scored), memory, start, gpu. Each writes
+Parts: accuracy, label_free (what criteria without labels choose), scaling, speed, rows
+(one row scored), memory, start, gpu. Each writes
 ``benchmarks/results/tables_<part>.tsv``.
 """
 
@@ -16,10 +17,13 @@ import statistics
 
 import numpy as np
 from _measure import Table, fresh_process, in_turns, median_seconds, seconds
+from sklearn.datasets import load_breast_cancer, load_iris, load_wine
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 import skad
+from skad._commands._scaling import with_scaling
+from skad.model_selection import excess_mass, mass_volume
 
 # Our detectors, with arguments, and the peer's name in peers.tsv.
 SAME_METHOD = [
@@ -57,6 +61,14 @@ def closed_form():
         for name, cls in skad.all_detectors()
         if not hasattr(cls, "_network")
     ]
+
+
+def seeded(detector):
+    """Return a detector with its random numbers fixed and no honest threshold."""
+    wanted = {"random_state": 0, "contamination": 0.1}
+    return detector.set_params(
+        **{name: wanted[name] for name in wanted.keys() & detector.get_params().keys()}
+    )
 
 
 def real_tables(folder):
@@ -102,6 +114,78 @@ def accuracy(options):
         ours, theirs = (statistics.mean(column) for column in zip(*pairs, strict=True))
         worst = min(a - b for a, b in pairs)
         table.add("mean", setting, label, ours, theirs, ours - theirs, "worst", worst)
+    return table
+
+
+def label_free(options):
+    """Which kind of detector label-free criteria choose, and how good it is.
+
+    A criterion chooses, without labels, among all kinds that train no network, in their
+    defaults; the figures are ROC AUC of its choice, of the kinds on average, and of the
+    best of them.
+    """
+    criteria = {"excess_mass": excess_mass, "mass_volume": mass_volume}
+    table = Table("dataset criterion chosen auc mean_auc best_auc".split())
+    found = collections.defaultdict(list)
+    rng = np.random.RandomState(0)
+    kinds = [cls for _, cls in closed_form() if cls._data == "rows"]
+    for name, setting, train, _, y in real_tables(options.data):
+        if setting != "unsup":
+            continue
+        rows = rng.permutation(len(train))[:1_000]
+        X, anomalous = train[rows], y[rows]
+        fitted = [seeded(cls()).fit(X) for cls in kinds]
+        areas = [roc_auc_score(anomalous, -each.score_samples(X)) for each in fitted]
+        for criterion, scorer in criteria.items():
+            chosen = int(np.argmax([scorer(each, X) for each in fitted]))
+            figures = areas[chosen], statistics.mean(areas), max(areas)
+            found[criterion].append(figures)
+            table.add(name, criterion, kinds[chosen].__name__, *figures)
+    for criterion, figures in found.items():
+        columns = zip(*figures, strict=True)
+        table.add("mean", criterion, "", *map(statistics.mean, columns))
+    return table
+
+
+def scaling(options):
+    """Quality by what the command line does to features before: mean ROC AUC.
+
+    Half of the normal rows are learned from (clean), or all rows (dirty), or a half in
+    which every other feature has a value that strays by 1,000 deviations (stray).
+    """
+    sets = {"cancer": load_breast_cancer, "wine": load_wine, "iris": load_iris}
+    sets = {name: load(return_X_y=True) for name, load in sets.items()}
+    sets = [(name, X, y != 1) for name, (X, y) in sets.items()]
+    for path in sorted(pathlib.Path(options.data, "tabular").glob("*.npz")):
+        data = np.load(path)
+        X, y = data["X"].astype(float), data["y"].ravel() == 1
+        sets.append((path.stem.split("_", 1)[1], X, y))
+    table = Table("set training detector none standard robust".split())
+    means = collections.defaultdict(list)
+    for name, X, anomalous in sets:
+        random = np.random.default_rng(0)
+        order = random.permutation(len(X))[:1500]
+        X, y = X[order], anomalous[order]
+        half = np.flatnonzero(~y)[: (~y).sum() // 2]
+        rest = np.setdiff1d(np.arange(len(X)), half)
+        stray = X[half].copy()
+        for j in range(0, X.shape[1], 2):
+            stray[random.integers(len(stray)), j] += 1000 * stray[:, j].std()
+        trainings = {"clean": (X[half], rest), "stray": (stray, rest)}
+        if y.mean() < 0.4:
+            trainings["dirty"] = X, np.arange(len(X))
+        for training, (train, test) in trainings.items():
+            for detector in ("KNN", "LOF", "OneClassSVM", "PCAReconstruction"):
+                aucs = []
+                for how in ("none", "standard", "robust"):
+                    model = with_scaling(getattr(skad, detector)(), train, how).model
+                    scores = model.fit(train).score_samples(X[test])
+                    aucs.append(float(roc_auc_score(y[test], -scores)))
+                table.add(name, training, detector, *aucs)
+                means[training, detector].append(aucs)
+                means[training, "all four"].append(aucs)
+    for (training, detector), aucs in sorted(means.items()):
+        table.add("mean", training, detector, *map(float, np.mean(aucs, axis=0)))
     return table
 
 
@@ -348,7 +432,8 @@ def gpu(options):
 
 def main():
     """Run the parts that the command line names."""
-    parts = {f.__name__: f for f in (accuracy, speed, rows, memory, start, gpu)}
+    functions = (accuracy, label_free, scaling, speed, rows, memory, start, gpu)
+    parts = {f.__name__: f for f in functions}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="+", choices=parts)
     parser.add_argument("--data", default="../shared/data", help="shared data")

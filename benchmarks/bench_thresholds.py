@@ -9,8 +9,9 @@ features, asked about 2,000 fresh ones; mean, least and largest of five draws. D
 around a classifier have a network of scikit-learn's that tells two halves of the rows
 apart.
 `pictures`: the cookies at 128 x 128, 32 good ones of them for the test; `series`: the
-normal steps of an electrocardiogram (UCR 135) behind its training part. Both have the
-ROC AUC beside, and that of a score without any model.
+normal steps of electrocardiograms (UCR 135, ECG 805), taxi rides (NAB), a server (SMD)
+and a satellite (telemanom) behind their training parts, 200 steps around anomalies left
+out. Both have the ROC AUC beside, and that of a score without any model.
 
 All with the default threshold, which is for 5 %. Networks have fewer epochs than their
 defaults where `settings` says so. Parts are merged into
@@ -18,6 +19,7 @@ defaults where `settings` says so. Parts are merged into
 """
 
 import argparse
+import json
 import pathlib
 import time
 import warnings
@@ -123,21 +125,68 @@ def pictures(options, table):
         add(table, "cookies", name, settings, model, draws)
 
 
-def series(options, table):
-    """An electrocardiogram, steps in order of time."""
-    [path] = (pathlib.Path(options.data) / "series" / "ucr").glob("135_*.txt")
+def ucr(folder):
+    """Return an electrocardiogram: its training part, what follows, and its label."""
+    [path] = (folder / "ucr").glob("135_*.txt")
     x = np.array(path.read_text().split(), dtype=float)[:, None]
     begin, start, stop = map(int, path.stem.split("_")[-3:])
-    test, length = x[begin:], 200
-    marked = np.zeros(len(test), dtype=bool)
-    marked[start - begin : stop - begin] = True
-    near = np.zeros(len(test), dtype=bool)
-    near[max(0, start - begin - length) : stop - begin + length] = True
-    step = np.abs(np.diff(test[:, 0], prepend=test[0, 0]))
-    baseline(table, "UCR 135", "|difference|", marked, step)
-    for name, model, settings in detectors("series", options.only):
-        draws = [(x[:begin], None, Scored(test, ~near), Scored(test, marked))]
-        add(table, "UCR 135", name, settings, Parted(model), draws)
+    label = np.zeros(len(x), dtype=bool)
+    label[start:stop] = True
+    return x[:begin], x[begin:], label[begin:]
+
+
+def ecg(folder):
+    """Return another one, from its beginning, which is without anomaly."""
+    values = np.loadtxt(folder / "ecg" / "MBA_ECG805_data.out.gz", delimiter=",")
+    x, label = values[:, :1], values[:, 1] > 0
+    return x[:1100], x[1100:12_000], label[1100:12_000]
+
+
+def nab(folder):
+    """Return taxi rides of half hours, seven weeks of them to train on."""
+    name = "realKnownCause/nyc_taxi.csv"
+    lines = (folder / "nab" / name).read_text().splitlines()[1:]
+    times, values = zip(*(line.split(",") for line in lines), strict=True)
+    times = np.array(times, dtype="datetime64[s]")
+    x, label = np.array(values, dtype=float)[:, None], np.zeros(len(times), dtype=bool)
+    windows = json.loads((folder / "nab" / "combined_windows.json").read_text())
+    for start, stop in np.array(windows[name], dtype="datetime64[s]"):
+        label |= (times > start) & (times <= stop)
+    return x[:2352], x[2352:], label[2352:]
+
+
+def smd(folder):
+    """Return a server machine: the end of its training part, the begin of its test."""
+    data = np.load(folder / "smd" / "machine-1-7.npz")
+    return data["train"][-3000:], data["test"][:6000], data["label"][:6000] > 0
+
+
+def telemanom(folder):
+    """Return a channel of a satellite."""
+    data = np.load(folder / "telemanom" / "P-1.npz")
+    return data["train"], data["test"], data["label"] > 0
+
+
+SERIES = {
+    "UCR 135": ucr,
+    "ECG 805": ecg,
+    "NAB nyc_taxi": nab,
+    "SMD 1-7": smd,
+    "telemanom P-1": telemanom,
+}
+
+
+def series(options, table):
+    """Series, steps in order of time."""
+    for data in options.series:
+        train, test, marked = SERIES[data](pathlib.Path(options.data) / "series")
+        train, test = np.float64(train), np.float64(test)
+        near = np.convolve(marked, np.ones(401), mode="same") > 0.5
+        step = np.abs(np.diff(test, axis=0, prepend=test[:1])).sum(axis=1)
+        baseline(table, data, "|difference|", marked, step)
+        for name, model, settings in detectors("series", options.only):
+            draws = [(train, None, Scored(test, ~near), Scored(test, marked))]
+            add(table, data, name, settings, Parted(model), draws)
 
 
 class Scored:
@@ -207,6 +256,7 @@ def main():
     parser.add_argument("--data", default="../shared/data", help="shared data")
     parser.add_argument("--only", nargs="+", help="detectors")
     parser.add_argument("--n", nargs="+", type=int, default=[100, 1000])
+    parser.add_argument("--series", nargs="+", default=list(SERIES), choices=SERIES)
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--out", default=pathlib.Path(__file__).parent / "results")
     options = parser.parse_args()

@@ -24,6 +24,7 @@ extensions = [
     "changelog",
     "detector_table",
     "mathml",
+    "measured",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build"]
@@ -69,6 +70,7 @@ html_sidebars = {
     "adding_a_detector": [],
     "changelog": [],
     "detectors": [],
+    "how_good": [],
     "index": [],
     "installation": [],
     "migration": [],

@@ -6,7 +6,7 @@ heavy is imported before it is used.
 
 from importlib import import_module
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _FAMILIES = (
     "adversarial",
@@ -78,5 +78,7 @@ def __getattr__(name):
 
 
 def __dir__():
-    detectors = [name for name, _ in all_detectors()]
-    return sorted([*globals(), *_FAMILIES, *_TOOLS, *_FILES, *detectors])
+    names = {*globals(), *_FAMILIES, *_TOOLS, *_FILES}
+    for family in _WITH_DETECTORS:  # their names alone: their files stay unread
+        names |= set(import_module(f"skad.{family}").__all__)
+    return sorted(names - {"import_module"})

@@ -7,6 +7,7 @@ when a weight changes all of them go.
 
 import copy
 import weakref
+from collections import OrderedDict
 
 import torch
 
@@ -34,7 +35,12 @@ def converted(network, dtype, device, *, channels_last=False, compiled=False):
     device = torch.device(device)
     if device.index is None and device.type != "cpu":
         device = torch.empty(0, device=device).device  # with its number
-    tensors = [*network.parameters(), *network.buffers()]
+    tensors = [
+        one
+        for module in _modules(network)
+        for one in (*module._parameters.values(), *module._buffers.values())
+        if one is not None
+    ]
     fits = all(
         one.device == device and (one.dtype == dtype or not one.is_floating_point())
         for one in tensors
@@ -52,10 +58,36 @@ def converted(network, dtype, device, *, channels_last=False, compiled=False):
         _KEPT[network] = state, copies
     key = dtype, device, channels_last, compiled
     if key not in copies:
-        made = copy.deepcopy(network).to(device=device, dtype=dtype)
+        made = _copied(network).to(device=device, dtype=dtype)
         if channels_last:
             made = made.to(memory_format=torch.channels_last)
         if compiled:
             made.compile()
         copies[key] = made
     return copies[key]
+
+
+def _modules(network):
+    """Return what `network.modules()` does, without the names, which take longest."""
+    found, waiting = {}, [network]
+    while waiting:
+        module = waiting.pop()
+        if module is not None and id(module) not in found:
+            found[id(module)] = module
+            waiting.extend(module._modules.values())
+    return found.values()
+
+
+def _copied(network):
+    """Return a deep copy.
+
+    Most of what a module consists of are dicts of hooks that are empty; they are made
+    anew, since `copy.deepcopy` takes longer for them than for all else.
+    """
+    made = {
+        id(value): OrderedDict()
+        for module in _modules(network)
+        for value in vars(module).values()
+        if type(value) is OrderedDict and not value
+    }
+    return copy.deepcopy(network, made)

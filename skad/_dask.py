@@ -13,6 +13,7 @@ from sklearn import config_context
 
 from skad._array import on_host
 from skad._sklearn import _safe_indexing
+from skad._sparse import dense_rows
 
 
 def is_dask(X):
@@ -99,7 +100,7 @@ class Blocks:
         head = (self._parts or parts)[0][:2].compute()
         if len(head) == 1 < sum(self._lengths):
             head = _safe_indexing(head, [0, 0])
-        self.head = detector._validate(head, reset=True)
+        self.head = dense_rows(detector, detector._validate(head, reset=True))
         self.shape = (sum(self._lengths), *self.head.shape[1:])
         self.starts = [0, *np.cumsum(self._lengths)[:-1].tolist()]
 
@@ -180,4 +181,9 @@ class Blocks:
 
 
 def _checked(model, function, part, *extra):
-    return on_host(function(model, model._validate(part, reset=False), *extra))
+    rows = dense_rows(model, model._validate(part, reset=False))
+    if model._reads_missing and np.isnan(rows).any():
+        raise ValueError(
+            "Input X contains NaN: missing values need rows in memory, X.compute()."
+        )
+    return on_host(function(model, rows, *extra))

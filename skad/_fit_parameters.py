@@ -11,6 +11,7 @@ import numpy as np
 
 from skad._array import is_torch, like, namespace, to_numpy
 from skad._sklearn import _fit_context
+from skad._sparse import dense_rows
 from skad._validation import check_labels
 
 
@@ -77,7 +78,7 @@ def check_outliers(detector, X_outliers):
             "its outliers by -1 in y."
         )
     try:
-        return detector._validate(X_outliers, reset=False)
+        return dense_rows(detector, detector._validate(X_outliers, reset=False))
     except ValueError as error:
         raise ValueError(f"X_outliers cannot be used: {error}") from error
 

@@ -9,8 +9,11 @@ A method writes these, all on whole series `x` of shape (t, ...), never on a mix
 - `_fit_series(series, labels)`: learn from a list of series. It may return the training
   rows' anomaly, a list with one array (t,) per series; otherwise the base scores them.
 - `_anomaly(x)` of shape (t,) and `_map(x)`; higher is more anomalous.
-- `_min_steps()`: the fewest rows that a series must have to be scored, and the name of
-  the parameter that says so. (`_check_lengths` is for `_fit_series` to refuse others.)
+- `_settle(series)`: what `_min_steps` needs to know of all training series, first.
+- `_min_steps()`: the fewest rows that a series must have to be learned from, and the
+  name of the parameter that says so; `_fewest_scored()` to be scored, the same number.
+  Among longer ones, shorter ones are not learned from, and scored with their first row
+  before them.
 - `_reach()`, how many rows before and after a row its score depends on; None is all.
 - `_streams()`, whether no score looks ahead; then `score_stream` works, and
   `_past_steps(n_seen)` says how many of the last rows the next score needs. A method
@@ -18,69 +21,22 @@ A method writes these, all on whole series `x` of shape (t, ...), never on a mix
   that keeps something else than rows overrides `_start_stream` and `_continue_stream`.
 """
 
+import warnings
 from abc import abstractmethod
-from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 
 from skad._answers import Inspection, labels_of
-from skad._array import device_of, is_torch, like, namespace, to_numpy
-from skad._sklearn import _fit_context
+from skad._array import device_of, like, namespace, to_numpy
+from skad._group_rows import long_enough, longer, n_rows, series_rows, take
+from skad._limits import effective_size, upper_limit
+from skad._sklearn import _fit_context, splits_series
 from skad._stretches import stretch_fitted
 from skad._validation import check_labels
 from skad.base import BaseDetector
-
-
-def series_rows(groups, n, row="row"):
-    """Return where each series lies in the rows: slices, or indices in order of time.
-
-    Series come in the order in which their last rows do. Rows of one series that other
-    series interrupt are joined in their order. `row` is what errors call a row.
-    """
-    if groups is None:
-        return [slice(0, n)]
-    groups = column_or_1d(to_numpy(groups) if is_torch(groups) else np.asarray(groups))
-    if len(groups) != n:
-        raise ValueError(f"groups has {len(groups)} labels for {n} {row}s.")
-    try:
-        labels, codes = np.unique(groups, return_inverse=True)
-    except TypeError as error:
-        raise ValueError(
-            "groups has labels that cannot be compared with one another: pass labels "
-            "of one kind, such as ints or strings."
-        ) from error
-    if any(label != label for label in labels):
-        raise ValueError(f"groups contains NaN: every {row} needs a label.")
-    cuts = np.flatnonzero(np.diff(codes)) + 1
-    if len(cuts) + 1 == len(labels):
-        bounds = [0, *cuts.tolist(), n]
-        return [slice(*pair) for pair in pairwise(bounds)]
-    order = np.argsort(codes, kind="stable")
-    rows = np.split(order, np.cumsum(np.bincount(codes))[:-1])
-    return sorted(rows, key=lambda own: own[-1])
-
-
-def check_lengths(lengths, least, reason, row="row"):
-    """Raise ValueError for a series with fewer than `least` rows."""
-    for i, length in enumerate(lengths):
-        if length < least:
-            which = "X has" if len(lengths) == 1 else f"Series {i} of X has"
-            raise ValueError(f"{which} {length} {row}s, fewer than {reason}.")
-
-
-def n_rows(rows):
-    """Return how many rows a slice or an array of indices takes."""
-    return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
-
-
-def take(X, rows):
-    """Return some rows of `X`: a view for a slice, a copy for indices."""
-    if isinstance(rows, slice):
-        return X[rows]
-    return X[like(rows, X, dtype="keep")]
 
 
 class GroupedDetector(BaseDetector):
@@ -119,8 +75,11 @@ class GroupedDetector(BaseDetector):
         known anomaly, 0 unlabelled.
         """
 
+    def _settle(self, series):
+        """Settle what `_min_steps` depends on, by all training series (t, ...)."""
+
     def _min_steps(self):
-        """Return the fewest rows of a series that can be scored, and why."""
+        """Return the fewest rows of a series that can be learned from, and why."""
         return 1, ""
 
     def _reach(self):
@@ -360,14 +319,23 @@ class GroupedDetector(BaseDetector):
     # ------------------------------------------------------------------------ machinery
 
     def _fit(self, X, y, groups=None):
+        self._warn_without(groups, "train", "fit")
         rows = self._series_rows(groups, X.shape[0])
+        self._settle([take(X, own) for own in rows])
+        kept = self._learned_rows_ = long_enough(
+            rows, *self._min_steps(), self._row, "not learned from and "
+        )
         labels = None
         if self._uses_labels and y is not None:
             labels = check_labels(y, X.shape[0])
-            labels = [labels[own] for own in rows]
-        anomaly = self._fit_series([take(X, own) for own in rows], labels)
-        if anomaly is None:
-            whole = self._by_series(self._anomaly, X, groups, progress="score")
+            labels = [labels[own] for own in kept]
+        anomaly = self._fit_series([take(X, own) for own in kept], labels)
+        del self._learned_rows_
+        if anomaly is None or len(kept) < len(rows):
+            function = longer(self._anomaly, self._fewest_scored())
+            whole = BaseDetector._in_blocks(
+                self, function, X, parts=rows, progress="score"
+            )
         else:
             whole = namespace(X).empty(
                 X.shape[0], dtype=anomaly[0].dtype, device=device_of(X)
@@ -384,8 +352,17 @@ class GroupedDetector(BaseDetector):
         return anomaly
 
     def _honest_anomaly(self, X, y, anomaly, groups=None):
+        return stretch_fitted(self, X, y, self._honest_rows(X, groups), anomaly)
+
+    def _honest_rows(self, X, groups):
+        """Return where each series lies that is learned from."""
         rows = self._series_rows(groups, X.shape[0])
-        return stretch_fitted(self, X, y, rows, anomaly)
+        return [own for own in rows if n_rows(own) >= self._min_steps()[0]]
+
+    def _limit(self, anomaly):
+        # rows that follow each other have much in common
+        n_effective = effective_size(anomaly)
+        return upper_limit(anomaly, self.false_alarm_rate, n_effective=n_effective)
 
     def _stretch_anomaly(self, X, places, start, stop):
         """Return the anomaly (stop - start,) of a stretch of the series at `places`."""
@@ -399,13 +376,28 @@ class GroupedDetector(BaseDetector):
 
     def _by_series(self, function, X, groups, **options):
         """Apply `function` to each series of `X`; the result lives where `X` lives."""
+        self._warn_without(groups, "test", "scores")
         rows = self._series_rows(groups, X.shape[0])
-        self._check_lengths([n_rows(own) for own in rows])
+        least = self._fewest_scored()
+        long_enough(rows, least, self._min_steps()[1], self._row, "")
+        function = longer(function, least)
         # whole series, not blocks of rows: what is in one is the method's business
         return BaseDetector._in_blocks(self, function, X, parts=rows, **options)
 
+    def _fewest_scored(self):
+        """Return how many rows a series needs to be scored as it is."""
+        return self._min_steps()[0]
+
+    def _warn_without(self, groups, rows, what):
+        if groups is None and not self._is_copy and splits_series(rows):
+            warnings.warn(
+                f"A cross-validation parts the {self._row}s into series, and {what} of "
+                f"{type(self).__name__} take no notice of groups: series run into one "
+                "another. Enable metadata routing, sklearn.set_config("
+                "enable_metadata_routing=True), and pass params={'groups': groups} to "
+                "cross_validate, or groups=groups to the fit of a search.",
+                stacklevel=6,
+            )
+
     def _series_rows(self, groups, n):
         return series_rows(groups, n, self._row)
-
-    def _check_lengths(self, lengths):
-        check_lengths(lengths, *self._min_steps(), self._row)

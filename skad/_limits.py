@@ -11,6 +11,9 @@ import warnings
 import numpy as np
 from scipy.special import stdtrit
 
+# So many effective values a series is worth at least.
+_FEWEST = 5
+
 
 def at_positions(ordered, weights, positions):
     """Return what stands at `positions`, from 0, of values that repeat by weight.
@@ -30,12 +33,40 @@ def weighted_quantile(values, share, weights):
     return float(np.quantile(ends, position - below))
 
 
-def upper_limit(anomaly, rate, weights=None):
+def effective_size(values):
+    r"""Return how many independent values a stationary series (m,) is worth.
+
+    It is :math:`m / \tau` with :math:`\tau = 1 + 2 \sum_k \rho_k` of the
+    autocorrelations, summed as long as those of two lags in a row are positive together
+    (Geyer, "Practical Markov chain Monte Carlo", Statistical Science, 1992, section
+    3.3). At most `m`; and at least 5, where there are, since a series that does not go
+    to and fro so often cannot tell.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    m = len(values)
+    fewest = min(m, _FEWEST)
+    centred = values - values.mean() if m else values
+    size = np.max(np.abs(centred), initial=0.0)
+    if m <= fewest or not 0 < size < np.inf:
+        return float(m)
+    spectrum = np.fft.rfft(centred / size, 2 * m)
+    correlations = np.fft.irfft(spectrum * spectrum.conj(), 2 * m)[:m]
+    correlations /= correlations[0]
+    pairs = correlations[: m - m % 2].reshape(-1, 2).sum(axis=1)
+    stop = np.flatnonzero(pairs <= 0)
+    total = 2 * pairs[: stop[0] if len(stop) else None].sum() - 1
+    return float(np.clip(m / max(total, 1.0), fewest, m))
+
+
+def upper_limit(anomaly, rate, weights=None, n_effective=None):
     r"""Return what a new sample passes with probability `rate`.
 
     With at least :math:`1 / rate - 1` samples it is the order statistic of rank
-    :math:`(m + 1)(1 - rate)`, between two ranks interpolated, which a new sample of the
-    same distribution passes with exactly that probability, whatever the distribution.
+    :math:`(m + 1)(1 - rate)`. Where that rank is whole, a new sample of the same
+    distribution passes it with exactly that probability, whatever the (continuous)
+    distribution. Between two ranks it is interpolated, and passed with a probability
+    between theirs, which differ by :math:`1 / (m + 1)`.
+
     With fewer no sample is large enough; then it is Student's bound for one new value,
     :math:`\bar z + t_{m - 1, 1 - rate} \, s \sqrt{1 + 1 / m}`, of the logarithms where
     all anomalies are positive. In simulations with m = 3 to 18 it was passed by .01
@@ -49,12 +80,17 @@ def upper_limit(anomaly, rate, weights=None):
         In (0, 0.5].
     weights : ndarray of shape (m,), default=None
         How often each sample counts, at least twice in all; `m` is then their sum.
+    n_effective : float, default=None
+        How many independent ones anomalies are worth that depend on one another, see
+        `effective_size`; it takes the place of `m`. Without `weights`.
 
     Returns
     -------
     limit : float
     """
     anomaly = np.asarray(anomaly, dtype=np.float64)
+    if n_effective is not None:
+        weights = np.full(len(anomaly), n_effective / len(anomaly))
     weights = np.ones(len(anomaly)) if weights is None else weights
     order = np.argsort(anomaly, kind="stable")
     ordered, weights = anomaly[order], weights[order]
@@ -62,6 +98,12 @@ def upper_limit(anomaly, rate, weights=None):
     if m <= 1:
         return float(ordered[-1])
     rank = (m + 1) * (1 - rate)
+    largest = float(ordered[-1])
+    if n_effective is not None:  # the largest of so many is not that of all
+        share = (min(rank, m) - 0.5) / m
+        largest = float(np.quantile(ordered, share, method="hazen"))
+        if rank <= m:
+            return largest
     if rank <= m:
         below = math.floor(rank)
         share = rank - below
@@ -75,7 +117,7 @@ def upper_limit(anomaly, rate, weights=None):
     bound = mean + stdtrit(m - 1, 1 - rate) * deviation
     if positive:
         bound = math.exp(min(bound, math.log(np.finfo(np.float64).max)))
-    return float(max(bound, ordered[-1]))
+    return float(max(bound, largest))
 
 
 def thinned(anomaly, weights=None, most=500):

@@ -30,10 +30,14 @@ class OffsetMixin:
         if self.contamination == "auto":
             honest = to_numpy(self._honest_anomaly(X, y, anomaly, **params))
             self._keep_reference(honest)
-            return -upper_limit(honest, self.false_alarm_rate)
+            return -self._limit(honest)
         anomaly = to_numpy(self._seen_anomaly(X, anomaly))
         self._keep_reference(anomaly)
         return float(np.quantile(-anomaly, self.contamination))
+
+    def _limit(self, anomaly):
+        """Return what few new rows pass, of honest anomalies (m,) of normal ones."""
+        return upper_limit(anomaly, self.false_alarm_rate)
 
     def _keep_reference(self, anomaly, weights=None):
         """Keep a few of the anomalies (m,) that set the threshold, and look at them."""

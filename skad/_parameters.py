@@ -16,6 +16,7 @@ from itertools import chain, groupby, pairwise
 from typing import (
     Any,
     ClassVar,
+    Literal,
     NamedTuple,
     TypeVar,
     dataclass_transform,
@@ -23,11 +24,20 @@ from typing import (
     overload,
 )
 
-__all__ = ["KW_ONLY", "with_parameters"]
+__all__ = ["KW_ONLY", "absent", "with_parameters"]
 
 T = TypeVar("T")
 
 _DEFAULT = re.compile("default=.+")
+
+
+def absent(*, init: Literal[False] = False) -> Any:
+    """Return what a class assigns to a parameter of a base that makes no sense in it.
+
+    ``contamination: Any = absent()``, which type checkers read as no parameter, by the
+    default of `init`.
+    """
+    return _Absent()
 
 
 @overload
@@ -38,14 +48,14 @@ def with_parameters(cls: type[T]) -> type[T]: ...
 def with_parameters(*, kw_only: bool = True) -> Callable[[type[T]], type[T]]: ...
 
 
-@dataclass_transform(kw_only_default=True)
+@dataclass_transform(kw_only_default=True, field_specifiers=(absent,))
 def with_parameters(cls: Any = None, *, kw_only: bool = True) -> Any:
     """Give a class a constructor that keeps its annotated attributes as parameters.
 
     What decorated bases state is inherited, so that what many methods share (the
     training, the backbone) is stated once. What a class states first comes before what
-    its bases do, the nearest of them first. `_without` names inherited parameters that
-    make no sense here, and fitted attributes that are not there.
+    its bases do, the nearest of them first. A parameter that is `absent` is not
+    inherited; `_without` names fitted attributes that are not there.
 
     With ``kw_only=False`` the parameters above a line ``_: KW_ONLY`` need no keyword,
     and come before all others; subclasses inherit that.
@@ -69,7 +79,7 @@ class _Statement(NamedTuple):
 class _Absent:
     """Stands where a class has no such parameter though a base of it does."""
 
-    def __init__(self, name):
+    def __set_name__(self, owner, name):
         self.name = name
 
     def __get__(self, instance, owner):
@@ -81,7 +91,7 @@ def _made(cls, kw_only):
     sections = _sections(doc) if doc else {}
     cls._statement = _Statement(
         *_stated(cls, kw_only),
-        vars(cls).get("_without", ()),
+        (*vars(cls).get("_without", ()), *_absent_of(cls)),
         vars(cls).get("_parameter_constraints", {}),
         _entries(sections.get("Parameters", [])),
         _entries(sections.get("Attributes", [])),
@@ -90,9 +100,6 @@ def _made(cls, kw_only):
         vars(base)["_statement"] for base in cls.__mro__ if "_statement" in vars(base)
     ]
     names, positional = _composed(statements)
-    for name in cls._statement.without:
-        if name not in names:
-            setattr(cls, name, _Absent(name))
     constraints = _nearest(statement.constraints for statement in statements)
     cls._parameter_constraints = {n: constraints[n] for n in names if n in constraints}
     defaults = {name: getattr(cls, name) for name in names}
@@ -108,11 +115,16 @@ def _stated(cls, kw_only):
     for name, kind in get_annotations(cls).items():
         if name == "_":
             behind = True
-        elif not _is_class_variable(kind):
+        elif name not in _absent_of(cls) and not _is_class_variable(kind):
             stated.append(name)
             if not behind:
                 positional.append(name)
     return stated, positional
+
+
+def _absent_of(cls):
+    """Return the names of the parameters that a class itself takes away."""
+    return [name for name, value in vars(cls).items() if isinstance(value, _Absent)]
 
 
 def _is_class_variable(kind):

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from skad._needed import need
+
 # What is tried on a file, whatever it is called. Formats that run a program or hold
 # drawings are left out.
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -219,13 +221,7 @@ def picture_size(path):
 @contextmanager
 def _opened(path):
     """Open a picture; whatever is wrong with it is an error that names the file."""
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError(
-            "reading pictures from files needs Pillow: pip install 'skad[image]'"
-        ) from error
-
+    Image = need("PIL.Image", "reading pictures from files")
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file")
     if not path.is_file():

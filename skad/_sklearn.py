@@ -4,6 +4,9 @@ The bases of our classes come from here too: scikit-learn ships no types, and wh
 checkers see instead is in `_sklearn.pyi` beside this file.
 """
 
+import sys
+
+import numpy as np
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -80,3 +83,25 @@ def thread_count():
     from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 
     return _openmp_effective_n_threads()
+
+
+def splits_series(rows):
+    """Tell whether a cross-validation of scikit-learn has cut what is at work.
+
+    It got `groups` and does not pass them on, or the rows of this fold, "train" or
+    "test", leave out others in between. Only the frames of the calls tell.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).startswith("sklearn.model_selection."):
+            known = frame.f_locals
+            params = known.get("params")
+            if known.get("groups") is not None:
+                return True
+            if isinstance(params, dict) and params.get("groups") is not None:
+                return True
+            fold = known.get(rows)
+            if getattr(fold, "dtype", None) == np.int64 and (np.diff(fold) != 1).any():
+                return True
+        frame = frame.f_back
+    return False

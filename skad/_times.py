@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import numpy as np
 
+from skad._needed import need
 from skad._time_stamps import days_of_month, full_year, read_stamp
 
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
@@ -371,8 +372,7 @@ def _named(values, texts, time_format):
         if any(abs(ns) >= 2**63 for ns in exact):
             raise TimeError(f"such as {texts[0]!r} are out of the range of dates")
         return Times(np.array(exact, dtype=np.int64).view("M8[ns]"), texts)
-    import pandas as pd
-
+    pd = need("pandas", f"the time format {time_format!r}")
     try:
         found = pd.to_datetime(list(texts), format=time_format)
     except (ValueError, TypeError) as error:

@@ -4,25 +4,34 @@ import os
 import warnings
 
 import numpy as np
+from scipy.sparse import csr_array, issparse
 from sklearn.utils.validation import column_or_1d
 
 from skad._array import blocks, is_torch, namespace, on_device, to_numpy
 from skad._dask import is_dask
 from skad._picture_values import check_axes, check_values
 from skad._sklearn import _check_sample_weight, validate_data
+from skad._sparse import dense_rows
 
 
-def check_table(estimator, X, *, reset, min_samples=None, allow_nan=False):
+def check_table(
+    estimator, X, *, reset, min_samples=None, allow_nan=False, keep_sparse=False
+):
     """Return `X` of shape (n, d) as a float array or tensor, or raise.
 
     float32 and float64 stay as they are, everything else becomes float64. Values so
     large that their squares would overflow are refused, and so is NaN unless
-    `allow_nan`.
+    `allow_nan`. Sparse rows become a CSR array with `keep_sparse`, and are without
+    missing values, else dense.
     """
     if min_samples is None:
         # the first piece of a stream may be one row
-        min_samples = 2 if reset and not getattr(estimator, "_goes_on", False) else 1
+        goes_on = getattr(estimator, "_goes_on", False)
+        least = getattr(estimator, "_least_rows", 2)
+        min_samples = least if reset and not goes_on else 1
     refuse_unreadable(X)
+    if issparse(X):
+        allow_nan = False
     if is_torch(X):
         X = _check_tensor(X, min_samples, allow_nan)
         validate_data(estimator, X, reset=reset, skip_check_array=True)
@@ -32,12 +41,19 @@ def check_table(estimator, X, *, reset, min_samples=None, allow_nan=False):
                 estimator,
                 X,
                 reset=reset,
+                accept_sparse="csr",
                 dtype=(np.float64, np.float32),
                 ensure_min_samples=min_samples,
                 ensure_all_finite="allow-nan" if allow_nan else True,
             )
         except OverflowError as error:  # whole numbers of any length
             raise ValueError("X has numbers that are too large for float64.") from error
+    if issparse(X):
+        if np.isnan(X.data).any():  # of a frame of sparse columns
+            raise ValueError("Input X contains NaN.")
+        if X.nnz:
+            _check_magnitude(X.data)
+        return csr_array(X) if keep_sparse else dense_rows(estimator, X)
     xp = namespace(X)
     _check_magnitude(xp.where(xp.isnan(X), 0.0, X) if allow_nan else X)
     return X
@@ -54,6 +70,7 @@ def check_images(estimator, X, *, reset, any_values=False):
     from skad._pictures import PictureFiles
 
     refuse_unreadable(X)
+    X = dense_rows(estimator, X)
     shape = estimator.image_shape
     shape = None if shape is None else (*shape, 1)[:3]
     given = shape
@@ -159,6 +176,7 @@ def check_pictures(estimator, X, *, reset, any_values=False):
     from skad._pictures import PictureFiles
 
     refuse_unreadable(X)
+    X = dense_rows(estimator, X)
     given = estimator.image_shape
     given = None if given is None else tuple((*given, 1)[:3])
     if _are_paths(X):
@@ -248,9 +266,17 @@ def check_sample_weight(sample_weight, n_samples):
     if is_torch(sample_weight):
         sample_weight = to_numpy(sample_weight)
     rows = np.broadcast_to(0.0, (n_samples, 1))
-    return _check_sample_weight(
-        sample_weight, rows, dtype=np.float64, ensure_non_negative=True
-    )
+    try:
+        return _check_sample_weight(
+            sample_weight, rows, dtype=np.float64, ensure_non_negative=True
+        )
+    except ValueError as error:
+        weights = np.asarray(sample_weight)
+        if weights.dtype.kind in "biuf" and np.all(weights <= 0):
+            raise ValueError(
+                "Invalid input - all samples have zero or negative weights."
+            ) from error
+        raise
 
 
 def warn_without_anomalies(y):

@@ -9,9 +9,11 @@ threshold in `skad._offset`.
 """
 
 from abc import ABCMeta, abstractmethod
+from functools import partial
 from numbers import Real
 from typing import Any, ClassVar, Self
 
+from scipy.sparse import issparse
 from sklearn.utils.validation import check_is_fitted
 
 from skad._answers import Inspection, labels_of
@@ -28,9 +30,11 @@ from skad._array import (
 )
 from skad._callbacks import FitCallbacksMixin
 from skad._dask import Blocks, by_block, is_dask
+from skad._needed import need_chosen
 from skad._offset import OffsetMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, ScikitLearnDetector, StrOptions, _fit_context
+from skad._sparse import check_dense_size, dense_rows
 from skad._validation import check_table
 
 
@@ -71,9 +75,14 @@ class BaseDetector(
         "false_alarm_rate": [Interval(Real, 0, 0.5, closed="right")],
     }
     _data: ClassVar[str] = "rows"  # what it looks at; the base of a family states it
+    _ignores_units: ClassVar[bool] = False  # whether units of features change no rank
     _map_sums_to_score = False
     _is_copy = False  # whether it is fitted inside of another, which warns for it
+    _exports = False  # whether `skad.export` can write it, by its `_graph`
     _looks_around = False  # whether the rows around a row count, as in series
+    _least_rows = 2  # that `fit` takes
+    _reads_missing = False  # whether NaN may stand for a value that is missing
+    _reads_sparse = False  # whether `_fit` and blocks may be CSR arrays
 
     # ------------------------------------------------------------- what a method writes
 
@@ -102,7 +111,8 @@ class BaseDetector(
 
     def _validate(self, X, *, reset):
         """Return `X` as a checked array or tensor; `reset` when fitting."""
-        return check_table(self, X, reset=reset)
+        missing = self._reads_missing
+        return check_table(self, X, reset=reset, allow_nan=missing, keep_sparse=True)
 
     def _take(self, X, y, params):
         """Return what `fit` got, `X` checked already, as `_fit` takes it."""
@@ -277,6 +287,7 @@ class BaseDetector(
         `params` are what `fit` takes besides: `learn`, `_fit_offset` and
         `_honest_anomaly` get them as `_take` returns them.
         """
+        need_chosen(self)
         before = self._fitted_state()
         if forget:
             self._replace_fitted_state({})
@@ -286,6 +297,7 @@ class BaseDetector(
             else:
                 # the first call of partial_fit knows nothing either
                 X = self._validate(X, reset=not hasattr(self, "n_features_in_"))
+                X = X if self._reads_sparse else dense_rows(self, X)
             X, y, params = self._take(X, y, params)
             self._check_parameters(X)
             self._begin_callbacks(X, y)
@@ -324,6 +336,11 @@ class BaseDetector(
         are as exact as can be. `parts` are a method's own blocks, slices or indices.
         """
         device = self._scoring_device(X)
+        if issparse(X):
+            if dtype is not None:
+                check_dense_size(self, X, "has a dense map of them")
+            if not self._reads_sparse:
+                function = partial(_of_dense, function)
         if parts is None:
             parts = list(slices(X.shape[0], self._block_rows(device)))
         if progress is not None:
@@ -361,4 +378,10 @@ class BaseDetector(
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = self._reads_missing
         return tags
+
+
+def _of_dense(function, block):
+    return function(block.toarray())

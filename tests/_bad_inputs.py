@@ -270,7 +270,7 @@ TABLES = {
         lambda rows: np.array([[1.0], [2.0, 3.0]], dtype=object),
         rf"{TWO_D}|{RAGGED}|{NUMBERS}",
     ),
-    "None in a list": Bad(lambda rows: [*rows.tolist(), [None] * 4], NAN),
+    "None in a list": Bad(lambda rows: [*rows.tolist()[1:], [None] * 4], NAN),
     "array with text": Bad(lambda rows: rows.astype(str).astype(object) + "x", NUMBERS),
     "array of texts": Bad(lambda rows: np.char.add(rows.astype(str), "x"), NUMBERS),
     "array of bytes": Bad(lambda rows: np.char.add(rows.astype("S8"), b"x"), NUMBERS),
@@ -303,12 +303,12 @@ TABLES = {
         r"too large|infinity",
     ),
     # ------------------------------------------------------------------ sparse, matrix
-    "sparse csr": Bad(scipy.sparse.csr_matrix, SPARSE),
-    "sparse coo": Bad(scipy.sparse.coo_matrix, SPARSE),
-    "sparse csc array": Bad(scipy.sparse.csc_array, SPARSE),
-    "sparse dok": Bad(scipy.sparse.dok_matrix, SPARSE),
-    "frame of sparse columns": Bad(
-        lambda rows: frame(rows).astype(pd.SparseDtype(float, 0.0)), SPARSE
+    "sparse csr": same(scipy.sparse.csr_matrix),
+    "sparse coo": same(scipy.sparse.coo_matrix),
+    "sparse csc array": same(scipy.sparse.csc_array),
+    "sparse dok": same(scipy.sparse.dok_matrix),
+    "frame of sparse columns": same(
+        lambda rows: frame(rows).astype(pd.SparseDtype(float, 0.0)), names=True
     ),
     "np.matrix": Bad(np.matrix, "matrix"),
     "sparse tensor": Bad(lambda rows: torch.tensor(rows).to_sparse(), SPARSE),
@@ -536,6 +536,17 @@ TABLES = {
         lambda rows: np.repeat(rows[:1], len(rows), axis=0)
     ),
     "equal columns": either(lambda rows: np.repeat(rows[:, :1], 4, axis=1)),
+}
+
+# What a detector that reads missing values may be given.
+MISSING = {
+    "NaN",
+    "NaN in float32",
+    "column of NaN",
+    "all NaN",
+    "NaN in a list",
+    "tensor with NaN",
+    "frame with NaN",
 }
 
 # What pictures may be, and tables may not: (kinds, what an error may say instead).

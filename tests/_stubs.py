@@ -5,8 +5,8 @@ checkers read them, and so does `skad._lazy`, so that a name is listed nowhere e
 names are read from the sources: nothing of skad is imported.
 
 A file of a package gives it the classes and functions whose docstring has "Examples",
-which all that is public has and nothing else; and what it imports and names in
-`__all__`.
+and what it names in `__all__`: records, objects, what it imports, and functions on
+files and findings, which have no example of a few lines.
 """
 
 import ast
@@ -32,14 +32,13 @@ def assigned(tree, name):
 
 def public_names(tree):
     """Return the names that a file of a lazy package gives to it."""
-    found, elsewhere = [], set()
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef):
-            if _EXAMPLES.search(ast.get_docstring(node) or ""):
-                found.append(node.name)
-        elif isinstance(node, ast.ImportFrom):
-            elsewhere |= {alias.name for alias in node.names}
-    return found + sorted(elsewhere & set(assigned(tree, "__all__") or ()))
+    shown = {
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.ClassDef | ast.FunctionDef)
+        and _EXAMPLES.search(ast.get_docstring(node) or "")
+    }
+    return sorted(shown | set(assigned(tree, "__all__") or ()))
 
 
 def is_lazy(init):

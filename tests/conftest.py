@@ -25,6 +25,11 @@ import pytest
 import skad
 from skad.base import BaseDetector
 
+# Warnings of trainings that were worth nothing, which no example has.
+WORTHLESS = pytest.mark.filterwarnings(
+    "error:.* rebuilds .* no better than their mean does:UserWarning",
+    "error:The largest feature of X has a root mean square:UserWarning",
+)
 # Files of tests that are the same for every detector, and what they may cost one
 # together, in CPU seconds.
 COMMON = {
@@ -55,6 +60,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     """Choose the sample, once for all processes."""
+    config.pluginmanager.register(Seconds())
     if config.option.rotation is None:
         counted = subprocess.run(
             ["git", "rev-list", "--count", "HEAD"],
@@ -105,24 +111,35 @@ def pytest_collection_modifyitems(config, items):
         items[:] = kept
     files = {}
     for item in items:
+        if isinstance(item, pytest.DoctestItem):
+            item.add_marker(WORTHLESS)
         files.setdefault(item.path, len(files))
         group = subject(item) or item.nodeid.split("[")[0]
         item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: (files[item.path], subject(item) or ""))
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item):
-    """Note the CPU seconds of a test that is about one detector."""
-    start = time.process_time()
-    try:
-        return (yield)
-    finally:
-        # the whole table of bad input is for all detectors on the same path
-        whole = any(name == "whole" for name, _ in item.user_properties)
-        if subject(item) and not whole:
-            spent = time.process_time() - start
-            item.user_properties.append(("seconds", (subject(item), spent)))
+class Seconds:
+    """Notes the CPU seconds of tests, and of docstrings, that are about a detector.
+
+    A plugin of its own, since hooks of this file do not see docstrings of the package.
+    """
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item):
+        """Note the seconds of one."""
+        start = time.process_time()
+        try:
+            return (yield)
+        finally:
+            # the whole table of bad input is for all detectors on the same path
+            whole = any(name == "whole" for name, _ in item.user_properties)
+            name = subject(item)
+            if name and not whole:
+                if isinstance(item, pytest.DoctestItem):
+                    name += ", its docstring"
+                spent = time.process_time() - start
+                item.user_properties.append(("seconds", (name, spent)))
 
 
 @pytest.fixture(autouse=True)
@@ -175,7 +192,7 @@ def pytest_terminal_summary(terminalreporter, config):
         write(f"whole tables of bad input: {', '.join(sorted(whole))}")
     if not seconds:
         return
-    mean = sum(seconds.values()) / len(seconds)
+    mean = sum(seconds.values()) / len({name.split(",")[0] for name in seconds})
     write(f"The common tests cost {mean:.1f} CPU seconds a detector; the slowest:")
     for name, spent in seconds.most_common(10):
         write(f"{spent:8.1f} s  {name}")

@@ -166,7 +166,7 @@ def test_scale_and_settings(files, data, tmp_path):
         rtol=1e-9,
     )
     page = (out / "index.html").read_text()
-    assert "StandardScaler(), then KNN(method=&#x27;mean&#x27;, n_neighbors=3)" in page
+    assert "StandardScaler(), then KNN(method=&#x27;mean&#x27;, n_neighbors=3, " in page
 
 
 def test_labels_in_the_training_file_reach_fit(files, data, tmp_path, monkeypatch):
@@ -213,7 +213,7 @@ def test_held_detector(files, tmp_path):
     settings = ["--set", "detector__n_neighbors=3", "--set", "detector=KNN"]
     assert detect(*files, *settings, "--out", out, detector="FeatureBagging") == 0
     page = (out / "index.html").read_text()
-    assert "FeatureBagging(detector=KNN(n_neighbors=3))" in page
+    assert "FeatureBagging(detector=KNN(n_neighbors=3), random_state=0)" in page
 
 
 def test_list_names_every_detector_by_kind_of_data(capsys):
@@ -512,16 +512,24 @@ def test_demo_prints_every_detector_on_rows_but_slow_networks(tmp_path, capsys):
     printed, warned = capsys.readouterr()
     assert warned == ""
     page = (tmp_path / "index.html").read_text()
-    wanted = {name for name, _ in demonstrated()}
+    wanted = dict.fromkeys((name for name, _ in demonstrated()), 2)  # data sets
+    wanted |= dict.fromkeys(["PatchCore", "PaDiM", "MatrixProfile"], 1)
+    wanted |= {"SubsequenceKNN": 1}
+    assert "A weave, drawn" in printed
+    assert "A machine, drawn" in printed
+    for k in range(1, 5):  # the page leads to each of the four sets
+        assert f'<a href="#section-{k}">' in page
+        assert f'<section id="section-{k}">' in page
     for name, _ in skad.all_detectors():
         lines = [line for line in printed.splitlines() if line.startswith(name + " ")]
-        assert len(lines) == (2 if name in wanted else 0)  # data sets
+        assert len(lines) == wanted.get(name, 0)
         for line in lines:
             auc, precision = map(float, line.split()[1:3])
             assert 0.6 < auc <= 1
             assert 0.6 < precision <= 1
         # tables and gallery
-        assert page.count(f'<th scope="row">{name}</th>') == (3 if lines else 0)
+        rows = {0: 0, 1: 1, 2: 3}[len(lines)]
+        assert page.count(f'<th scope="row">{name}</th>') == rows
 
 
 def test_demo_leaves_out_slow_networks_unless_asked():
@@ -832,7 +840,7 @@ def detect_series(paths, *more, detector="SubsequenceKNN"):
     return detect(*paths, *settings, "--contamination", 0.01, *more, detector=detector)
 
 
-@pytest.mark.parametrize("scale", [[], ["--scale"]])
+@pytest.mark.parametrize("scale", [["--scaling", "none"], ["--scale"]])
 def test_detect_series(scale, series_files, tmp_path, capsys):
     out = tmp_path / "report"
     options = [*SERIES, "--label-column", "broken", "--out", out, *scale]
@@ -844,7 +852,7 @@ def test_detect_series(scale, series_files, tmp_path, capsys):
     rows = scores(out)
     frames = [pd.read_csv(path) for path in series_files]
     X_train, X = (frame[list("abc")].to_numpy() for frame in frames)
-    if scale:
+    if "--scale" in scale:
         mean, deviation = X_train.mean(axis=0), X_train.std(axis=0)
         X_train, X = (X_train - mean) / deviation, (X - mean) / deviation
     groups = frames[0]["machine"].to_numpy()
@@ -931,6 +939,3 @@ def test_picture_detectors_refuse_tables(files, capsys):
     assert "looks at pictures, not at rows of a table" in text
     text = complaint(capsys, detect(*files, "--image-size", "8,8"))
     assert "--image-size is not for tables" in text
-    assert "--test is missing" in complaint(
-        capsys, main(["detect", "--train", str(files[0]), "--detector", "KNN"])
-    )

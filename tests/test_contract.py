@@ -70,6 +70,11 @@ def once(make):
     return kept
 
 
+def reads_missing(detector):
+    """Tell whether NaN stands for a missing value."""
+    return detector.__sklearn_tags__().input_tags.allow_nan
+
+
 def fresh(detector):
     """Return a seeded copy of `detector` that hardly trains where it is a network."""
     return seeded(brief([detector])[0])
@@ -323,8 +328,9 @@ def test_failed_fit_leaves_everything_as_it_was(detector, blobs):
     detector = copy.copy(fitted(detector, blobs))
     before, scores = fitted_state(detector), detector.score_samples(normal)
     bad = train.copy()
-    bad[7, 3] = np.nan
-    short = train[:0] if detector._data == "pictures" else train[:1]
+    bad[7, 3] = np.inf if reads_missing(detector) else np.nan
+    one_is_enough = detector._data == "pictures" or detector._least_rows == 1
+    short = train[:0] if one_is_enough else train[:1]
     for X in (bad, bad[:, 2:], short, train[:0], "rows", None, train[0]):
         with pytest.raises((ValueError, TypeError)):
             detector.fit(X)
@@ -333,7 +339,7 @@ def test_failed_fit_leaves_everything_as_it_was(detector, blobs):
     assert fitted_state(detector) == before
     assert_array_equal(detector.score_samples(normal), scores)
     untouched = seeded(detector)
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(ValueError, match=r"NaN|infinity"):
         untouched.fit(bad)
     with pytest.raises(NotFittedError):
         untouched.score_samples(normal)
@@ -357,8 +363,9 @@ def test_bad_rows_are_refused(detector, blobs, method):
     normal = blobs[1]
     nan, infinite, huge = normal.copy(), normal.copy(), normal.copy()
     nan[3, 2], infinite[3, 2], huge[3, 2] = np.nan, -np.inf, 1e300
-    with pytest.raises(ValueError, match="NaN"):
-        call(nan)
+    if not reads_missing(detector):
+        with pytest.raises(ValueError, match="NaN"):
+            call(nan)
     with pytest.raises(ValueError, match="infinity"):
         call(infinite)
     with pytest.raises(ValueError, match="too large"):
@@ -383,8 +390,9 @@ def test_bad_tensors_are_refused(detector, blobs):
     rows = torch.from_numpy(blobs[1])
     nan = rows.clone()
     nan[2, 1] = torch.nan
-    with pytest.raises(ValueError, match="NaN"):
-        detector.score_samples(nan)
+    if not reads_missing(detector):
+        with pytest.raises(ValueError, match="NaN"):
+            detector.score_samples(nan)
     with pytest.raises(ValueError, match="infinity"):
         detector.score_samples(rows / 0)
     with pytest.raises(ValueError, match="features"):

@@ -103,6 +103,22 @@ def test_copies_are_no_part_of_the_state(network):
     assert double(copy.deepcopy(network)) is not first
 
 
+def test_copies_share_nothing_that_can_change(network):
+    network[1].register_forward_hook(lambda module, inputs, output: output + 1)
+    made = double(network)
+
+    def dicts(module):
+        parts = [vars(part) for part in module.modules()]
+        return {id(v) for part in parts for v in part.values() if isinstance(v, dict)}
+
+    assert dicts(made)
+    assert not dicts(made) & dicts(network)
+    x = torch.randn(5, 3)
+    assert torch.allclose(made(x.double()).float(), network(x), atol=1e-5)
+    made[0].register_forward_hook(lambda module, inputs, output: 0 * output)
+    assert network[0](x).any()
+
+
 def test_channels_last_and_compiled_are_copies_of_their_own(monkeypatch):
     compiled = []
     monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(self))

@@ -19,6 +19,7 @@ from sklearn.utils.estimator_checks import check_estimator
 import skad
 from tests import _readme, _stubs, test_contract, test_style
 from tests._instances import quick
+from tests.conftest import WORTHLESS
 
 ROOT = pathlib.Path(__file__).parents[1]
 MADE = {"_build", "generated"}  # by `make doc`
@@ -56,6 +57,7 @@ def run_doctest(name, source, names=None):
     return runner.tries
 
 
+@WORTHLESS
 @pytest.mark.parametrize(
     "path",
     [path for path in PAGES if path not in (ADDING, MIGRATION)],  # they run below
@@ -210,6 +212,7 @@ def test_the_tests_of_the_page_see_what_is_wrong(written, name):
 
 
 @pytest.mark.parametrize("name", WRONG)
+@WORTHLESS
 def test_the_written_detectors_are_documented(written, name, monkeypatch):
     monkeypatch.setitem(test_style.HEIGHTS, "depth", test_style.HEIGHTS["density"])
     path, code, _ = written.file_of(name)
@@ -227,6 +230,7 @@ def test_the_written_detectors_are_documented(written, name, monkeypatch):
     assert len(code.splitlines()) < 100
 
 
+@WORTHLESS
 def test_the_page_on_adding_runs(written):
     names = {"np": np, "MedianDeviation": vars_of("MedianDeviation")}
     text = ADDING.read_text(encoding="utf-8")
@@ -244,6 +248,7 @@ def calls(page):
     return [(there, here.strip("`")) for there, here, _ in cells]
 
 
+@WORTHLESS
 def test_every_call_of_the_migration_page_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = MIGRATION.read_text(encoding="utf-8")
@@ -362,7 +367,8 @@ def test_every_requirement_is_pinned():
     pins = [line for line in lines if line and not line.startswith("#")]
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in pins)
     pinned = {line.split("==")[0].lower().replace("_", "-") for line in pins}
-    assert {re.match(r"[\w-]+", line)[0].lower() for line in wanted} <= pinned
+    names = {re.match(r"[\w-]+", line)[0].lower() for line in wanted}
+    assert names - {"skad"} <= pinned  # the extra `all` names those of skad
 
 
 def test_the_changelog_knows_the_version():
@@ -454,3 +460,117 @@ def test_the_decision_chart_is_sound(extensions, narrow):
         assert y + h <= height
         for a, b, c, d in boxes[:i]:  # no box over another
             assert x >= a + c or a >= x + w or y >= b + d or b >= y + h
+
+
+# ------------------------------------------------------------------- lists and figures
+
+
+@pytest.mark.parametrize("family", skad._WITH_DETECTORS)
+def test_the_page_of_a_family_names_its_detectors(family):
+    text = (ROOT / "doc" / "user_guide" / f"{family}.rst").read_text("utf-8")
+    members = set(importlib.import_module(f"skad.{family}").__all__)
+    for name in members & {name for name, _ in skad.all_detectors()}:
+        assert f"``{name}``" in text, name
+    assert re.search(r"^\.\. family-figures:: " + family + "$", text, re.M)
+
+
+def lacking(page):
+    """Return what a page says that skad does not have, of other libraries."""
+    (names,) = re.findall(r"There is no counterpart here of ([^.]+)\.", page)
+    return set(re.findall(r"\b[A-Z][A-Za-z]*[A-Z]\w*\b", names))
+
+
+def test_what_is_said_to_be_missing_is_missing():
+    found = lacking(MIGRATION.read_text("utf-8"))
+    assert "ABOD" in found
+    assert not {name for name in found if hasattr(skad, name)}
+    assert hasattr(skad, *lacking("There is no counterpart here of CBLOF."))
+
+
+ROLES = [
+    (path, *found)
+    for path in PAGES
+    for found in re.findall(r":(quality|measured):`([^`]+)`", path.read_text("utf-8"))
+]
+
+
+@pytest.mark.parametrize(("path", "role", "text"), ROLES)
+def test_figures_in_the_text_are_there(extensions, path, role, text):
+    module = extensions("how_good")
+    found = {"quality": module.quality_of, "measured": module.cell}[role](text)
+    assert re.fullmatch(r"\d\.\d{3}", found)
+
+
+def test_figures_that_are_not_there_are_refused(extensions):
+    module = extensions("how_good")
+    with pytest.raises(ValueError, match="no figure of ADAE"):
+        module.quality_of("ADAE")
+    with pytest.raises(ValueError, match="matches 0 rows"):
+        module.cell("tables_label_free auc dataset=none")
+    with pytest.raises(ValueError, match=r"matches \d+ rows"):
+        module.cell("tables_label_free auc criterion=excess_mass")
+
+
+def test_tables_beside_peers_are_those_of_the_results(extensions):
+    module = extensions("how_good")
+    tables = module.beside_peers()
+    (knn,) = [r for r in tables["Rows of a table"][1] if r["Detector"] == "``KNN()``"]
+    assert knn["ROC AUC"] == module.quality_of("KNN")
+    assert knn["PyOD"]
+    for _, rows in tables.values():
+        assert len(rows) > 5
+        assert all(rows[0].keys() == row.keys() for row in rows)
+    readme = (ROOT / "README.md").read_text("utf-8")
+    times = module.times()
+    assert len(times) > 20
+    for row in times:
+        cells = [text.replace("``", "`") for text in row.values()]
+        assert f"| {' | '.join(cells)} |" in readme
+    assert module.balance([2.0, 1.0, 0.5]).endswith("in 2, and slower in 1.")
+    assert len(module.networks()) > 5
+
+
+def test_the_page_of_figures_has_none_that_is_typed():
+    page = (ROOT / "doc" / "how_good.rst").read_text("utf-8")
+    assert not re.search(r"\d\.\d", page)
+    for directive in ("quality-beside-peers", "speed-beside-peers"):
+        assert f".. {directive}::" in page
+
+
+def test_classes_lead_to_the_examples_that_use_them(extensions):
+    """sphinx-gallery files an example under the shortest name of what it uses."""
+    names = extensions("gallery").gallery_names
+    used = {}
+    for path in (ROOT / "examples").glob("plot_*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("skad"):
+                for alias in node.names:
+                    used[alias.name] = getattr(
+                        importlib.import_module(node.module), alias.name
+                    )
+    classes = {name: cls for name, cls in used.items() if isinstance(cls, type)}
+    assert {"KNN", "ThresholdDisplay"} <= set(classes)
+    for name, cls in classes.items():
+        full = f"skad.{cls.__module__.split('.')[1]}.{name}"
+        short = f"skad.{name}" if hasattr(skad, name) else full
+        assert names(full).split()[0] == short
+    assert "skad.inspection.ThresholdDisplay.from_estimator" in names(
+        "skad.inspection.ThresholdDisplay"
+    )
+    template = ROOT / "doc" / "_templates" / "autosummary" / "class.rst"
+    assert "minigallery:: {{ gallery_names(fullname) }}" in template.read_text("utf-8")
+
+
+def test_the_landing_page_shows_how_it_is_installed_and_used():
+    page = (ROOT / "doc" / "index.rst").read_text("utf-8")
+    assert "pip install" in page
+    (code,) = re.findall(r"code-block:: python\n\n((?:   .*\n|\n)+)", page)
+    rng = np.random.default_rng(0)
+    names = {
+        "good_pictures": rng.random((4, 32, 32)),
+        "new_pictures": np.ones((1, 32, 32)),
+    }
+    exec(textwrap.dedent(code), names)
+    assert names["maps"].shape == (1, 32, 32)
+    for name in re.findall(r"\.\./examples/\w+\.py", page):
+        assert (ROOT / "doc" / name).exists()

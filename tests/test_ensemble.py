@@ -219,7 +219,6 @@ def test_forest_with_a_stray_value_sees_the_others():
     ("setting", "name"),
     [
         ({"n_estimators": 0}, "n_estimators"),
-        ({"max_samples": 1501}, "max_samples=1501"),
         ({"max_samples": 1e-4}, "max_samples=0.0001"),
         ({"max_samples": 1.5}, "max_samples"),
         ({"max_features": 6}, "max_features=6"),
@@ -230,6 +229,12 @@ def test_forest_with_a_stray_value_sees_the_others():
 def test_forest_parameters_out_of_range(setting, name, rows):
     with pytest.raises(ValueError, match=name):
         IsolationForest(**setting).fit(rows)
+
+
+def test_more_rows_than_there_are_is_a_warning(rows):
+    with pytest.warns(UserWarning, match="max_samples=1501 .* set to n_samples"):
+        detector = IsolationForest(2, max_samples=1501).fit(rows)
+    assert detector.max_samples_ == len(rows)
 
 
 def shared_sets(folder):

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
 import skad
 from skad.export import to_onnx
+from skad.image._base import ImageDetector
+from tests._instances import default_instances, quick
 
 pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -82,6 +85,63 @@ def test_the_model_gives_scores_and_maps_of_the_detector(detector, tmp_path):
         assert_allclose(maps, expected, atol=1e-4 * max(1, expected.max()))
         expected = detector.decision_function(X)
         assert_allclose(scores, expected, atol=1e-4 * max(1, abs(expected).max()))
+
+
+def exporting():
+    """Return every detector that says its map is a forward pass, made cheap."""
+    found = []
+    for one in quick(default_instances()):
+        known = one.get_params()
+        if isinstance(one, ImageDetector):
+            given = {**SMALL, "batch_size": 5, "image_size": (20, 28)}
+        else:
+            given = {"random_state": 0}
+        if getattr(type(one), "_exports", False):
+            one.set_params(**{k: v for k, v in given.items() if k in known})
+            found.append(one)
+    return found
+
+
+@pytest.mark.sampled(6)
+@pytest.mark.parametrize("kind", ["rows", "pictures"])
+@pytest.mark.parametrize("detector", exporting(), ids=lambda one: type(one).__name__)
+def test_every_map_of_a_forward_pass_is_exported(detector, kind, tmp_path):
+    detector = clone(detector)
+    if kind == "rows":
+        if isinstance(detector, ImageDetector):
+            pytest.skip("looks at pictures")
+        X = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+        new = 1 + 0.5 * X[:7]
+    else:
+        if "hidden_sizes" in detector.get_params():
+            detector.set_params(hidden_sizes=(3, 4))
+        X, new = pictures(20, 0), pictures(7, 1)
+    detector.fit(X)
+    to_onnx(detector, tmp_path / "one.onnx")
+    options = {"providers": ["CPUExecutionProvider"]}
+    session = onnxruntime.InferenceSession(tmp_path / "one.onnx", **options)
+    for samples in (new[:1], new):
+        given = samples if kind == "rows" else samples[..., None]
+        found = session.run(["decision_function", "map"], {kind: given})
+        expected = detector.decision_function(samples), detector.transform(samples)
+        for one, other in zip(found, expected, strict=True):
+            assert one.shape == other.shape
+            assert_allclose(one, other, atol=1e-4 * max(1, abs(other).max()))
+    assert expected[1].std() > 0
+
+
+def test_what_takes_gradients_or_searches_is_not_exported(tmp_path):
+    X = np.random.default_rng(0).normal(size=(40, 5))
+    small = {"hidden_sizes": (4,), "latent_size": 2, "max_epochs": 1}
+    for one in (skad.RaPP(**small), skad.AnoGAN(**small, n_search_steps=2)):
+        with pytest.raises(
+            ValueError, match=r"has no ONNX form: .* AutoEncoder, .*VAE"
+        ):
+            to_onnx(one.fit(X), tmp_path / "one.onnx")
+    with pytest.raises(
+        ValueError, match=r"(?s)VAE, which has no ONNX form.*measure='kl'"
+    ):
+        to_onnx(skad.VAE(**small, measure="kl").fit(X), tmp_path / "one.onnx")
 
 
 def test_a_loaded_detector_is_exported_like_the_saved_one(tmp_path):

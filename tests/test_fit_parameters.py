@@ -322,7 +322,7 @@ def test_repetition_and_weight_draw_forests_to_the_same_rows():
     [
         ([1.0] * 79, "expected"),
         (np.ones((80, 1)), "1D"),
-        ([0.0] * 80, "non-zero"),
+        ([0.0] * 80, "zero or negative weights"),
         ([-1.0] + [1.0] * 79, "[Nn]egative"),
         ([np.nan] + [1.0] * 79, "NaN"),
         ([np.inf] + [1.0] * 79, "infinity"),

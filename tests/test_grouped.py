@@ -1,13 +1,25 @@
 """The contract over rows in time, on rows that are no tables: a family over frames."""
 
+import warnings
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from sklearn import config_context
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    KFold,
+    TimeSeriesSplit,
+    cross_validate,
+)
 from sklearn.pipeline import make_pipeline
 
+from skad import SubsequenceKNN
 from skad._array import namespace
-from skad._grouped import GroupedDetector, check_lengths, series_rows
+from skad._group_rows import long_enough, series_rows
+from skad._grouped import GroupedDetector
+from skad.metrics import make_series_scorer, vus_pr
 
 
 class FrameChange(GroupedDetector):
@@ -28,7 +40,6 @@ class FrameChange(GroupedDetector):
 
     def _fit_series(self, series, labels):
         self.lengths_ = [len(x) for x in series]
-        self._check_lengths(self.lengths_)
         changes = np.concatenate([np.diff(x, axis=0).ravel() for x in series])
         self.scale_ = float(changes.std())
 
@@ -115,12 +126,14 @@ def test_errors_speak_of_what_the_family_calls_rows(frames):
         detector.score_samples(X, np.r_[np.zeros(11), np.nan])
     with pytest.raises(ValueError, match="X has 1 frames, fewer than a change needs"):
         detector.predict(X[:1])
-    with pytest.raises(ValueError, match="Series 1 of X has 1 frames, fewer"):
+    with pytest.raises(ValueError, match="longest series of X has 1 frames, fewer"):
+        FrameChange().fit(X[:2], groups=[0, 1])
+    with pytest.warns(UserWarning, match=r"series \(number 1\) have fewer frames"):
         FrameChange().fit(X, groups=np.r_[np.zeros(11), 1])
     with pytest.raises(ValueError, match="2 labels for 3 rows"):
         series_rows([0, 1], 3)
     with pytest.raises(ValueError, match="X has 1 rows, fewer than size=2"):
-        check_lengths([1], 2, "size=2")
+        long_enough([slice(0, 1)], 2, "size=2", "row", "")
 
 
 def test_groups_are_routed_unasked(frames):
@@ -130,3 +143,65 @@ def test_groups_are_routed_unasked(frames):
         assert pipeline[-1].lengths_ == [5, 7]
         expected = FrameChange().fit(X, groups=groups).predict(X, groups)
         assert_allclose(pipeline.predict(X, groups=groups), expected)
+
+
+@pytest.fixture
+def machines():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(120, 1)).cumsum(axis=0)
+    return X, np.where(np.arange(120) % 40 == 7, -1, 1), np.repeat(range(4), 30)
+
+
+def validated(detector, X, y, groups):
+    cross_validate(detector, X, y, groups=groups, cv=GroupKFold(2), scoring="roc_auc")
+
+
+def searched(detector, X, y, groups):
+    scorer = make_series_scorer(vus_pr)
+    search = GridSearchCV(
+        detector, {"n_neighbors": [1, 2]}, cv=GroupKFold(2), scoring=scorer
+    )
+    search.fit(X, y, groups=groups)
+
+
+def with_rows_in_between(detector, X, y, groups):
+    cross_validate(detector, X, y, cv=KFold(3), scoring="roc_auc")
+
+
+@pytest.mark.parametrize(
+    ("call", "missed"),
+    [
+        (validated, {"fit", "scores"}),
+        (searched, {"fit", "scores"}),
+        (with_rows_in_between, {"fit"}),
+    ],
+)
+def test_groups_that_do_not_arrive_are_missed(machines, call, missed):
+    detector = SubsequenceKNN(window_size=5, contamination=0.1)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        call(detector, *machines)
+    said = [str(one.message) for one in said if "groups" in str(one.message)]
+    assert all("enable_metadata_routing=True" in words for words in said)
+    assert {words.split(" of Sub")[0].split()[-1] for words in said} == missed
+
+
+@pytest.mark.filterwarnings("error")
+def test_groups_that_arrive_are_not_missed(machines):
+    X, y, groups = machines
+    detector = SubsequenceKNN(window_size=5, contamination=0.1)
+    cross_validate(detector, X, y, cv=TimeSeriesSplit(2), scoring="roc_auc")
+    with config_context(enable_metadata_routing=True):
+        scorer = make_series_scorer(vus_pr, undefined=0.0)
+        cross_validate(
+            detector,
+            X,
+            y,
+            params={"groups": groups},
+            cv=GroupKFold(2),
+            scoring=scorer,
+        )
+        search = GridSearchCV(
+            detector, {"n_neighbors": [1, 2]}, cv=GroupKFold(2), scoring=scorer
+        )
+        search.fit(X, y, groups=groups)

@@ -74,7 +74,7 @@ every_detector = pytest.mark.parametrize("make", DETECTORS.values(), ids=DETECTO
 def test_upsampling_is_interpolation_and_gaussian_filter(size, sigma):
     rng = np.random.default_rng(0)
     patches = rng.normal(size=(2, *size))
-    found = upsample(torch.tensor(patches), (33, 40), sigma).numpy()
+    found = upsample(torch.tensor(patches), (33, 40), (sigma, sigma)).numpy()
     wide = F.interpolate(torch.tensor(patches)[:, None], (33, 40), mode="bilinear")
     expected = wide[:, 0].numpy()
     if sigma:
@@ -84,7 +84,7 @@ def test_upsampling_is_interpolation_and_gaussian_filter(size, sigma):
 
 def test_a_wide_gaussian_is_mirrored_more_than_once():
     patches = np.random.default_rng(0).normal(size=(1, 3, 4))
-    found = upsample(torch.tensor(patches), (3, 4), 5.0).numpy()
+    found = upsample(torch.tensor(patches), (3, 4), (5.0, 5.0)).numpy()
     expected = ndimage.gaussian_filter(patches, (0, 5.0, 5.0))
     assert_allclose(found, expected, atol=1e-12)
 

@@ -122,6 +122,14 @@ def test_students_have_the_maps_of_any_teacher(size, shapes):
         assert decoder.map(flat).shape == (3, *size)
 
 
+@pytest.mark.parametrize("n_blocks", [1, 3])
+def test_blocks_of_reverse_distillation(n_blocks, stripes):
+    detector = ReverseDistillation(n_blocks=n_blocks, max_epochs=1).fit(stripes[0])
+    network = detector.net_
+    assert len(network.bottleneck.embedding) == n_blocks
+    assert {len(stage) for stage in network.decoder.stages} == {n_blocks}
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 300))
 def test_halvings_stop_above_the_target(n, m, k):
@@ -269,6 +277,7 @@ def test_a_resized_picture_keeps_its_own_map(detector, stripes):
         (STFPM(student_channels=(8, 0.5)), "student_channels"),
         (STFPM(max_epochs=0), "max_epochs"),
         (ReverseDistillation(similarity="cosine"), "similarity"),
+        (ReverseDistillation(n_blocks=0), "n_blocks"),
         (SimpleNet(noise=0.0), "noise"),
         (SimpleNet(margin=-1.0), "margin"),
         (SimpleNet(hidden_size=0), "hidden_size"),

@@ -14,7 +14,8 @@ from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 
 from skad.neighbors import CBLOF, KNN, LOF
 from skad.neighbors._cblof import n_large
-from skad.neighbors._search import NeighborSearch, coarse_smallest
+from skad.neighbors._search import NeighborSearch
+from skad.neighbors._smallest import coarse_smallest
 from tests import _naive
 
 METRICS = ["euclidean", "sqeuclidean", "manhattan", "cosine", "minkowski"]
@@ -171,7 +172,7 @@ def test_products_find_the_nearest(kind, dtype):
 
 
 def test_coarse_pass_keeps_the_smallest_over_column_blocks(monkeypatch):
-    monkeypatch.setattr("skad.neighbors._search._BANK_ROWS", 700)
+    monkeypatch.setattr("skad.neighbors._smallest._BANK_ROWS", 700)
     rng = np.random.default_rng(0)
     queries, matrix = rng.normal(size=(9, 5)), rng.normal(size=(5, 3001))
     columns, bound = coarse_smallest(queries, matrix, 11)

@@ -242,6 +242,49 @@ def test_pickles_hold_the_network(data):
     assert_array_equal(again.transform(X[:2]), detector.transform(X[:2]))
 
 
+def test_a_detector_for_each_class(data):
+    from sklearn.ensemble import IsolationForest
+
+    from skad import GMM, KNN
+
+    X, y = data
+    names = np.array(["a", "b", "c"])[y]
+    forest = IsolationForest(n_estimators=5, random_state=0)
+    for inner in (KNN(n_neighbors=3), GMM(), forest):
+        lift = OODDetector(layers(), inner, layer="2", per_class=True).fit(X, names)
+        features = extract(lift.classifier, X, layers=("2",))["2"].numpy()
+        alone = [inner.fit(features[y == k]).score_samples(features) for k in range(3)]
+        assert_allclose(lift.score_samples(X), np.max(alone, axis=0), rtol=1e-6)
+        assert lift.transform(X[:3]).shape == (3, 4)
+        assert len(lift.detectors_) == 3
+        assert not hasattr(lift, "detector_")
+    # without labels what a fitted classifier predicts
+    lift = OODDetector(layers(), GMM(), per_class=True)
+    predicted = np.asarray(extract(lift.classifier, X).predicted())
+    assert_array_equal(
+        lift.fit(X).score_samples(X), lift.fit(X, predicted).score_samples(X)
+    )
+    with pytest.raises(ValueError, match="requires y"):
+        OODDetector(per_class=True).fit(X)
+    few = np.where(np.arange(len(y)) == 7, 9, y)
+    with pytest.raises(ValueError, match="1 rows of the class 9"):
+        OODDetector(None, GMM(), per_class=True).fit(X, few)
+
+
+def test_gradients_come_from_the_nearest_class(data):
+    from skad import Mahalanobis
+
+    X, y = data
+    lift = OODDetector(layers(), Mahalanobis(), per_class=True, attribution="gradient")
+    maps = lift.fit(X, y).transform(X[:5])
+    anomaly, step = -lift.score_samples(X[:5]), 1e-6
+    for j in range(4):
+        moved = X[:5].copy()
+        moved[:, j] += step
+        slope = (-lift.score_samples(moved) - anomaly) / step
+        assert_allclose(maps[:, j], np.abs(slope), rtol=1e-2, atol=1e-3)
+
+
 def test_any_detector_on_features(data):
     from sklearn.ensemble import IsolationForest
 

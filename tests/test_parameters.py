@@ -3,13 +3,13 @@
 import inspect
 import subprocess
 import sys
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, clone
 
-from skad._parameters import KW_ONLY, with_parameters
+from skad._parameters import KW_ONLY, absent, with_parameters
 
 
 @with_parameters
@@ -191,12 +191,13 @@ def test_class_variables_and_private_names_are_no_parameters():
         Root(quoted=2)
 
 
-def test_without_takes_parameters_away():
+def test_absent_takes_parameters_away():
     @with_parameters
     class Method(Trained):
         """One."""
 
-        _without = ("rate", "low")
+        rate: Any = absent()
+        low: Any = absent()
 
     assert names(Method) == ["epochs", "high"]
     assert list(Method._parameter_constraints) == ["epochs", "high"]
@@ -213,7 +214,7 @@ def test_without_takes_parameters_away():
     class Further(Method):
         """Two."""
 
-        _without = ("epochs",)
+        epochs: Any = absent()
 
     assert names(Further) == ["high"]
 

@@ -30,7 +30,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
 
 import skad
-from skad._grouped import series_rows
+from skad._group_rows import series_rows
 from skad.embedding import dominant_period
 from skad.metrics import vus_pr
 from skad.series import KMeansAD, SubsequenceKNN, SubsequenceLOF, WindowDetector
@@ -447,13 +447,35 @@ def test_short_series(walk):
         ValueError, match="X has 4 time steps, fewer than window_size=5"
     ):
         detector.score_samples(walk[:4])
+    with pytest.raises(ValueError, match="longest series of X has 4 time steps, fewer"):
+        detector.transform(walk[:7], groups=np.repeat([0, 1], [4, 3]))
+
+
+def test_a_short_series_takes_nothing_from_the_others(walk):
     groups = np.repeat([0, 1], [57, 3])
-    for call in (detector.fit, detector.transform):
-        with pytest.raises(ValueError, match="Series 1 of X has 3 time steps, fewer"):
-            call(walk, groups=groups)
+    alone = WindowDetector(window_size=5).fit(walk[:57])
+    with pytest.warns(UserWarning, match=r"1 of 2 series \(number 1\) have fewer time"):
+        both = WindowDetector(window_size=5).fit(walk, groups=groups)
+    assert_allclose(both.detector_._search_.bank, alone.detector_._search_.bank, rtol=0)
+    longer = np.concatenate([walk[[57, 57]], walk[57:]])
+    for method in ("score_samples", "transform"):
+        with pytest.warns(UserWarning, match="first time step repeated before them"):
+            found = getattr(both, method)(walk, groups=groups)
+        assert_allclose(found[:57], getattr(alone, method)(walk[:57]))
+        assert_allclose(found[57:], getattr(alone, method)(longer)[2:])
+    with pytest.warns(UserWarning, match="fewer time steps"):
+        assert_allclose(both.inspect(walk, groups=groups).maps, found)
+    # a stream has begun with as few
+    live = WindowDetector(window_size=5, align="end").fit(walk[:57])
+    assert_allclose(
+        live.reset_stream().score_stream(walk[:3]), live.score_samples(walk[:3])
+    )
+
+
+def test_few_clusters_are_too_many_for_fewer_windows(walk):
     with pytest.raises(ValueError, match="n_clusters=30 must be at most"):
         KMeansAD(n_clusters=30, window_size=40).fit(walk)
-    with pytest.raises(ValueError, match="n_neighbors=30 must be less"):
+    with pytest.raises(ValueError, match=r"0 of 21 .* pass fewer n_neighbors"):
         SubsequenceKNN(n_neighbors=30, window_size=40).fit(walk)
 
 
@@ -484,7 +506,8 @@ def test_a_training_window_is_not_its_own_neighbour(walk, channels, normalize):
     ).fit(X)
     bank = detector.detector_._search_.bank
     distance = np.linalg.norm(bank[:, None] - bank, axis=2)
-    np.fill_diagonal(distance, np.inf)
+    start = np.arange(len(bank))
+    distance[abs(start[:, None] - start) <= 3] = np.inf  # half of a window
     expected = distance.min(axis=1)[np.clip(np.arange(60) - 3, 0, 53)]
     assert_allclose(-detector.score_samples(X), expected)
     # found again whatever library looks, since windows are equal to the last bit
@@ -503,22 +526,99 @@ def test_the_dominant_period():
     assert dominant_period(torch.from_numpy(two)) == 40
     assert dominant_period(pd.DataFrame(two * 1e200)) == 40
     assert dominant_period(two.tolist()) == 40
-    assert dominant_period(np.ones(50)) == 125
-    assert dominant_period(t[:4]) == 125
-    assert dominant_period(np.sin(2 * np.pi * t / 390)) == 125  # beyond 303
-    with pytest.raises(ValueError, match="NaN"):
-        dominant_period([1, np.nan] * 9)
+    assert dominant_period(np.sin(2 * np.pi * t / 390)) == 390
+    gap = np.where((t > 300) & (t < 310), np.nan, two[:, 0])
+    assert dominant_period(gap) == 40
+    with pytest.raises(ValueError, match="infinity"):
+        dominant_period([1, np.inf] * 9)
+    with pytest.raises(ValueError, match="'prominent' or 'tsb'"):
+        dominant_period(two, rule="fft")
+    with pytest.raises(ValueError, match="groups has 3 labels for 2000"):
+        dominant_period(two, [1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.ones(50),
+        np.arange(4.0),
+        np.arange(400.0),
+        np.random.default_rng(0).normal(size=3000),
+        np.random.default_rng(0).normal(size=3000).cumsum(),
+        np.append(np.zeros(500), [9.0, *np.zeros(300), 9.0, *np.zeros(700)]),
+    ],
+    ids=["constant", "few", "line", "noise", "walk", "spikes"],
+)
+def test_what_has_no_period_says_so(x):
+    with pytest.warns(UserWarning, match="No period was found: 125"):
+        assert dominant_period(x) == 125
+
+
+def shaped(period, n):
+    """Return a daily shape with two bumps, of which one is lower."""
+    phase = np.arange(n) / period % 1
+    high, low = (np.exp(-(((phase - at) / 0.06) ** 2)) for at in (0.3, 0.75))
+    x = high + 0.6 * low
+    return (x - x.mean()) / x.std()
+
+
+@pytest.mark.parametrize("trend", ["none", "curve", "walk"])
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+@pytest.mark.parametrize("period", [24, 48, 150, 500])
+def test_noise_and_trends_hide_no_period(period, noise, trend):
+    rng, n = np.random.default_rng(period), 6000
+    x = shaped(period, n) + noise * rng.normal(size=n)
+    if trend == "curve":
+        x += 5 * np.linspace(0, 1, n) ** 2
+    if trend == "walk":
+        walk = rng.normal(size=n).cumsum()
+        x += walk / walk.std()
+    assert dominant_period(x) == pytest.approx(period, rel=0.03)
+
+
+def test_series_and_channels_vote_on_the_period():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(1500, 2))
+    long, short = np.arange(900), np.arange(300)
+    X = 0.1 * rng.normal(size=(1500, 2))
+    X[:900, 0] += np.sin(2 * np.pi * long / 60)  # 900 steps of period 60
+    X[900:1200, 0] += np.sin(2 * np.pi * short / 25)
+    X[1200:, 0] += np.sin(2 * np.pi * short / 25)  # 600 of 25
+    X[:, 1] = noise[:, 1]  # and one without
+    groups = np.repeat(["a", "b", "c"], [900, 300, 300])
+    assert dominant_period(X, groups) == 60
+    assert dominant_period(X[600:], groups[600:]) == 25
+
+
+def test_tsb_rule_is_the_highest_peak():
+    t = np.arange(2000)
+    assert dominant_period(np.sin(2 * np.pi * t / 40), rule="tsb") == 40
+    with pytest.warns(UserWarning, match="No period"):  # beyond 303
+        assert dominant_period(np.sin(2 * np.pi * t / 390), rule="tsb") == 125
 
 
 def test_auto_windows_fit_the_series(walk):
-    t = np.arange(400)
+    t = np.arange(1000)
     X = np.sin(2 * np.pi * t / 30)[:, None]
-    assert WindowDetector().fit(X).window_size_ == 30
-    assert WindowDetector().fit(X[:40]).window_size_ == 20
-    groups = np.repeat([0, 1], [388, 12])
-    assert WindowDetector().fit(X, groups=groups).window_size_ == 6
-    short = WindowDetector(skad.Mahalanobis()).fit(X[:2])
-    assert short.window_size_ == 1
+
+    def window(X, groups=None, **parameters):
+        detector = WindowDetector(skad.Mahalanobis(), contamination=0.1, **parameters)
+        return detector.fit(X, groups=groups).window_size_
+
+    assert window(X) == 50  # no less
+    assert window(X, window_size="tsb") == 30
+    assert window(np.sin(2 * np.pi * t / 80)[:, None]) == 80
+    assert window(np.sin(2 * np.pi * np.arange(3000) / 700)[:, None]) == 400  # no more
+    assert window(X[:75]) == 25
+    groups = np.repeat([0, 1], [988, 12])
+    with pytest.warns(UserWarning, match="fewer time steps than window_size=50"):
+        assert window(X, groups) == 50
+    assert window(X, np.repeat(np.arange(10), 100)) == 33
+    noise = np.random.default_rng(0).normal(size=(1000, 1))
+    with pytest.warns(UserWarning, match="no period .* is 125 steps"):
+        assert window(noise) == 125
+    with pytest.warns(UserWarning, match="no period"):
+        assert window(X[:5]) == 1
 
 
 # ---------------------------------------------------------------------- named detectors
@@ -612,11 +712,19 @@ def test_memory_is_bounded():
 
 
 @pytest.mark.parametrize(
-    ("name", "window"),
-    [("nab_ec2_latency", 6), ("nab_nyc_taxi", 125), ("ucr_135", 183), ("ucr_136", 183)],
+    ("name", "window", "tsb"),
+    [
+        ("nab_ec2_latency", 125, 6),  # it has none
+        ("nab_nyc_taxi", 48, 125),  # a day
+        ("ucr_135", 183, 183),
+        ("ucr_136", 183, 183),
+    ],
 )
-def test_periods_of_real_series(shared, name, window):
-    assert dominant_period(load_series(shared, name)[0]) == window
+@pytest.mark.filterwarnings("ignore:No period")
+def test_periods_of_real_series(shared, name, window, tsb):
+    X = load_series(shared, name)[0]
+    assert dominant_period(X) == window
+    assert dominant_period(X, rule="tsb") == tsb
 
 
 @pytest.mark.parametrize(
@@ -626,7 +734,11 @@ def test_periods_of_real_series(shared, name, window):
             "nab_ec2_latency",
             "TSB-AD.Sub_KNN",
             SubsequenceKNN(
-                n_neighbors=50, window_size=12, align="center", normalize="window"
+                n_neighbors=50,
+                window_size=12,
+                align="center",
+                normalize="window",
+                exclude=0,
             ),
             1e-3,
         ),
@@ -634,23 +746,32 @@ def test_periods_of_real_series(shared, name, window):
             "nab_nyc_taxi",
             "TSB-AD.Sub_KNN",
             SubsequenceKNN(
-                n_neighbors=50, window_size=125, align="center", normalize="window"
+                n_neighbors=50,
+                window_size=125,
+                align="center",
+                normalize="window",
+                exclude=0,
             ),
             1e-3,
         ),
         (
             "nab_ec2_latency",
             "TSB-AD.Sub_LOF",
-            SubsequenceLOF(window_size=12, align="center"),
+            SubsequenceLOF(window_size=12, align="center", exclude=0),
             1e-3,
         ),
         (
             "ucr_135",
             "TSB-AD.Sub_LOF",
-            SubsequenceLOF(window_size=125, align="center"),
+            SubsequenceLOF(window_size=125, align="center", exclude=0),
             1e-3,
         ),
-        ("nab_ec2_latency", "aeon.LOF(k=20)", SubsequenceLOF(n_neighbors=20), 1e-3),
+        (
+            "nab_ec2_latency",
+            "aeon.LOF(k=20)",
+            SubsequenceLOF(n_neighbors=20, window_size="tsb", exclude=0),
+            1e-3,
+        ),
         (
             "ucr_136",
             "TSB-AD.KMeansAD_U",

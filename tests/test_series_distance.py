@@ -380,6 +380,21 @@ def test_missing_values_are_skipped_when_allowed():
         detector.score_samples(np.where(X[3] == X, 1e300, X))
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("channels", ["separate", "joint"])
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_a_gap_in_one_channel_makes_no_window_new(missing, channels):
+    X = np.random.default_rng(0).normal(size=(120, 3)).cumsum(axis=0)
+    X[[30, *range(80, 84)], missing] = np.nan
+    X[76:90, (missing + 1) % 3] = 0.5  # stuck beside the gap
+    detector = MatrixProfile(
+        window_size=10, missing="skip", channels=channels, align="end"
+    ).fit(X)
+    assert_array_equal(-detector.score_samples(X)[9:], detector.profile_)
+    if channels == "separate":
+        assert detector.profile_[74] > 0.5  # of the channels that are there
+
+
 @pytest.mark.parametrize("Detector", [MatrixProfile, LeftMatrixProfile])
 def test_tensors_and_single_precision_agree(Detector):
     X = table("walk", "spike")

@@ -5,12 +5,14 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import skad
+from skad._limits import effective_size, upper_limit
 from skad._stretches import held_stretches, remaining, time_folds
 from skad.neighbors import KNN
 from skad.series import MatrixProfile, SubsequenceKNN
 
 SETTINGS = {
     "WindowDetector": {},
+    "Discord": {},
     "SubsequenceKNN": {},
     "SubsequenceLOF": {},
     "KMeansAD": {"random_state": 0},
@@ -18,6 +20,7 @@ SETTINGS = {
     "LeftMatrixProfile": {},
     "PASAD": {"measure": "residual"},
     "SpectralResidual": {"window_size": None},
+    "ZScore": {},
     "DeepAnT": {"max_epochs": 3, "random_state": 0},
     "LSTMForecaster": {
         "hidden_sizes": (8,),
@@ -54,7 +57,10 @@ def test_every_detector_of_series_is_here():
 def test_new_steps_of_a_periodic_series(name):
     rates = []
     for seed in range(4):
-        detector = getattr(skad, name)(**{"window_size": 25, **SETTINGS[name]})
+        detector = getattr(skad, name)()
+        if name != "ZScore":  # it has no window
+            detector.set_params(window_size=25)
+        detector.set_params(**SETTINGS[name])
         detector.fit(noisy(1200, seed))
         rates.append(np.mean(detector.predict(noisy(2000, 50 + seed)) == -1))
     assert np.mean(rates) <= 0.15
@@ -100,6 +106,62 @@ def wander(n, seed):
         for t in range(1, n):
             noise[t] += 0.8 * noise[t - 1]
     return noise[:, None]
+
+
+def autoregressive(n, share, seed):
+    """Return noise (n,) of which each value is the last one's `share` and news."""
+    noise = np.random.default_rng(seed).normal(size=n)
+    for t in range(1, n):
+        noise[t] += share * noise[t - 1]
+    return noise
+
+
+@pytest.mark.parametrize("share", [0.0, 0.6, 0.9])
+def test_steps_that_go_together_count_less(share):
+    n = 20_000
+    found = effective_size(autoregressive(n, share, 0))
+    assert found == pytest.approx(n * (1 - share) / (1 + share), rel=0.25)
+
+
+def test_sizes_of_few_and_of_equal_values():
+    assert [effective_size(np.ones(n)) for n in (0, 1, 4, 50)] == [0, 1, 4, 50]
+    assert effective_size(np.arange(3.0)) == 3
+    assert effective_size(np.arange(100.0)) == 5
+    assert effective_size(np.tile([0.0, 1.0], 50)) == 100
+
+
+@pytest.mark.parametrize("m", [2, 10, 18, 19, 40, 1000])
+def test_independent_values_have_the_same_limit(m):
+    anomaly = np.random.default_rng(m).normal(size=m)
+    for values in (anomaly, np.exp(anomaly)):
+        limit = upper_limit(values, 0.05, n_effective=m)
+        assert limit == pytest.approx(upper_limit(values, 0.05), rel=1e-12)
+
+
+def test_new_values_of_noise_that_wanders():
+    """Of a limit from values that go together far more would pass."""
+    shares = {"all": [], "effective": []}
+    for seed in range(300):
+        noise = autoregressive(1200, 0.95, seed)
+        seen, new = noise[:200], noise[600:]
+        limits = {
+            "all": upper_limit(seen, 0.05),
+            "effective": upper_limit(seen, 0.05, n_effective=effective_size(seen)),
+        }
+        for name, limit in limits.items():
+            shares[name].append(np.mean(new > limit))
+    assert np.mean(shares["effective"]) < 0.07
+    assert np.mean(shares["all"]) > 0.09
+
+
+def test_thresholds_of_series_count_effective_steps():
+    X = wander(600, 0)
+    detector = SubsequenceKNN(window_size=25).fit(X)
+    honest = detector._honest_anomaly(X, None, None)
+    n_effective = effective_size(honest)
+    assert n_effective < len(honest) / 3
+    assert -detector.offset_ == upper_limit(honest, 0.05, n_effective=n_effective)
+    assert -detector.offset_ > upper_limit(honest, 0.05)
 
 
 @pytest.mark.parametrize("lengths", [[60], [300, 100], [5000], [50] * 30])

@@ -265,10 +265,8 @@ def test_smoothing_is_the_weighted_mean():
         np.average(x[: i + 1], weights=keep ** np.arange(i, -1, -1)) for i in (48, 49)
     ]
     fitted = TelemanomThreshold(smoothing_span=9).fit(x[:-1])
-    _, window, _ = fitted._state_
-    assert window[-1] == pytest.approx(last[0])
-    _, window, _ = fitted.partial_fit(x[-1:])._state_
-    assert window[-1] == pytest.approx(last[1])
+    assert fitted._state_.waiting[-1] == pytest.approx(last[0])
+    assert fitted.partial_fit(x[-1:])._state_.waiting[-1] == pytest.approx(last[1])
 
 
 def test_pruning_keeps_what_stands_out():
@@ -277,13 +275,13 @@ def test_pruning_keeps_what_stands_out():
     options = {"smoothing_span": 1, "error_buffer": 5, "window_size": 1000}
     both = TelemanomThreshold(min_decrease=0.13, **options).fit_predict(x)
     found = np.flatnonzero(both == -1)
-    assert found.tolist() == [*range(96, 107), *range(496, 507)]
+    assert found.tolist() == [*range(95, 108), *range(495, 508)]
     # no fall of 70 %: nothing stands out
     none = TelemanomThreshold(min_decrease=0.7, **options).fit_predict(x)
     assert (none == 1).all()
     x[500:503] = 1.5  # a fall of 50 % behind the first, 33 % behind the second
     one = TelemanomThreshold(min_decrease=0.4, **options).fit_predict(x)
-    assert np.flatnonzero(one == -1).tolist() == [*range(96, 107)]
+    assert np.flatnonzero(one == -1).tolist() == [*range(95, 108)]
 
 
 def test_a_stream_is_judged_from_its_past():
@@ -294,12 +292,28 @@ def test_a_stream_is_judged_from_its_past():
     whole = TelemanomThreshold(smoothing_span=3, **options).fit_predict(x)
     assert (whole[1212:1228] == -1).all()
     assert np.mean(whole[:1200] == -1) < 0.1
-    # cut after whole steps, nothing changes
     fitted = TelemanomThreshold(smoothing_span=3, **options).fit(x[:1000])
     assert np.array_equal(fitted.labels_, whole[:1000])
     assert np.array_equal(fitted.predict(x[1000:]), whole[1000:])
     assert np.array_equal(fitted.predict(x[1000:]), whole[1000:])  # and no state
     assert np.array_equal(fitted.partial_fit(x[1000:]).labels_, whole[1000:])
+
+
+def test_blocks_of_a_stream_do_not_end_with_its_pieces():
+    rng = np.random.default_rng(0)
+    x = rng.exponential(size=1490)
+    x[1210:1230] += 10
+    threshold = TelemanomThreshold(
+        window_size=500, step_size=50, error_buffer=5, smoothing_span=3
+    )
+    whole = clone(threshold).fit(x)
+    settled = []
+    for value in x:
+        threshold.partial_fit([value])
+        settled.append(threshold.settled_labels_)
+    assert np.array_equal(np.concatenate(settled), whole.labels_[:1450])
+    assert np.array_equal(whole.settled_labels_, whole.labels_[:1450])
+    assert threshold.threshold_ == whole.threshold_
 
 
 def test_dips_count_where_asked_for():
@@ -308,7 +322,7 @@ def test_dips_count_where_asked_for():
     options = {"smoothing_span": 1, "error_buffer": 3}
     assert (TelemanomThreshold(**options).fit_predict(x) == 1).all()
     labels = TelemanomThreshold(both_sides=True, **options).fit_predict(x)
-    assert np.flatnonzero(labels == -1).tolist() == [*range(298, 312)]
+    assert np.flatnonzero(labels == -1).tolist() == [*range(297, 313)]
 
 
 def test_negative_errors_are_refused():

@@ -25,6 +25,7 @@ LIFTED = ("image", "ood", "series")
 # What a part may import lies lower. Parts of one height do not import one another.
 HEIGHTS = {
     "_lazy": -1,
+    "_needed": -2,
     "_time_stamps": -2,
     "_times": -1,
     "_parameters": -1,
@@ -37,6 +38,7 @@ HEIGHTS = {
     "_array": 2,
     "_callbacks": 2,
     "_pictures": 2,
+    "_sparse": 2,
     "_answers": 3,
     "_dask": 3,
     "_limits": 3,
@@ -44,9 +46,11 @@ HEIGHTS = {
     "_cross_fitting": 4,
     "_validation": 4,
     "_offset": 4.5,
+    "_group_rows": 4,
     "_stretches": 5,
     "base": 5,
     # 6: any other private module, shared by families
+    "_events": 6.5,
     "_training": 6.5,
     "embedding": 7,
     "_samples": 8,

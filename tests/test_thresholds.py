@@ -19,11 +19,9 @@ N_FRESH = 2000
 SEEDS = range(5)
 # Number of training samples: the bounds of the mean share over five draws.
 BOUNDS = {100: (0.02, 0.12), 1000: (0.03, 0.08)}
-# Those that flag fewer than asked for, with the reason.
-LOW = {
-    # twenty held-out scores of an output that saturates have a wide bound
-    "ALOCC": {100: (0.01, 0.12), 1000: (0.03, 0.08)},
-}
+# More draws than `SEEDS` where those are few for it: of ALOCC they give .017 by chance,
+# sixty give .048.
+DRAWS = {"ALOCC": 20}
 
 
 class Draw(NamedTuple):
@@ -77,7 +75,8 @@ def covered():
     found = []
     for name in on_known_data():
         marks = [pytest.mark.full] if name in SLOW else []
-        found.append(pytest.param(name, len(SEEDS), id=name, marks=marks))
+        draws = DRAWS.get(name, len(SEEDS))
+        found.append(pytest.param(name, draws, id=name, marks=marks))
         if name in SLOW:
             found.append(pytest.param(name, 1, id=f"{name}, one draw"))
     return found
@@ -103,9 +102,9 @@ _TRAINED = {
 @pytest.mark.parametrize("n", BOUNDS)
 @pytest.mark.parametrize(("name", "draws"), covered())
 def test_few_new_normal_samples_are_flagged(name, draws, n, record_property):
-    share = float(np.mean([flagged(name, n, seed) for seed in SEEDS[:draws]]))
+    share = float(np.mean([flagged(name, n, seed) for seed in range(draws)]))
     record_property("flagged", round(share, 3))
-    low, high = (WIDER if draws == 1 else LOW.get(name, BOUNDS))[n]
+    low, high = (WIDER if draws == 1 else BOUNDS)[n]
     assert low <= share <= high
 
 
@@ -127,7 +126,7 @@ def test_every_detector_is_shown_new_samples():
     names = {name for name, _ in skad.all_detectors()}
     assert set().union(*shown) | own | set(EXEMPT) == names
     assert not set().union(*shown) & set(EXEMPT)
-    assert set(on_known_data()) >= SLOW | set(LOW)
+    assert set(on_known_data()) >= SLOW | set(DRAWS)
 
 
 def test_plain_training_scores_do_not_hold():

@@ -427,6 +427,24 @@ def test_integrated_gradients_are_complete():
     )
 
 
+def test_integrated_gradients_of_few_samples_take_few_passes():
+    torch.manual_seed(0)
+    network, passes = MLP((6,), (1,)).double(), []
+
+    def score(x):
+        passes.append(len(x))
+        return network(x).tanh().squeeze(1)
+
+    x, baseline = torch.randn(5, 6).double(), torch.ones(1, 6).double()
+    few = integrated_gradients(score, x, baseline, steps=8)
+    assert passes == [40]
+    many = integrated_gradients(score, x.repeat(4000, 1), baseline, steps=8)
+    assert max(passes[1:]) == len(many)
+    assert_allclose(many[-5:], few, rtol=1e-12)
+    none = integrated_gradients(score, x[:0], baseline, steps=8)
+    assert none.shape == (0, 6)
+
+
 def test_deep_svdd_has_the_nu_property(rows):
     for nu in (0.05, 0.2, 0.5):
         detector = DeepSVDD(

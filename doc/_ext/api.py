@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 from docutils import nodes
+from gallery import gallery_names
 from sphinx.addnodes import pending_xref
 from sphinx.util.docutils import SphinxDirective
 
@@ -103,6 +104,7 @@ def write_pages(app, config):
         if path.stem not in wanted and path.name not in members:
             path.unlink()  # the page of a name that is gone
     config.autosummary_context["own_methods"] = own_methods
+    config.autosummary_context["gallery_names"] = gallery_names
 
 
 def mend_types(app, what, name, obj, options, lines):

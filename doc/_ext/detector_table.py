@@ -1,4 +1,4 @@
-"""The directives `detector-table`, `decision-chart` and `expected-failures`.
+"""The directives `detector-table`, `decision-chart`, and those of the checks.
 
 All of them are made from the code.
 """
@@ -86,9 +86,37 @@ class ExpectedFailures(SphinxDirective):
         return self.parse_text_to_nodes(list_table(rows, [30, 40, 30]))
 
 
+class CheckedSettings(SphinxDirective):
+    """Show the settings in which the estimator checks run, but for what they hold."""
+
+    def run(self):
+        from tests._instances import CHEAP
+
+        held = {
+            "classifier",
+            "embedding",
+            "backbone",
+            "layers",
+            "detector",
+            "detectors",
+        }
+        rows = []
+        for name, settings in sorted(CHEAP.items()):
+            shown = [
+                f"``{key}={value!r}``"
+                for key, value in settings.items()
+                if key not in held
+            ]
+            if shown:
+                cells = {"Detector": f"``{name}``", "Settings": ", ".join(shown)}
+                rows.append(cells)
+        return self.parse_text_to_nodes(list_table(rows, [25, 75]))
+
+
 def setup(app):
     """Register the directives."""
     app.add_directive("detector-table", DetectorTable)
     app.add_directive("decision-chart", DecisionChart)
     app.add_directive("expected-failures", ExpectedFailures)
+    app.add_directive("checked-settings", CheckedSettings)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

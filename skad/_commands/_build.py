@@ -3,6 +3,7 @@
 import ast
 import inspect
 from difflib import get_close_matches
+from pathlib import Path
 
 from sklearn.base import BaseEstimator
 
@@ -51,8 +52,10 @@ def build_detector(name, settings=(), contamination=None, false_alarm_rate=None)
         hint = (
             f"; the nearest are {', '.join(lower[key] for key in near)}" if near else ""
         )
+        if Path(name).exists():
+            hint = "; a file stands before --detector, or behind --train"
         raise ValueError(
-            f"no detector is called {name!r}{hint} (`python -m skad list` shows all)"
+            f"no detector is called {name!r}{hint} (`skad list` shows all)"
         )
     model = kind()
     if false_alarm_rate is not None and contamination not in (None, "auto"):
@@ -89,6 +92,65 @@ def build_detector(name, settings=(), contamination=None, false_alarm_rate=None)
             held = find_detector(value)
             value = value if held is None else held()
         model.set_params(**{key: value})
+    return model
+
+
+def build_detectors(names, settings=(), contamination=None, false_alarm_rate=None):
+    """Return several detectors by name; a setting may be of one or of some of them.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names of public detectors; commas, too, may stand between them.
+    settings : sequence of (str, str), default=()
+        As in `build_detector`. Of several detectors `KNN.n_neighbors` is that of one,
+        and `n_neighbors` that of all that have it.
+    contamination, false_alarm_rate : default=None
+        As in `build_detector`.
+
+    Returns
+    -------
+    detectors : dict of str to BaseDetector
+        In the order of the names. What is drawn at random is the same in every run,
+        unless `random_state` is set.
+    """
+    names = [part.strip() for name in names for part in name.split(",")]
+    names = [name for name in names if name]
+    if not names:
+        raise ValueError("--detector: no name")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"--detector {twice}: is named twice")
+    thresholds = (contamination, false_alarm_rate)
+    alone = {name: build_detector(name, (), *thresholds) for name in names}
+    if len(names) == 1 and not any(
+        key.startswith(f"{names[0]}.") for key, _ in settings
+    ):
+        return {names[0]: _seeded(names[0], settings, thresholds)}
+    own = {name: [] for name in names}
+    for key, text in settings:
+        name, dot, parameter = key.partition(".")
+        if dot:
+            if name not in own:
+                raise ValueError(f"--set {key}: {name!r} is not among the detectors")
+            own[name].append((parameter, text))
+            continue
+        # a parameter of a held detector belongs to whoever has what holds it
+        head = key.partition("__")[0]
+        having = [name for name in names if head in alone[name].get_params()]
+        if not having:
+            raise ValueError(f"--set {key}: none of {', '.join(names)} has it")
+        for name in having:
+            own[name].append((key, text))
+    return {name: _seeded(name, own[name], thresholds) for name in names}
+
+
+def _seeded(name, settings, thresholds):
+    """Return a detector that gives the same in every run, unless told otherwise."""
+    model = build_detector(name, settings, *thresholds)
+    said = any(key == "random_state" for key, _ in settings)
+    if not said and "random_state" in model.get_params(deep=False):
+        model.set_params(random_state=0)
     return model
 
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from skad._commands._build import kind_of_data
+from skad._needed import need
 from skad.datasets._words import shown
 
 
@@ -80,12 +81,8 @@ def check_results(out, names, inputs):
     inputs : sequence of str or Path
         What is read.
     """
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "the report needs matplotlib: pip install 'skad[report]'"
-        ) from error
+    for library in ("PIL.Image", "matplotlib.figure"):
+        need(library, "the report")
     for name in names:
         path = Path(out) / name
         if name == "maps":

@@ -73,19 +73,33 @@ def texts(values, column, file, *, optional=False):
     return found
 
 
-def labels(train, test, test_name, label_column, anomaly_label):
-    """Return labels of the training rows and of the test rows, or None."""
+def labels(train, test, test_name, reading, *, known=()):
+    """Return labels of the training rows and of the test rows, or None.
+
+    Parameters
+    ----------
+    train : Table or None
+        None where a model has learned before; then `known` are the labels of its rows.
+    test : Table
+        What is looked at; all of it has to be labelled where the file has labels.
+    test_name : str
+        What its file is called.
+    reading : Reading
+        `label_column` and `anomaly_label` say what labels are.
+    known : sequence, default=()
+        Labels that say what others mean.
+
+    Returns
+    -------
+    y_train, y_test : ndarray or None
+    """
     if test.labels is None:
-        if label_column is not None:
-            near = get_close_matches(label_column, test.columns, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(
-                f"{shown(test_name)}: no label column {label_column!r}{hint}"
-            )
-        if anomaly_label is not None:
-            raise ValueError("--anomaly-label needs --label-column")
+        _check_labelled(test, test_name, reading)
         return None, None
-    seen = () if train.labels is None else train.labels
+    anomaly_label = reading.anomaly_label
+    seen = () if train is None or train.labels is None else train.labels
+    if train is None:  # none of the new rows need be an anomaly
+        seen = [*known, *([] if anomaly_label is None else [anomaly_label])]
     y_test = datasets.anomaly_labels(
         test.labels, anomaly_label=anomaly_label, known=seen
     )
@@ -93,12 +107,36 @@ def labels(train, test, test_name, label_column, anomaly_label):
         raise ValueError(
             f"{shown(test_name)}: row {int(np.argmin(abs(y_test)))} is unlabelled"
         )
-    if train.labels is None:
+    if train is None or train.labels is None:
         return None, y_test
     y_train = datasets.anomaly_labels(
         seen, anomaly_label=anomaly_label, known=test.labels
     )
     return y_train, y_test
+
+
+def training_labels(train, train_name, reading):
+    """Return labels of training rows, some of which may be unlabelled, or None."""
+    if train.labels is None:
+        _check_labelled(train, train_name, reading)
+        return None
+    # none of them need be an anomaly
+    known = [] if reading.anomaly_label is None else [reading.anomaly_label]
+    return datasets.anomaly_labels(
+        train.labels, anomaly_label=reading.anomaly_label, known=known
+    )
+
+
+def _check_labelled(table, name, reading):
+    """Raise ValueError where a file without labels is said to have some."""
+    if reading.label_column is not None:
+        near = get_close_matches(reading.label_column, table.columns, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"{shown(name)}: no label column {reading.label_column!r}{hint}"
+        )
+    if reading.anomaly_label is not None:
+        raise ValueError("--anomaly-label needs --label-column")
 
 
 def checked_shape(image_shape, n_features):

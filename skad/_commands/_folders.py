@@ -9,7 +9,7 @@ from skad.datasets._words import shown
 from skad.image import PictureFiles
 from skad.image._folder import load_folder, load_test_folder
 
-_SUFFIXES = (".csv", ".tsv", ".parquet", ".npy", ".npz")  # of tables
+TABLES = (".csv", ".tsv", ".parquet", ".npy", ".npz")  # how their names end
 
 
 def are_pictures(paths):
@@ -17,11 +17,11 @@ def are_pictures(paths):
     if paths is None:
         return False
     return len(paths) > 1 or (
-        Path(paths[0]).is_dir() and Path(paths[0]).suffix.lower() not in _SUFFIXES
+        Path(paths[0]).is_dir() and Path(paths[0]).suffix.lower() not in TABLES
     )
 
 
-def load_pictures(train, test, *, size=None, on_error="raise"):
+def load_pictures(train, test, *, size=None, on_error="raise", only_learn=False):
     """Find the pictures to learn from and those to look at.
 
     Parameters
@@ -32,6 +32,8 @@ def load_pictures(train, test, *, size=None, on_error="raise"):
         Height and width to bring all pictures to.
     on_error : {"raise", "skip"}, default="raise"
         What to do with pictures that cannot be read.
+    only_learn : bool, default=False
+        Whether nothing is looked at: then all good pictures are learned from.
 
     Returns
     -------
@@ -41,58 +43,104 @@ def load_pictures(train, test, *, size=None, on_error="raise"):
         folder), `folders` (where pictures are looked for) and `title`.
     """
     for paths in (train, test):
-        if paths and len(paths) == 1 and not Path(paths[0]).exists():
-            raise FileNotFoundError(f"{shown(paths[0])}: no such file or folder")
+        _check_there(paths)
     options = {"size": size, "on_error": on_error}
     own = test is None or _same(train, test)
     # a share of good/ is held out only where nothing else is there to look at
     seen = (
         _files(train, "X_train", options)
         if not _is_folder(train)
-        else load_folder(train[0], test_share=0.2 if own else 0, **options)
+        else load_folder(
+            train[0], test_share=0.2 if own and not only_learn else 0, **options
+        )
     )
+    if only_learn:
+        title = shown(Path(train[0]).resolve().name)
+        folders = {path.resolve().parent for path in seen.X_train.paths}
+        return Bunch(
+            X_train=seen.X_train, skipped=seen.skipped, title=title, folders=folders
+        )
     if own:
         if seen.get("X_test") is None:
             raise ValueError(
                 f"{train[0]}: has good pictures only and none to look at; pass --test"
             )
-        data, root = seen, Path(train[0])
-        title = shown(root.resolve().name)
-        folders = set()
+        new = _named(seen, Path(train[0]), [])
     else:
-        # as the training pictures are, so that a grey file may be among colour ones
-        options["mode"] = "gray" if seen.X_train.shape[3] == 1 else "rgb"
-        if _is_folder(test):
-            data, root = _test_folder(Path(test[0]), options), Path(test[0])
-        else:
-            data, root = _files(test, "X_test", options), None
-        title = shown(Path(test[0]).resolve().name)
-        folders = {Path(test[0]).resolve()} if _is_folder(test) else set()
-        if len(test) > 1:
-            title = f"{len(test)} pictures"
-        if data.X_test.shape[1:] != seen.X_train.shape[1:]:
-            new, old = data.X_test.shape[1:3], seen.X_train.shape[1:3]
-            raise ValueError(
-                f"{data.X_test.paths[0]}: is {new[0]} x {new[1]} pixels (height x "
-                f"width), the training pictures are {old[0]} x {old[1]}; pass "
-                "size=(height, width) to resize all"
-            )
+        remedy = "; pass size=(height, width) to resize all"
+        new = _new(test, seen.X_train.shape[1:], options, remedy)
     return Bunch(
         X_train=seen.X_train,
+        skipped=seen.skipped + ([] if own else new.pop("skipped")),
+        folders=new.pop("folders")
+        | {path.resolve().parent for path in seen.X_train.paths},
+        **{name: value for name, value in new.items() if name != "skipped"},
+    )
+
+
+def load_new(paths, image_shape, reading):
+    """Find pictures to look at for a model that has learned from others.
+
+    Parameters
+    ----------
+    paths : list of str
+        A folder, or files.
+    image_shape : tuple of int
+        Height, width and channels of the pictures that the model has learned from.
+    reading : Reading
+        Its `image_size` and `on_error`.
+
+    Returns
+    -------
+    data : Bunch
+        As `load_pictures` has it, without what to learn from.
+    """
+    _check_there(paths)
+    options = {"size": reading.image_size, "on_error": reading.on_error or "raise"}
+    remedy = "; with `skad fit --image-size HEIGHT,WIDTH` it takes all sizes"
+    return _new(paths, image_shape, options, remedy)
+
+
+def _new(paths, image_shape, options, remedy):
+    """Return pictures to look at, read as those of a shape (h, w, c) were."""
+    # so that a grey file may be among colour ones
+    options = options | {"mode": "gray" if image_shape[2] == 1 else "rgb"}
+    if _is_folder(paths):
+        data, root = _test_folder(Path(paths[0]), options), Path(paths[0])
+    else:
+        data, root = _files(paths, "X_test", options), None
+    if data.X_test.shape[1:] != tuple(image_shape):
+        (height, width), old = data.X_test.shape[1:3], image_shape[:2]
+        raise ValueError(
+            f"{data.X_test.paths[0]}: is {height} x {width} pixels (height x "
+            f"width), the training pictures are {old[0]} x {old[1]}{remedy}"
+        )
+    return _named(data, root, paths)
+
+
+def _named(data, root, paths):
+    """Return pictures to look at with their names, their title and their folders."""
+    title = f"{len(paths)} pictures" if len(paths) > 1 else None
+    if title is None:
+        title = shown(Path(paths[0] if paths else root).resolve().name)
+    folders = {path.resolve().parent for path in data.X_test.paths}
+    if root is not None and paths:
+        folders.add(root.resolve())
+    return Bunch(
         X_test=data.X_test,
         y_test=data.get("y_test"),
         defects_test=data.get("defects_test"),
         masks_test=data.get("masks_test"),
-        skipped=seen.skipped + ([] if own else data.skipped),
+        skipped=data.skipped,
         files=_names(data.X_test.paths, root),
-        folders=folders
-        | {
-            path.resolve().parent
-            for X in (seen.X_train, data.X_test)
-            for path in X.paths
-        },
+        folders=folders,
         title=title,
     )
+
+
+def _check_there(paths):
+    if paths and len(paths) == 1 and not Path(paths[0]).exists():
+        raise FileNotFoundError(f"{shown(paths[0])}: no such file or folder")
 
 
 def writable_folder(folder):

@@ -1,6 +1,7 @@
-"""A network's arguments, handed over by their names."""
+"""A network's arguments: checked, and handed over by their names."""
 
 from inspect import signature
+from numbers import Integral
 
 
 def from_parameters(detector, network, *arguments, **others):
@@ -22,3 +23,14 @@ def from_parameters(detector, network, *arguments, **others):
     return network(
         *arguments, **{name: getattr(detector, name) for name in names}, **others
     )
+
+
+def check_sizes(detector):
+    """Raise unless the elements of `hidden_sizes`, where there are any, are sizes."""
+    sizes = getattr(detector, "hidden_sizes", None)
+    for size in sizes or ():
+        if not isinstance(size, Integral) or isinstance(size, bool) or size < 1:
+            raise ValueError(
+                f"hidden_sizes={sizes!r} must be whole numbers of at least 1; one is "
+                f"{size!r}."
+            )

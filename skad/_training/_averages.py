@@ -28,6 +28,11 @@ class Averages:
         }
         self.n_steps = self.n_epochs = 0
 
+    @property
+    def has_any(self):
+        """Whether anything was averaged by now."""
+        return (self.n_epochs if self.decay is None else self.n_steps) > 0
+
     def _own(self):
         state = self.network.trained_state()
         return [state[name] for name in self.mean]

@@ -3,7 +3,6 @@
 import copy
 import math
 import os
-import pathlib
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,18 +10,19 @@ from numbers import Integral, Real
 from os import PathLike
 from typing import ClassVar
 
-import joblib
 import torch
 
 from skad._array import is_torch, to_numpy
 from skad._copies import converted
-from skad._limits import upper_limit
 from skad._parameters import with_parameters
 from skad._random import Seed, generator
 from skad._sklearn import Interval, StrOptions
-from skad._training._arguments import from_parameters
+from skad._training._advice import warn_of_rebuilding, warn_of_scale
+from skad._training._arguments import check_sizes, from_parameters
+from skad._training._checkpoints import Checkpoint
 from skad._training._held_out import HeldOutMixin, Trained
 from skad._training._loop import AMP
+from skad._training._made import go_on_from, made_with
 from skad._training._run import OPTIMIZERS, Training
 from skad._training._seeds import reproducible, seed_generators
 from skad._validation import check_labels
@@ -34,14 +34,6 @@ _SCORED_ELEMENTS = 2**19
 _ACTIVATIONS = 768
 # Features beyond this overflow float32 within a few layers.
 _LARGEST = 1e9
-
-
-def _as_data(value):
-    """Return what identifies a parameter: of a module its structure and its weights."""
-    if isinstance(value, torch.nn.Module):
-        arrays = [(name, to_numpy(one)) for name, one in value.state_dict().items()]
-        return repr(value), arrays
-    return value
 
 
 @with_parameters
@@ -72,7 +64,8 @@ class TorchDetector(HeldOutMixin, BaseDetector):
         Weight decay of the optimizer.
     patience : int or None, default=None
         Epochs without a better loss on held-out samples after which training stops and
-        the best weights are taken. None trains all epochs.
+        the best weights are taken; where losses oppose each other it is the error of
+        the reconstruction. None trains all epochs.
     validation_fraction : float, default=0.2
         Share of the normal samples that are held out of the training, at least 5: they
         set the threshold for ``contamination="auto"``, and `patience` watches them.
@@ -88,12 +81,16 @@ class TorchDetector(HeldOutMixin, BaseDetector):
     callbacks : list of skorch callbacks or None, default=None
         Are copied into every training; see also `set_callbacks` for scikit-learn's.
     warm_start : bool, default=False
-        Whether another `fit` goes on from the weights of the last one.
+        Whether another `fit` goes on from the weights of the last one. Parameters that
+        the weights do not depend on may differ.
     on_interrupt : {"raise", "keep"}, default="raise"
-        After an interrupt (Ctrl-C), "keep" keeps what was learned so far; "raise"
+        After an interrupt (Ctrl-C), "keep" keeps what was learned so far, if a score
+        can be computed of it, with a warning that names the phases left out; "raise"
         leaves the detector as it was.
     checkpoint : str, path or None, default=None
-        Folder where every epoch is saved; a `fit` that was killed goes on from there.
+        Folder where every epoch is saved; a `fit` that was killed goes on from there,
+        and one that ended, with more epochs. Schedules go on where they were, and so do
+        callbacks with `state_dict` and `load_state_dict`.
     random_state : int, RandomState instance or None, default=None
         Draws weights, batches and noise. Pass an int for reproducible results.
 
@@ -132,6 +129,8 @@ class TorchDetector(HeldOutMixin, BaseDetector):
     _network_class: ClassVar[type]
     _uses_labels = False
     _optimizer_options = {}
+    # Parameters with epochs of phases, which a checkpoint may go beyond.
+    _epoch_parameters = ("max_epochs",)
     _parameter_constraints = {
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
@@ -189,6 +188,7 @@ class TorchDetector(HeldOutMixin, BaseDetector):
         raise NotImplementedError
 
     def _check_parameters(self, X):
+        check_sizes(self)
         largest = max(float(X.max()), -float(X.min()))
         if largest > _LARGEST:
             raise ValueError(
@@ -197,6 +197,10 @@ class TorchDetector(HeldOutMixin, BaseDetector):
             )
 
     # --------------------------------------------------------------------- training
+
+    def _wants_unit_scale(self):
+        """Tell whether features are to be on unit scale, for the network to learn."""
+        return True
 
     def _fit_work(self, X):
         return 1e3 * X.shape[0] * X.shape[1] * self.max_epochs
@@ -213,6 +217,8 @@ class TorchDetector(HeldOutMixin, BaseDetector):
         self.n_samples_seen_ += X.shape[0]
 
     def _train(self, X, y, n_epochs=None):
+        if n_epochs is None:
+            warn_of_scale(self, X)
         labels = self._training_labels(X, y)
         seed = int(generator(self.random_state).randint(2**31 - 1))
         with reproducible(self.device_):
@@ -231,14 +237,16 @@ class TorchDetector(HeldOutMixin, BaseDetector):
         return X
 
     def _run(self, X, y, labels, seed, n_epochs):
-        saved = None
+        saved = checkpoint = None
         if self.checkpoint is not None:
-            file, saved, fingerprint = self._open_checkpoint(X, labels)
+            checkpoint = self._open_checkpoint(X, labels)
+            saved = checkpoint.read(self.device_)
             seed = saved["seed"] if saved else seed
         seed_generators(seed, self.device_)
         x = self._samples(X).float()
-        known = getattr(self, "net_", None)
-        network = copy.deepcopy(known) if known else self._network(self._sample_shape())
+        network = self._network(self._sample_shape())
+        if hasattr(self, "net_"):
+            go_on_from(self, network)
         network.requires_grad_(True).to(self.device_)
         whole = n_epochs is None
         before = None if whole else self.n_samples_seen_
@@ -256,20 +264,26 @@ class TorchDetector(HeldOutMixin, BaseDetector):
         training = Training(self, x, labels, seed, (X, y), (held, kept), n_epochs)
         training.history = list(getattr(self, "history_", ()))
         training.n_epochs = len(training.history)
-        if self.checkpoint is not None:
-            training.checkpoint, training.fingerprint = file, fingerprint
+        training.checkpoint = checkpoint
         try:
             training.run(network, saved)
         except KeyboardInterrupt:
             if self.on_interrupt == "raise":
                 raise
+            left_out = training.settle(network)
+            parts = " and ".join(map(repr, left_out))
             warnings.warn(
                 f"The fit was interrupted in epoch {training.n_epochs + 1}; what was "
-                "learned so far is kept.",
+                "learned so far is kept"
+                + (f", without the phase {parts} of the training." if parts else "."),
                 stacklevel=5,
             )
+            whole = False  # what it is worth yet, the user knows
         self.net_ = self._finish(network, training)
+        if whole:
+            warn_of_rebuilding(self, self.net_, training)
         self.history_ = training.history
+        self._made_with_ = made_with(self)
 
     def _finish(self, network, training):
         network.eval()
@@ -279,29 +293,8 @@ class TorchDetector(HeldOutMixin, BaseDetector):
         return network.requires_grad_(False)
 
     def _open_checkpoint(self, X, labels):
-        """Return the file, what is in it, and what identifies this fit."""
-        aside = {"checkpoint", "callbacks", "device", "on_interrupt", "compile"}
-        parameters = {
-            name: _as_data(value)
-            for name, value in self.get_params().items()
-            if name not in aside
-        }
-        data = to_numpy(X) if is_torch(X) else X  # pictures in files stay there
-        labels = None if labels is None else to_numpy(labels)
-        fingerprint = joblib.hash((type(self).__name__, parameters, data, labels))
-        folder = pathlib.Path(self.checkpoint)
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / f"{type(self).__name__}.pt"
-        if not file.exists():
-            return file, None, fingerprint
-        saved = torch.load(file, map_location=self.device_, weights_only=True)
-        if saved["fingerprint"] != fingerprint:
-            raise ValueError(
-                f"checkpoint={str(self.checkpoint)!r} holds the training of a "
-                f"{type(self).__name__} with other parameters or other data. Pass "
-                "another folder, or remove the file to start anew."
-            )
-        return file, saved, fingerprint
+        """Return the checkpoint of the fit to these data."""
+        return Checkpoint(self, X, labels)
 
     def _reconstruct(self, network, training):
         """Return the fitted attributes as if the fit ended here, for callbacks."""
@@ -316,7 +309,7 @@ class TorchDetector(HeldOutMixin, BaseDetector):
         if self.contamination == "auto" and self._trained_.held is None:
             # no copies are fitted for every epoch
             anomaly = to_numpy(self._seen_anomaly(rows, None))
-            return -upper_limit(anomaly, self.false_alarm_rate)
+            return -self._limit(anomaly)
         return BaseDetector._fit_offset(self, rows, y, None)
 
     # ---------------------------------------------------------------------- scoring

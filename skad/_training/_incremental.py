@@ -2,7 +2,6 @@
 
 from skad._array import like, to_numpy
 from skad._incremental import IncrementalMixin, thinned
-from skad._limits import upper_limit
 from skad._training._held_out import FEWEST_HELD
 
 
@@ -28,7 +27,7 @@ class IncrementalNetworkMixin(IncrementalMixin):
         rows = like(self._held_sample_[1], X)
         anomaly = to_numpy(self._in_blocks(self._anomaly, rows, progress="score"))
         self._keep_reference(anomaly)
-        return -upper_limit(anomaly, self.false_alarm_rate)
+        return -self._limit(anomaly)
 
     def _honest_anomaly(self, X, y, anomaly, **params):
         if self._trained_.in_stream:  # too few were held out by now

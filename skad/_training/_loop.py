@@ -23,6 +23,8 @@ class Loop(skorch.NeuralNet):
     the phase, the validation batches, what makes an optimizer, averages, amp.
     """
 
+    n_steps = 0
+
     def get_split_datasets(self, X, y=None, **parameters):
         """Return the batches as they are."""
         return X, self.held["valid"]
@@ -90,6 +92,7 @@ class Loop(skorch.NeuralNet):
                 f"The loss became {float(total)} in epoch {len(self.history)} with "
                 f"lr={self.lr}: lower lr, or scale the features if they are too large."
             )
+        self.n_steps += 1
         if self.held["averages"] is not None:
             self.held["averages"].step()
         if len(self.updaters) > 1:  # else it is the training loss
@@ -104,12 +107,11 @@ class Loop(skorch.NeuralNet):
             super().run_single_epoch(iterator, training, prefix, step_fn, **parameters)
 
     def validation_step(self, batch, **parameters):
-        """Return the summed losses of a batch without a step."""
+        """Return what patience watches of a batch, without a step."""
         self.module_.eval()
         x, y = batch
         with torch.no_grad(), self._autocast(x):
-            updates = self.module_.updates(self.held["phase"], x, y)
-            total = sum(loss for _, loss in updates)
+            total = self.module_.watched(self.held["phase"], x, y)
         return {"loss": total, "y_pred": None}
 
     def _autocast(self, x):

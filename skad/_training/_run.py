@@ -1,7 +1,6 @@
 """One fit of a network: its phases, patience, and the checkpoints it goes on from."""
 
 import copy
-import os
 from contextlib import nullcontext, suppress
 from functools import partial
 from inspect import signature
@@ -15,6 +14,7 @@ from skad._training._batches import Batches, resident
 from skad._training._loop import Loop, Stop
 from skad._training._schedules import Schedules
 from skad._training._seeds import seed_generators
+from skad._training._states import CallbackStates
 
 OPTIMIZERS = {
     "adam": torch.optim.Adam,
@@ -59,9 +59,16 @@ def _over_all_optimizers(callback):
     return Schedules(callback) if isinstance(callback, LRScheduler) else callback
 
 
-def _with_state(loop):
-    """Return the callbacks that have a state to save, by their names."""
-    return {name: one for name, one in loop.callbacks_ if hasattr(one, "state_dict")}
+def _refuse_closures(optimizer, name):
+    """Raise for an optimizer, or a class, whose steps compute the loss themselves."""
+    step = getattr(optimizer, "step", None)
+    closure = step and signature(step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        raise ValueError(
+            f"optimizer={name} computes the loss several times a step, by a closure, "
+            "which this loop has none of: take one that steps on given gradients, such "
+            "as optimizer='adam' or optimizer=torch.optim.NAdam."
+        )
 
 
 class Training:
@@ -89,6 +96,7 @@ class Training:
         self.given, self.only = given, n_epochs
         self.n_epochs, self.history = 0, []
         self.best = self.misses = self.averages = None
+        self.asked, self.phase_epochs, self.loop = {}, 0, None
         x = resident(x, self.device)
         y = None if y is None else y.to(x.device)  # one index serves both
         make = partial(
@@ -118,17 +126,26 @@ class Training:
     def run(self, network, saved=None):
         """Train `network` through its phases, from a saved state where there is one."""
         detector, skip = self.detector, 0
-        phases = network.phases
+        self.phases, self.phase = network.phases, network.phases[0]
+        # a network that was trained before can score whatever is left out
+        self.is_made = bool(self.history)
         if self.history and saved is None:
-            phases = network.warm_phases or phases
+            self.phases = network.warm_phases or network.phases
+            self.phase = self.phases[0]
         if saved is not None:
             network.load_state_dict(saved["network"], strict=False)
             self.history, self.n_epochs = saved["history"], saved["n_epochs"]
-            skip = phases.index(saved["phase"])
-        for i, phase in enumerate(phases[skip:], start=skip):
+            skip = self.phases.index(saved["phase"])
+        for i, phase in enumerate(self.phases):
+            self.asked[phase] = self.only or detector._epochs(phase)
+            if saved is not None and i <= skip:
+                self._check_epochs(phase, saved, is_over=i < skip)
+        for i, phase in enumerate(self.phases[skip:], start=skip):
+            self.phase, self.loop = phase, None
             resumed = saved is not None and i == skip
             done = saved["phase_epochs"] if resumed else 0
-            n_epochs = (self.only or detector._epochs(phase)) - done
+            self.phase_epochs = done
+            n_epochs = self.asked[phase] - done
             if resumed and saved["stopped"]:
                 n_epochs = 0
             network.eval()
@@ -137,10 +154,54 @@ class Training:
                     network.begin(phase, self.in_order)
             self.best, self.misses = (None, 0) if not resumed else saved["best"]
             self._run_phase(network, phase, done, n_epochs, saved if resumed else None)
-            if self.averages is not None:
-                self.averages.apply()
-            if self.best is not None:
-                network.load_state_dict(self.best[1], strict=False)
+            self._take_best(network)
+
+    def _check_epochs(self, phase, saved, is_over):
+        """Raise where a checkpoint has other epochs than can be reached from it."""
+        was, asked = saved["asked"][phase], self.asked[phase]
+        if is_over and was != asked:
+            raise ValueError(
+                f"checkpoint={self.checkpoint.given!r} is past the phase {phase!r} of "
+                f"{was} epochs, for which {asked} are asked now. Set it back, pass "
+                "another folder, or remove the file to start anew."
+            )
+        if not is_over and saved["phase_epochs"] > asked:
+            raise ValueError(
+                f"checkpoint={self.checkpoint.given!r} holds {saved['phase_epochs']} "
+                f"epochs of the phase {phase!r}, more than the {asked} that are asked "
+                "for. Ask for as many or more, pass another folder, or remove the file "
+                "to start anew."
+            )
+
+    def _take_best(self, network):
+        """Give the network the averaged weights, or the best that patience found."""
+        if self.averages is not None and self.averages.has_any:
+            self.averages.apply()
+        if self.best is not None:
+            network.load_state_dict(self.best[1], strict=False)
+
+    def settle(self, network):
+        """Make an interrupted network ready to score; return the phases left out.
+
+        Raises KeyboardInterrupt where scores need what no step was taken for.
+        """
+        self._take_best(network)
+        at = self.phases.index(self.phase)
+        begun = self.phase_epochs > 0 or (self.loop is not None and self.loop.n_steps)
+        left_out = self.phases[at + 1 if begun else at :]
+        needed = [one for one in left_out if one not in network.optional_phases]
+        if needed and not self.is_made:
+            raise KeyboardInterrupt(
+                f"on_interrupt='keep' has nothing to keep: the fit was interrupted "
+                f"in the phase {self.phase!r}, and a {type(self.detector).__name__} "
+                f"cannot score before it has begun to learn in {needed[-1]!r}. The "
+                "detector stays as it was before the fit."
+            )
+        network.eval()
+        with torch.no_grad():
+            for phase in left_out:
+                network.begin(phase, self.in_order)
+        return left_out
 
     def _run_phase(self, network, phase, done, n_epochs, saved):
         detector = self.detector
@@ -157,14 +218,15 @@ class Training:
         )
         average = detector._averages(phase)
         self.averages = Averages(network, **average) if average is not None else None
-        loop = Loop(
+        given = self._callbacks(phase)
+        loop = self.loop = Loop(
             module=network,
             criterion=torch.nn.Identity,
             lr=detector.lr,
             max_epochs=n_epochs,
             train_split=None,
             callbacks=[
-                *self._callbacks(phase),
+                *given,
                 _EpochEnd(self, phase, done, steps),
             ],
             callbacks__print_log=None,
@@ -172,18 +234,20 @@ class Training:
             device=self.device,
         )
         fp16 = detector.amp == "fp16"
+        watched = phase not in network.unwatched_phases
         loop.held = {
             "phase": phase,
-            "valid": self.valid,
+            "valid": self.valid if watched else None,
             "optimizer": partial(self._optimizer, phase),
             "averages": self.averages,
             "amp": detector.amp,
             "scaler": torch.amp.GradScaler(self.device) if fp16 else None,
         }
         loop.initialize()
-        self.phase_epochs = done
         # schedules begin on new optimizers, and go on after both are loaded
         loop.notify("on_train_begin", X=None, y=None)
+        bare = [one[1] if isinstance(one, tuple) else one for one in given]
+        self.states = CallbackStates(loop.callbacks_, bare)
         if saved is not None:
             self._go_on(loop, saved)
         with suppress(Stop):
@@ -208,12 +272,23 @@ class Training:
         own = dict(detector._optimizer_of(phase, group))
         chosen = own.pop("optimizer", detector.optimizer)
         optimizer = OPTIMIZERS.get(chosen, chosen)
+        name = getattr(chosen, "__name__", repr(chosen))
+        _refuse_closures(optimizer, name)
         known = signature(optimizer).parameters  # SGD has no betas
         options = {k: v for k, v in detector._optimizer_options.items() if k in known}
-        options["weight_decay"] = detector.weight_decay
+        takes_all = any(one.kind is one.VAR_KEYWORD for one in known.values())
+        if takes_all or "weight_decay" in known:
+            options["weight_decay"] = detector.weight_decay
+        elif detector.weight_decay:
+            raise ValueError(
+                f"optimizer={name} takes no weight_decay, and weight_decay="
+                f"{detector.weight_decay} is given: pass weight_decay=0."
+            )
         if isinstance(chosen, str) and "fused" in known:
             options["fused"] = True  # one call for all weights
-        return optimizer(weights, **{"lr": detector.lr, **options, **own})
+        made = optimizer(weights, **{"lr": detector.lr, **options, **own})
+        _refuse_closures(made, name)
+        return made
 
     def _as_if_done(self, network):
         """Return the fitted attributes as if the fit ended here, for callbacks."""
@@ -225,9 +300,7 @@ class Training:
         """Bring optimizers, callbacks and averages to where they were."""
         for name, updater in loop.updaters.items():
             updater.load_state_dict(saved["updaters"][name])
-        for name, one in _with_state(loop).items():
-            if name in saved["callbacks"]:
-                one.load_state_dict(saved["callbacks"][name])
+        self.states.load_state_dict(saved["callbacks"])
         if self.averages is not None:
             self.averages.load_state_dict(saved["averages"])
 
@@ -248,7 +321,7 @@ class Training:
 
     def watch(self, network, loss):
         """Keep the best state; tell whether patience is at its end."""
-        if self.detector.patience is None:
+        if self.detector.patience is None or loss is None:
             return False
         if self.best is None or loss < self.best[0]:
             state = network.trained_state()
@@ -261,21 +334,20 @@ class Training:
         return self.misses >= self.detector.patience
 
     def save(self, network, loop, stopped):
-        """Write the state of the training, whole or not at all."""
-        state = {
-            "fingerprint": self.fingerprint,
-            "seed": self.seed,
-            "phase": self.history[-1]["phase"],
-            "phase_epochs": self.phase_epochs,
-            "n_epochs": self.n_epochs,
-            "stopped": stopped,
-            "history": self.history,
-            "network": network.trained_state(),
-            "updaters": {k: each.state_dict() for k, each in loop.updaters.items()},
-            "callbacks": {k: one.state_dict() for k, one in _with_state(loop).items()},
-            "averages": None if self.averages is None else self.averages.state_dict(),
-            "best": (self.best, self.misses),
-        }
-        partial_file = self.checkpoint.with_suffix(".partial")
-        torch.save(state, partial_file)
-        os.replace(partial_file, self.checkpoint)
+        """Write the state of the training."""
+        self.checkpoint.write(
+            {
+                "seed": self.seed,
+                "phase": self.phase,
+                "phase_epochs": self.phase_epochs,
+                "asked": self.asked,
+                "n_epochs": self.n_epochs,
+                "stopped": stopped,
+                "history": self.history,
+                "network": network.trained_state(),
+                "updaters": {k: each.state_dict() for k, each in loop.updaters.items()},
+                "callbacks": self.states.state_dict(),
+                "averages": self.averages and self.averages.state_dict(),
+                "best": (self.best, self.misses),
+            }
+        )

@@ -38,6 +38,8 @@ class ShapedDetector(TorchDetector):
         Number of features, or of the elements of an image.
     """
 
+    _exports = True
+
     architecture: str | Callable = "auto"
     hidden_sizes: Sequence[int] | None = None
     image_shape: Sequence[int] | None = None
@@ -50,6 +52,9 @@ class ShapedDetector(TorchDetector):
 
     def _validate(self, X, *, reset):
         return check_images(self, X, reset=reset)
+
+    def _wants_unit_scale(self):
+        return self.image_shape_ is None
 
     def _sample_shape(self):
         if self.image_shape_ is None:
@@ -68,3 +73,10 @@ class ShapedDetector(TorchDetector):
             return x
         h, w, c = self.image_shape_
         return x.reshape(len(x), h, w, c).permute(0, 3, 1, 2)
+
+    def _graph(self, x):
+        """Return the anomaly and the map of rows (b, d) or pictures (b, h, w, c).
+
+        What `skad.export` writes.
+        """
+        return self.net_.inspect(x.permute(0, 3, 1, 2) if self.image_shape_ else x)

@@ -9,16 +9,17 @@ from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad._training import IncrementalNetworkMixin, ShapedDetector
 from skad.nn.adversarial import (
+    AdversarialNetwork,
     Discriminator,
     discriminator_loss,
     frozen,
     generator_loss,
 )
 from skad.nn.architecture import build
-from skad.nn.network import Network, over_channels
+from skad.nn.network import over_channels
 
 
-class AAENetwork(Network):
+class AAENetwork(AdversarialNetwork):
     """Encoder, decoder, and a discriminator of codes."""
 
     def __init__(
@@ -53,6 +54,10 @@ class AAENetwork(Network):
             loss = generator_loss(self.discriminator(code)[0])
         yield "generator", loss
 
+    def reconstruct(self, x):
+        """Return what the decoder makes of the code of `x`."""
+        return self.decoder(self.encoder(x))
+
     def anomaly(self, x):
         """Return the squared error, or the code's negative log-likelihood."""
         if self.measure == "reconstruction":
@@ -65,7 +70,7 @@ class AAENetwork(Network):
 
     def map(self, x):
         """Return the squared error of every element."""
-        return over_channels((x - self.decoder(self.encoder(x))) ** 2)
+        return over_channels((x - self.reconstruct(x)) ** 2)
 
     def inspect(self, x):
         """Return the anomaly and the errors of one code."""

@@ -8,9 +8,9 @@ from torch import nn
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad._training import IncrementalNetworkMixin, ShapedDetector
-from skad.nn.adversarial import frozen
+from skad.nn.adversarial import AdversarialNetwork, frozen
 from skad.nn.architecture import build
-from skad.nn.network import Network, over_channels
+from skad.nn.network import over_channels
 
 # How steeply the weight of made samples falls with their relative error.
 _SHARPNESS = 10
@@ -25,7 +25,7 @@ def balance(real, fake):
     return torch.sigmoid(_SHARPNESS * (real - fake) / real.clamp(min=1e-12))
 
 
-class ADAENetwork(Network):
+class ADAENetwork(AdversarialNetwork):
     """Two autoencoders; the second makes samples real or not by rebuilding them."""
 
     def __init__(self, shape, latent_size, architecture, hidden_sizes):
@@ -58,13 +58,17 @@ class ADAENetwork(Network):
             fooled = (made - self.discriminator(made)).abs().mean()
         yield "generator", (x - made).abs().mean() + fooled
 
+    def reconstruct(self, x):
+        """Return what both autoencoders make of `x`."""
+        return self.discriminator(self.generator(x))
+
     def anomaly(self, x):
         """Return the Euclidean norm of the error after both autoencoders."""
         return self.map(x).flatten(1).sum(1).sqrt()
 
     def map(self, x):
         """Return the squared error after both autoencoders."""
-        return over_channels((x - self.discriminator(self.generator(x))) ** 2)
+        return over_channels((x - self.reconstruct(x)) ** 2)
 
     def inspect(self, x):
         """Return the norm and the squared errors that are in it."""

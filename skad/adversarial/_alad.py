@@ -9,6 +9,7 @@ from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad._training import IncrementalNetworkMixin, ShapedDetector
 from skad.nn.adversarial import (
+    AdversarialNetwork,
     Discriminator,
     SpectralNorm,
     discriminator_loss,
@@ -19,10 +20,10 @@ from skad.nn.adversarial import (
     paired_shape,
 )
 from skad.nn.architecture import build
-from skad.nn.network import Network, over_channels
+from skad.nn.network import over_channels
 
 
-class ALADNetwork(Network):
+class ALADNetwork(AdversarialNetwork):
     """Generator, encoder and three discriminators."""
 
     def __init__(

@@ -9,16 +9,17 @@ from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad._training import IncrementalNetworkMixin, ShapedDetector
 from skad.nn.adversarial import (
+    AdversarialNetwork,
     Discriminator,
     discriminator_loss,
     frozen,
     generator_loss,
 )
 from skad.nn.architecture import build
-from skad.nn.network import Network, over_channels
+from skad.nn.network import over_channels
 
 
-class ALOCCNetwork(Network):
+class ALOCCNetwork(AdversarialNetwork):
     """A refiner of noisy samples and a discriminator."""
 
     def __init__(
@@ -62,6 +63,10 @@ class ALOCCNetwork(Network):
         error = ((x - refined) ** 2).flatten(1).sum(1).mean()
         yield "refiner", fooled + self.weight * error
 
+    def reconstruct(self, x):
+        """Return the refined samples."""
+        return self.refiner(x)
+
     def anomaly(self, x):
         """Return the log-odds against a real sample, or the refiner's error."""
         if self.measure == "reconstruction":
@@ -71,7 +76,7 @@ class ALOCCNetwork(Network):
 
     def map(self, x):
         """Return the squared error of the refined samples."""
-        return over_channels((x - self.refiner(x)) ** 2)
+        return over_channels((x - self.reconstruct(x)) ** 2)
 
     def inspect(self, x):
         """Return the anomaly and the errors of samples that are refined once."""

@@ -9,6 +9,7 @@ from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad._training import ShapedDetector
 from skad.nn.adversarial import (
+    AdversarialNetwork,
     Discriminator,
     discriminator_loss,
     frozen,
@@ -16,13 +17,13 @@ from skad.nn.adversarial import (
     judged_together,
 )
 from skad.nn.architecture import build
-from skad.nn.network import Network, over_channels
+from skad.nn.network import over_channels
 
 # Samples that are searched for to set the threshold; more are thinned out.
 _THRESHOLD_ROWS = 1024
 
 
-class AnoGANNetwork(Network):
+class AnoGANNetwork(AdversarialNetwork):
     """Generator and discriminator; scores come after a search for the code."""
 
     def __init__(
@@ -93,12 +94,16 @@ class AnoGANNetwork(Network):
             code = code.detach() - lr * mean / size
         return code
 
+    def reconstruct(self, x):
+        """Return the nearest samples that a search among codes finds."""
+        return self.generator(self.search(x))
+
     def anomaly(self, x):
         features = self.discriminator(x)[1]
         return self.search_loss(x, features, self.search(x))
 
     def map(self, x):
-        return over_channels((x - self.generator(self.search(x))).abs())
+        return over_channels((x - self.reconstruct(x)).abs())
 
     def inspect(self, x):
         code = self.search(x)
@@ -175,6 +180,7 @@ class AnoGAN(ShapedDetector):
     """
 
     _network_class = AnoGANNetwork
+    _exports = False  # a search is no forward pass
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
         "discrimination_weight": [Interval(Real, 0, 1, closed="both")],

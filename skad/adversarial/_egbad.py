@@ -9,6 +9,7 @@ from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad._training import IncrementalNetworkMixin, ShapedDetector
 from skad.nn.adversarial import (
+    AdversarialNetwork,
     Discriminator,
     discriminator_loss,
     frozen,
@@ -16,10 +17,10 @@ from skad.nn.adversarial import (
     judged_together,
 )
 from skad.nn.architecture import build
-from skad.nn.network import Network, over_channels
+from skad.nn.network import over_channels
 
 
-class EGBADNetwork(Network):
+class EGBADNetwork(AdversarialNetwork):
     """Generator, encoder and a discriminator of pairs of sample and code."""
 
     def __init__(
@@ -52,6 +53,10 @@ class EGBADNetwork(Network):
             real, fake = judged_together(self.discriminator, (x, code), (made, z))
         yield "generator", generator_loss(fake) + generator_loss(-real)
 
+    def reconstruct(self, x):
+        """Return what the generator makes of the code of `x`."""
+        return self.generator(self.encoder(x))
+
     def anomaly(self, x):
         code = self.encoder(x)
         return self.distance(x, code, self.generator(code))
@@ -68,7 +73,7 @@ class EGBADNetwork(Network):
         return self.alpha * residual + (1 - self.alpha) * discrimination
 
     def map(self, x):
-        return over_channels((x - self.generator(self.encoder(x))).abs())
+        return over_channels((x - self.reconstruct(x)).abs())
 
     def inspect(self, x):
         code = self.encoder(x)

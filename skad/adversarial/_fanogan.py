@@ -7,15 +7,22 @@ import torch
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad._training import IncrementalNetworkMixin, ShapedDetector
-from skad.nn.adversarial import Discriminator, frozen, gradient_penalty
+from skad.nn.adversarial import (
+    AdversarialNetwork,
+    Discriminator,
+    frozen,
+    gradient_penalty,
+)
 from skad.nn.architecture import build
-from skad.nn.network import Network, over_channels
+from skad.nn.network import over_channels
 
 
-class FAnoGANNetwork(Network):
+class FAnoGANNetwork(AdversarialNetwork):
     """Generator, critic and encoder, trained in two phases."""
 
     phases = ("generator", "encoder")
+    # how far the critic is from being deceived says nothing about the generator
+    unwatched_phases = ("generator",)
 
     def __init__(
         self,
@@ -139,8 +146,9 @@ class FAnoGAN(IncrementalNetworkMixin, ShapedDetector):
     the dtype of `X`. Each batch serves `n_critic` steps of the critic, with new codes
     in each, and one of the generator. The authors train the encoder with RMSprop; here
     one `optimizer` with one `lr` does both phases, Adam with the momenta 0 and 0.9 of
-    [2]_ by default. The critic has no batch normalization: its penalty is of single
-    samples.
+    [2]_ by default. `patience` watches the encoder's phase alone: how well a critic is
+    deceived says nothing about the generator. The critic has no batch normalization:
+    its penalty is of single samples.
 
     References
     ----------
@@ -170,6 +178,7 @@ class FAnoGAN(IncrementalNetworkMixin, ShapedDetector):
         "penalty_weight": [Interval(Real, 0, None, closed="left")],
         "encoder_epochs": [Interval(Integral, 1, None, closed="left"), None],
     }
+    _epoch_parameters = ("max_epochs", "encoder_epochs")
     _optimizer_options = {"betas": (0.0, 0.9)}
 
     latent_size: int = 8

@@ -5,12 +5,17 @@ from numbers import Integral, Real
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad._training import IncrementalNetworkMixin, ShapedDetector
-from skad.nn.adversarial import Discriminator, discriminator_loss, frozen
+from skad.nn.adversarial import (
+    AdversarialNetwork,
+    Discriminator,
+    discriminator_loss,
+    frozen,
+)
 from skad.nn.architecture import build
-from skad.nn.network import Network, over_channels
+from skad.nn.network import over_channels
 
 
-class GANomalyNetwork(Network):
+class GANomalyNetwork(AdversarialNetwork):
     """Encoder, decoder, second encoder, and a discriminator."""
 
     def __init__(
@@ -60,6 +65,10 @@ class GANomalyNetwork(Network):
         real, fake = self.discriminator(x)[0], self.discriminator(made.detach())[0]
         yield "discriminator", discriminator_loss(real, fake)
 
+    def reconstruct(self, x):
+        """Return what the decoder makes of the code of `x`."""
+        return self.decoder(self.encoder(x))
+
     def anomaly(self, x):
         """Return the distance between the two codes, equation (5)."""
         code, _, second = self.codes(x)
@@ -67,7 +76,7 @@ class GANomalyNetwork(Network):
 
     def map(self, x):
         """Return the absolute error of the reconstruction."""
-        return over_channels((x - self.decoder(self.encoder(x))).abs())
+        return over_channels((x - self.reconstruct(x)).abs())
 
     def inspect(self, x):
         """Return the distance of the codes and the errors on the way between them."""

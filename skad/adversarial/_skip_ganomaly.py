@@ -6,16 +6,17 @@ from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad._training import IncrementalNetworkMixin, ShapedDetector
 from skad.nn.adversarial import (
+    AdversarialNetwork,
     Discriminator,
     discriminator_loss,
     frozen,
     generator_loss,
 )
-from skad.nn.network import Network, over_channels
+from skad.nn.network import over_channels
 from skad.nn.unet import build_with_skips
 
 
-class SkipGANomalyNetwork(Network):
+class SkipGANomalyNetwork(AdversarialNetwork):
     """A generator with skips and a discriminator whose features are compared."""
 
     def __init__(
@@ -59,6 +60,10 @@ class SkipGANomalyNetwork(Network):
         real, fake = self.discriminator(x)[0], self.discriminator(made.detach())[0]
         yield "discriminator", discriminator_loss(real, fake)
 
+    def reconstruct(self, x):
+        """Return what the generator makes of `x`."""
+        return self.generator(x)
+
     def anomaly(self, x):
         """Return the weighted errors of the elements and of the features."""
         return self.distance(x, self.generator(x))
@@ -71,7 +76,7 @@ class SkipGANomalyNetwork(Network):
 
     def map(self, x):
         """Return the absolute error of the reconstruction."""
-        return over_channels((x - self.generator(x)).abs())
+        return over_channels((x - self.reconstruct(x)).abs())
 
     def inspect(self, x):
         """Return the weighted errors and those of the elements."""

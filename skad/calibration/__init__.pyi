@@ -1,4 +1,6 @@
 from skad.calibration._conformal import ConformalDetector as ConformalDetector
+from skad.calibration._events import Event as Event
+from skad.calibration._events import to_events as to_events
 from skad.calibration._evt_threshold import EVTThreshold as EVTThreshold
 from skad.calibration._mad_threshold import MADThreshold as MADThreshold
 from skad.calibration._probability import ProbabilityCalibrator as ProbabilityCalibrator
@@ -8,4 +10,4 @@ from skad.calibration._spot import SPOT as SPOT
 from skad.calibration._telemanom import TelemanomThreshold as TelemanomThreshold
 from skad.calibration._threshold_tuner import ThresholdTuner as ThresholdTuner
 
-__all__ = ["ConformalDetector", "DSPOT", "EVTThreshold", "MADThreshold", "ProbabilityCalibrator", "QuantileThreshold", "SPOT", "TelemanomThreshold", "ThresholdTuner"]
+__all__ = ["ConformalDetector", "DSPOT", "EVTThreshold", "Event", "MADThreshold", "ProbabilityCalibrator", "QuantileThreshold", "SPOT", "TelemanomThreshold", "ThresholdTuner", "to_events"]

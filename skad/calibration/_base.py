@@ -28,7 +28,7 @@ from skad._answers import labels_of
 from skad._array import is_torch, to_numpy
 from skad._dask import by_block, is_dask
 from skad._members import inspect_of, maps_of, scores_of
-from skad._parameters import with_parameters
+from skad._parameters import absent, with_parameters
 from skad._sklearn import HasMethods, MetaEstimatorMixin, _fit_context
 from skad._validation import refuse_unreadable
 from skad.base import BaseDetector
@@ -71,7 +71,8 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
     detector: Any = None
 
     # its own threshold is what it is for
-    _without = ("contamination", "false_alarm_rate")
+    contamination: Any = absent()
+    false_alarm_rate: Any = absent()
     _data = "detector"
     _honesty = "its own"
     _parameter_constraints = {

@@ -251,7 +251,10 @@ class ConformalDetector(DetectorAround):
         scoring = scoring_parameters(self._head(), params)
         random = generator(self.random_state)
         folds = self._folds(n, known, scoring.get("groups"), random)
-        self._check_rate(sum(int((~known[held]).sum()) for held in folds))
+        n_scores = sum(int((~known[held]).sum()) for held in folds)
+        if largest_count(self.false_alarm_rate, n_scores) == 0:
+            self._fitted_clone(X, y, params)  # which may refuse X for a better reason
+            raise ValueError(self._too_few(n_scores))
         reason = f"method={self.method!r}"
         if self.method == "split":
             reason = f"calibration_size={self.calibration_size}"
@@ -313,14 +316,13 @@ class ConformalDetector(DetectorAround):
             )
         return np.array_split(order, n_folds)
 
-    def _check_rate(self, n):
-        if largest_count(self.false_alarm_rate, n) == 0:
-            raise ValueError(
-                f"false_alarm_rate={self.false_alarm_rate} needs at least "
-                f"{math.ceil(1 / self.false_alarm_rate) - 1} normal samples to "
-                f"calibrate with, and there are {n}: the smallest rate possible with "
-                f"these is {1 / (n + 1):.4g}."
-            )
+    def _too_few(self, n):
+        return (
+            f"false_alarm_rate={self.false_alarm_rate} needs at least "
+            f"{math.ceil(1 / self.false_alarm_rate) - 1} normal samples to calibrate "
+            f"with, and there are {n}: the smallest rate possible with these is "
+            f"{1 / (n + 1):.4g}."
+        )
 
     def _fit_offset(self, X, y, anomaly, **params):
         # a whole count, unlike `upper_limit`: its promise holds for ties as well

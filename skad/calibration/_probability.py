@@ -7,6 +7,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import erf, expit, gammainc
 from sklearn.isotonic import IsotonicRegression
+from sklearn.utils import ClassifierTags
 from sklearn.utils.validation import check_is_fitted
 
 from skad._array import is_torch, like, to_numpy
@@ -267,4 +268,6 @@ class ProbabilityCalibrator(DetectorAround):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.required |= self.method in WITH_LABELS
+        # what scikit-learn asks of whatever has predict_proba: two columns
+        tags.classifier_tags = ClassifierTags(multi_class=False)
         return tags

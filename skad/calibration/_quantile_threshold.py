@@ -31,7 +31,7 @@ class QuantileThreshold(Threshold):
 
     See Also
     --------
-    ConformalDetector : Keeps the rate exactly, in expectation over calibration data.
+    ConformalDetector : Exceeds the rate for no detector, on average over the data.
     EVTThreshold : Reaches rates that the samples are too few to show.
 
     Notes

@@ -1,7 +1,7 @@
 """Telemanom's threshold: the one that removes most spread for the fewest alarms."""
 
 from numbers import Integral, Real
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from scipy.signal import lfilter
@@ -15,6 +15,30 @@ from skad.calibration._gpd_tail import score_column
 _TRIED = np.arange(2.5, 12.0, 0.5)
 _OTHERWISE = 12.0
 _MOST_SEQUENCES = 5
+
+
+class _State(NamedTuple):
+    """What is kept of a stream.
+
+    Parameters
+    ----------
+    smoothing : ndarray of shape (2,)
+        Sums of the weighted scores and of the weights.
+    window : ndarray
+        The latest smoothed scores of finished blocks.
+    alarms : ndarray of bool
+        Which of them are alarms.
+    waiting : ndarray
+        Smoothed scores of the block that is not finished.
+    """
+
+    smoothing: np.ndarray
+    window: np.ndarray
+    alarms: np.ndarray
+    waiting: np.ndarray
+
+
+_BEGIN = _State(np.zeros(2), np.empty(0), np.empty(0, dtype=bool), np.empty(0))
 
 
 class TelemanomThreshold(BaseEstimator):
@@ -40,7 +64,8 @@ class TelemanomThreshold(BaseEstimator):
     step_size : int, default=70
         New scores that are judged at once.
     error_buffer : int, default=100
-        Scores around one over the threshold, it included, that count with it.
+        Scores on each side of one over the threshold that raise an alarm with it. While
+        thresholds are tried it is one less, as in the authors' code.
     min_decrease : float, default=0.13
         Least relative fall `p` between maxima that separates anomalies from the rest.
     smoothing_span : float, default=105
@@ -53,7 +78,11 @@ class TelemanomThreshold(BaseEstimator):
     threshold_ : float
         The threshold of the last window, on smoothed scores.
     labels_ : ndarray of shape (n_timesteps,)
-        Labels of the scores given to `fit`.
+        Labels of the scores given to the last `fit` or `partial_fit`. Those of a block
+        that is not finished are preliminary.
+    settled_labels_ : ndarray of shape (n_settled,)
+        Final labels of the scores whose blocks the last `fit` or `partial_fit`
+        finished: over all calls one after the other they are the labels of the stream.
 
     See Also
     --------
@@ -62,8 +91,11 @@ class TelemanomThreshold(BaseEstimator):
     Notes
     -----
     The first window is judged as a whole, later ones in their newest `step_size`
-    scores. Beside the paper's condition that less than half of a window and at most
-    five sequences are anomalous there is nothing that keeps noise from raising alarms.
+    scores: blocks that begin with the stream, whatever the pieces it comes in. Labels
+    of scores whose block is not finished yet are preliminary, since what comes next in
+    the block is judged with them; `settled_labels_` has the final ones. Beside the
+    paper's condition that less than half of a window and at most five sequences are
+    anomalous there is nothing that keeps noise from raising alarms.
     The authors' code also skips windows in which errors are small against the values of
     the telemetry, which scores alone do not tell, and the warm-up of its network.
 
@@ -81,7 +113,7 @@ class TelemanomThreshold(BaseEstimator):
     >>> scores[600:620] += 8
     >>> threshold = TelemanomThreshold(smoothing_span=1, error_buffer=10).fit(scores)
     >>> np.flatnonzero(threshold.labels_ == -1)[[0, -1]]
-    array([591, 628])
+    array([590, 629])
     """
 
     _parameter_constraints = {
@@ -125,18 +157,10 @@ class TelemanomThreshold(BaseEstimator):
         self : object
             The fitted threshold.
         """
-        if self.step_size > self.window_size:
-            raise ValueError(
-                f"step_size={self.step_size} must be at most "
-                f"window_size={self.window_size}."
-            )
         scores = _errors(anomaly_score)
         if len(scores) < 2:
             raise ValueError("anomaly_score has 1 value; a threshold needs 2.")
-        empty = np.empty(0)
-        start = (np.zeros(2), empty, empty.astype(bool))
-        self.labels_, self._state_, self.threshold_ = self._run(scores, start)
-        return self
+        return self._learn(scores, _BEGIN)
 
     def fit_predict(self, anomaly_score, y=None) -> Any:
         """Fit to scores and return their labels.
@@ -156,26 +180,23 @@ class TelemanomThreshold(BaseEstimator):
         return self.fit(anomaly_score).labels_
 
     def partial_fit(self, anomaly_score, y=None) -> Self:
-        """Move on by scores of the stream, as if `fit` had seen them too.
+        """Move on by scores of the stream, as if one `fit` had seen them all.
 
         Parameters
         ----------
         anomaly_score : array-like of shape (n_timesteps,)
-            Higher = more anomalous, in the order of time. The first call is `fit`.
+            Higher = more anomalous, in the order of time, at least one. The first call
+            begins the stream.
         y : object
             Ignored.
 
         Returns
         -------
         self : object
-            The fitted threshold; `labels_` are those of these scores.
+            The fitted threshold. `labels_` are those of these scores, preliminary from
+            the last finished block on; `settled_labels_` are final.
         """
-        if not hasattr(self, "_state_"):
-            return self.fit(anomaly_score)
-        self.labels_, self._state_, self.threshold_ = self._run(
-            _errors(anomaly_score), self._state_
-        )
-        return self
+        return self._learn(_errors(anomaly_score), getattr(self, "_state_", _BEGIN))
 
     def predict(self, anomaly_score) -> Any:
         """Judge the scores that come next; the state stays as it is.
@@ -188,29 +209,47 @@ class TelemanomThreshold(BaseEstimator):
         Returns
         -------
         labels : ndarray of shape (n_timesteps,)
-            1 for normal scores, -1 for alarms.
+            1 for normal scores, -1 for alarms; preliminary from the last finished block
+            on.
         """
         check_is_fitted(self)
-        return self._run(_errors(anomaly_score), self._state_)[0]
+        scores = _errors(anomaly_score)
+        return self._run(scores, self._state_)[0][-len(scores) :]
+
+    def _learn(self, scores, state):
+        if self.step_size > self.window_size:
+            raise ValueError(
+                f"step_size={self.step_size} must be at most "
+                f"window_size={self.window_size}."
+            )
+        labels, self._state_, self.threshold_ = self._run(scores, state)
+        self.labels_ = labels[-len(scores) :]
+        self.settled_labels_ = labels[: len(labels) - len(self._state_.waiting)]
+        return self
 
     def _run(self, scores, state):
-        """Return labels, the state after the scores, and the last threshold."""
-        smoothing, window, alarms = state
-        smooth, smoothing = _smooth(scores, self.smoothing_span, smoothing)
-        found = []
-        first = self.window_size if len(window) == 0 else self.step_size
-        begin, end = 0, min(first, len(scores))
-        while begin < len(scores):
-            fresh = smooth[begin:end]
-            window = np.append(window, fresh)[-self.window_size :]
-            alarms = np.append(alarms, np.zeros(len(fresh), dtype=bool))
-            alarms = alarms[-self.window_size :]
-            flagged, threshold = self._judge(window, alarms, len(fresh))
-            alarms[-len(fresh) :] = flagged
+        """Return labels, the state after the scores, and the last threshold.
+
+        The labels are of the scores that waited for the end of their block, and of
+        these.
+        """
+        smooth, smoothing = _smooth(scores, self.smoothing_span, state.smoothing)
+        waiting = np.append(state.waiting, smooth)
+        window, alarms, found = state.window, state.alarms, []
+        while len(waiting):
+            block = self.step_size if len(window) else self.window_size
+            fresh, rest = waiting[:block], waiting[block:]
+            longer = np.append(window, fresh)[-self.window_size :]
+            known = np.append(alarms, np.zeros(len(fresh), dtype=bool))
+            known = known[-self.window_size :]
+            flagged, threshold = self._judge(longer, known, len(fresh))
             found.append(flagged)
-            begin, end = end, min(end + self.step_size, len(scores))
+            if len(fresh) < block:
+                break
+            known[-block:] = flagged
+            window, alarms, waiting = longer, known, rest
         labels = np.where(np.concatenate(found), -1, 1)
-        return labels, (smoothing, window, alarms), threshold
+        return labels, _State(smoothing, window, alarms, waiting), threshold
 
     def _judge(self, window, alarms, n_fresh):
         """Return which of the newest scores are alarms, and the threshold."""
@@ -223,7 +262,7 @@ class TelemanomThreshold(BaseEstimator):
         threshold = _epsilon(window, self.error_buffer)
         fresh = np.zeros(len(window), dtype=bool)
         fresh[-n_fresh:] = True
-        flagged = _dilate(window > threshold, self.error_buffer) & fresh
+        flagged = _dilate(window > threshold, self.error_buffer + 1) & fresh
         highest_normal = window[~(flagged | alarms)].max(initial=0.0)
         _prune(flagged, window, highest_normal, self.min_decrease)
         return flagged[-n_fresh:], threshold

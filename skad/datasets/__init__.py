@@ -1,14 +1,5 @@
 """Data to detect anomalies in: tables in files, and sets that scikit-learn ships."""
 
-from skad.datasets._files import Table, check_same_columns, read_table
-from skad.datasets._labels import anomaly_labels
-from skad.datasets._novelty import load_breast_cancer, load_digits
+from skad._lazy import attach
 
-__all__ = [
-    "Table",
-    "anomaly_labels",
-    "check_same_columns",
-    "load_breast_cancer",
-    "load_digits",
-    "read_table",
-]
+__getattr__, __dir__, __all__ = attach(__name__)

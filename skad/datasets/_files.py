@@ -9,8 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from skad._needed import need
 from skad.datasets._text import read_text
 from skad.datasets._words import listed, nearest, note, one_line, shown
+
+__all__ = ["Table", "check_same_columns", "read_table"]
 
 _TEXT = (".csv", ".tsv", ".txt")
 _SUFFIXES = (*_TEXT, ".parquet", ".npy", ".npz")
@@ -108,7 +111,14 @@ def read_table(
 
 
 def read_tables(
-    paths, *, label_column=None, drop=(), aside=(), allow_nan=False, **of_text
+    paths,
+    *,
+    label_column=None,
+    drop=(),
+    aside=(),
+    allow_nan=False,
+    columns=None,
+    **of_text,
 ):
     """Read several files as `read_table` does; a column to drop may be in any of them.
 
@@ -118,6 +128,9 @@ def read_tables(
         The files.
     label_column, drop, aside, allow_nan
         See `read_table`.
+    columns : list of str or None, default=None
+        The features in their order, where a model says which they are: one that a file
+        lacks is an error, and others are left out, with a warning but of `drop`.
     **of_text : dict
         `sep`, `decimal`, `encoding` and `header`.
 
@@ -131,12 +144,12 @@ def read_tables(
     contents = [
         (path, *_read(Path(path), label_column, options, of_text)) for path in paths
     ]
-    for name in drop:
+    for name in drop if columns is None else ():
         if not any(name in arrays for _, arrays, *_ in contents):
             files = " and ".join(dict.fromkeys(shown(path) for path in paths))
             near = nearest(name, {key for _, arrays, *_ in contents for key in arrays})
             raise ValueError(f"{files}: no column {name!r} to drop{near}")
-    index = _index_column(contents, options)
+    index = _index_column(contents, options) if columns is None else None
     if index is not None:
         for _, arrays, *_ in contents:
             del arrays[index]
@@ -144,7 +157,9 @@ def read_tables(
             f"{' and '.join(dict.fromkeys(shown(path) for path in paths))}: column "
             f"{index!r} has no name of its own and counts the rows; it is left out"
         )
-    return [_table(*content[:4], drop, aside, allow_nan) for content in contents]
+    return [
+        _table(*content[:4], drop, aside, allow_nan, columns) for content in contents
+    ]
 
 
 def _read(path, label_column, options, of_text):
@@ -214,7 +229,7 @@ def _index_column(contents, options):
     return name if is_text and whole and counting and from_zero else None
 
 
-def _table(path, arrays, labels, image_shape, drop, aside, allow_nan):
+def _table(path, arrays, labels, image_shape, drop, aside, allow_nan, columns):
     """Return what was read of a file as a Table of numbers."""
     path = shown(path)
     for name in aside:
@@ -224,6 +239,8 @@ def _table(path, arrays, labels, image_shape, drop, aside, allow_nan):
     kept = {name: arrays.pop(name) for name in aside}
     for name in dropped:
         arrays.pop(name, None)
+    if columns is not None:
+        arrays = _in_order(path, arrays, columns)
     if not arrays:
         raise ValueError(f"{path}: no columns left to look at")
     n_samples = len(next(iter(arrays.values())))
@@ -239,14 +256,22 @@ def _table(path, arrays, labels, image_shape, drop, aside, allow_nan):
     return Table(X, list(arrays), labels, image_shape, kept)
 
 
+def _in_order(path, arrays, columns):
+    """Return the columns that a model has learned, in its order."""
+    missing = [name for name in columns if name not in arrays]
+    extra = [name for name in arrays if name not in set(columns)]
+    if missing:
+        spare = f"; what it has besides is {listed(extra)}" if extra else ""
+        raise ValueError(
+            f"{path}: lacks {listed(missing)}, which the model has learned from{spare}"
+        )
+    if extra:
+        note(f"{path}: {listed(extra)} left out, which the model has not learned from")
+    return {name: arrays[name] for name in columns}
+
+
 def _need_pandas(path):
-    try:
-        import pandas
-    except ImportError as error:
-        raise ImportError(
-            f"{shown(path)}: reading this needs pandas: pip install 'skad[report]'"
-        ) from error
-    return pandas
+    return need("pandas", f"{shown(path)}: reading this")
 
 
 def _read_parquet(path, options):
@@ -254,10 +279,9 @@ def _read_parquet(path, options):
     pd = _need_pandas(path)
     try:
         frame = pd.read_parquet(path)
-    except ImportError as error:
-        raise ImportError(
-            f"{shown(path)}: reading this needs pyarrow: pip install 'skad[parquet]'"
-        ) from error
+    except ImportError:  # pandas reads with other packages, too
+        need("pyarrow", f"{shown(path)}: reading this")
+        raise
     frame.columns = frame.columns.astype(str)
     # a frame's index is no feature, but may hold the time or the like
     for level in [name for name in frame.index.names if name in options]:

@@ -22,18 +22,19 @@ def whitening_matrix(covariance, scale, tol):
     return (vectors * root) @ vectors.T / scale[None, :]
 
 
-def least_scale(scale, mean, tol):
+def least_scale(scale, mean, tol, silent=None):
     """Return `scale` (d,) with something small in place of the zeros of constants.
 
     A constant has `tol` ** .5 of its own size; one that is zero beside the other
-    features has that much of the smallest deviation among them.
+    features has that much of the smallest deviation among them, or the share `silent`.
     """
     xp = namespace(scale)
     root = max(tol, float(xp.finfo(scale.dtype).eps)) ** 0.5
     moving = scale > 0
     least = float(xp.min(scale[moving])) if xp.any(moving) else 1.0
     size = xp.abs(mean)
-    return xp.where(moving, scale, root * xp.where(size > root * least, size, least))
+    floor = least * (root if silent is None else silent)
+    return xp.where(moving, scale, xp.where(size > root * least, root * size, floor))
 
 
 def rank(covariance, scale, tol):
@@ -45,14 +46,14 @@ def rank(covariance, scale, tol):
     return int(xp.sum(values > floor))
 
 
-def exact_whitening(covariance, scale, mean, tol, freedom):
+def exact_whitening(covariance, scale, mean, tol, freedom, silent=None):
     r"""Return what `whitening_matrix` does, with a way to leave exact relations.
 
     A direction in which the rows never varied gets a small variance: eigenvalues of
     the correlation are raised to `tol` times the largest, and constant features get
-    `least_scale`. `freedom` is the number of rows less that of their means. As many
-    directions or fewer would hold any such rows: then relations between features
-    mean nothing and are left out, as in the pseudo-inverse.
+    `least_scale`, with `silent`. `freedom` is the number of rows less that of their
+    means. As many directions or fewer would hold any such rows: then relations between
+    features mean nothing and are left out, as in the pseudo-inverse.
 
     Returns
     -------
@@ -65,7 +66,7 @@ def exact_whitening(covariance, scale, mean, tol, freedom):
     """
     xp = namespace(covariance)
     constant = scale <= 0
-    scale = least_scale(scale, mean, tol)
+    scale = least_scale(scale, mean, tol, silent)
     correlation = covariance / scale[:, None] / scale[None, :]
     apart = constant[:, None] | constant[None, :]
     identity = like(np.eye(len(scale)), covariance)

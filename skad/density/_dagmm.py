@@ -99,6 +99,10 @@ class DAGMMNetwork(Network):
         cosine = functional.cosine_similarity(flat, again, eps=1e-6)
         return torch.cat([code, distance[:, None], cosine[:, None]], 1), rebuilt
 
+    def reconstruct(self, x):
+        """Return what the decoder makes of the code of `x`."""
+        return self.decoder(self.encoder(x))
+
     def loss(self, x, y):
         """Return the objective, equation (7), with the mixture of the batch."""
         z, rebuilt = self.features(x)

@@ -166,6 +166,25 @@ class KDE(SampleWeightMixin, BaseDetector):
         "device": [str],
     }
 
+    def score(self, X, y=None) -> float:
+        """Return the log-likelihood of samples: the sum of their log densities.
+
+        A search without `scoring` looks for the largest.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n_features)
+            The samples.
+        y : array-like of shape (n_samples,), default=None
+            Ignored.
+
+        Returns
+        -------
+        log_likelihood : float
+            The sum.
+        """
+        return float(self.score_samples(X).sum())
+
     def _fit_work(self, X):
         return X.shape[0] ** 2 * X.shape[1]
 

@@ -95,8 +95,10 @@ class Mahalanobis(IncrementalMixin, SampleWeightMixin, LeftOutMixin, BaseDetecto
 
     `fit` costs O(n d^2 + d^3), scoring O(d^2) a row. Statistics are gathered in double
     precision whatever the dtype of `X`. The score does not change when features are
-    scaled or shifted. Tensors are fitted and scored on their own device, except that
-    "ledoit_wolf" and "mcd" are scikit-learn's estimates, fitted on the host.
+    shifted, nor when each is scaled by itself, but for "ledoit_wolf" and "oas", whose
+    target is one variance for all features. Tensors are fitted and scored on their own
+    device, except that "ledoit_wolf" and "mcd" are scikit-learn's estimates, fitted on
+    the host.
 
     Training rows span a subspace where they are not more than its dimensions. There
     relations between features are no evidence and are left out, as in the
@@ -138,6 +140,7 @@ class Mahalanobis(IncrementalMixin, SampleWeightMixin, LeftOutMixin, BaseDetecto
     random_state: Seed = None
 
     _map_sums_to_score = True
+    _ignores_units = True
     _parameter_constraints = {
         "covariance": [
             StrOptions({"empirical", "ledoit_wolf", "oas", "mcd", "low_rank"})

@@ -1,4 +1,4 @@
 from skad.embedding._patches import PatchEmbedding as PatchEmbedding
-from skad.embedding._windows import dominant_period as dominant_period
+from skad.embedding._period import dominant_period as dominant_period
 
 __all__ = ["PatchEmbedding", "dominant_period"]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from skad._needed import LIBRARIES
 from skad.embedding import _gabor, _mobilenet, _resnet
-from skad.embedding._libraries import IMAGENET, LIBRARIES, from_library
+from skad.embedding._libraries import IMAGENET, from_library
 from skad.embedding._taps import Taps
 from skad.embedding._weights import (
     arrays_of,

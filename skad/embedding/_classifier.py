@@ -150,6 +150,22 @@ class ClassifierView:
                 f"{', '.join(map(repr, self.layers))}."
             )
 
+    def check_inner(self, layer):
+        """Raise ValueError for a layer whose activations cannot be changed."""
+        if layer not in self.tail.inner:
+            inner = ("penultimate", *self.tail.inner)
+            raise ValueError(
+                f"layer={layer!r} is not a layer of {self.name} whose activations can "
+                f"be shaped: these are {', '.join(map(repr, inner))}."
+            )
+
+    def shaped(self, outputs, layer, function):
+        """Return the logits (b, c) where a layer's activations are changed on the way.
+
+        `function` gets and returns them as rows (b, f), maps and tokens unrolled.
+        """
+        return self.tail.shaped(self._entered(outputs), layer, function)
+
     def is_input(self, key):
         """Tell whether a layer is the input itself."""
         through = key == "penultimate" and self.tail.passes_through and not self.steps

@@ -8,6 +8,7 @@ as well, or any other classifier by its methods. `_module_tail` has that of torc
 import numpy as np
 
 from skad._array import like, namespace, to_numpy
+from skad._needed import need
 from skad.embedding._logits import one_per_class, softmax
 
 # Logits and probabilities belong together when they agree up to this.
@@ -18,8 +19,7 @@ def named(X, names):
     """Return `X` as the frame that a classifier was fitted on, where it was."""
     if names is None:
         return X
-    import pandas as pd
-
+    pd = need("pandas", "a classifier that was fitted on a frame")
     return pd.DataFrame(X, columns=names)
 
 
@@ -27,6 +27,7 @@ class NoTail:
     """No classifier: the input and nothing else."""
 
     n_outputs, head, layers, row_elements, device = 0, None, ("penultimate",), 0, "cpu"
+    inner = ()
     has_logits = has_decision = has_probabilities = False
     has_gradients = passes_through = True
 
@@ -105,6 +106,7 @@ class _ChainTail:
         self.passes_through = not hidden
         names = [f"hidden_{i}" for i in range(len(hidden))]
         self.layers = (*names, "penultimate", "decision")
+        self.inner = tuple(names)
         self.row_elements = sum(len(weight) for weight, _ in self.weights)
         # classifiers whose decision values are no logits may have probabilities
         self.has_probabilities = not has_logits and hasattr(estimator, "predict_proba")
@@ -119,14 +121,22 @@ class _ChainTail:
             return {key: X}
         return self._forward(X)
 
-    def _forward(self, X):
+    def shaped(self, X, layer, function):
+        """Return the logits (b, c) where a layer's activations are changed on the way.
+
+        `function` gets and returns them, (b, f).
+        """
+        return self._forward(X, {layer: function})["decision"]
+
+    def _forward(self, X, changes=()):
         xp = namespace(X)
         found, values = {}, X
         function = _ACTIVATIONS[self.activation][0]
         for i, (weight, bias) in enumerate(self.weights):
             if i:
-                values = function(xp, values)
-                found[f"hidden_{i - 1}"] = values
+                values, name = function(xp, values), f"hidden_{i - 1}"
+                values = changes[name](values) if name in changes else values
+                found[name] = values
             last = values
             values = values @ like(weight, X).T + like(bias, X)
         return {**found, "penultimate": last, "decision": values}
@@ -161,6 +171,7 @@ class _BlackBoxTail:
     """Any other scikit-learn classifier: its outputs, on the host, no gradients."""
 
     device, head, has_gradients, passes_through = "cpu", None, False, True
+    inner = ()
 
     def __init__(self, estimator, X):
         self.estimator = estimator

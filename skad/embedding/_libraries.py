@@ -6,6 +6,7 @@ import pathlib
 from functools import partial
 from importlib import import_module
 
+from skad._needed import need_library
 from skad.embedding._weights import (
     arrays_of,
     cached,
@@ -15,7 +16,6 @@ from skad.embedding._weights import (
     seeded,
 )
 
-LIBRARIES = ("timm", "torchvision", "transformers")
 # Mean and standard deviation of the channels of ImageNet's pictures.
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -23,14 +23,7 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 def from_library(backbone, weights):
     """Return the module of "library/name" and the normalization, None if unknown."""
     library, _, name = backbone.partition("/")
-    try:
-        package = import_module(library)
-    except (ImportError, RuntimeError) as error:
-        raise ImportError(
-            f"backbone={backbone!r} needs {library}, which cannot be imported "
-            f"({error}). Install it, or pass the module itself, or a built-in backbone "
-            "such as 'gabor', 'resnet18' or 'wide_resnet50_2'."
-        ) from error
+    package = need_library(backbone)
     build = {"timm": _timm, "torchvision": _torchvision, "transformers": _transformers}
     return build[library](package, name, weights)
 

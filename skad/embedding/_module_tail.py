@@ -7,6 +7,7 @@ the view asks it for, outputs and gradients, from a copy of the module with hook
 import copy
 import threading
 from contextlib import contextmanager
+from itertools import chain
 
 import numpy as np
 
@@ -67,6 +68,7 @@ class ModuleTail:
         tops = ["penultimate"] if self.last is not None else []
         tops += ["decision"] if self.has_logits else []
         self.layers = (*seen, *(top for top in tops if top not in seen))
+        self.inner = tuple(seen)
         self.row_elements = 2 * sum(seen.values()) // max(rows, 1)
 
     @property
@@ -75,7 +77,8 @@ class ModuleTail:
         return "cpu" if weight is None else weight.device
 
     def _weight(self):
-        tensors = (*self.module.parameters(), *self.module.buffers())
+        # one by one: a list of all takes time for every block
+        tensors = chain(self.module.parameters(), self.module.buffers())
         return next((t for t in tensors if t.is_floating_point()), None)
 
     def _move(self, X):
@@ -158,6 +161,33 @@ class ModuleTail:
         if not is_torch(X) or X.device == torch.device(self.device):
             return found
         return {name: values.to(X.device) for name, values in found.items()}
+
+    def shaped(self, X, layer, function):
+        """Return the logits (b, c) where a layer's activations are changed on the way.
+
+        `function` gets and returns them as rows (b, f), maps and tokens unrolled.
+        """
+        import torch
+
+        thread = threading.get_ident()
+
+        def shape(module, inputs, out):
+            if threading.get_ident() != thread:
+                return None
+            if not isinstance(out, torch.Tensor):
+                raise ValueError(
+                    f"layer={layer!r} of {self.name} returns {type(out).__name__}, "
+                    "whose activations cannot be shaped: take one that returns a "
+                    "tensor."
+                )
+            return function(out.reshape(len(out), -1)).reshape(out.shape)
+
+        grad = is_torch(X) and X.requires_grad
+        with _hooked() as handles, torch.set_grad_enabled(grad):
+            module = self.module.get_submodule(layer)
+            handles.append(module.register_forward_hook(shape))
+            found = self._forward(self._samples(X), set())["decision"]
+        return found.to(X.device) if is_torch(X) else found
 
     def _forward(self, x, layers):
         found, thread = {}, threading.get_ident()

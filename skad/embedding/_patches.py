@@ -356,6 +356,14 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 maps = module(pictures)
         return [each.to(x.dtype) for each in maps]
 
+    @property
+    def input_size(self):
+        """Height and width of pictures as the network takes them."""
+        size = self.image_size
+        if size is None:
+            return tuple(self.image_shape_[:2])
+        return (size, size) if isinstance(size, Integral) else tuple(size)
+
     def network_input(self, x):
         """Return pictures as the network takes them: resized and normalised.
 
@@ -370,11 +378,8 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             With the height and width of `image_size`.
         """
         x = x.permute(0, 3, 1, 2)
-        if self.image_size is not None:
-            size = self.image_size
-            size = (size, size) if isinstance(size, Integral) else tuple(size)
-            if x.shape[-2:] != size:
-                x = F.interpolate(x, size, mode="bilinear", antialias=True)
+        if x.shape[-2:] != self.input_size and self.image_size is not None:
+            x = F.interpolate(x, self.input_size, mode="bilinear", antialias=True)
         if self._repeat_ > 1:
             x = x.expand(-1, self._repeat_, -1, -1)
         if self.mean_ is not None:

@@ -11,69 +11,6 @@ import numpy as np
 from skad._array import is_torch, like, namespace, to_numpy
 from skad._moments import deviations
 
-# Steps, and the lags in which a period is looked for.
-_PERIOD_STEPS = 20_000
-_SHORTEST_LAG, _LONGEST_LAG = 3, 400
-# Periods that are believed, and what stands for the others (the protocol of TSB-AD).
-_SHORTEST_PERIOD, _LONGEST_PERIOD = 6, 303
-_NO_PERIOD = 125
-
-
-def dominant_period(X):
-    """Return the number of steps after which a series resembles itself most.
-
-    It is the lag of the highest local maximum of the autocorrelation, averaged over the
-    channels that vary, of the first 20,000 steps: the rule of TSB-AD [1]_, so that its
-    figures can be compared with. Lags from 6 to 303 count; where the highest maximum
-    lies at another lag, or none is found, the answer is 125.
-
-    Parameters
-    ----------
-    X : array-like or tensor of shape (n_timesteps,) or (n_timesteps, n_channels)
-        The series.
-
-    Returns
-    -------
-    period : int
-        Time steps.
-
-    References
-    ----------
-    .. [1] Q. Liu and J. Paparrizos, "The elephant in the room: towards a reliable
-       time-series anomaly detection benchmark", NeurIPS Datasets and Benchmarks, 2024.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skad.embedding import dominant_period
-    >>> dominant_period(np.sin(2 * np.pi * np.arange(500) / 24))
-    24
-    """
-    x = X[:_PERIOD_STEPS] if hasattr(X, "shape") else X
-    x = np.asarray(to_numpy(x) if is_torch(x) else x, dtype=np.float64)[:_PERIOD_STEPS]
-    if not np.isfinite(x).all():
-        raise ValueError("X contains NaN or infinity; a period needs every step.")
-    x = x.reshape(len(x), -1)  # (t, c)
-    # relative to the largest value, whose square may overflow
-    reach = np.abs(x).max(axis=0, initial=0)
-    x = x / np.where(reach > 0, reach, 1)
-    mean = x.mean(axis=0)
-    varies = deviations(x.var(axis=0), mean, roundings=len(x)) > 0
-    if len(x) < _SHORTEST_LAG + 3 or not varies.any():
-        return _NO_PERIOD
-    centred = (x - mean)[:, varies]
-    spectrum = np.fft.rfft(centred, n=2 * len(x), axis=0)
-    products = np.fft.irfft(np.abs(spectrum) ** 2, axis=0)[: _LONGEST_LAG + 1]
-    correlation = (products / products[0]).mean(axis=1)[: len(x)]
-    inner = correlation[_SHORTEST_LAG + 1 : -1]
-    peaks = (inner > correlation[_SHORTEST_LAG:-2]) & (
-        inner > correlation[_SHORTEST_LAG + 2 :]
-    )
-    if not peaks.any():
-        return _NO_PERIOD
-    lag = int(np.where(peaks, inner, -np.inf).argmax()) + _SHORTEST_LAG + 1
-    return lag if _SHORTEST_PERIOD <= lag <= _LONGEST_PERIOD else _NO_PERIOD
-
 
 def sliding(x, size, stride=1):
     """Return the windows of `x` (t, c) as a view of shape (n, l, c)."""

@@ -171,6 +171,8 @@ class NamedMembers(_BaseComposition, BaseDetector):
         members = [pair[-1] for pair in self._all() if isinstance(pair, tuple)]
         inner = [get_tags(member) for member in members if _is_detector(member)]
         tags.target_tags.required = any(tag.target_tags.required for tag in inner)
+        tags.input_tags.sparse = all(tag.input_tags.sparse for tag in inner)
+        tags.input_tags.allow_nan = all(tag.input_tags.allow_nan for tag in inner)
         return tags
 
 

@@ -1,12 +1,13 @@
 """Isolation forest: anomalies are cut off by few random splits."""
 
+import hashlib
 import warnings
-from copy import deepcopy
+from copy import copy, deepcopy
 from numbers import Integral
-from typing import NamedTuple
 
 import numpy as np
 import sklearn.ensemble
+from scipy.sparse import csr_array, issparse
 
 from skad._array import (
     blocks,
@@ -22,6 +23,7 @@ from skad._random import Seed, generator
 from skad._sklearn import Interval, RealNotInt, StrOptions
 from skad._weights import SampleWeightMixin
 from skad.base import BaseDetector
+from skad.ensemble._nodes import Nodes, flatten
 from skad.ensemble._paths import average_path_length, lengths_without, path_ends
 from skad.ensemble._walk import path_gains, path_lengths, single, typical
 
@@ -30,53 +32,6 @@ from skad.ensemble._walk import path_gains, path_lengths, single, typical
 _TREEWISE_ROWS = 500
 # Features in their units go this far in the trees, whose nodes take differences.
 _LARGEST = 1e37
-
-
-class Nodes(NamedTuple):
-    """The nodes of all trees in one array after the other; a leaf leads to itself."""
-
-    roots: np.ndarray  # (n_trees,)
-    features: np.ndarray  # that a node splits
-    thresholds: np.ndarray  # float32; at most the threshold: left, else right
-    children: np.ndarray  # (2 * n_nodes,): left and right child of node i at 2i, 2i + 1
-    lengths: np.ndarray  # expected path length of a row that ends here
-    gains: np.ndarray  # change of the expected path length on the way into a node
-    causes: np.ndarray  # feature of the split that leads into a node
-    depth: int  # of the deepest tree
-
-
-def flatten(trees, trees_features):
-    """Return the `Nodes` of fitted trees, each with the features that it was given."""
-    parts = {name: [] for name in Nodes._fields}
-    start = 0
-    for tree, own in zip(trees, trees_features, strict=True):
-        inner = np.flatnonzero(tree.children_left >= 0)
-        left, right = tree.children_left[inner], tree.children_right[inner]
-        here = np.arange(tree.node_count)
-        children = np.stack((here, here), axis=1)
-        children[inner] = np.stack((left, right), axis=1)
-        features = np.zeros(tree.node_count, dtype=np.int64)
-        features[inner] = own[tree.feature[inner]]
-        # rows are float32, for which this is the same comparison
-        thresholds = tree.threshold.astype(np.float32)
-        too_large = thresholds > tree.threshold
-        thresholds[too_large] = np.nextafter(thresholds[too_large], np.float32(-np.inf))
-        rest = average_path_length(tree.n_node_samples)
-        gains, causes = np.zeros(tree.node_count), np.zeros_like(features)
-        for child in (left, right):
-            gains[child] = 1 + rest[child] - rest[inner]
-            causes[child] = features[inner]
-        parts["roots"].append([start])
-        parts["features"].append(features)
-        parts["thresholds"].append(thresholds)
-        parts["children"].append(children.ravel() + start)
-        parts["lengths"].append(path_ends(tree))
-        parts["gains"].append(gains)
-        parts["causes"].append(causes)
-        start += tree.node_count
-    depth = max(tree.max_depth for tree in trees)
-    del parts["depth"]
-    return Nodes(**{k: np.concatenate(v) for k, v in parts.items()}, depth=depth)
 
 
 @with_parameters(kw_only=False)
@@ -105,12 +60,15 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
     n_estimators : int, default=100
         Number of trees.
     max_samples : "auto", int or float, default="auto"
-        Rows `m` of each tree: a number, at most the training rows, or a share of them.
-        "auto" is 256, or all rows where there are fewer.
+        Rows `m` of each tree: a number or a share of the training rows. "auto" is 256,
+        or all rows where there are fewer; a number above them warns and takes all.
     max_features : int or float, default=1.0
         Features of each tree, drawn at random: a number or a share.
     bootstrap : bool, default=False
         Whether a tree's rows are drawn with replacement.
+    warm_start : bool, default=False
+        Whether another `fit` keeps the trees and grows those that `n_estimators` has
+        more than there are, of the rows that it is given.
     n_jobs : int or None, default=None
         Threads that grow trees; None is 1 unless in a joblib context, -1 all cores.
     random_state : int, RandomState instance or None, default=None
@@ -122,7 +80,11 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
         What the trees see is ``(X - centre_) / scale_``, in float32: the median of each
         feature and the median distance from it.
     forest_ : sklearn.ensemble.IsolationForest
-        The forest fitted to that, with its `estimators_` and `estimators_features_`.
+        The forest fitted to that.
+    estimators_ : list of sklearn.tree.ExtraTreeRegressor
+        Its trees.
+    estimators_features_, estimators_samples_ : list of ndarray
+        The features, and the training rows, that each tree was given.
     max_samples_ : int
         Rows `m` of each tree.
 
@@ -152,6 +114,11 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
     has drawn it `k` times has seen one repetition alone with probability
     :math:`w^{-k}`, and that much of the row is taken out.
 
+    A missing value (NaN) goes at each split to the side that scikit-learn's trees send
+    it to: a random one where the tree has seen missing values there, else that of most
+    rows. The map books it like any other value. Sparse rows are walked as they are;
+    they are scaled and not shifted, so that zeros stay zeros, and may not miss values.
+
     With ``bootstrap=True`` a tree's root holds fewer than `m` different rows. What this
     adds to the score is no feature's doing and is spread evenly over the map.
 
@@ -178,10 +145,14 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
     max_samples: str | float = "auto"
     max_features: float = 1.0
     bootstrap: bool = False
+    warm_start: bool = False
     n_jobs: int | None = None
     random_state: Seed = None
 
     _honesty = "leave one out"
+    _ignores_units = True
+    _least_rows = 1
+    _reads_missing = _reads_sparse = True
     _parameter_constraints = {
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
         "max_samples": [
@@ -194,6 +165,7 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
             Interval(RealNotInt, 0, 1, closed="right"),
         ],
         "bootstrap": ["boolean"],
+        "warm_start": ["boolean"],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
     }
@@ -201,9 +173,11 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
     def _check_parameters(self, X):
         n_samples, n_features = X.shape
         if isinstance(self.max_samples, Integral) and self.max_samples > n_samples:
-            raise ValueError(
-                f"max_samples={self.max_samples} must be at most the number of "
-                f"training rows, {n_samples}."
+            warnings.warn(
+                f"max_samples={self.max_samples} is greater than the number of "
+                f"training rows, {n_samples}: max_samples will be set to n_samples "
+                "for estimation.",
+                stacklevel=5,
             )
         share = (
             1.0 if isinstance(self.max_samples, (str, Integral)) else self.max_samples
@@ -223,35 +197,26 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
         return 2 * self.n_features_in_ + 4
 
     def _fit(self, X, y, sample_weight=None):
-        self.centre_, self.scale_ = typical(to_numpy(X))
-        rows = self._single(to_numpy(X))
-        forest = sklearn.ensemble.IsolationForest(
-            max_samples=self.max_samples,
+        if not issparse(X):
+            X = to_numpy(X)
+        if not hasattr(self, "forest_"):  # else warm_start goes on in the same units
+            self.centre_, self.scale_ = typical(X)
+        rows = self._single(X)
+        forest = copy(getattr(self, "forest_", sklearn.ensemble.IsolationForest()))
+        for name in ("estimators_", "estimators_features_"):  # which grow in place
+            if hasattr(forest, name):
+                setattr(forest, name, list(getattr(forest, name)))
+        forest.set_params(
+            max_samples=self._most_rows(X.shape[0]),
             max_features=self.max_features,
             bootstrap=self.bootstrap,
             n_jobs=self.n_jobs,
             warm_start=True,
         )
-        # as scikit-learn, which starts anew from an int each time that it draws
-        state = self.random_state
-        state = generator(state) if state is None else state
-        # one step unless somebody watches: each costs a look at all trees so far
-        n_steps = 10 if hasattr(self, "_skl_callbacks") else 1
-        stops = np.linspace(0, self.n_estimators, n_steps + 1).astype(int)
-        stops = np.unique(stops[stops > 0])
-        seeds = []
-        for stop in self._steps(stops, "grow trees", len(stops), may_stop=True):
-            # each step starts from the same state and skips what was drawn before, so
-            # that the forest is the one of a single step
-            forest.set_params(n_estimators=stop, random_state=deepcopy(state))
-            forest.fit(rows, sample_weight=sample_weight)
-            seeds.extend(forest._seeds)
-        forest._seeds = seeds  # of all steps, for `estimators_samples_`
-        if not isinstance(state, Integral):
-            state.set_state(forest.random_state.get_state())
+        self._grow(forest, rows, sample_weight)
         self.forest_ = forest
         self.max_samples_ = forest.max_samples_
-        all_rows = not self.bootstrap and self.max_samples_ == len(rows)
+        all_rows = not self.bootstrap and self.max_samples_ == rows.shape[0]
         if sample_weight is not None and np.ptp(sample_weight) > 0 and all_rows:
             warnings.warn(
                 "Each tree takes all rows once, so that sample_weight changes the "
@@ -262,13 +227,63 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
         self._nodes_ = flatten(trees, forest.estimators_features_)
         self._norm_ = len(trees) * float(average_path_length(self.max_samples_))
 
+    def _most_rows(self, n_samples):
+        if isinstance(self.max_samples, Integral):
+            return min(self.max_samples, n_samples)
+        return self.max_samples
+
+    def _grow(self, forest, rows, sample_weight):
+        """Grow `n_estimators` trees, or what is missing of them."""
+        grown = len(getattr(forest, "estimators_", ()))
+        if self.n_estimators < grown:
+            raise ValueError(
+                f"n_estimators={self.n_estimators} must be at least the {grown} trees "
+                "that are grown already when warm_start=True."
+            )
+        if self.n_estimators == grown:
+            warnings.warn(
+                "Warm-start fitting without increasing n_estimators does not fit new "
+                "trees.",
+                stacklevel=6,
+            )
+            return
+        # as scikit-learn, which starts anew from an int each time that it draws
+        state = self.random_state
+        state = generator(state) if state is None else state
+        # one step unless somebody watches: each costs a look at all trees so far
+        n_steps = 10 if hasattr(self, "_skl_callbacks") else 1
+        stops = np.linspace(grown, self.n_estimators, n_steps + 1).astype(int)
+        stops = np.unique(stops[stops > grown])
+        seeds = list(getattr(forest, "_seeds", ()))
+        for stop in self._steps(stops, "grow trees", len(stops), may_stop=True):
+            # each step starts from the same state and skips what was drawn before, so
+            # that the forest is the one of a single step
+            forest.set_params(n_estimators=stop, random_state=deepcopy(state))
+            forest.fit(rows, sample_weight=sample_weight)
+            seeds.extend(forest._seeds)
+        forest._seeds = seeds  # of all steps, for `estimators_samples_`
+        if not isinstance(state, Integral):
+            state.set_state(forest.random_state.get_state())
+        before = list(self._grown_from_) or [""] * grown  # files of 0.1 lack it
+        self._grown_from_ = before + [fingerprint(rows)] * (self.n_estimators - grown)
+
     # Files of 0.1 have no scale: their trees compare the features as they are.
     centre_ = scale_ = None
+    # What tells the rows that each tree was grown from.
+    _grown_from_ = ()
 
     def _single(self, X):
         """Return what the trees see of `X`, in float32."""
         if self.scale_ is None:
             return single(X)
+        if issparse(X) and self.centre_.any():  # fitted to dense rows
+            X = X.toarray()
+        if issparse(X):
+            scaled = np.clip(X.data / self.scale_[X.indices], -_LARGEST, _LARGEST)
+            rows = csr_array(X, dtype=np.float32)
+            rows.data = single(scaled)
+            rows.sort_indices()
+            return rows
         X = to_double(X)
         X = (X - like(self.centre_, X)) / like(self.scale_, X)
         return single(namespace(X).clip(X, -_LARGEST, _LARGEST))
@@ -276,22 +291,25 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
     def _honest_anomaly(self, X, y, anomaly, **params):
         if self._norm_ == 0:
             return self._seen_anomaly(X, anomaly)
-        rows, forest = self._single(to_numpy(X)), self.forest_
+        rows, forest = self._single(X if issparse(X) else to_numpy(X)), self.forest_
+        n_samples, these = rows.shape[0], fingerprint(rows)
         norm, fewer = average_path_length([self.max_samples_, self.max_samples_ - 1])
-        repetitions = np.maximum(params.get("sample_weight", np.ones(len(rows))), 1)
-        total = np.zeros(len(rows))
+        repetitions = np.maximum(params.get("sample_weight", np.ones(n_samples)), 1)
+        total = np.zeros(n_samples)
         trees = zip(
             forest.estimators_,
             forest.estimators_features_,
             forest.estimators_samples_,
+            self._grown_from_,
             strict=True,
         )
-        for estimator, features, seen in trees:
-            tree, own = estimator.tree_, rows
-            if not np.array_equal(features, np.arange(rows.shape[1])):
-                own = np.ascontiguousarray(rows[:, features])
+        for estimator, features, seen, grown_from in trees:
+            tree, own = estimator.tree_, rows_of_features(rows, features)
             ends = tree.apply(own)
             lengths = path_ends(tree)[ends] / norm
+            if grown_from != these:  # before a warm start with other rows
+                total += lengths
+                continue
             seen, times = np.unique(seen, return_counts=True)
             without = lengths_without(tree, own[seen], ends[seen], times)
             without /= fewer if fewer > 0 else norm
@@ -303,7 +321,8 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
 
     def _anomaly(self, X):
         rows = self._single(X)
-        if is_torch(X) or X.shape[0] < _TREEWISE_ROWS:
+        treewise = issparse(X) or X.shape[0] >= _TREEWISE_ROWS
+        if is_torch(X) or not treewise:
             total = self._walked(path_lengths, rows, X)
         else:
             total = self._treewise_lengths(rows)
@@ -312,11 +331,19 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
         return 2 ** -(total / self._norm_)
 
     def _map(self, X):
+        if issparse(X):  # an element that is not stored has a part in paths, too
+            return np.concatenate([self._map_of(X[rows]) for rows in blocks(*X.shape)])
+        return self._map_of(X)
+
+    def _map_of(self, X):
+        rows = self._single(X)
+        if issparse(X):
+            X, rows = X.toarray(), rows.toarray() if issparse(rows) else rows
         if self._norm_ == 0:
             return namespace(X).zeros_like(X)
         roots = float(self._nodes_.lengths[self._nodes_.roots].sum())
         missing = (self._norm_ - roots) / X.shape[1]
-        return (missing - self._walked(path_gains, self._single(X), X)) / self._norm_
+        return (missing - self._walked(path_gains, rows, X)) / self._norm_
 
     def _walked(self, function, rows, X):
         """Return `function` of the nodes and rows, a block at a time, as exact as `X`.
@@ -329,7 +356,7 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
             moved = {
                 name: like(part, X, dtype=None if name in kept else "keep")
                 for name, part in nodes._asdict().items()
-                if name != "depth"
+                if name != "depth" and part is not None
             }
             nodes = Nodes(**moved, depth=nodes.depth)
         size = X.shape[0], 8 * nodes.roots.shape[0], device_of(X)
@@ -344,8 +371,43 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
             forest.estimators_, forest.estimators_features_, nodes.roots, strict=True
         )
         for tree, features, root in trees:
-            own = X
-            if not np.array_equal(features, np.arange(X.shape[1])):
-                own = np.ascontiguousarray(X[:, features])
+            own = rows_of_features(X, features)
             total += nodes.lengths[root:][tree.tree_.apply(own)]
         return total
+
+    @property
+    def estimators_(self):
+        """The trees."""
+        return self._of_forest("estimators_")
+
+    @property
+    def estimators_features_(self):
+        """The features that each tree was given."""
+        return self._of_forest("estimators_features_")
+
+    @property
+    def estimators_samples_(self):
+        """The training rows that each tree was given."""
+        return self._of_forest("estimators_samples_")
+
+    def _of_forest(self, name):
+        if not hasattr(self, "forest_"):  # AttributeError is what hasattr asks for
+            raise AttributeError(f"This IsolationForest is not fitted: no {name}.")
+        return getattr(self.forest_, name)
+
+
+def fingerprint(rows):
+    """Return what tells rows (n, d) from others."""
+    digest = hashlib.blake2b(str(rows.shape).encode(), digest_size=16)
+    parts = [rows.data, rows.indices] if issparse(rows) else [rows]
+    for part in parts:
+        digest.update(np.ascontiguousarray(part))
+    return digest.hexdigest()
+
+
+def rows_of_features(rows, features):
+    """Return some features of rows, as trees read them."""
+    if np.array_equal(features, np.arange(rows.shape[1])):
+        return rows
+    rows = rows[:, features]
+    return rows if issparse(rows) else np.ascontiguousarray(rows)

@@ -28,7 +28,7 @@ def lengths_without(tree, X, ends, times):
     ----------
     tree : sklearn.tree._tree.Tree
         The tree.
-    X : ndarray of shape (n, n_features), float32
+    X : ndarray or CSR array of shape (n, n_features), float32
         Rows that it was grown from.
     ends : ndarray of shape (n,)
         The leaves in which they end.
@@ -53,7 +53,9 @@ def lengths_without(tree, X, ends, times):
         if not len(down):
             break
         nodes = here[down]
-        right = X[alone[down], tree.feature[nodes]] > tree.threshold[nodes]
+        values = np.asarray(X[alone[down], tree.feature[nodes]]).ravel()
+        right = values > tree.threshold[nodes]
+        right |= np.isnan(values) & ~tree.missing_go_to_left[nodes].astype(bool)
         here[down] = np.where(
             right, tree.children_right[nodes], tree.children_left[nodes]
         )

@@ -1,6 +1,7 @@
 """How rows walk all trees of a forest together."""
 
 import numpy as np
+from scipy.sparse import issparse
 
 from skad._array import is_torch, like, namespace
 
@@ -18,10 +19,20 @@ def typical(X):
 
     The median, and the median distance from it of the rows that have one: values that
     repeat do not make it zero, and few far values do not make the others equal. Of
-    many rows some are looked at, evenly spread.
+    many rows some are looked at, evenly spread. Missing values (NaN) do not count. The
+    middle of sparse rows is zero, from which their stored values move.
     """
-    few = X[:: max(1, len(X) // 10_000)].astype(np.float64, copy=False)
+    some = X[:: max(1, X.shape[0] // 10_000)]
+    if issparse(X):
+        return np.zeros(X.shape[1]), _stored_units(some, X)
+    few = some.astype(np.float64, copy=False)
+    missing = np.isnan(few)
     middle = np.median(few, axis=0)
+    for j in np.flatnonzero(missing.any(axis=0)):
+        known = few[~missing[:, j], j]
+        if not len(known):
+            known = X[~np.isnan(X[:, j]), j].astype(np.float64)
+        middle[j] = np.median(known) if len(known) else 0.0
     unit = np.ones_like(middle)
     for j, column in enumerate(np.abs(few - middle).T):
         moving = column[column > 0]
@@ -33,17 +44,35 @@ def typical(X):
     return middle, unit
 
 
+def _stored_units(some, X):
+    """Return the median size (d,) of what sparse rows store of each feature, or 1."""
+    unit = np.zeros(X.shape[1])
+    for rows in (some, X):
+        columns = rows.tocsc()
+        for j in np.flatnonzero(np.diff(columns.indptr) * (unit == 0)):
+            sizes = np.abs(columns.data[columns.indptr[j] : columns.indptr[j + 1]])
+            sizes = sizes[sizes > 0]
+            unit[j] = np.median(sizes.astype(np.float64)) if len(sizes) else 0.0
+        if rows.shape[0] == X.shape[0]:
+            break
+    return np.where(unit > 0, unit, 1.0)
+
+
 def walk(nodes, X):
     """Yield where the rows of `X` (b, d) are in all trees, (b, n_trees), at each depth.
 
     Arrays of `nodes` are in the library and on the device of `X`, which is float32.
     """
     xp = namespace(X)
+    missing = nodes.missing_left is not None and bool(xp.any(xp.isnan(X)))
     rows = like(np.arange(X.shape[0])[:, None], X, dtype="keep")
     here = xp.broadcast_to(nodes.roots, (X.shape[0], nodes.roots.shape[0]))
     yield here
     for _ in range(nodes.depth):
-        right = X[rows, nodes.features[here]] > nodes.thresholds[here]
+        values = X[rows, nodes.features[here]]
+        right = values > nodes.thresholds[here]
+        if missing:
+            right = xp.where(xp.isnan(values), ~nodes.missing_left[here], right)
         here = nodes.children[2 * here + xp.astype(right, here.dtype)]
         yield here
 

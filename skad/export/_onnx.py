@@ -1,4 +1,4 @@
-"""ONNX models of detectors on pictures, for runtimes without Python or torch."""
+"""ONNX models of detectors, for runtimes without Python or torch."""
 
 import copy
 import os
@@ -8,30 +8,35 @@ import warnings
 
 from sklearn.utils.validation import check_is_fitted
 
-EXPORTED = ("FastFlow", "PaDiM", "PatchCore", "STFPM")
+from skad._needed import need
+
 _OPSET = 18
 
 
 def to_onnx(detector, path):
-    """Write a fitted detector on pictures as an ONNX model.
+    """Write a fitted detector as an ONNX model.
 
     The model takes "pictures", float32 in 0..1 of shape (n, h, w, c), where h, w and c
     are those of the fit and n is any number, and returns "decision_function" (n,),
     below 0 for an anomaly, and "map" (n, h, w), the anomaly of each pixel: those of the
-    detector for the same pictures in float32, up to rounding.
+    detector for the same pictures in float32, up to rounding. Of a network for rows the
+    model takes "rows" (n, d), and its "map" is (n, d).
 
     Parameters
     ----------
-    detector : PaDiM, PatchCore, STFPM or FastFlow
-        The fitted detector.
+    detector : BaseDetector
+        The fitted detector, one whose map is a forward pass: those on pictures but
+        `PatchDetector`, and those that are networks without a search or gradients in
+        their scores. An error names them.
     path : str or path
         The file, by habit with the suffix ".onnx". Is replaced if it exists.
 
     Notes
     -----
-    The backbone is part of the model. PatchCore's model holds the distances of all
-    patches of a call to the whole bank at once, so that memory grows with the number of
-    pictures in a call. `amp` is left out: the model computes in float32.
+    The backbone is part of the model. The models of `PatchCore` and `SPADE` hold the
+    distances of all patches of a call to all they are compared with at once, so that
+    memory grows with the number of pictures in a call. `amp` is left out: the model
+    computes in float32.
 
     Examples
     --------
@@ -51,20 +56,23 @@ def to_onnx(detector, path):
     >>> bool(np.abs(found[0] - detector.transform(good)).max() < 1e-4)
     True
     """
-    name = type(detector).__name__
-    if name not in EXPORTED or not type(detector).__module__.startswith("skad.image."):
-        raise ValueError(
-            f"detector is a {name}, which has no ONNX form: those of "
-            f"{', '.join(EXPORTED)} have."
-        )
     check_is_fitted(detector)
-    _check_libraries()
+    if not getattr(detector, "_exports", False):
+        raise ValueError(
+            f"detector is a {type(detector).__name__}, which has no ONNX form: with "
+            "these parameters its map is no forward pass, as those of AutoEncoder, "
+            f"PatchCore, VAE and others are. It is {detector!r}"
+        )
+    for library in ("onnx", "onnxscript"):
+        need(library, "skad.export.to_onnx")
     import torch
 
     model = _model(detector)
-    pictures = torch.zeros(3, *detector.image_shape_)
+    shape = getattr(detector, "image_shape_", None)
+    name = "rows" if shape is None else "pictures"
+    given = torch.zeros(3, *(shape or [detector.n_features_in_]))
     with torch.no_grad():
-        model(pictures)  # what is cached is made from real tensors
+        model(given)  # what is cached is made from real tensors
     path = pathlib.Path(path)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
@@ -72,11 +80,11 @@ def to_onnx(detector, path):
             warnings.simplefilter("ignore")  # about what torch's exporter does itself
             torch.onnx.export(
                 model,
-                (pictures,),
+                (given,),
                 partial,
-                input_names=["pictures"],
+                input_names=[name],
                 output_names=["decision_function", "map"],
-                dynamic_shapes={"pictures": {0: torch.export.Dim("n")}},
+                dynamic_shapes={"x": {0: torch.export.Dim("n")}},
                 opset_version=_OPSET,
                 dynamo=True,
                 external_data=False,
@@ -87,58 +95,22 @@ def to_onnx(detector, path):
         partial.unlink(missing_ok=True)
 
 
-def _check_libraries():
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "skad.export.to_onnx needs onnx and onnxscript: pip install 'skad[export]'."
-        ) from error
-
-
 def _model(detector):
-    """Return a module that maps pictures to their decision function and maps."""
+    """Return a module that maps samples to their decision function and maps."""
     import torch
 
     detector = copy.deepcopy(detector)
-    detector.embedding_.amp = None
-    network = getattr(detector, "net_", None)
-    if network is not None:
-        network = network.to(device="cpu", dtype=torch.float32)
+    if hasattr(detector, "embedding_"):
+        detector.embedding_.amp = None
+    if hasattr(detector, "net_"):
+        detector.net_ = detector.net_.to(device="cpu", dtype=torch.float32)
 
     class Model(torch.nn.Module):
         # has no parts: torch.export does not expect the hooks that tap a backbone
         # below a part that it knows
 
-        def forward(self, pictures):
-            if network is not None:
-                patches = network.map(detector._describe(pictures))
-                anomaly = detector._pool(patches)
-            elif hasattr(detector, "bank_"):
-                features = detector.embedding_.embed(pictures)
-                anomaly, patches = _from_bank(detector, features)
-            else:
-                patches = detector._patches(pictures)
-                anomaly = detector._pool(patches)
-            return -anomaly - detector.offset_, detector._upsampled(patches)
+        def forward(self, x):
+            anomaly, maps = detector._graph(x)
+            return -anomaly - detector.offset_, maps
 
     return Model().eval()
-
-
-def _from_bank(detector, features):
-    """Return the anomaly of pictures and of patches, of any number of pictures.
-
-    The detector searches its bank in blocks, the number of which a model cannot have.
-    """
-    import torch
-
-    own = {"dtype": features.dtype, "device": features.device}
-    bank, squares = detector.bank_.to(**own), detector._squares_.to(**own)
-    indices = (squares - 2 * features @ bank.T).argmin(-1)  # (b, gh, gw)
-    patches = (features - bank[indices]).square().sum(-1).sqrt()
-    largest, place = patches.flatten(1).max(1)
-    neighbour = indices.flatten(1).gather(1, place[:, None])[:, 0]
-    rows = torch.arange(features.shape[0], device=features.device)
-    patch = features.flatten(1, 2)[rows, place]
-    return detector._weighted(patch, largest, neighbour), patches

@@ -39,7 +39,9 @@ class ImageDetector(BaseDetector):
     Parameters
     ----------
     smoothing : float, default=4.0
-        Standard deviation of the Gaussian that smooths maps, in pixels.
+        Standard deviation of the Gaussian that smooths maps, in pixels of the pictures
+        as the backbone gets them: with ``image_size=256`` a picture of 4,000 pixels is
+        smoothed by 4,000 / 256 as many.
     image_shape : tuple of int or None, default=None
         (height, width) or (height, width, channels) of pictures that come as rows.
     batch_size : int, default=8
@@ -81,12 +83,23 @@ class ImageDetector(BaseDetector):
         """Return the anomaly (b,) of pictures from that of their patches."""
         return self._summary(self._upsampled(patches))
 
+    def _graph(self, x):
+        """Return the anomaly (b,) and the map (b, h, w) of pictures (b, h, w, c).
+
+        What `skad.export` writes where `_exports` says so: the same as `_inspect`, in
+        operations on tensors that do not depend on the number of pictures.
+        """
+        patches = self._patches(x)
+        return self._pool(patches), self._upsampled(patches)
+
     def _summary(self, maps):
         """Return the anomaly (b,) of pictures from their maps (b, h, w)."""
         return maps.flatten(1).amax(1)
 
     def _upsampled(self, patches):
-        return upsample(patches, self.image_shape_[:2], self.smoothing)
+        own, seen = self.image_shape_[:2], self.embedding_.input_size
+        sigma = [self.smoothing * n / m for n, m in zip(own, seen, strict=True)]
+        return upsample(patches, own, sigma)
 
     def _validate(self, X, *, reset):
         return check_pictures(self, X, reset=reset)
@@ -274,6 +287,12 @@ class BackboneDetector(ImageDetector):
     image_size : int, tuple of int or None, default=None
         Size to which pictures are brought before the backbone; None leaves them. Maps
         have the size of the pictures as they came.
+    normalization : "auto", tuple or None, default="auto"
+        (mean, std) of pictures in 0..1, numbers or one for each channel, by which they
+        are normalised before the backbone. "auto" is what the backbone was trained
+        with, where it is known (names; modules of timm and torchvision), and nothing
+        for other modules: pass ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) for your
+        own that was trained on ImageNet. None is nothing.
     amp : {"bf16", "fp16"} or None, default=None
         Lower precision of the backbone, for devices that have it.
     """
@@ -282,6 +301,7 @@ class BackboneDetector(ImageDetector):
     layers: Sequence[str] | None = None
     weights: str | PathLike | Mapping | None = None
     image_size: int | Sequence[int] | None = None
+    normalization: str | Sequence | None = "auto"
     amp: str | None = None
 
     # What a method's paper taps in a ResNet when `layers` is None.
@@ -293,6 +313,7 @@ class BackboneDetector(ImageDetector):
         "layers": [tuple, list, None],
         "weights": [str, PathLike, Mapping, None],
         "image_size": [Integral, tuple, list, None],
+        "normalization": [StrOptions({"auto"}), tuple, list, None],
         "amp": [StrOptions({"bf16", "fp16"}), None],
     }
 
@@ -306,6 +327,7 @@ class BackboneDetector(ImageDetector):
             layers,
             weights=self.weights,
             image_size=self.image_size,
+            normalization=self.normalization,
             neighborhood=getattr(self, "neighborhood", 1),
             interpolation=self._interpolation,
             image_shape=self.image_shape,

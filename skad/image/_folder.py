@@ -7,7 +7,7 @@ from sklearn.utils import Bunch
 
 from skad._pictures import PictureFiles, list_pictures, picture_size, read_mask
 
-__all__ = ["PictureFiles", "load_folder", "load_test_folder"]
+__all__ = ["PictureFiles", "load_folder"]
 
 _ACCEPTED = """accepted are
   train/good/, and where there are any: test/good/, test/<defect>/ and

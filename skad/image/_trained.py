@@ -6,7 +6,6 @@ backbone again for each batch where they do not.
 """
 
 import math
-from numbers import Integral
 
 import numpy as np
 import torch
@@ -65,6 +64,7 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
     """
 
     _keeps_samples = True
+    _exports = True
     # What samples are: "maps" of the frozen backbone's layers, "pictures" as it takes
     # them, or "pictures+maps", the pictures first.
     _kind = "maps"
@@ -92,10 +92,7 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
 
     def _input_size(self):
         """Return the height and width of pictures as the backbone takes them."""
-        size = self.image_size
-        if size is None:
-            return self.image_shape_[:2]
-        return (size, size) if isinstance(size, Integral) else tuple(size)
+        return self.embedding_.input_size
 
     def _sample_shape(self):
         return self._shapes_
@@ -118,10 +115,16 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
             kept[rows] = maps[rows]
         return kept
 
+    def _patches(self, x):
+        return self.net_.map(self._describe(x))
+
     # --------------------------------------------------------------------- training
 
     def _fit_work(self, X):
         return self.max_epochs * super()._fit_work(X)
+
+    def _wants_unit_scale(self):
+        return False  # what the backbone makes of pictures has its own
 
     def _check_parameters(self, X):
         if self.patience is not None and X.shape[0] < 3:

@@ -20,14 +20,15 @@ def upsample(patches, size, sigma):
         Anomaly of each patch.
     size : tuple of int
         (h, w) of the map.
-    sigma : float
-        Standard deviation of the Gaussian in pixels of the map; 0 does not smooth.
+    sigma : pair of float
+        Standard deviations of the Gaussian along both axes in pixels of the map; 0 does
+        not smooth.
     """
     rows, columns = (
-        torch.as_tensor(smoother(n, m, float(sigma)), dtype=patches.dtype).to(
+        torch.as_tensor(smoother(n, m, float(s)), dtype=patches.dtype).to(
             patches.device
         )
-        for n, m in zip(patches.shape[1:], size, strict=True)
+        for n, m, s in zip(patches.shape[1:], size, sigma, strict=True)
     )
     return rows @ patches @ columns.T
 

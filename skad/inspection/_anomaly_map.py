@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from skad._array import to_numpy
+from skad._needed import need
 from skad._pictures import PictureFiles
 from skad.inspection._inspected import inspected, last_step
 from skad.inspection._plots import new_axes
@@ -116,6 +117,7 @@ class AnomalyMapDisplay:
         display : AnomalyMapDisplay
             What was drawn.
         """
+        need("matplotlib", cls.__name__)
         last, found = last_step(estimator), inspected(estimator, X)
         maps, decision = found.maps, found.decision
         if getattr(X, "ndim", 0) == 2:  # rows of pixels
@@ -213,6 +215,7 @@ class AnomalyMapDisplay:
         self : AnomalyMapDisplay
             With `figure_`, `axes_` and `heats_`.
         """
+        need("matplotlib", "drawing")
         from matplotlib.colors import LinearSegmentedColormap, Normalize
 
         if rows is None:

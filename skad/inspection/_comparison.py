@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import check_cv, cross_validate
 
 from skad._array import to_numpy
+from skad._needed import need
 from skad.inspection._plots import (
     ANOMALY_COLOR,
     NORMAL_COLOR,
@@ -138,6 +139,7 @@ class DetectorComparisonDisplay:
         display : DetectorComparisonDisplay
             What was drawn.
         """
+        need("matplotlib", cls.__name__)
         estimators = named(estimators)
         y = to_numpy(y)
         if cv is None:

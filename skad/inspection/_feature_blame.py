@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from skad._array import to_numpy
+from skad._needed import need
 from skad.inspection._plots import (
     ANOMALY_COLOR,
     NORMAL_COLOR,
@@ -124,6 +125,7 @@ class FeatureBlameDisplay:
         display : FeatureBlameDisplay
             What was drawn.
         """
+        need("matplotlib", cls.__name__)
         maps = np.asarray(to_numpy(estimator.transform(X)))
         if names is None and hasattr(X, "columns") and len(X.columns) == maps.shape[-1]:
             names = [str(column) for column in X.columns]
@@ -216,6 +218,7 @@ class FeatureBlameDisplay:
         self : FeatureBlameDisplay
             With `ax_`, `figure_`, `bars_`, `whiskers_` and `features_`.
         """
+        need("matplotlib", "drawing")
         from matplotlib.ticker import PercentFormatter
 
         mean = self.shares.mean(axis=0)

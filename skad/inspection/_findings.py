@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
+from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import average_precision_score, roc_auc_score
+
+__all__ = ["Findings", "detection_metrics", "top_columns", "write_scores"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,6 +218,7 @@ def timed(function, *arguments, **options):
 def description(detector):
     """Return what the detector and the steps before it are, with their parameters."""
     steps = [step for _, step in getattr(detector, "steps", [(None, detector)])]
+    steps = [s.estimator if isinstance(s, FrozenEstimator) else s for s in steps]
     return ", then ".join(" ".join(repr(step).split()) for step in steps)
 
 

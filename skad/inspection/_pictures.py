@@ -1,31 +1,26 @@
 """What a detector says about pictures, a block of them in memory at a time."""
 
 from dataclasses import dataclass
-from functools import partial
 from math import ceil, sqrt
 from typing import Any
 
 import numpy as np
 
 from skad._array import to_numpy
+from skad._needed import need
 from skad.inspection._anomaly_map import in_unit_range
 from skad.inspection._findings import (
     Findings,
-    description,
     detection_metrics,
     timed,
     tracked,
 )
-from skad.inspection._inspected import (
-    inspected,
-    last_step,
-    reference_scores,
-    scored_as_new,
-    threshold_meaning,
-    threshold_of,
-)
+from skad.inspection._inspected import inspected, threshold_of
+from skad.inspection._learned import learned_pictures
 from skad.inspection._map_files import MapFiles
 from skad.metrics import pixel_roc_auc, pro_score
+
+__all__ = ["PictureFindings", "ShownPicture", "examine_pictures"]
 
 # Pictures are read and scored in blocks of this many values, 64 at most.
 _BLOCK_ELEMENTS = 2**23
@@ -164,23 +159,67 @@ def examine_pictures(
     """
     if maps not in ("png", "npy", None):
         raise ValueError(f"maps={maps!r}: must be 'png', 'npy' or None.")
-    _, fit_seconds = timed(detector.fit, X_train)
-    threshold, scale = float(last_step(detector).offset_), None
-    if X_held_out is None:
-        normal_score = reference_scores(
-            detector, partial(_sample_scores, detector, X_train, track)
-        )
-    else:
-        normal_score, extremes = [], []
+    if maps == "png":
+        need("PIL", "maps='png'")
+    return look_at_pictures(
+        learn_pictures(
+            detector, X_train, X_held_out=X_held_out, name=name, track=track
+        ),
+        X_test,
+        y_test=y_test,
+        masks=masks,
+        files=files,
+        defects=defects,
+        skipped=skipped,
+        title=title,
+        n_shown=n_shown,
+        maps=maps,
+        folder=folder,
+        track=track,
+    )
+
+
+def learn_pictures(detector, X, *, X_held_out=None, name=None, track=None):
+    """Fit a detector; return what `look_at_pictures` needs. See `examine_pictures`."""
+
+    def score_some(detector):
+        return _sample_scores(detector, X, track)
+
+    def look_at_held_out(detector):
+        scores, extremes = [], []
         every = range(len(X_held_out))
         for rows in tracked(_blocks(every, X_held_out), track, "held out"):
             found = inspected(detector, np.asarray(X_held_out[rows]))
-            normal_score.append(found.scores)
+            scores.append(found.scores)
             extremes += _extremes(_flat(found.maps, X_held_out))
-        normal_score = np.concatenate(normal_score)
-        threshold = threshold_of(detector, normal_score)
-        scale = _scale(normal_score, extremes, threshold)
+        scores = np.concatenate(scores)
+        threshold = threshold_of(detector, scores)
+        scale = _scale(scores, extremes, threshold)
+        return len(X_held_out), scores, threshold, scale
 
+    held_out = None if X_held_out is None else look_at_held_out
+    return learned_pictures(
+        detector, X, held_out=held_out, name=name, score_some=score_some
+    )
+
+
+def look_at_pictures(
+    learned,
+    X_test,
+    *,
+    y_test=None,
+    masks=None,
+    files=None,
+    defects=None,
+    skipped=(),
+    title="Pictures",
+    n_shown=12,
+    maps=None,
+    folder=None,
+    track=None,
+):
+    """Gather what a `Learned` says about pictures. See `examine_pictures`."""
+    detector, threshold, scale = learned.detector, learned.threshold, learned.scale
     shape = (*X_test.shape[1:], 1)[:3]
     n, (height, width) = len(X_test), shape[:2]
     stride = max(1, ceil(sqrt(n * height * width / _PIXELS)))
@@ -217,29 +256,18 @@ def examine_pictures(
         # what leads so far, scaled down: blocks are not kept alive
         kept = [(*entry[:2], *_small(*entry[2:])) for entry in kept[:n_shown]]
     low, level = scale
-    held_out = 0 if X_held_out is None else len(X_held_out)
     decision = score - threshold
     metrics = {} if y_test is None else detection_metrics(y_test, decision)
     if thin_masks and any(mask.any() for mask in thin_masks):
         metrics["pixel ROC AUC"] = pixel_roc_auc(thin_masks, thin_maps)
         metrics["AUPRO (to 0.3)"] = pro_score(thin_masks, thin_maps)
     return PictureFindings(
+        **learned.found(score),
         title=title,
-        name=name or type(last_step(detector)).__name__,
-        setting=description(detector),
-        n_train=len(X_train),
-        train_decision=normal_score - threshold,
-        threshold=threshold,
-        score=score,
-        decision=decision,
         y=y_test,
         shown=np.array([entry[1] for entry in kept]),
-        fit_seconds=fit_seconds,
         score_seconds=seconds,
         metrics=metrics,
-        held_out=held_out,
-        meaning=threshold_meaning(detector, "picture", held_out),
-        as_new=X_held_out is not None or scored_as_new(detector),
         image_shape=shape,
         files=None if files is None else list(files),
         defects=defects,

@@ -8,6 +8,8 @@ import io
 
 import numpy as np
 
+from skad._needed import need
+
 # Okabe and Ito's blue and vermilion: apart for every kind of colour vision, and legible
 # on white and on black.
 NORMAL_COLOR = "#0072b2"
@@ -92,8 +94,7 @@ def _unit(image):
 
 def new_axes(n_rows=1, n_columns=1, *, size, **options):
     """Return axes of a new figure of pyplot's, `size` in inches."""
-    from matplotlib import pyplot
-
+    pyplot = need("matplotlib.pyplot", "drawing")
     options |= {"figsize": size, "layout": "constrained"}
     return pyplot.subplots(n_rows, n_columns, **options)[1]
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from skad._needed import need
 from skad.inspection import _html, _report_pictures, _report_rows, _report_series
+from skad.inspection._agreement import agreement
 from skad.inspection._findings import open_text
 from skad.inspection._html import number
 from skad.inspection._pictures import PictureFindings
@@ -20,6 +22,8 @@ from skad.inspection._plots import INKS, png_of_figure
 from skad.inspection._rows import RowFindings
 from skad.inspection._score_distribution import ScoreDistributionDisplay
 from skad.inspection._time_series import SeriesFindings
+
+__all__ = ["write_report"]
 
 _KINDS = {
     RowFindings: _report_rows,
@@ -48,13 +52,19 @@ def write_report(folder, findings, *, title="Anomaly report", comparison=()):
     path : Path
         The page.
     """
+    need("PIL", "the report")
+    matplotlib = need("matplotlib", "the report")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     parts = [f"<h1>{escape(title)}</h1>", _overview(findings)]
-    with _plain_plots():
+    with _plain_plots(matplotlib):
+        seen = set()
         for finding in findings:
             others = [other for other in comparison if other.title == finding.title]
-            parts.append(_section(finding, others))
+            first = finding.title not in seen
+            seen.add(finding.title)
+            own = _section(finding, others if first else [], first)
+            parts.append(f'<section id="{_anchor(findings, finding)}">{own}</section>')
     path = folder / "index.html"
     with open_text(path) as file:
         file.write(_html.page(title, "\n".join(parts)))
@@ -62,10 +72,8 @@ def write_report(folder, findings, *, title="Anomaly report", comparison=()):
 
 
 @contextlib.contextmanager
-def _plain_plots():
+def _plain_plots(matplotlib):
     """Draw as matplotlib does by itself, whatever the user's settings and names are."""
-    import matplotlib
-
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()
         matplotlib.rcParams["text.parse_math"] = False  # $ in a name is a dollar
@@ -73,21 +81,28 @@ def _plain_plots():
         yield
 
 
+def _anchor(findings, finding):
+    """Return where the section of a finding is on the page."""
+    return f"section-{next(k for k, f in enumerate(findings) if f is finding) + 1}"
+
+
 def _overview(findings):
     lines = []
     for finding in findings:
         flagged, n = int(finding.flagged.sum()), len(finding.score)
         lines.append(
-            f"<p><strong>{escape(finding.title)}</strong>: {escape(finding.name)} "
+            f'<p><strong><a href="#{_anchor(findings, finding)}">'
+            f"{escape(finding.title)}</a></strong>: {escape(finding.name)} "
             f"learned from {finding.n_train:,} {finding.unit}s and flags {flagged:,} "
             f"of {n:,} new {finding.unit}s ({flagged / n:.1%}).</p>"
         )
     return "\n".join(lines)
 
 
-def _section(finding, others):
+def _section(finding, others, first=True):
     kind = _KINDS[type(finding)]
-    parts = [f"<h2>{escape(finding.title)}</h2>"]
+    title = finding.title if first else f"{finding.title}: {finding.name}"
+    parts = [f"<h2>{escape(title)}</h2>"]
     if others:
         parts += ["<h3>Detectors compared</h3>", _comparison(finding, others)]
         parts.append(f"<h3>{escape(finding.name)} in detail</h3>")
@@ -100,16 +115,30 @@ def _section(finding, others):
 
 def _comparison(finding, others):
     header = ["detector"]
-    header += [*finding.metrics, "flagged", "fit, s", f"{finding.scored}, s"]
+    header += [*finding.metrics, "flagged"]
+    header += ["same labels", "rank correlation"] if len(others) > 1 else []
+    header += ["fit, s", f"{finding.scored}, s"]
+    agreed = [[]] * len(others)
+    if len(others) > 1:
+        found = agreement(others)
+        agreed = [
+            [f"{same:.1%}", f"{correlation:.3f}"]
+            for same, correlation in zip(
+                found.same_labels_with_others,
+                found.correlation_with_others,
+                strict=True,
+            )
+        ]
     rows = [
         [
             other.name,
-            *(f"{value:.3f}" for value in other.metrics.values()),
+            *(f"{other.metrics.get(name, np.nan):.3f}" for name in finding.metrics),
             f"{np.mean(other.flagged):.1%}",
+            *own,
             f"{other.fit_seconds:.3f}",
             f"{other.score_seconds:.3f}",
         ]
-        for other in others
+        for other, own in zip(others, agreed, strict=True)
     ]
     caption = (
         f"{finding.n_train:,} training {finding.unit}s, {len(finding.score):,} test "
@@ -118,7 +147,14 @@ def _comparison(finding, others):
     if finding.y is not None:
         share = np.mean(finding.y == -1)
         caption += f", of which {share:.1%} are anomalies"
-    return _html.table(header, rows, caption + ".", numeric=range(1, len(header)))
+    caption += "."
+    if len(others) > 1:
+        caption += (
+            f" Same labels: the share of {finding.unit}s that it and another both flag "
+            "or neither does; rank correlation: that of scores, Spearman's; both means "
+            "over the other detectors."
+        )
+    return _html.table(header, rows, caption, numeric=range(1, len(header)))
 
 
 def _summary(finding, kind):

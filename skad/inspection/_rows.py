@@ -8,20 +8,16 @@ import numpy as np
 from skad._array import to_numpy
 from skad.inspection._findings import (
     Findings,
-    description,
     detection_metrics,
     named_columns,
     timed,
     top_columns,
     tracked,
 )
-from skad.inspection._inspected import (
-    inspected,
-    last_step,
-    reference_scores,
-    scored_as_new,
-    threshold_meaning,
-)
+from skad.inspection._inspected import inspected
+from skad.inspection._learned import learned_rows
+
+__all__ = ["RowFindings", "examine"]
 
 # Maps are as large as the data: rows are looked at in blocks of this many elements,
 # which are also the steps of the progress.
@@ -130,10 +126,51 @@ def examine(
     findings : RowFindings
         Everything that `write_report` and `write_scores` need.
     """
+    learned = learn_rows(detector, X_train, y_train, name=name, track=track)
+    return look_at_rows(
+        learned,
+        X_test,
+        y_test=y_test,
+        feature_names=feature_names,
+        image_shape=image_shape,
+        title=title,
+        n_shown=n_shown,
+        n_top=n_top,
+        compared=compared,
+        track=track,
+        ids=ids,
+        id_name=id_name,
+    )
+
+
+def learn_rows(detector, X, y=None, *, name=None, track=None):
+    """Fit a detector; return what `look_at_rows` needs of it. See `examine`."""
+
+    def score_some(detector):
+        return _sample_scores(detector, X, track)
+
+    return learned_rows(detector, X, y, name=name, score_some=score_some)
+
+
+def look_at_rows(
+    learned,
+    X_test,
+    *,
+    y_test=None,
+    feature_names=None,
+    image_shape=None,
+    title="Data",
+    n_shown=12,
+    n_top=3,
+    compared=(),
+    track=None,
+    ids=None,
+    id_name="id",
+):
+    """Gather what a fitted detector, a `Learned`, says about rows. See `examine`."""
+    detector, threshold = learned.detector, learned.threshold
     if feature_names is None:
-        feature_names = [f"x{j}" for j in range(X_train.shape[1])]
-    _, fit_seconds = timed(detector.fit, X_train, y_train)
-    threshold = float(last_step(detector).offset_)  # a pipeline has no offset_
+        feature_names = [f"x{j}" for j in range(X_test.shape[1])]
     n, d = X_test.shape
     compared = np.asarray(compared, dtype=np.int64)
     score, top, total, seconds = np.empty(n), [], np.zeros(d), 0.0
@@ -156,24 +193,13 @@ def examine(
         inside = (compared >= rows.start) & (compared < rows.stop)
         compared_maps[inside] = maps[compared[inside] - rows.start]
     decision = score - threshold
-    train_score = reference_scores(
-        detector, lambda: _sample_scores(detector, X_train, track)
-    )
     return RowFindings(
+        **learned.found(score),
         title=title,
-        name=name or type(last_step(detector)).__name__,
-        setting=description(detector),
         X=X_test,
         feature_names=list(feature_names),
         image_shape=image_shape,
-        n_train=len(X_train),
-        train_decision=train_score - threshold,
-        train_range=np.quantile(X_train, [0.05, 0.5, 0.95], axis=0),
-        threshold=threshold,
-        meaning=threshold_meaning(detector, "row"),
-        as_new=scored_as_new(detector),
-        score=score,
-        decision=decision,
+        train_range=learned.train_range,
         y=y_test,
         top_features=np.concatenate(top),
         mean_map=total / max(1, np.sum(decision < 0)),
@@ -181,7 +207,6 @@ def examine(
         maps=shown_maps,
         compared=compared,
         compared_maps=compared_maps,
-        fit_seconds=fit_seconds,
         score_seconds=seconds,
         ids=ids,
         id_name=id_name,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from skad._array import to_numpy
+from skad._needed import need
 from skad.inspection._plots import (
     ANOMALY_COLOR,
     NORMAL_COLOR,
@@ -100,6 +101,7 @@ class ScoreDistributionDisplay:
         display : ScoreDistributionDisplay
             What was drawn.
         """
+        need("matplotlib", cls.__name__)
         return cls.from_predictions(
             estimator.decision_function(X),
             y,

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from skad._array import to_numpy
+from skad._needed import need
 from skad._times import read_times
 from skad.inspection._inspected import inspected, last_step
 from skad.inspection._plots import ANOMALY_COLOR, NORMAL_COLOR, new_axes, paint
@@ -153,6 +154,7 @@ class SeriesDisplay:
         display : SeriesDisplay
             What was drawn.
         """
+        need("matplotlib", cls.__name__)
         grouped = {} if groups is None else {"groups": groups}
         found = inspected(estimator, X, **grouped)
         return cls.from_predictions(

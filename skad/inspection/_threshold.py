@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from skad._array import to_numpy
+from skad._needed import need
 from skad.inspection._plots import (
     ANOMALY_COLOR,
     NORMAL_COLOR,
@@ -123,6 +124,7 @@ class ThresholdDisplay:
         display : ThresholdDisplay
             What was drawn.
         """
+        need("matplotlib", cls.__name__)
         name = estimator_name(estimator) if name is None else name
         decision = estimator.decision_function(X)
         return cls.from_predictions(decision, y, name=name, ax=ax, **options)

@@ -1,49 +1,31 @@
 """What a detector says about series: scores of time steps, and the events in them."""
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from skad._events import Event, to_events
 from skad._times import read_times
-from skad.embedding import dominant_period
 from skad.inspection._findings import (
     Findings,
     apart,
-    description,
     detection_metrics,
     named_columns,
     open_text,
     timed,
     top_columns,
 )
-from skad.inspection._inspected import (
-    inspected,
-    last_step,
-    reference_scores,
-    scored_as_new,
-    threshold_meaning,
-)
+from skad.inspection._inspected import inspected, last_step
+from skad.inspection._learned import learned_series
 from skad.inspection._series import SeriesDisplay
 from skad.metrics import event_f1, vus_pr
-from skad.metrics._runs import runs
+
+__all__ = ["Event", "SeriesFindings", "examine_series", "write_events"]
 
 # Training steps that show how training scores are distributed, evenly spread.
 _TRAINING_STEPS = 100_000
-
-
-@dataclass(frozen=True)
-class Event:
-    """A stretch of flagged steps of one series."""
-
-    start: int  # row of its first step
-    end: int  # row of its last step
-    peak: int  # row of its most anomalous step
-    n_steps: int
-    score: float  # of the peak
-    channels: list  # where its mean map is largest
-    anomaly: bool | None  # whether any of its steps is one by the labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +114,8 @@ def examine_series(
     title="Series",
     name=None,
     n_top=3,
+    merge_gap=0,
+    min_duration=0,
     ids=None,
     id_name="id",
 ):
@@ -166,6 +150,9 @@ def examine_series(
         What the detector is called; the class of the last step if None.
     n_top : int, default=3
         How many channels are named per time step.
+    merge_gap, min_duration : int, timedelta or str, default=0
+        Which flagged steps make up one event, and how long an event is at least; see
+        `skad.calibration.to_events`.
     ids : array of shape (n_test,) or None, default=None
         What the rows are called, for the table.
     id_name : str, default="id"
@@ -176,47 +163,82 @@ def examine_series(
     findings : SeriesFindings
         Everything that `write_report`, `write_scores` and `write_events` need.
     """
+    if time is not None:  # before the long work
+        time = _checked_time(time, day_first, X_test)
+    learned = learn_series(detector, X_train, y_train, groups=groups_train, name=name)
+    return look_at_series(
+        learned,
+        X_test,
+        groups=groups_test,
+        y_test=y_test,
+        time=time,
+        time_name=time_name,
+        group_name=group_name,
+        feature_names=feature_names,
+        title=title,
+        n_top=n_top,
+        merge_gap=merge_gap,
+        min_duration=min_duration,
+        ids=ids,
+        id_name=id_name,
+    )
+
+
+def learn_series(detector, X, y=None, *, groups=None, name=None):
+    """Fit a detector; return what `look_at_series` needs. See `examine_series`."""
+    most = _TRAINING_STEPS
+    return learned_series(detector, X, y, groups=groups, name=name, most=most)
+
+
+def look_at_series(
+    learned,
+    X_test,
+    *,
+    groups=None,
+    y_test=None,
+    time=None,
+    day_first=None,
+    time_name="time",
+    group_name="group",
+    feature_names=None,
+    title="Series",
+    n_top=3,
+    merge_gap=0,
+    min_duration=0,
+    ids=None,
+    id_name="id",
+):
+    """Gather what a `Learned` says about series. See `examine_series`."""
     if feature_names is None:
-        feature_names = [f"x{j}" for j in range(X_train.shape[1])]
+        feature_names = [f"x{j}" for j in range(X_test.shape[1])]
     if time is not None:
-        time = read_times(time, day_first=day_first)
-        if len(time) != len(X_test):
-            raise ValueError(
-                f"X_test has {len(X_test)} time steps, time has {len(time)}."
-            )
-    setting = description(detector)
-    last, seen, new = last_step(detector), X_train, X_test
+        time = _checked_time(time, day_first, X_test)
+    detector, threshold = learned.detector, learned.threshold
+    last, new = last_step(detector), X_test
     if last is not detector:  # a pipeline's score_samples takes no groups
-        front = detector[:-1].fit(X_train)
-        seen, new = front.transform(X_train), front.transform(X_test)
-    of_train = {} if groups_train is None else {"groups": groups_train}
-    of_test = {} if groups_test is None else {"groups": groups_test}
-    _, fit_seconds = timed(last.fit, seen, y_train, **of_train)
-    found, score_seconds = timed(inspected, last, new, **of_test)
+        new = detector[:-1].transform(X_test)
+    params = {} if groups is None else {"groups": groups}
+    found, score_seconds = timed(inspected, last, new, **params)
     score, maps = found.scores, found.maps
-    train_score = reference_scores(last, lambda: last.score_samples(seen, **of_train))
-    threshold = float(last.offset_)
     decision = score - threshold
-    series = _series(groups_test, len(X_test))
-    events = _events(series, score, threshold, maps, feature_names, y_test)
+    series = _series(groups, len(X_test))
+    stretches = to_events(
+        np.where(decision < 0, -1, 1),
+        -score,
+        groups=groups,
+        times=time,
+        merge_gap=merge_gap,
+        min_duration=min_duration,
+    )
+    events = _told(stretches, series, score, maps, feature_names, y_test)
     metrics = {} if y_test is None else detection_metrics(y_test, decision)
     if metrics:
-        metrics |= _series_metrics(last, seen, series, y_test, score, decision)
-    stride = -(-len(train_score) // _TRAINING_STEPS)
+        metrics |= _series_metrics(learned.window, series, y_test, score, decision)
     return SeriesFindings(
+        **learned.found(score),
         title=title,
-        name=name or type(last).__name__,
-        setting=setting,
-        n_train=len(X_train),
-        train_decision=train_score[::stride] - threshold,
-        threshold=threshold,
-        meaning=threshold_meaning(last, "time step"),
-        as_new=scored_as_new(last),
-        score=score,
-        decision=decision,
         y=y_test,
         shown=np.array([event.peak for event in events], dtype=np.int64),
-        fit_seconds=fit_seconds,
         score_seconds=score_seconds,
         metrics=metrics,
         X=X_test,
@@ -224,7 +246,7 @@ def examine_series(
         feature_names=list(feature_names),
         time=time,
         time_name=time_name,
-        groups=groups_test,
+        groups=groups,
         group_name=group_name,
         series=series,
         events=events,
@@ -273,33 +295,37 @@ def _series(groups, n_steps):
     return [rows[k] for k in np.argsort(first)]
 
 
-def _events(series, score, threshold, maps, names, y, n_channels=3):
+def _told(events, series, score, maps, names, y, n_channels=3):
+    """Return events with channels and labels, most anomalous first."""
     found = []
-    for rows in series:
-        for start, stop in zip(*runs(score[rows] < threshold), strict=True):
-            own = rows[start:stop]
-            mean = maps[own].mean(axis=0)
-            top = np.argsort(-mean, kind="stable")[:n_channels]
-            peak = own[np.argmin(score[own])]
-            found.append(
-                Event(
-                    int(own[0]),
-                    int(own[-1]),
-                    int(peak),
-                    len(own),
-                    float(score[peak]),
-                    [names[j] for j in top if mean[j] > 0],
-                    None if y is None else bool((y[own] == -1).any()),
-                )
-            )
+    place = np.empty(len(score), dtype=np.intp)
+    for k, rows in enumerate(series):
+        place[rows] = k
+    for event in events:
+        rows = series[place[event.start]]
+        own = rows[np.searchsorted(rows, event.start) :][: event.n_steps]
+        mean = maps[own].mean(axis=0)
+        top = np.argsort(-mean, kind="stable")[:n_channels]
+        more = {
+            "score": float(score[event.peak]),
+            "channels": [names[j] for j in top if mean[j] > 0],
+            "anomaly": None if y is None else bool((y[own] == -1).any()),
+        }
+        found.append(replace(event, **more))
     return sorted(found, key=lambda event: (event.score, event.start))
 
 
-def _series_metrics(detector, X_train, series, y, score, decision):
+def _checked_time(time, day_first, X):
+    time = read_times(time, day_first=day_first)
+    if len(time) != len(X):
+        raise ValueError(f"X_test has {len(X)} time steps, time has {len(time)}.")
+    return time
+
+
+def _series_metrics(window, series, y, score, decision):
     """Return metrics of series, means over those that have an anomaly."""
-    window = getattr(detector, "window_size_", None) or dominant_period(X_train)
     marked = [rows for rows in series if (y[rows] == -1).any()]
-    areas = [vus_pr(y[rows], -score[rows], window=int(window)) for rows in marked]
+    areas = [vus_pr(y[rows], -score[rows], window=window) for rows in marked]
     labels = np.where(decision < 0, -1, 1)
     found = [event_f1(y[rows], labels[rows]) for rows in marked]
     return {

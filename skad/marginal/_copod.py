@@ -7,7 +7,10 @@ from skad._sklearn import StrOptions
 from skad.base import BaseDetector
 from skad.marginal._tails import (
     central_sums,
+    counts_of_known,
+    known_values,
     largest_sum,
+    over_known,
     skewed_tail,
     skewness,
     skewness_without,
@@ -42,7 +45,7 @@ class COPOD(LeftOutMixin, BaseDetector):
     Attributes
     ----------
     columns_ : ndarray of shape (n_features, n_samples)
-        The training columns, each sorted.
+        The training columns, each sorted, with infinity for missing values.
     skewness_ : ndarray of shape (n_features,)
         Skewness of the training columns.
 
@@ -60,6 +63,10 @@ class COPOD(LeftOutMixin, BaseDetector):
     tail :math:`1 / (n + 1)`. The scores do not change under a strictly increasing map
     of a feature that leaves the sign of its skewness. Where the training data and `X`
     differ in dtype, values are compared in the narrower one.
+
+    Missing values (NaN) are skipped, in training and later: the score is the sum over
+    the features that are there, times the number of all over theirs, and the map is 0
+    where a value is missing. A row without any value has the anomaly 0.
 
     A feature without skewness counts by its right tail, as in the paper; the authors'
     code adds both tails there.
@@ -84,6 +91,8 @@ class COPOD(LeftOutMixin, BaseDetector):
     aggregation: str = "feature"
 
     _map_sums_to_score = True
+    _ignores_units = True
+    _reads_missing = True
     _parameter_constraints = {
         "aggregation": [StrOptions({"feature", "sample"})],
     }
@@ -93,22 +102,32 @@ class COPOD(LeftOutMixin, BaseDetector):
 
     def _fit(self, X, y):
         self.columns_ = sorted_columns(X)
-        self._sums_ = central_sums(self.columns_)
-        self.skewness_ = skewness(*self._sums_[-2:], X.shape[0])
+        self._known_ = counts_of_known(self.columns_)
+        self._sums_ = central_sums(self.columns_, self._known_)
+        self.skewness_ = skewness(*self._sums_[-2:], self._n_known())
+
+    # How many values of each feature are known, where not all are.
+    _known_ = None
+
+    def _n_known(self):
+        return self.columns_.shape[1] if self._known_ is None else self._known_
 
     def _map(self, X):
         return self._rareness(X, self.skewness_)
 
     def _left_out(self, X):
-        skew = skewness_without(self._sums_, self.columns_.shape[1], X)
+        skew = skewness_without(self._sums_, self._n_known(), X)
         return namespace(X).sum(self._rareness(X, skew, own=1), axis=1)
 
     def _rareness(self, X, skew, own=0):
         """Return the map (b, d); `own=1` without each row, a training row, itself."""
         xp = namespace(X)
-        tails = tail_probabilities(self.columns_, X, own)
+        X, absent = known_values(X, self._known_)
+        tails = tail_probabilities(self.columns_, X, own, self._known_)
         left, right = (-xp.log(tail) for tail in tails)
+        if absent is not None:
+            left, right = (xp.where(absent, 0.0, part) for part in (left, right))
         skewed = skewed_tail(left, right, skew)
         if self.aggregation == "feature":
-            return xp.maximum(skewed, (left + right) / 2)
-        return largest_sum(left, right, skewed)
+            return over_known(xp.maximum(skewed, (left + right) / 2), absent)
+        return over_known(largest_sum(left, right, skewed), absent)

@@ -11,7 +11,13 @@ from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad._weights import SampleWeightMixin
 from skad.base import BaseDetector
-from skad.marginal._tails import count_below, narrower, sorted_columns
+from skad.marginal._tails import (
+    count_below,
+    known_values,
+    narrower,
+    over_known,
+    sorted_columns,
+)
 
 
 def equal_width_bins(columns, n_bins):
@@ -86,6 +92,13 @@ def outermost(X):
     return X if len(X) <= 4 else np.concatenate([X[:2], X[-2:]])
 
 
+def widened(row, size):
+    """Return a row (1, m) with its last value repeated up to (1, size)."""
+    xp = namespace(row)
+    more = xp.broadcast_to(row[:, -1:], (1, size - row.shape[1]))
+    return xp.concat([row, more], axis=1)
+
+
 def bin_widths(edges):
     """Return the width of each bin over its feature's range, of shape (d, m)."""
     xp = namespace(edges)
@@ -141,6 +154,10 @@ class HBOS(SampleWeightMixin, LeftOutMixin, BaseDetector):
 
     Notes
     -----
+    Missing values (NaN) are skipped, in training and later: the score is the sum over
+    the features that are there, times the number of all over theirs, and the map is 0
+    where a value is missing. A row without any value has the anomaly 0.
+
     ``contamination="auto"`` takes each training row out of its bins. Without the
     smallest or the largest value of a feature the bins are made anew; without another
     one dynamic bins stay.
@@ -181,6 +198,8 @@ class HBOS(SampleWeightMixin, LeftOutMixin, BaseDetector):
     tol: float = 0.5
 
     _map_sums_to_score = True
+    _ignores_units = True
+    _reads_missing = True
     _parameter_constraints = {
         "n_bins": [Interval(Integral, 2, None, closed="left"), StrOptions({"auto"})],
         "binning": [StrOptions({"static", "dynamic"})],
@@ -191,7 +210,46 @@ class HBOS(SampleWeightMixin, LeftOutMixin, BaseDetector):
     def _row_elements(self):
         return 6 * self.n_features_in_
 
+    # How many values of each feature are known, where not all are.
+    _known_ = None
+
     def _fit(self, X, y, sample_weight=None):
+        missing = to_numpy(namespace(X).isnan(X))
+        if missing.any():
+            self._known_ = (~missing).sum(axis=0)
+            self._fit_features(X, ~missing, sample_weight)
+        else:
+            self._fit_known(X, sample_weight)
+
+    def _fit_features(self, X, known, weights):
+        """Learn each feature's histogram from its values that are `known`, (n, d)."""
+        xp, parts = namespace(X), []
+        for j, there in enumerate(known.T):
+            rows = np.flatnonzero(there)
+            if not len(rows):
+                values, own = xp.zeros_like(X[:2, :1]), None
+            else:
+                # one value alone has no other to be compared with but itself
+                rows = np.resize(rows, max(2, len(rows)))
+                values = X[like(rows, X, dtype="keep"), j : j + 1]
+                own = None if weights is None else weights[rows]
+            part = HBOS(self.n_bins, binning=self.binning, alpha=self.alpha)
+            part.tol = self.tol
+            part._fit_known(values, own)
+            parts.append(part)
+        width = max(part.heights_.shape[1] for part in parts)
+        for name in ("heights_", "_height_of_one_", "bin_edges_"):
+            rows = [getattr(part, name) for part in parts]
+            size = width + (name == "bin_edges_")
+            size = 1 if self.binning == "static" and name[0] == "_" else size
+            setattr(self, name, xp.concat([widened(row, size) for row in rows]))
+        for name in ("n_bins_", "_second_"):
+            setattr(self, name, xp.concat([getattr(part, name) for part in parts]))
+        for name in ("_range_", "_rareness_of_ends_"):
+            rows = [getattr(part, name) for part in parts]
+            setattr(self, name, xp.concat(rows, axis=1))
+
+    def _fit_known(self, X, sample_weight):
         columns, n, weights = sorted_columns(X), X.shape[0], None
         if sample_weight is not None:
             n = sample_weight.sum()
@@ -302,6 +360,7 @@ class HBOS(SampleWeightMixin, LeftOutMixin, BaseDetector):
         `once` is how much of each row is left out, one number or (b,).
         """
         xp = namespace(X)
+        X, absent = known_values(X, self._known_)
         one = xp.broadcast_to(like(self._height_of_one_, X), self.heights_.shape)
         height, one = self._at(self.heights_, X), self._at(one, X)
         fewer = xp.clip(height.T - once * one.T, 0, None).T
@@ -311,10 +370,11 @@ class HBOS(SampleWeightMixin, LeftOutMixin, BaseDetector):
         edges, values = narrower(self.bin_edges_, X)
         for place, end in zip((0, -1), self._rareness_of_ends_, strict=True):
             rareness = xp.where(values == edges[:, place], like(end, X), rareness)
-        return xp.sum(rareness, axis=1)
+        return xp.sum(over_known(rareness, absent), axis=1)
 
     def _map(self, X):
-        return self._rareness(self._at(self.heights_, X), X)
+        X, absent = known_values(X, self._known_)
+        return over_known(self._rareness(self._at(self.heights_, X), X), absent)
 
     def _at(self, heights, X):
         """Return those of heights (d, m) whose bins hold the values of `X`, (b, d)."""

@@ -6,10 +6,61 @@ from skad._array import is_torch, like, namespace, to_double
 
 
 def sorted_columns(X):
-    """Return the columns of `X` (n, d), each sorted, as the rows of (d, n)."""
+    """Return the columns of `X` (n, d), each sorted, as the rows of (d, n).
+
+    Missing values (NaN) are last, as infinity, which is above all values.
+    """
     if is_torch(X):
-        return X.T.contiguous().sort(dim=1).values
-    return np.sort(np.ascontiguousarray(X.T), axis=1)
+        columns = X.T.contiguous().sort(dim=1).values
+    else:
+        columns = np.sort(np.ascontiguousarray(X.T), axis=1)
+    missing = namespace(X).isnan(columns[:, -1])
+    if missing.any():
+        columns[namespace(X).isnan(columns)] = np.inf
+    return columns
+
+
+def counts_of_known(columns):
+    """Return how many values of sorted columns (d, n) are known, (d,); None for all."""
+    xp = namespace(columns)
+    known = columns < np.inf
+    return None if xp.all(known[:, -1]) else xp.sum(known, axis=1)
+
+
+def known_values(X, known=None):
+    """Return `X` (b, d) with zeros for what is unknown, and where that is, or None.
+
+    Unknown are missing values, and all of a feature without any value in training,
+    of which `known` (d,) tells, as `counts_of_known` does.
+    """
+    xp = namespace(X)
+    # a sum needs no memory, and is NaN where a value is
+    if known is None and not xp.isnan(xp.sum(X)):
+        return X, None
+    absent = xp.isnan(X)
+    if known is not None:
+        absent = absent | (like(known, X, dtype="keep") == 0)
+    return xp.where(absent, 0.0, X), absent
+
+
+def over_known(maps, absent):
+    """Return maps (b, d), zero where `absent`, scaled as if all features were there.
+
+    The sum is that of the features that are there, times the number of all over theirs.
+    """
+    if absent is None:
+        return maps
+    xp = namespace(maps)
+    there = maps.shape[1] - xp.sum(xp.astype(absent, maps.dtype), axis=1)
+    factor = maps.shape[1] / xp.where(there > 0, there, 1.0)
+    return xp.where(absent, 0.0, maps) * factor[:, None]
+
+
+def one_or_more(counts):
+    """Return a count, or an array of them, where it is at least one, else one."""
+    if isinstance(counts, int):
+        return max(1, counts)
+    return namespace(counts).clip(counts, 1, None)
 
 
 def narrower(fitted, X):
@@ -59,7 +110,7 @@ def count_below(columns, X, *, inclusive):
     return counts
 
 
-def tail_probabilities(columns, X, own=0):
+def tail_probabilities(columns, X, own=0, known=None):
     r"""Return how much of the training data lies in the tails beyond each value.
 
     With the training column :math:`x_1, \dots, x_n`, the left tail of a value `z` is
@@ -75,6 +126,8 @@ def tail_probabilities(columns, X, own=0):
         The rows to place.
     own : {0, 1}, default=0
         1 leaves each row, one of the training rows, out of the counts.
+    known : array or tensor of shape (d,), default=None
+        How many values of a column are known, where not all are.
 
     Returns
     -------
@@ -82,10 +135,13 @@ def tail_probabilities(columns, X, own=0):
         In the dtype of `X`.
     """
     xp = namespace(X)
+    n_samples = columns.shape[1] if known is None else like(known, X, dtype="keep")
     below = count_below(columns, X, inclusive=True) - own
-    above = columns.shape[1] - count_below(columns, X, inclusive=False) - own
-    n_samples = columns.shape[1] - own
+    above = n_samples - count_below(columns, X, inclusive=False) - own
+    n_samples = one_or_more(n_samples - own)
     least = 1 / (n_samples + 1)
+    if known is not None:
+        n_samples, least = like(n_samples, X), like(least, X)
     left, right = (
         xp.clip(xp.astype(counts, X.dtype) / n_samples, least, None)
         for counts in (below, above)
@@ -93,19 +149,30 @@ def tail_probabilities(columns, X, own=0):
     return left, right
 
 
-def central_sums(columns):
+def central_sums(columns, known=None):
     """Return what the skewness of sorted columns (d, n) comes from, (5, d), float64.
 
     The origin and the unit of standard values, their mean, and the sums of the squares
-    and of the cubes of what is left.
+    and of the cubes of what is left. `known` is as of `tail_probabilities`.
     """
     xp = namespace(columns)
     columns = to_double(columns)
-    spread = columns[:, -1] - columns[:, 0]
+    if known is None:
+        spread = columns[:, -1] - columns[:, 0]
+    else:
+        there = columns < np.inf
+        columns = xp.where(there[:, :1], columns, 0.0)
+        largest = xp.max(xp.where(there, columns, columns[:, :1]), axis=1)
+        spread = largest - columns[:, 0]
+        columns = xp.where(there, columns, columns[:, :1])
     unit = xp.where(spread == 0, 1.0, spread)
     standard = (columns - columns[:, :1]) / unit[:, None]
-    mean = xp.mean(standard, axis=1)
-    standard = standard - mean[:, None]
+    if known is None:
+        mean = xp.mean(standard, axis=1)
+        standard = standard - mean[:, None]
+    else:
+        mean = xp.sum(standard, axis=1) / one_or_more(known)
+        standard = xp.where(there, standard - mean[:, None], 0.0)
     squares, cubes = xp.sum(standard**2, axis=1), xp.sum(standard**3, axis=1)
     return xp.stack((columns[:, 0], unit, mean, squares, cubes))
 
@@ -118,8 +185,8 @@ def skewness(squares, cubes, n_samples):
     """
     xp = namespace(squares)
     # in units of the spread those of values that differ sum to at least 1/2
-    variance = xp.where(squares > 1e-10, squares, 1.0) / max(1, n_samples - 1)
-    skew = cubes / n_samples / variance**1.5
+    variance = xp.where(squares > 1e-10, squares, 1.0) / one_or_more(n_samples - 1)
+    skew = cubes / one_or_more(n_samples) / variance**1.5
     return xp.where(xp.abs(skew) < 1e-12, 0.0, skew)
 
 
@@ -127,7 +194,7 @@ def skewness_without(sums, n_samples, X):
     """Return the columns' skewness (b, d) without each of the training rows `X`."""
     origin, unit, mean, squares, cubes = like(sums, to_double(X[:0]))
     rows = (to_double(X) - origin) / unit - mean
-    shift = rows / (n_samples - 1)  # back to the mean of the others
+    shift = rows / one_or_more(n_samples - 1)  # back to the mean of the others
     squares = squares - rows**2
     cubes = cubes - rows**3 + 3 * shift * squares - 2 * rows * shift**2
     return skewness(squares - rows * shift, cubes, n_samples - 1)

@@ -23,8 +23,11 @@ from skad.metrics._point_adjusted import point_adjusted_f1 as point_adjusted_f1
 from skad.metrics._points import average_precision as average_precision
 from skad.metrics._points import best_f1 as best_f1
 from skad.metrics._points import best_over_thresholds as best_over_thresholds
+from skad.metrics._points import precision_at_n as precision_at_n
 from skad.metrics._ranges import range_precision as range_precision
 from skad.metrics._ranges import range_recall as range_recall
+from skad.metrics._scorers import get_scorer as get_scorer
+from skad.metrics._scorers import get_scorer_names as get_scorer_names
 from skad.metrics._series_scorers import average_precision_scorer as average_precision_scorer
 from skad.metrics._series_scorers import make_series_scorer as make_series_scorer
 from skad.metrics._series_scorers import pate_scorer as pate_scorer
@@ -35,4 +38,4 @@ from skad.metrics._vus import range_auc_roc as range_auc_roc
 from skad.metrics._vus import vus_pr as vus_pr
 from skad.metrics._vus import vus_roc as vus_roc
 
-__all__ = ["affiliation_precision", "affiliation_recall", "aupr_in", "aupr_out", "aurc", "auroc", "average_precision", "average_precision_scorer", "best_f1", "best_f1_threshold", "best_over_thresholds", "delay_f1", "event_f1", "fpr_at_recall", "fpr_at_tpr", "hit_rate_at", "make_series_scorer", "pa_k_auc", "pa_k_f1", "pate", "pate_f1", "pate_scorer", "pixel_average_precision", "pixel_roc_auc", "point_adjusted_f1", "pro_score", "range_auc_pr", "range_auc_roc", "range_precision", "range_recall", "risk_coverage_curve", "ucr_score", "vus_pr", "vus_pr_scorer", "vus_roc", "vus_roc_scorer"]
+__all__ = ["affiliation_precision", "affiliation_recall", "aupr_in", "aupr_out", "aurc", "auroc", "average_precision", "average_precision_scorer", "best_f1", "best_f1_threshold", "best_over_thresholds", "delay_f1", "event_f1", "fpr_at_recall", "fpr_at_tpr", "get_scorer", "get_scorer_names", "hit_rate_at", "make_series_scorer", "pa_k_auc", "pa_k_f1", "pate", "pate_f1", "pate_scorer", "pixel_average_precision", "pixel_roc_auc", "point_adjusted_f1", "precision_at_n", "pro_score", "range_auc_pr", "range_auc_roc", "range_precision", "range_recall", "risk_coverage_curve", "ucr_score", "vus_pr", "vus_pr_scorer", "vus_roc", "vus_roc_scorer"]

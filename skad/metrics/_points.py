@@ -38,6 +38,47 @@ def average_precision(y_true, anomaly_score, *, pos_label=None):
     return float(average_precision_score(anomalous, scores))
 
 
+def precision_at_n(y_true, anomaly_score, *, n=None, pos_label=None):
+    """Return the share of anomalies among the `n` samples with the largest scores.
+
+    With `n` the number of anomalies it is also their recall (R-precision). Of samples
+    that share the last place as many count as there is room for, each to an equal part.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+        Labels, -1 an anomaly and 1 normal, or booleans.
+    anomaly_score : array-like of shape (n_samples,)
+        Higher = more anomalous.
+    n : int, default=None
+        How many samples are looked at; None is the number of anomalies.
+    pos_label : object, default=None
+        Label of an anomaly, where labels are not -1 and 1 or booleans.
+
+    Returns
+    -------
+    score : float
+        In [0, 1]; NaN without an anomaly.
+
+    Examples
+    --------
+    >>> from skad.metrics import precision_at_n
+    >>> precision_at_n([1, 1, -1, 1, -1], [0.1, 0.2, 0.9, 0.8, 0.3])
+    0.5
+    """
+    anomalous, scores = labels_and_scores(y_true, anomaly_score, pos_label)
+    if not anomalous.any():
+        return undefined("y_true has no anomaly")
+    n = int(anomalous.sum()) if n is None else n
+    at_least(n, 1, "n")
+    if n > len(scores):
+        raise ValueError(f"n={n} must be at most the number of samples, {len(scores)}.")
+    last = np.sort(scores)[-n]
+    above, tied = scores > last, scores == last
+    room = n - above.sum()
+    return float((anomalous[above].sum() + room * anomalous[tied].mean()) / n)
+
+
 def best_f1(y_true, anomaly_score, *, pos_label=None):
     """Return the largest F1 that any threshold reaches, step by step.
 

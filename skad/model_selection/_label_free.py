@@ -10,6 +10,8 @@ from skad._array import is_torch, like, to_numpy
 from skad._random import generator
 from skad.model_selection._curves import excess_mass_area, mass_volume_area
 
+__all__ = ["ExcessMass", "MassVolume", "excess_mass", "mass_volume"]
+
 # From so many of the drawn points a volume is worth comparing (a third of it is noise).
 _ENOUGH_POINTS = 10
 

@@ -9,30 +9,9 @@ from skad._parameters import KW_ONLY, with_parameters
 from skad._random import Seed
 from skad._sklearn import Interval, StrOptions
 from skad.base import BaseDetector
-from skad.neighbors._search import METRICS, NeighborSearch, contributions, smallest
-
-
-def drop_self(distance, indices):
-    """Return the neighbours without the row itself: the first one at distance zero.
-
-    Parameters
-    ----------
-    distance, indices : arrays of shape (b, k + 1)
-        Ascending distances and what they lead to.
-
-    Returns
-    -------
-    distance, indices : arrays of shape (b, k)
-        Without the first column where that is zero, else without the last.
-    """
-    xp = namespace(distance)
-    k = distance.shape[1] - 1
-    own = xp.astype(distance[:, 0] == 0, xp.int64)
-    columns = own[:, None] + xp.arange(k, device=device_of(distance))
-    return (
-        xp.take_along_axis(distance, columns, axis=1),
-        xp.take_along_axis(indices, columns, axis=1),
-    )
+from skad.neighbors._apart import drop_self
+from skad.neighbors._neighbors import NeighborsMixin, check_distances
+from skad.neighbors._search import ALGORITHMS, METRICS, NeighborSearch, contributions
 
 
 def rank_weights(method, k):
@@ -50,7 +29,7 @@ def rank_weights(method, k):
 
 
 @with_parameters(kw_only=False)
-class KNN(BaseDetector):
+class KNN(NeighborsMixin, BaseDetector):
     r"""Rows that are far from their nearest training rows.
 
     Normal rows have company. With :math:`d_1(x) \le \dots \le d_k(x)` the distances to
@@ -80,10 +59,10 @@ class KNN(BaseDetector):
         row has the cosine distance 1/2 to all others.
     p : float, default=2
         Exponent of ``metric="minkowski"``, at least 1.
-    algorithm : {"auto", "brute", "kd_tree", "pynndescent"}, default="auto"
+    algorithm : {"auto", "brute", "kd_tree", "ball_tree", "pynndescent"}, default="auto"
         "brute" compares with every training row, in blocks of bounded memory, and is
-        exact; "kd_tree" is exact and faster for few features; "auto" takes the tree up
-        to 8 features. "pynndescent" searches an approximate graph, for many rows; it
+        exact; the trees are exact and faster for few features; "auto" takes "kd_tree"
+        up to 8 features. "pynndescent" searches an approximate graph, for many rows; it
         compiles for a minute when first used and needs the package of that name.
     device : str, default="auto"
         Where "brute" computes: "cpu", a device of torch such as "cuda", or "auto", a
@@ -145,12 +124,13 @@ class KNN(BaseDetector):
 
     _map_sums_to_score = True
     _honesty = "leave one out"
+    _apart = None  # which rows are no neighbours of each other, as a lift knows it
     _parameter_constraints = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "method": [StrOptions({"largest", "mean", "median", "weighted"})],
         "metric": [StrOptions({*METRICS, "precomputed"})],
         "p": [Interval(Real, 1, None, closed="left")],
-        "algorithm": [StrOptions({"auto", "brute", "kd_tree", "pynndescent"})],
+        "algorithm": [StrOptions(ALGORITHMS)],
         "device": [str],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
@@ -160,6 +140,10 @@ class KNN(BaseDetector):
         check_n_neighbors(self.n_neighbors, X)
         if self.metric == "precomputed":
             check_distances(X, square=True)
+
+    def _fewest_others(self):
+        """Return how many training rows that are apart from one a lift must find."""
+        return self.n_neighbors
 
     def _fit_work(self, X):
         return X.shape[0] ** 2 * X.shape[1]
@@ -175,8 +159,9 @@ class KNN(BaseDetector):
                 self.n_jobs,
                 self.random_state,
                 self.n_neighbors,
+                self._apart,
             )
-            if self._search_.graph is not None:
+            if self._search_.graph is not None and self._apart is None:
                 return self._anomaly_in_graph(X)
         return None
 
@@ -197,20 +182,6 @@ class KNN(BaseDetector):
     def _row_elements(self):
         return 4 * (self.n_neighbors + 9) * self.n_features_in_
 
-    def _neighbors(self, X):
-        k = self.n_neighbors
-        if self.metric == "precomputed":
-            check_distances(X)
-            xp = namespace(X)
-            indices = smallest(X, k + 1)
-            distance = xp.take_along_axis(X, indices, axis=1)
-            order = xp.argsort(distance, axis=1, stable=True)
-            return drop_self(
-                xp.take_along_axis(distance, order, axis=1),
-                xp.take_along_axis(indices, order, axis=1),
-            )
-        return drop_self(*self._search_.query(X, k + 1))
-
     def _anomaly(self, X):
         return self._pooled(self._neighbors(X)[0])
 
@@ -226,12 +197,6 @@ class KNN(BaseDetector):
         parts, _ = contributions(difference, self.metric, self.p)
         return xp.sum(parts * weights[:, None], axis=1)
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.pairwise = self.metric == "precomputed"
-        tags.input_tags.positive_only = self.metric == "precomputed"
-        return tags
-
 
 def check_n_neighbors(n_neighbors, X):
     """Raise ValueError when the training data has too few rows."""
@@ -239,21 +204,4 @@ def check_n_neighbors(n_neighbors, X):
         raise ValueError(
             f"n_neighbors={n_neighbors} must be less than the number of training rows, "
             f"n_samples={X.shape[0]}."
-        )
-
-
-def check_distances(X, square=False):
-    """Raise ValueError for what cannot be distances to the training rows."""
-    xp = namespace(X)
-    if xp.any(X < 0):
-        raise ValueError("Negative values in X: metric='precomputed' takes distances.")
-    if square and X.shape[0] != X.shape[1]:
-        raise ValueError(
-            "metric='precomputed' is fitted on the square matrix of distances between "
-            f"the training rows, got shape {tuple(X.shape)}."
-        )
-    if square and xp.any(xp.linalg.diagonal(X) != 0):
-        raise ValueError(
-            "metric='precomputed' needs zeros on the diagonal of the distances between "
-            "the training rows."
         )

@@ -10,15 +10,21 @@ from skad._parameters import KW_ONLY, with_parameters
 from skad._random import Seed
 from skad._sklearn import Interval, StrOptions
 from skad.base import BaseDetector
-from skad.neighbors._knn import drop_self
-from skad.neighbors._search import METRICS, NeighborSearch, contributions
+from skad.neighbors._apart import n_left_out
+from skad.neighbors._neighbors import NeighborsMixin, check_distances
+from skad.neighbors._search import (
+    ALGORITHMS,
+    METRICS,
+    NeighborSearch,
+    contributions,
+)
 
 # Keeps the density of duplicated rows finite, as scikit-learn does.
 _TINY = 1e-10
 
 
 @with_parameters(kw_only=False)
-class LOF(BaseDetector):
+class LOF(NeighborsMixin, BaseDetector):
     r"""Rows in thinner surroundings than their neighbours'.
 
     With the `k` nearest training rows :math:`N(x)` and the distance :math:`d_k(y)` of a
@@ -45,12 +51,13 @@ class LOF(BaseDetector):
     n_neighbors : int, default=20
         Number of neighbours `k` (MinPts in the paper, which advises at least 10). With
         fewer training rows it warns and takes all the others, as scikit-learn does.
-    metric : {"euclidean", "sqeuclidean", "manhattan", "cosine", "minkowski"}, \
-            default="euclidean"
-        The distance.
+    metric : {"euclidean", "sqeuclidean", "manhattan", "cosine", "minkowski", \
+            "precomputed"}, default="euclidean"
+        The distance. For "precomputed", `X` holds distances to the training rows, of
+        shape (n_samples, n_training_rows), and the map is over training rows.
     p : float, default=2
         Exponent of ``metric="minkowski"``, at least 1.
-    algorithm : {"auto", "brute", "kd_tree", "pynndescent"}, default="auto"
+    algorithm : {"auto", "brute", "kd_tree", "ball_tree", "pynndescent"}, default="auto"
         How neighbours are found, see :class:`KNN`.
     device : str, default="auto"
         Where "brute" computes, see :class:`KNN`.
@@ -63,6 +70,10 @@ class LOF(BaseDetector):
     ----------
     n_neighbors_ : int
         The number of neighbours in use.
+    n_samples_fit_ : int
+        Number of training rows.
+    negative_outlier_factor_ : ndarray or tensor of shape (n_samples,)
+        ``score_samples`` of the training rows.
     device_ : str
         The device of the fit.
 
@@ -74,8 +85,8 @@ class LOF(BaseDetector):
     -----
     `fit` finds every training row's neighbours, O(n^2 d) exactly; scoring costs O(n d)
     a row. A neighbour that coincides with the row books its part equally on all
-    features. The factor does not change when all features are scaled together or
-    shifted.
+    features. The factor does not change when all features are scaled together nor, but
+    for "cosine", when they are shifted.
 
     A row with `k` equals or more has a k-distance of zero and an infinite density,
     beside which all others are anomalies. As the paper suggests, the next row that
@@ -105,40 +116,60 @@ class LOF(BaseDetector):
     random_state: Seed = None
 
     _map_sums_to_score = True
+    _least_rows = 1  # so that the error says how many neighbours there are
     _honesty = "leave one out"
+    _apart = None  # which rows are no neighbours of each other, as a lift knows it
     _parameter_constraints = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
-        "metric": [StrOptions(set(METRICS))],
+        "metric": [StrOptions({*METRICS, "precomputed"})],
         "p": [Interval(Real, 1, None, closed="left")],
-        "algorithm": [StrOptions({"auto", "brute", "kd_tree", "pynndescent"})],
+        "algorithm": [StrOptions(ALGORITHMS)],
         "device": [str],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
     }
 
     def _check_parameters(self, X):
-        if self.n_neighbors >= X.shape[0]:
-            warnings.warn(
-                f"n_neighbors={self.n_neighbors} is not less than the number of "
-                f"training rows: {X.shape[0] - 1} neighbours are used.",
-                stacklevel=4,
+        n = X.shape[0]
+        if n == 1:
+            raise ValueError(
+                "Expected n_neighbors < n_samples_fit, but n_neighbors = 1, "
+                "n_samples_fit = 1, n_samples = 1"
             )
+        if self.metric == "precomputed":
+            check_distances(X, square=True)
+        n_others = n - n_left_out(self._apart)
+        if self.n_neighbors > n_others:
+            warnings.warn(
+                f"n_neighbors={self.n_neighbors} is more than a training row has: "
+                "n_neighbors will be set to (n_samples - 1) for estimation, or to the "
+                f"rows that are apart from it, which takes all {n_others} neighbours.",
+                stacklevel=5,
+            )
+
+    def _fewest_others(self):
+        """Return how many training rows that are apart from one a lift must find."""
+        return 1
 
     def _fit_work(self, X):
         return X.shape[0] ** 2 * X.shape[1]
 
     def _fit(self, X, y):
         xp = namespace(X)
-        self.n_neighbors_ = min(self.n_neighbors, X.shape[0] - 1)
-        self._search_ = NeighborSearch(
-            X,
-            self.metric,
-            self.p,
-            self.algorithm,
-            self.n_jobs,
-            self.random_state,
-            self.n_neighbors_,
-        )
+        n_others = X.shape[0] - n_left_out(self._apart)
+        self.n_neighbors_ = min(self.n_neighbors, n_others)
+        self.n_samples_fit_ = X.shape[0]
+        if self.metric != "precomputed":
+            self._search_ = NeighborSearch(
+                X,
+                self.metric,
+                self.p,
+                self.algorithm,
+                self.n_jobs,
+                self.random_state,
+                self.n_neighbors_,
+                self._apart,
+            )
         size = X.shape[0], self._row_elements(), device_of(X)
         found = [
             self._neighbors(X[rows])
@@ -147,13 +178,20 @@ class LOF(BaseDetector):
         distance, indices = (xp.concat(part) for part in zip(*found, strict=True))
         self._reach_ = self._distinct_reach(X, distance[:, -1])  # (n,)
         self._density_ = self._local_density(distance, indices)
-        return xp.mean(self._density_[indices], axis=1) / self._density_
+        anomaly = xp.mean(self._density_[indices], axis=1) / self._density_
+        self.negative_outlier_factor_ = -anomaly
+        return anomaly
 
     def _distinct_reach(self, X, reach):
         """Return `reach` (n,), and where that is zero the way to the next other row."""
         xp = namespace(X)
         repeated = xp.nonzero(reach == 0)[0]
         if not len(repeated):
+            return reach
+        if self.metric == "precomputed":
+            others = X[repeated]
+            others = xp.min(xp.where(others > 0, others, xp.inf), axis=1)
+            reach[repeated] = xp.where(xp.isfinite(others), others, 0.0)
             return reach
         different = np.unique(to_numpy(X), axis=0)
         if len(different) > 1:
@@ -168,9 +206,6 @@ class LOF(BaseDetector):
 
     def _row_elements(self):
         return 4 * (self.n_neighbors_ + 9) * self.n_features_in_
-
-    def _neighbors(self, X):
-        return drop_self(*self._search_.query(X, self.n_neighbors_ + 1))
 
     def _reachability(self, distance, indices):
         xp = namespace(distance)
@@ -188,6 +223,13 @@ class LOF(BaseDetector):
     def _map(self, X):
         xp = namespace(X)
         distance, indices = self._neighbors(X)
+        reach = self._reachability(distance, indices) + _TINY
+        around = xp.mean(like(self._density_, X)[indices], axis=1)
+        if self.metric == "precomputed":
+            maps = xp.zeros_like(X)
+            rows = xp.arange(X.shape[0], device=device_of(X))[:, None]
+            maps[rows, indices] = reach * around[:, None] / self.n_neighbors_
+            return maps
         parts, total = contributions(
             self._search_.difference(X, indices), self.metric, self.p
         )
@@ -196,6 +238,4 @@ class LOF(BaseDetector):
             parts / xp.where(total > 0, total, 1.0)[..., None],
             1 / X.shape[1],
         )  # (b, k, d)
-        reach = self._reachability(distance, indices) + _TINY
-        around = xp.mean(like(self._density_, X)[indices], axis=1)
         return xp.mean(reach[..., None] * share, axis=1) * around[:, None]

@@ -15,47 +15,28 @@ from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
 from skad._array import (
-    block_rows,
     blocks,
     device_of,
     is_torch,
     like,
     namespace,
     on_host,
-    slices,
     to_numpy,
 )
+from skad._needed import need
 from skad._random import generator
+from skad.neighbors._apart import drop_self, n_left_out
+from skad.neighbors._smallest import coarse_smallest, smallest
 
+ALGORITHMS = {"auto", "brute", "kd_tree", "ball_tree", "pynndescent"}
 METRICS = ("euclidean", "sqeuclidean", "manhattan", "cosine", "minkowski")
 
 # Candidates beyond k, kept to prove that the first k are the nearest.
 _SPARE = 8
 # How far beyond the k-th distance the graph is searched (pynndescent's epsilon).
 _EPSILON = 0.45
-# Queries of one coarse block at least: fewer make slow products.
-_BLOCK_QUERIES = 256
-# Training rows of one coarse block; on a GPU wide blocks leave less to select from.
-_BANK_ROWS = 2**15
-_GPU_BANK_ROWS = 2**18
 # Features up to which a k-d tree beats products.
 _TREE_FEATURES = 8
-
-
-def smallest(values, k):
-    """Return the indices of the `k` smallest values of each row, in no order."""
-    if is_torch(values):
-        return values.topk(k, dim=1, largest=False, sorted=False).indices
-    if k == values.shape[1]:
-        return np.broadcast_to(np.arange(k), values.shape)
-    return np.argpartition(values, k - 1, axis=1)[:, :k]
-
-
-def _partition(values, k):
-    """Return what `smallest` does; tensors on the host take half the time in NumPy."""
-    if str(device_of(values)) != "cpu":
-        return smallest(values, k)
-    return like(smallest(to_numpy(values), k), values, dtype="keep")
 
 
 def contributions(difference, metric, p):
@@ -107,10 +88,18 @@ class NeighborSearch:
         As in `KNN`.
     n_neighbors : int
         Neighbours that will be asked for; sizes the graph of "pynndescent".
+    apart : Apart or None
+        Which rows are no neighbours of each other; None is each of itself.
     """
 
-    def __init__(self, bank, metric, p, algorithm, n_jobs, random_state, n_neighbors):
+    apart = None
+
+    def __init__(
+        self, bank, metric, p, algorithm, n_jobs, random_state, n_neighbors, apart=None
+    ):
         self.metric, self.p, self.n_jobs = metric, p, n_jobs
+        self.apart = apart
+        n_neighbors += n_left_out(apart) - 1
         self.bank = unit_rows(bank) if metric == "cosine" else bank
         self.index = self.graph = self.products = None
         by_products = metric in ("euclidean", "sqeuclidean", "cosine")
@@ -130,19 +119,42 @@ class NeighborSearch:
                 n_jobs=n_jobs,
             ).fit(self.bank)
 
-    def query(self, queries, k):
-        """Return distances (b, k), ascending, and indices (b, k) of nearest rows."""
+    def neighbors(self, queries, k):
+        """Return distances and indices (b, k) of the nearest rows but a query itself.
+
+        A query at distance zero from training rows is taken for the first of them. It
+        is no neighbour of its own, nor are the rows near it.
+        """
+        distance, indices = self.query(queries, k + 1)
+        if self.apart is None:
+            return drop_self(distance, indices)
+        (own,) = namespace(distance).nonzero(distance[:, 0] == 0)
+        distance, indices = distance[:, :-1], indices[:, :-1]
+        if own.shape[0]:
+            hidden = np.stack(self.apart.near(indices[own, 0]))
+            found = self.query(queries[own], k, like(hidden, indices, dtype="keep"))
+            distance[own], indices[own] = found
+        return distance, indices
+
+    def query(self, queries, k, hidden=None):
+        """Return distances (b, k), ascending, and indices (b, k) of nearest rows.
+
+        `hidden` (2, b) says from which and before which training row none is found.
+        """
         if self.metric == "cosine":
             queries = unit_rows(queries)
         if self.products is not None:
-            return self._query_products(queries, k)
+            return self._query_products(queries, k, hidden)
+        asked = k if hidden is None else k + int((hidden[1] - hidden[0]).max())
         if self.graph is not None:
-            found = self.graph.query(to_numpy(queries), k, epsilon=_EPSILON)[0]
+            found = self.graph.query(to_numpy(queries), asked, epsilon=_EPSILON)[0]
         elif self.index is not None:
-            found = self.index.kneighbors(to_numpy(queries), k, return_distance=False)
+            found = self.index.kneighbors(
+                to_numpy(queries), asked, return_distance=False
+            )
         else:
-            found = self._query_distances(queries, k)
-        return self._refine(queries, like(found, queries, dtype="keep"), k)
+            found = self._query_distances(queries, asked)
+        return self._refine(queries, like(found, queries, dtype="keep"), k, hidden)
 
     def in_graph(self, k):
         """Return a function that does what `query` does for a slice of the bank.
@@ -170,7 +182,7 @@ class NeighborSearch:
         """Return training rows, of shape (*indices, d), where `reference` lives."""
         return like(self.bank[like(indices, self.bank, dtype="keep")], reference)
 
-    def _refine(self, queries, found, k):
+    def _refine(self, queries, found, k, hidden=None):
         """Order candidates by their true distance and keep the first `k`."""
         xp = namespace(queries)
         # ties go to the smaller index, whatever order the candidates come in
@@ -183,6 +195,9 @@ class NeighborSearch:
             difference = own - self._rows(found[rows], queries)  # (b, c, d)
             parts.append(contributions(difference, self.metric, self.p)[1])
         distance = xp.concat(parts)
+        if hidden is not None:
+            first, stop = hidden[:, :, None]
+            distance = xp.where((found >= first) & (found < stop), np.inf, distance)
         order = xp.argsort(distance, axis=1, stable=True)[:, :k]
         return (
             xp.take_along_axis(distance, order, axis=1),
@@ -210,37 +225,48 @@ class NeighborSearch:
             matrix[d, rows] = xp.astype(xp.sum(standard**2, axis=1), dtype)
         return matrix
 
-    def _query_products(self, queries, k):
+    def _query_products(self, queries, k, hidden=None):
         xp = namespace(queries)
         standard = (queries - like(self.centre, queries)) / self.scale
         # a query far outside would overflow float32; the check below sends it on
         coarse = xp.astype(xp.clip(standard, -1e9, 1e9), xp.float32)
         matrix = like(self.products, coarse)
-        distance, indices, proven = self._search(queries, standard, coarse, matrix, k)
+        distance, indices, proven = self._search(
+            queries, standard, coarse, matrix, k, hidden
+        )
         if not xp.all(proven):
             doubtful = xp.nonzero(~proven)[0]
             fine = xp.astype(standard[doubtful], xp.float64)
             matrix = like(self._products(namespace(self.bank).float64), fine)
+            some = None if hidden is None else hidden[:, doubtful]
             distance[doubtful], indices[doubtful], proven = self._search(
-                queries[doubtful], fine, fine, matrix, k
+                queries[doubtful], fine, fine, matrix, k, some
             )
             if not xp.all(proven):
                 doubtful = doubtful[~proven]
-                found = self._query_distances(queries[doubtful], k)
+                some, asked = None, k
+                if hidden is not None:
+                    some = hidden[:, doubtful]
+                    asked = k + int((some[1] - some[0]).max())
+                found = self._query_distances(queries[doubtful], asked)
                 distance[doubtful], indices[doubtful] = self._refine(
-                    queries[doubtful], found, k
+                    queries[doubtful], found, k, some
                 )
         return distance, indices
 
-    def _search(self, queries, standard, coarse, matrix, k):
+    def _search(self, queries, standard, coarse, matrix, k, hidden=None):
         """Return distances, indices and whether they are proven to be the nearest."""
         xp = namespace(queries)
         n = matrix.shape[1]
+        if hidden is not None:
+            n -= int((hidden[1] - hidden[0]).max())
         kept = min(k + _SPARE, n)
         ones = xp.ones_like(coarse[:, :1])
-        found, bound = coarse_smallest(xp.concat([coarse, ones], axis=1), matrix, kept)
+        found, bound = coarse_smallest(
+            xp.concat([coarse, ones], axis=1), matrix, kept, hidden
+        )
         distance, indices = self._refine(queries, found, k)
-        if kept == n:
+        if kept == matrix.shape[1]:
             return distance, indices, xp.ones_like(bound, dtype=xp.bool)
         squared = distance[:, -1] ** 2
         if self.metric in ("sqeuclidean", "cosine"):
@@ -274,18 +300,11 @@ class NeighborSearch:
         return namespace(queries).concat(found)
 
     def _build_graph(self, n_neighbors, random_state):
-        try:
-            from pynndescent import NNDescent
-        except ImportError as error:
-            raise ImportError(
-                "algorithm='pynndescent' needs pynndescent: "
-                "pip install 'skad[neighbors]'"
-            ) from error
-
+        pynndescent = need("pynndescent", "algorithm='pynndescent'")
         flat = self.metric in ("sqeuclidean", "cosine")  # same order of unit rows
         # the first parallel call of numba sets the threads of OpenMP, torch's as well
         with threadpool_limits(None):  # sets nothing, and puts back what was set
-            graph = NNDescent(
+            graph = pynndescent.NNDescent(
                 to_numpy(self.bank),
                 metric="euclidean" if flat else self.metric,
                 metric_kwds={"p": self.p} if self.metric == "minkowski" else None,
@@ -304,71 +323,3 @@ class NeighborSearch:
     def __setstate__(self, state):
         vars(self).update(state)
         self.graph = self.graph and pickle.loads(self.graph)
-
-
-def coarse_smallest(queries, matrix, k):
-    """Return where products have their `k` smallest values, and the largest of these.
-
-    Parameters
-    ----------
-    queries : array of shape (b, d)
-        Queries.
-    matrix : array of shape (d, n)
-        Training rows.
-    k : int
-        Number of values, at most n.
-
-    Returns
-    -------
-    indices : array of shape (b, k)
-    bound : array of shape (b,), float64
-        No value that was left out is below it.
-    """
-    xp = namespace(queries)
-    device = device_of(queries)
-    n = matrix.shape[1]
-    if is_torch(queries):
-        queries = queries.detach()  # indices have no gradient
-    width = min(n, _BANK_ROWS if str(device) == "cpu" else _GPU_BANK_ROWS)
-    parts, step = [], max(_BLOCK_QUERIES, block_rows(width, device))
-    room = xp.empty(
-        (min(step, len(queries)), width), dtype=queries.dtype, device=device
-    )
-    for rows in slices(queries.shape[0], step):
-        best = None
-        for start in range(0, n, width):
-            values = room[: len(queries[rows]), : min(width, n - start)]  # (b, c)
-            xp.matmul(queries[rows], matrix[:, start : start + width], out=values)
-            columns = _group_columns(values, min(k, values.shape[1]))
-            values = xp.take_along_axis(values, columns, axis=1)
-            columns = columns + start
-            if best is not None:
-                values = xp.concat([best[0], values], axis=1)
-                columns = xp.concat([best[1], columns], axis=1)
-            order = _partition(values, min(k, values.shape[1]))
-            best = (
-                xp.take_along_axis(values, order, axis=1),
-                xp.take_along_axis(columns, order, axis=1),
-            )
-        parts.append((best[1], xp.astype(xp.max(best[0], axis=1), xp.float64)))
-    return tuple(xp.concat(part) for part in zip(*parts, strict=True))
-
-
-def _group_columns(values, k):
-    """Return columns (b, c) that hold the `k` smallest values of each row.
-
-    The `k` smallest values lie in the `k` groups with the smallest minima.
-    """
-    xp = namespace(values)
-    b, width = values.shape
-    size = round((width / k) ** 0.5)  # the fewest minima and members together
-    if size <= 2:
-        return _partition(values, k)
-    n_groups = width // size
-    grouped = values[:, : n_groups * size].reshape(b, size, n_groups)
-    groups = _partition(xp.min(grouped, axis=1), k)  # (b, k)
-    members = xp.arange(size, device=device_of(values)) * n_groups
-    columns = (groups[:, :, None] + members).reshape(b, -1)
-    rest = xp.arange(n_groups * size, width, device=device_of(values))
-    rest = xp.broadcast_to(rest, (b, rest.shape[0]))
-    return xp.concat([columns, rest], axis=1)

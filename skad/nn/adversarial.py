@@ -8,6 +8,18 @@ from torch import nn
 from torch.nn import functional
 
 from skad.nn.architecture import build
+from skad.nn.network import Network
+
+
+class AdversarialNetwork(Network):
+    """A network with losses that oppose each other, so that their sum tells nothing.
+
+    It has `reconstruct(x)`, whose error `patience` watches.
+    """
+
+    def watched(self, phase, x, y):
+        """Return the mean squared error of the reconstruction."""
+        return functional.mse_loss(*self.rebuilt(x))
 
 
 def discriminator_loss(real, fake):
@@ -139,6 +151,10 @@ _TINY = 1e-12
 _HIDING = threading.RLock()
 
 
+def _unit(vector):
+    return vector / vector.norm().clamp_(min=_TINY)
+
+
 class SpectralNorm(nn.Module):
     """A module whose weight matrices are divided by their largest singular value.
 
@@ -159,10 +175,9 @@ class SpectralNorm(nn.Module):
         )
         for i, (layer, name) in enumerate(self.places):
             matrix = getattr(layer, name).detach().flatten(1)
-            left = functional.normalize(torch.randn(len(matrix)), dim=0)
+            left = _unit(torch.randn(len(matrix)))
             for _ in range(10):
-                right = functional.normalize(matrix.T @ left, dim=0)
-                left = functional.normalize(matrix @ right, dim=0)
+                left = _unit(matrix @ _unit(matrix.T @ left))
             self.register_buffer(f"left_{i}", left)
 
     def normalized(self):
@@ -174,11 +189,9 @@ class SpectralNorm(nn.Module):
             weight, left = layer._parameters[own], self._buffers[f"left_{i}"]
             matrix = weight if weight.ndim == 2 else weight.flatten(1)
             with torch.no_grad():
-                right = matrix.T @ left
-                right /= right.norm().clamp_(min=_TINY)
-            product = (
-                matrix @ right
-            )  # the gradient to `matrix` is as if both were fixed
+                right = _unit(matrix.T @ left)
+            # the gradient to `matrix` is as if both were fixed
+            product = matrix @ right
             largest = product.norm().clamp(min=_TINY)
             if self.training:
                 self._buffers[f"left_{i}"] = (product / largest).detach()

@@ -6,6 +6,7 @@ and discriminates.
 """
 
 import math
+from inspect import Parameter, signature
 from itertools import pairwise
 
 from torch import nn
@@ -72,6 +73,8 @@ class Conv(nn.Module):
                 f"Conv needs an image on one side, got shapes {tuple(input_shape)} and "
                 f"{tuple(output_shape)}; use architecture='mlp' for rows."
             )
+        if not len(hidden_sizes):
+            raise ValueError("hidden_sizes=() leaves Conv without a convolution.")
         parts = []
         if len(input_shape) == 3:
             parts.append(_Down(input_shape, hidden_sizes, bias))
@@ -178,4 +181,45 @@ def build(architecture, input_shape, output_shape, hidden_sizes=None, bias=True)
     if made is MLP and math.prod(input_shape) < math.prod(output_shape):
         sizes = arguments.get("hidden_sizes", (64, 32))
         arguments["hidden_sizes"] = tuple(sizes)[::-1]
-    return made(tuple(input_shape), tuple(output_shape), **arguments)
+    _check_arguments(made, arguments)
+    network = made(tuple(input_shape), tuple(output_shape), **arguments)
+    if not isinstance(network, nn.Module):
+        raise ValueError(
+            f"architecture={_name(made)} returns a {type(network).__name__}: it has to "
+            "be a class of torch.nn.Module, or a function that returns one."
+        )
+    return network
+
+
+def _check_arguments(made, arguments):
+    """Raise unless an architecture takes two shapes and what else it is given."""
+    try:
+        known = signature(made)
+    except ValueError:  # of compiled code
+        return
+    kinds = {one.kind for one in known.parameters.values()}
+    takes_all = Parameter.VAR_KEYWORD in kinds
+    if not takes_all and "bias" in arguments and "bias" not in known.parameters:
+        raise ValueError(
+            f"architecture={_name(made)} takes no argument `bias`, and this method "
+            "needs networks without bias terms: let its constructor take bias=True and "
+            "pass it on to its layers."
+        )
+    missing = set(arguments) - set(known.parameters)
+    if not takes_all and "hidden_sizes" in missing:
+        raise ValueError(
+            f"architecture={_name(made)} takes no argument `hidden_sizes`, and "
+            f"hidden_sizes={arguments['hidden_sizes']} is given: let its constructor "
+            "take it, or leave hidden_sizes=None."
+        )
+    try:
+        known.bind((1,), (1,), **arguments)
+    except TypeError as error:
+        raise ValueError(
+            f"architecture={_name(made)} is called with (input_shape, output_shape), "
+            f"and cannot be: {error}."
+        ) from None
+
+
+def _name(made):
+    return getattr(made, "__name__", repr(made))

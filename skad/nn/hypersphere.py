@@ -19,6 +19,7 @@ class HypersphereNetwork(Network):
 
     phases = ("pretrain", "fit")
     warm_phases = ("fit",)
+    optional_phases = ("fit",)
 
     def __init__(self, shape, latent_size, architecture, hidden_sizes):
         super().__init__()

@@ -3,6 +3,10 @@
 import torch
 from torch import nn
 
+# Elements of points on the ways from a baseline that are scored together, where there
+# are several for a sample: small passes cost what their calls cost.
+_TOGETHER = 2**15
+
 
 class Network(nn.Module):
     """A module that states its losses and its scores; the one loop trains it.
@@ -20,6 +24,11 @@ class Network(nn.Module):
     # Names of parts that stay as they are, such as a teacher: no optimizer gets them,
     # no checkpoint holds them, and they are never in training mode.
     frozen_parts = ()
+    # Phases that a network can do without when a training is interrupted before them:
+    # their `begin` leaves nothing that scores need at random.
+    optional_phases = ()
+    # Phases in which `patience` has nothing to watch: all their epochs are trained.
+    unwatched_phases = ()
     # Names of parts whose norms keep their statistics while their weights are trained.
     fixed_statistics = ()
 
@@ -72,6 +81,20 @@ class Network(nn.Module):
         What stands behind a `yield` already sees the updated weights.
         """
         yield "all", self.loss(x, y)
+
+    def watched(self, phase, x, y):
+        """Return the scalar that `patience` watches, of samples that are held out."""
+        return sum(loss for _, loss in self.updates(phase, x, y))
+
+    def rebuilt(self, x):
+        """Return samples as the losses take them, and as the network rebuilds them."""
+        return x, self.reconstruct(x)
+
+    @property
+    def rebuilds(self):
+        """Whether `rebuilt` has something to return."""
+        own = type(self).rebuilt is not Network.rebuilt
+        return own or hasattr(self, "reconstruct")
 
     def end_epoch(self, phase, batches):
         """Update what depends on the whole training data."""
@@ -145,10 +168,12 @@ def integrated_gradients(score, x, baseline, steps=16):
 
     Sundararajan, Taly and Yan, "Axiomatic attribution for deep networks", ICML, 2017,
     equation (1), by the midpoint rule; sums to the score minus the baseline's up to the
-    error of the rule.
+    error of the rule. Of few samples several steps are scored together.
     """
-    total = torch.zeros_like(x)
-    for step in range(steps):
-        share = (step + 0.5) / steps
-        total += input_gradients(score, baseline + share * (x - baseline))
-    return (x - baseline) * total / steps
+    way, total = x - baseline, torch.zeros_like(x)
+    shares = (torch.arange(steps, dtype=x.dtype, device=x.device) + 0.5) / steps
+    for part in shares.split(max(1, _TOGETHER // max(1, x.numel()))):
+        points = baseline + part.reshape(-1, *[1] * x.ndim) * way  # (s, b, ...)
+        found = input_gradients(score, points.flatten(0, 1))
+        total += found.reshape(points.shape).sum(0)
+    return way * total / steps

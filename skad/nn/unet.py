@@ -90,7 +90,7 @@ class SkipMLP(nn.Module):
         seen.pop()
         for layer in self.up:
             x = torch.cat([layer(x), seen.pop()], dim=1)
-        return self.last(x).reshape(len(x), *self.output_shape)
+        return self.last(x).reshape(x.shape[0], *self.output_shape)
 
 
 def _block(*layers):

@@ -94,7 +94,9 @@ class DeepSAD(OutliersMixin, ShapedDetector):
     """
 
     _network_class = DeepSADNetwork
+    _epoch_parameters = ("max_epochs", "pretrain_epochs")
     _uses_labels = True
+    _exports = False  # its map takes gradients
     _parameter_constraints = {
         "eta": [Interval(Real, 0, None, closed="neither")],
         "latent_size": [Interval(Integral, 1, None, closed="left")],

@@ -119,6 +119,8 @@ class DeepSVDD(ShapedDetector):
     """
 
     _network_class = DeepSVDDNetwork
+    _epoch_parameters = ("max_epochs", "pretrain_epochs")
+    _exports = False  # its map takes gradients
     _parameter_constraints = {
         "objective": [StrOptions({"one-class", "soft-boundary"})],
         "nu": [Interval(Real, 0, 1, closed="neither")],

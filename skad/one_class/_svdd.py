@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from skad._distances import middle
 from skad._fit_parameters import OutliersMixin
 from skad._limits import warn_of_equal_scores
 from skad._moments import mean_row
-from skad._parameters import KW_ONLY, with_parameters
+from skad._parameters import KW_ONLY, absent, with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad._validation import check_labels, label_column
 from skad.base import BaseDetector
@@ -163,7 +164,8 @@ class SVDD(OutliersMixin, BaseDetector):
     device: str = "auto"
 
     # the optimum has a threshold of its own
-    _without = ("contamination", "false_alarm_rate")
+    contamination: Any = absent()
+    false_alarm_rate: Any = absent()
     _honesty = "its own"
     _parameter_constraints = {
         "kernel": [

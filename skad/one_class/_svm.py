@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from skad._array import like, namespace, to_double, to_numpy
 from skad._distances import middle
 from skad._limits import warn_of_equal_scores, weighted_quantile
 from skad._moments import mean_row
-from skad._parameters import KW_ONLY, with_parameters
+from skad._parameters import KW_ONLY, absent, with_parameters
 from skad._random import Seed, generator
 from skad._sklearn import Interval, StrOptions
 from skad._weights import SampleWeightMixin
@@ -110,6 +111,8 @@ class OneClassSVM(SampleWeightMixin, BaseDetector):
     ----------
     support_ : ndarray of shape (n_support,)
         Numbers of the training rows with :math:`\alpha_j > 0`; for ``solver="exact"``.
+    n_support_ : ndarray of shape (1,), int32
+        How many these are.
     support_vectors_ : ndarray of shape (n_support, n_features)
         These rows; not for a precomputed kernel.
     dual_coef_ : ndarray of shape (1, n_support)
@@ -128,7 +131,7 @@ class OneClassSVM(SampleWeightMixin, BaseDetector):
         ``-offset_``.
     gamma_ : float
         The value of :math:`\gamma`.
-    n_rounds_ : int
+    n_rounds_, n_iter_ : int
         Rounds that the solver took.
     device_ : str
         Where `fit` computed.
@@ -196,7 +199,8 @@ class OneClassSVM(SampleWeightMixin, BaseDetector):
     random_state: Seed = None
 
     # the optimum has a threshold of its own
-    _without = ("contamination", "false_alarm_rate")
+    contamination: Any = absent()
+    false_alarm_rate: Any = absent()
     _honesty = "its own"
     _parameter_constraints = {
         "kernel": [
@@ -257,6 +261,11 @@ class OneClassSVM(SampleWeightMixin, BaseDetector):
                 medians = [weighted_quantile(column, 0.5, weights) for column in rows.T]
                 self._median_ = np.array(medians, dtype=rows.dtype)
 
+    @property
+    def n_iter_(self):
+        """The rounds of the solver, by scikit-learn's name."""
+        return self.n_rounds_
+
     def _kernel(self):
         if self.kernel == "precomputed" or callable(self.kernel):
             return self.kernel
@@ -286,6 +295,7 @@ class OneClassSVM(SampleWeightMixin, BaseDetector):
     def _fit_exact(self, X, high):
         weights = self._solve(gram_matrix(self._kernel(), X), X.shape[0], high)
         self.support_ = np.flatnonzero(weights)
+        self.n_support_ = np.array([len(self.support_)], dtype=np.int32)
         self.dual_coef_ = weights[self.support_][None, :]
         vectors = self.support_
         if self.kernel != "precomputed":

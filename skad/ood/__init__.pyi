@@ -17,6 +17,7 @@ from skad.ood._odin import ODIN as ODIN
 from skad.ood._ood_detector import OODDetector as OODDetector
 from skad.ood._open_max import OpenMax as OpenMax
 from skad.ood._outlier_exposure import OutlierExposure as OutlierExposure
+from skad.ood._pnml import PNML as PNML
 from skad.ood._react import ReAct as ReAct
 from skad.ood._relative_mahalanobis import RelativeMahalanobis as RelativeMahalanobis
 from skad.ood._scale import SCALE as SCALE
@@ -24,4 +25,4 @@ from skad.ood._she import SHE as SHE
 from skad.ood._temperature_scaling import TemperatureScaling as TemperatureScaling
 from skad.ood._vim import ViM as ViM
 
-__all__ = ["ASH", "DICE", "Energy", "Entropy", "GEN", "GeneralizedODIN", "GradNorm", "KLMatching", "KNNOOD", "MahalanobisOOD", "MaxLogit", "MaxSoftmax", "NNGuide", "ODIN", "OODDetector", "OpenMax", "OutlierExposure", "ReAct", "RelativeMahalanobis", "SCALE", "SHE", "TemperatureScaling", "ViM", "compare", "extract"]
+__all__ = ["ASH", "DICE", "Energy", "Entropy", "GEN", "GeneralizedODIN", "GradNorm", "KLMatching", "KNNOOD", "MahalanobisOOD", "MaxLogit", "MaxSoftmax", "NNGuide", "ODIN", "OODDetector", "OpenMax", "OutlierExposure", "PNML", "ReAct", "RelativeMahalanobis", "SCALE", "SHE", "TemperatureScaling", "ViM", "compare", "extract"]

@@ -5,9 +5,7 @@ from numbers import Real
 from skad._array import namespace
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad.ood._base import ClassifierDetector
-from skad.ood._energy import energy
-from skad.ood._shaping import largest, spread
+from skad.ood._shaping import ShapedEnergy, largest, spread
 
 
 def shaped(features, pruned, variant):
@@ -25,12 +23,12 @@ def shaped(features, pruned, variant):
 
 
 @with_parameters
-class ASH(ClassifierDetector):
+class ASH(ShapedEnergy):
     r"""Inputs of high energy after the small activations were pruned.
 
-    Of each input's features in the penultimate layer a share is set to zero, the
-    smallest ones. What is left is kept as it is (variant "p"), replaced by its mean so
-    that the sum stays (variant "b"), or multiplied by :math:`\exp(s_1 / s_2)`, where
+    Of each input's activations in a layer, the penultimate one, a share is set to zero,
+    the smallest ones. What is left is kept as it is (variant "p"), replaced by its mean
+    so that the sum stays (variant "b"), or multiplied by :math:`\exp(s_1 / s_2)`, where
     :math:`s_1` and :math:`s_2` are the sums before and after pruning (variant "s")
     [1]_. With the shaped features :math:`g(x)`, the anomaly is the energy
 
@@ -43,9 +41,9 @@ class ASH(ClassifierDetector):
 
     Parameters
     ----------
-    pruned : float, default=0.9
-        Share of the features that become zero; the authors take 0.9 for ImageNet and
-        0.95 for CIFAR. At least one is kept.
+    pruned : float, default=0.5
+        Share of the features that become zero. At least one is kept. The authors take
+        0.9 for ImageNet and 0.95 for CIFAR, of layers with hundreds of units and more.
     variant : {"s", "b", "p"}, default="s"
         What happens to the rest.
 
@@ -56,13 +54,20 @@ class ASH(ClassifierDetector):
 
     Notes
     -----
-    The classifier needs a last linear layer: that of a module, of ``MLPClassifier``, or
-    the whole of a linear classifier, whose features are its input. Features are meant
-    to be those of rectified linear units: negative ones count as zero in sums. Of a
-    convolutional network they are what enters the last layer, after the average over
-    place. Maps shaped before it can rank better: three small networks on scikit-learn's
-    digits had a mean ROC AUC of .89 instead of .77 ("s", 65 % pruned). The cost is the
-    classifier's.
+    By default the classifier needs a last linear layer: that of a module, of
+    ``MLPClassifier``, or the whole of a linear classifier, whose features are its
+    input. Features are meant to be those of rectified linear units: negative ones count
+    as zero in sums. Of a convolutional network they are what enters the last layer,
+    after the average over place. Maps shaped before it, with `layer` the last one that
+    returns maps, rank better, as the authors' code does: three small networks on
+    scikit-learn's digits had a mean ROC AUC of .89 instead of .77 ("s", 65 % pruned).
+    Another `layer` costs a second pass; the last one only the classifier's.
+
+    The default is what small networks bear. Of 72 with layers of 16 to 512 units, on
+    digits and generated classes, "s" and "p" were at .5 within .04 of `Energy` in
+    linear layers and on maps, .06 worse on maps that were averaged, and up to .4 worse
+    at the authors' .9, where "s" was often below chance; "b" was best at .65. The width
+    made little difference beside that.
 
     References
     ----------
@@ -81,15 +86,13 @@ class ASH(ClassifierDetector):
     array(['left', 'right', -1], dtype=object)
     """
 
-    _needs = ("logits", "head")
     _parameter_constraints = {
         "pruned": [Interval(Real, 0, 1, closed="left")],
         "variant": [StrOptions({"s", "b", "p"})],
     }
 
-    pruned: float = 0.9
+    pruned: float = 0.5
     variant: str = "s"
 
-    def _score(self, outputs):
-        features = shaped(outputs["penultimate"], self.pruned, self.variant)
-        return energy(self._logits(outputs, features))
+    def _shape(self, activations):
+        return shaped(activations, self.pruned, self.variant)

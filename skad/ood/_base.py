@@ -62,10 +62,10 @@ class ClassifierDetector(ClassLabelsMixin, BaseDetector):
     """Base of the detectors around a classifier.
 
     With ``contamination="auto"`` a classifier that `fit` fits, and what is learned of
-    its outputs, are learned again without a fifth of the rows, which set the threshold
-    (of at most 200 rows every fifth in turn). A fitted classifier is asked once, and
-    only what is learned of its outputs is learned again: give rows that it has not
-    seen.
+    its outputs, are learned again without a tenth of the rows, which set the threshold,
+    and without other tenths until 200 rows were left out, or all. A fitted classifier
+    is asked once, and only what is learned of its outputs is learned again: give rows
+    that it has not seen.
 
     A method writes `_score` and, where it learns more than the classifier has,
     `_learn_from`; `_needs` says what the classifier has to offer.
@@ -115,6 +115,8 @@ class ClassifierDetector(ClassLabelsMixin, BaseDetector):
     _default_classifier = LogisticRegression
     # Whether `_learn_from` keeps so much of single rows that their scores are too low.
     _learns_rows = True
+    # Of a copy that is fitted without some rows, what share of them it has.
+    _row_share = 1.0
     # Whether class labels are needed beyond what the classifier learns from them.
     _needs_classes = False
 
@@ -138,6 +140,13 @@ class ClassifierDetector(ClassLabelsMixin, BaseDetector):
         """Return what the last layer makes of other features (b, f)."""
         weight, bias = outputs.view.head
         return features @ like(weight, features).T + like(bias, features)
+
+    def _in_proportion(self, n_rows):
+        """Return a number of training rows as a copy has it, which has fewer of them.
+
+        The tenth nearest of 100 rows is as near as the eighth of 80.
+        """
+        return max(1, round(n_rows * self._row_share))
 
     def _score_elements(self):
         """Return temporary elements of a row, beyond what the classifier needs."""

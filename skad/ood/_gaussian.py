@@ -6,6 +6,10 @@ from skad._array import blocks, is_torch, like, namespace, to_double, to_numpy
 from skad._moments import deviations, mean_row
 from skad.density._covariance import exact_whitening
 
+# The deviation of a unit that never fired, in the least deviation of another. Faint
+# activity in a few new rows is no sign of anything, and with less would outrank all.
+SILENT = 0.01
+
 
 def for_products(features):
     """Return tensors on the host as arrays, unless gradients are wanted.
@@ -60,7 +64,7 @@ class TiedGaussian:
         largest = np.abs(self.means).max(axis=0)
         scale = deviations(np.diagonal(covariance), largest)
         self.whitening, self.exact, _ = exact_whitening(
-            covariance, scale, largest, tol, len(codes) - len(self.means)
+            covariance, scale, largest, tol, len(codes) - len(self.means), SILENT
         )
 
     # What files of 0.1 have, which leave such directions out.

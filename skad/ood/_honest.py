@@ -1,17 +1,24 @@
 """Scores of training rows by classifiers and statistics that have not learned them."""
 
+import math
+
 import numpy as np
 
 from skad._array import namespace
-from skad._cross_fitting import FIVE_FOLDS, rows_of, scored_as_seen, unfitted
+from skad._cross_fitting import rows_of, scored_as_seen, unfitted
 from skad.ood._moved import with_state
+
+# Copies are fitted without a tenth of the rows each, as many of them as score this many
+# rows. Without a fifth they would be other detectors: a network that is trained for a
+# number of epochs takes fewer steps on fewer rows, and covariances are known less well.
+SCORED = 200
 
 
 def class_folds(codes):
     """Return the rows that are left out together, a list of arrays.
 
-    Every fold has a like share of each class, and leaves at least one row of it: the
-    only row of a class is in none.
+    Every fold has a tenth of the rows and a like share of each class, and leaves at
+    least one row of it: the only row of a class is in none.
 
     Parameters
     ----------
@@ -22,7 +29,7 @@ def class_folds(codes):
     _, codes, counts = np.unique(codes, return_inverse=True, return_counts=True)
     drawn = np.random.RandomState(0).permutation(n)
     order = drawn[np.argsort(codes[drawn], kind="stable")]
-    folds = [order[i::5] for i in range(min(n, 5) if n <= FIVE_FOLDS else 1)]
+    folds = [order[i::10] for i in range(min(n, 10, math.ceil(10 * SCORED / n)))]
     folds = [rows[counts[codes[rows]] > 1] for rows in folds]
     return [rows for rows in folds if len(rows)]
 
@@ -49,6 +56,7 @@ def refitted(detector, X, labels, outlier, anomaly):
         for held in class_folds(codes):
             rows = np.setdiff1d(np.arange(len(outlier)), inside[held])
             member = unfitted(detector)
+            member._row_share = 1 - len(held) / len(inside)
             own = None if labels is None else labels[rows]
             known = {}
             if outlier.any():
@@ -81,7 +89,8 @@ def relearned(detector, outputs, codes, known, anomaly):
     try:
         for held in class_folds(codes):
             kept = np.setdiff1d(np.arange(len(codes)), held)
-            member = with_state(detector, {})
+            share = len(kept) / len(codes)
+            member = with_state(detector, {"_row_share": share})
             member._learn_from(outputs[kept], codes[kept], known)
             found.append(member._in_blocks(member._anomaly, outputs[held]))
         if not found:

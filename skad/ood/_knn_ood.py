@@ -4,14 +4,14 @@ from numbers import Integral
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad.neighbors._knn import check_n_neighbors, drop_self
+from skad.neighbors._knn import check_n_neighbors
 from skad.neighbors._search import NeighborSearch, unit_rows
 from skad.ood._base import ClassifierDetector
 
 
 def kth_distance(search, features, k):
     """Return the distance (b,) to the k-th nearest row that is not the row itself."""
-    return drop_self(*search.query(features, k + 1))[0][:, -1]
+    return search.neighbors(features, k)[0][:, -1]
 
 
 @with_parameters
@@ -91,7 +91,7 @@ class KNNOOD(ClassifierDetector):
     algorithm: str = "auto"
 
     def _check_parameters(self, X):
-        check_n_neighbors(self.n_neighbors, X)
+        check_n_neighbors(self._in_proportion(self.n_neighbors), X)
 
     def _score_elements(self):
         return 4 * (self.n_neighbors + 9 + self._n_dimensions_)
@@ -106,11 +106,12 @@ class KNNOOD(ClassifierDetector):
     _learns_rows = False  # a row is no neighbour of itself
 
     def _learn_from(self, outputs, codes, known):
-        bank, k = self._features(outputs), self.n_neighbors
+        bank, k = self._features(outputs), self._in_proportion(self.n_neighbors)
         self._n_dimensions_ = bank.shape[1]
         self._search_ = NeighborSearch(
             bank, "euclidean", 2, self.algorithm, None, None, k + 1
         )
 
     def _score(self, outputs):
-        return kth_distance(self._search_, self._features(outputs), self.n_neighbors)
+        k = self._in_proportion(self.n_neighbors)
+        return kth_distance(self._search_, self._features(outputs), k)

@@ -78,8 +78,8 @@ class MahalanobisOOD(ClassifierDetector):
     tol : float, default=1e-12
         Eigenvalues of the correlation matrix below `tol` times the largest are raised
         to that, and a constant feature gets the deviation ``tol ** 0.5`` times its own
-        size. Without more rows than dimensions, relations between features are left
-        out instead.
+        size, or, where it is zero, .01 of the least deviation of another. Without more
+        rows than dimensions, relations between features are left out instead.
 
     Attributes
     ----------

@@ -8,7 +8,8 @@ from skad._array import like, namespace
 from skad._parameters import with_parameters
 from skad._random import Seed, generator
 from skad._sklearn import Interval
-from skad.neighbors._search import coarse_smallest, unit_rows
+from skad.neighbors._search import unit_rows
+from skad.neighbors._smallest import coarse_smallest
 from skad.ood._base import ClassifierDetector
 from skad.ood._energy import energy
 
@@ -93,7 +94,7 @@ class NNGuide(ClassifierDetector):
 
     def _check_parameters(self, X):
         kept = round(self.bank_ratio * X.shape[0])
-        if self.n_neighbors > kept:
+        if self._in_proportion(self.n_neighbors) > kept:
             raise ValueError(
                 f"n_neighbors={self.n_neighbors} is more than the {kept} rows that "
                 f"bank_ratio={self.bank_ratio} keeps of {X.shape[0]}."
@@ -107,13 +108,13 @@ class NNGuide(ClassifierDetector):
         kept = np.arange(n)
         if self.bank_ratio < 1:
             drawn = generator(self.random_state).permutation(n)
-            kept = np.sort(drawn[: max(self.n_neighbors, round(self.bank_ratio * n))])
+            least = self._in_proportion(self.n_neighbors)
+            kept = np.sort(drawn[: max(least, round(self.bank_ratio * n))])
         rows = outputs[kept]
         # minus the confident directions, so that the smallest products count
         self._bank_ = unit_rows(rows[self.layer]) * energy(rows.logits)[:, None]
 
     def _score(self, outputs):
         features = outputs[self.layer]
-        return energy(outputs.logits) * guidance(
-            features, self._bank_, self.n_neighbors
-        )
+        k = self._in_proportion(self.n_neighbors)
+        return energy(outputs.logits) * guidance(features, self._bank_, k)

@@ -113,8 +113,8 @@ class OpenMax(ClassifierDetector):
     always unknown. The distributions are fitted by maximum likelihood, exactly. Scoring
     costs O(c^2) a row beside the classifier.
 
-    With ``contamination="auto"`` .03 to .05 of new rows were flagged, fewer than asked
-    for, since tails of a fixed size reach farther out in a copy for fewer rows.
+    Detectors that are fitted without some rows, for the threshold, take tails shorter
+    by as much.
 
     References
     ----------
@@ -161,7 +161,7 @@ class OpenMax(ClassifierDetector):
                 continue
             self.means_[k] = logits[own].mean(axis=0)
             distances = np.sqrt(((logits[own] - self.means_[k]) ** 2).sum(axis=1))
-            tail = np.sort(distances)[-self.tail_size :]
+            tail = np.sort(distances)[-self._in_proportion(self.tail_size) :]
             self._floors_[k] = tail[0]
             self.shapes_[k], self.log_scales_[k] = fit_weibull(tail - tail[0] + _SHIFT)
 

@@ -1,14 +1,17 @@
 """ReAct: the energy after clipping large activations."""
 
+import math
 from numbers import Real
 
 import numpy as np
 
-from skad._array import namespace, to_numpy
+from skad._array import blocks, namespace, to_numpy
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad.ood._base import ClassifierDetector
-from skad.ood._energy import energy
+from skad.ood._shaping import ShapedEnergy
+
+# Of more activations of a layer every second place counts for the quantile, or third.
+_MOST = 10_000_000
 
 
 def clipped(features, threshold):
@@ -17,7 +20,7 @@ def clipped(features, threshold):
 
 
 @with_parameters
-class ReAct(ClassifierDetector):
+class ReAct(ShapedEnergy):
     r"""Inputs of high energy after the large activations were clipped.
 
     Inputs from elsewhere often excite a few units of the penultimate layer far beyond
@@ -52,9 +55,10 @@ class ReAct(ClassifierDetector):
 
     Notes
     -----
-    The classifier needs a last linear layer: that of a module, of ``MLPClassifier``, or
-    the whole of a linear classifier, whose features are its input. The cost is the
-    classifier's.
+    By default the classifier needs a last linear layer: that of a module, of
+    ``MLPClassifier``, or the whole of a linear classifier, whose features are its
+    input. Another `layer` costs a second pass, and its quantile is that of single
+    places of maps; the last one only the classifier's.
 
     References
     ----------
@@ -73,7 +77,6 @@ class ReAct(ClassifierDetector):
     array(['left', 'right', -1], dtype=object)
     """
 
-    _needs = ("logits", "head")
     _parameter_constraints = {
         "quantile": [Interval(Real, 0, 1, closed="both")],
         "threshold": [Real, None],
@@ -87,10 +90,24 @@ class ReAct(ClassifierDetector):
     def _learn_from(self, outputs, codes, known):
         self.threshold_ = self.threshold
         if self.threshold is None:
-            activations = to_numpy(outputs["penultimate"])
+            activations = self._activations(outputs)
             self.threshold_ = float(np.quantile(activations, self.quantile))
 
-    def _score(self, outputs):
-        return energy(
-            self._logits(outputs, clipped(outputs["penultimate"], self.threshold_))
-        )
+    def _activations(self, outputs):
+        """Return the activations of the layer, of many a part."""
+        if self.layer == "penultimate":
+            return to_numpy(outputs["penultimate"])
+        found = []
+
+        def keep(activations):
+            step = math.ceil(activations.shape[1] * outputs.shape[0] / _MOST)
+            found.append(to_numpy(activations[:, ::step]))
+            return activations
+
+        view = outputs.view
+        for rows in blocks(outputs.shape[0], view.row_elements, view.device):
+            view.shaped(outputs[rows], self.layer, keep)
+        return np.concatenate(found)
+
+    def _shape(self, activations):
+        return clipped(activations, self.threshold_)

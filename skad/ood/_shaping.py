@@ -1,7 +1,10 @@
-"""What the shaping of activations shares: the largest ones, and how much they hold."""
+"""What the shaping of activations shares: where it happens, and the largest ones."""
 
 from skad._array import namespace
-from skad.neighbors._search import smallest
+from skad._parameters import with_parameters
+from skad.neighbors._smallest import smallest
+from skad.ood._base import ClassifierDetector
+from skad.ood._energy import energy
 
 
 def largest(features, pruned):
@@ -33,3 +36,49 @@ def spread(features, mask):
     whole = xp.sum(positive, axis=1, keepdims=True)
     held = xp.sum(xp.where(mask, positive, 0.0), axis=1, keepdims=True)
     return xp.where(held > 0, whole / xp.where(held > 0, held, 1.0), 1.0)
+
+
+@with_parameters
+class ShapedEnergy(ClassifierDetector):
+    """Base of the detectors by the energy of what shaped activations lead to.
+
+    A method writes `_shape`.
+
+    Parameters
+    ----------
+    layer : str, default="penultimate"
+        Whose activations are shaped: "penultimate", what enters the last linear layer;
+        or a layer inside of the network, from which the rest of it goes on: a module's
+        name of a layer, or "hidden_0" and so on of ``MLPClassifier``. Maps and tokens
+        are shaped as a whole, before they are averaged over place.
+    """
+
+    _parameter_constraints = {"layer": [str]}
+
+    layer: str = "penultimate"
+
+    @property
+    def _needs(self):
+        return ("logits", "head") if self.layer == "penultimate" else ("logits",)
+
+    def _shape(self, activations):
+        """Return activations (b, f) of the layer in their new shape, (b, f)."""
+        raise NotImplementedError
+
+    def _layers(self):
+        return ("penultimate",) if self.layer == "penultimate" else ()
+
+    def _passes_again(self):
+        return self.layer != "penultimate"
+
+    def _view(self, X, labels):
+        found = super()._view(X, labels)
+        if self.layer != "penultimate":
+            found[0].check_inner(self.layer)
+        return found
+
+    def _score(self, outputs):
+        if self.layer == "penultimate":
+            features = self._shape(outputs["penultimate"])
+            return energy(self._logits(outputs, features))
+        return energy(outputs.view.shaped(outputs, self.layer, self._shape))

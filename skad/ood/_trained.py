@@ -41,6 +41,7 @@ class TrainedClassifier(ClassLabelsMixin, ShapedDetector):
 
     _data = "classifier"
     _uses_outliers = False
+    _exports = False  # a map is made around the network
     _honesty = "held out"
     _parameter_constraints = {
         "attribution": [StrOptions(ATTRIBUTIONS)],

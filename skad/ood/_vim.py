@@ -25,8 +25,9 @@ def null_space(features, origin, n_components):
     Second moments are taken about `origin`, not about the mean.
     """
     scatter, features = 0, for_products(features)
+    origin = like(origin, to_double(features[:1]))
     for rows in blocks(*features.shape):
-        centred = to_double(features[rows]) - like(origin, to_double(features[rows]))
+        centred = features[rows] - origin  # in double precision, as the origin is
         scatter = scatter + centred.T @ centred
     _, vectors = np.linalg.eigh(to_numpy(scatter) / features.shape[0])
     # in one piece, as it is after a pickle: products then round the same way
@@ -40,7 +41,8 @@ def residual(features, origin, null):
     null = like(null, features)
     part = features @ null
     part -= like(origin, features) @ null
-    return xp.linalg.vector_norm(part, axis=1)
+    # in one pass over what is large, where a norm takes absolute values first
+    return xp.sqrt(xp.vecdot(part, part))
 
 
 @with_parameters

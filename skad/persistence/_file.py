@@ -85,6 +85,11 @@ def save(detector, path, *, trusted=()):
     >>> bool((loaded.score_samples(X) == detector.score_samples(X)).all())
     True
     """
+    write(detector, path, trusted)
+
+
+def write(detector, path, trusted=(), notes=None):
+    """Write a detector as `save` does, with notes: plain JSON that travels with it."""
     if not isinstance(detector, BaseEstimator):
         raise ValueError(
             f"detector={detector!r} is no estimator: pass a detector of skad."
@@ -95,7 +100,7 @@ def save(detector, path, *, trusted=()):
         raise ValueError(f"path={str(path)!r} is {what}: pass the name of a file.")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"path={str(path)!r} is in a folder that is not there.")
-    content = to_bytes(detector, trusted)
+    content = to_bytes(detector, trusted, notes)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         with open(partial, "xb") as file:
@@ -149,15 +154,23 @@ def load(path, device=None, *, trusted=()):
     Traceback (most recent call last):
     skad.persistence._faults.CorruptFileError: ...damaged.skad cannot be loaded: ...
     """
+    return read(path, device, trusted)[0]
+
+
+def read(path, device=None, trusted=()):
+    """Return the detector of a file as `load` does, and its notes or None.
+
+    Notes are what the file says, whoever wrote it: whoever uses them checks them.
+    """
     try:
-        detector = from_bytes(pathlib.Path(path).read_bytes(), trusted)
+        detector, notes = parsed(pathlib.Path(path).read_bytes(), trusted)
     except CorruptFileError as error:
         raise CorruptFileError(f"{path} cannot be loaded: {error}") from error
     _move(detector, device, set())
-    return detector
+    return detector, notes
 
 
-def to_bytes(detector, trusted=()):
+def to_bytes(detector, trusted=(), notes=None):
     """Return the file's content."""
     encoder = Encoder(trusted)
     root = encoder.encode(detector, type(detector).__name__)
@@ -167,6 +180,8 @@ def to_bytes(detector, trusted=()):
         "versions": _versions(),
         "detector": root,
     }
+    if notes is not None:
+        entry["notes"] = notes
     text = json.dumps(entry, allow_nan=False, separators=(",", ":"))
     if len(text) > _LARGEST_HEADER // 2:
         raise ValueError(
@@ -188,6 +203,11 @@ def to_bytes(detector, trusted=()):
 
 def from_bytes(content, trusted=()):
     """Return the detector; CorruptFileError where that is not possible."""
+    return parsed(content, trusted)[0]
+
+
+def parsed(content, trusted=()):
+    """Return the detector and the notes or None; CorruptFileError as `from_bytes`."""
     try:
         entry, arrays = _checked_parts(content)
         with warnings.catch_warnings():
@@ -204,7 +224,7 @@ def from_bytes(content, trusted=()):
         raise CorruptFileError(
             f"what it says makes no detector ({type(error).__name__}: {reason})."
         ) from error
-    return detector
+    return detector, entry.get("notes")
 
 
 def _checked_parts(content):

@@ -166,7 +166,10 @@ def _isolation_forest(value):
         if name == "depth":
             check(_is_int(part, 0, max(n, 1)), "an impossible depth")
             continue
+        if name == "missing_left" and part is None:  # in files of 0.1
+            continue
         kinds = "f" if name in ("thresholds", "lengths", "gains") else "i"
+        kinds = "b" if name == "missing_left" else kinds
         check(_is_array(part, shapes.get(name, (n,)), kinds), f"other {name} of nodes")
     for name, below in {"roots": n, "children": n, "features": d, "causes": d}.items():
         check(_within(getattr(nodes, name), below), f"{name} that lead outside")
@@ -186,6 +189,12 @@ def _neighbor_search(value):
         if part is not None:
             check(tuple(part.shape) == shape, f"other {name} of the training rows")
     check((value.products is None) or "centre" in vars(value), "products of nothing")
+    apart = value.apart
+    if apart is not None:
+        places = apart.places
+        fits = isinstance(places, np.ndarray) and places.dtype.kind == "i"
+        fits = fits and places.shape == (n,) and bool((np.diff(places) >= 0).all())
+        check(fits and _is_int(apart.gap, 0, None), "places of other rows")
     index = value.index
     if index is not None:
         fits = isinstance(index, NearestNeighbors) and index._fit_X.shape == (n, d)

@@ -45,7 +45,7 @@ MOVED_PARTS = {
         ("_ChainTail", "_estimator_tails"),
         ("ModuleTail", "_module_tail"),
     ]
-}
+} | {"skad.ensemble._isolation_forest.Nodes": "skad.ensemble._nodes.Nodes"}
 
 # Parts of fitted detectors that are neither estimators nor modules.
 PARTS = {
@@ -55,8 +55,9 @@ PARTS = {
     "skad.embedding._estimator_tails._BlackBoxTail",
     "skad.embedding._estimator_tails._ChainTail",
     "skad.embedding._module_tail.ModuleTail",
-    "skad.ensemble._isolation_forest.Nodes",
+    "skad.ensemble._nodes.Nodes",
     "skad.ensemble._local_competence.LocalCompetence",
+    "skad.neighbors._apart.Apart",
     "skad.neighbors._search.NeighborSearch",
     "skad.one_class._kernels.Kernel",
     "skad.ood._gaussian.TiedGaussian",

@@ -13,6 +13,9 @@ from skad.nn.network import Network, integrated_gradients, over_channels
 # Differences of training samples that vary less than this share of the largest
 # deviation come from rounding in float32.
 _NO_DEVIATION = 1e-4
+# Where they vary less than this share of the activations, the training samples are all
+# one, and there is nothing to whiten by.
+_ROUNDING = 1e-6
 # Rounds of subspace iteration for the leading directions of long pathways.
 _ROUNDS = 3
 
@@ -103,9 +106,11 @@ class RaPPNetwork(Network):
         def rows():
             return (self.differences(x) for x, _ in batches())
 
-        total, n_samples = 0, 0
-        for block in rows():
+        total, n_samples, size = 0, 0, 0
+        for x, _ in batches():
+            block = self.differences(x)
             total, n_samples = total + block.to(double).sum(0), n_samples + len(block)
+            size += sum(part.square().sum() for part in pathway(self.encoder, x))
         mean = total / n_samples
         directions, variances = leading_directions(rows, mean, len(self.weights))
         whole = sum(((block.to(double) - mean) ** 2).sum() for block in rows())
@@ -117,6 +122,9 @@ class RaPPNetwork(Network):
         self.weights.copy_(torch.where(kept, 1 / variances, 0.0))
         heavy = n_rest > 0 and rest > _NO_DEVIATION**2 * variances[0]
         self.rest_weight.fill_(1 / rest if heavy else 0.0)
+        if variances[0] <= _ROUNDING**2 * size / n_samples:
+            self.weights.fill_(1.0)
+            self.rest_weight.fill_(1.0)
 
     def anomaly(self, x):
         """Return the squared differences, summed as they are or whitened."""
@@ -186,7 +194,8 @@ class RaPP(ShapedDetector):
     Activations are taken behind the nonlinearity of each layer. A class given as
     `architecture` shows its layers by a method ``activations(x)`` that yields tensors
     of shape (b, size); without it, samples and codes alone are compared. Directions
-    with less than 1e-4 of the largest deviation are rounding and are left out. Features
+    with less than 1e-4 of the largest deviation are rounding and are left out; where
+    the training samples are all one, no difference is whitened. Features
     should be on one scale (StandardScaler). Training is in float32, scoring in the
     dtype of `X`.
 
@@ -213,6 +222,7 @@ class RaPP(ShapedDetector):
     """
 
     _network_class = RaPPNetwork
+    _exports = False  # its map takes gradients
     _parameter_constraints = {
         "latent_size": [Interval(Integral, 1, None, closed="left")],
         "measure": [StrOptions({"nap", "sap"})],

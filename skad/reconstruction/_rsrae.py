@@ -79,6 +79,11 @@ class RSRAENetwork(Network):
         """Return what the decoder makes of the code's part in the subspace."""
         return self.decoder(self.scaled(self.projection(self.encoder(x))))
 
+    def rebuilt(self, x):
+        """Return scaled samples and their reconstructions."""
+        x = self.scaled(x)
+        return x, self.reconstruct(x)
+
     def orthogonality(self):
         """Return how far the layer is from a projection, the mean over (d, d)."""
         rows = self.projection.weight

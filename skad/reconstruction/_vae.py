@@ -61,6 +61,10 @@ class VAENetwork(Network):
             raw = self.log_variance  # a number for all elements
         return mean, self.floor + raw.clamp(-_LOG_VARIANCE, _LOG_VARIANCE).exp()
 
+    def reconstruct(self, x):
+        """Return the mean of the sample given the mean of its code."""
+        return self.decode(self.encode(x)[0])[0]
+
     def surprise(self, x, z):
         """Return minus the log density of every element, in the shape of `x`."""
         mean, variance = self.decode(z)
@@ -118,7 +122,7 @@ class VAENetwork(Network):
     def map(self, x):
         """Return the surprise of every element, or gradients of terms of the code."""
         if self.measure in ("kl", "iwae_kl"):
-            rebuilt = self.decode(self.encode(x)[0])[0]
+            rebuilt = self.reconstruct(x)
             return over_channels(integrated_gradients(self.anomaly, x, rebuilt))
         return self.shares(x, *self.terms(x))
 
@@ -257,6 +261,10 @@ class VAE(IncrementalNetworkMixin, ShapedDetector):
     @property
     def _map_sums_to_score(self):
         return self.measure == "reconstruction_probability"
+
+    @property
+    def _exports(self):
+        return self.measure not in ("kl", "iwae_kl")  # their map takes gradients
 
     def _row_elements(self):
         return self.n_draws * super()._row_elements()

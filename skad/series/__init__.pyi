@@ -1,4 +1,5 @@
 from skad.series._deepant import DeepAnT as DeepAnT
+from skad.series._discord import Discord as Discord
 from skad.series._kmeans import KMeansAD as KMeansAD
 from skad.series._left_matrix_profile import LeftMatrixProfile as LeftMatrixProfile
 from skad.series._lstm_autoencoder import LSTMAutoEncoder as LSTMAutoEncoder
@@ -13,5 +14,6 @@ from skad.series._subsequence_knn import SubsequenceKNN as SubsequenceKNN
 from skad.series._subsequence_lof import SubsequenceLOF as SubsequenceLOF
 from skad.series._usad import USAD as USAD
 from skad.series._window import WindowDetector as WindowDetector
+from skad.series._z_score import ZScore as ZScore
 
-__all__ = ["DeepAnT", "KMeansAD", "LSTMAutoEncoder", "LSTMForecaster", "LeftMatrixProfile", "MIDAS", "MIDASR", "MatrixProfile", "OmniAnomaly", "PASAD", "SpectralResidual", "SubsequenceKNN", "SubsequenceLOF", "USAD", "WindowDetector"]
+__all__ = ["DeepAnT", "Discord", "KMeansAD", "LSTMAutoEncoder", "LSTMForecaster", "LeftMatrixProfile", "MIDAS", "MIDASR", "MatrixProfile", "OmniAnomaly", "PASAD", "SpectralResidual", "SubsequenceKNN", "SubsequenceLOF", "USAD", "WindowDetector", "ZScore"]

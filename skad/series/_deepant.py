@@ -88,10 +88,9 @@ class DeepAnT(Forecaster):
     hidden_sizes : tuple of int, default=(32, 32)
         Channels of the convolutions; each is followed by a rectifier and by a pooling
         that halves the steps.
-    window_size : int or "auto", default=46
-        Steps `l` of a window, the last of which is forecast: at least 2. "auto" is the
-        dominant period of the longest training series, but no more than half of the
-        shortest one.
+    window_size : int, "auto" or "tsb", default=46
+        Steps `l` of a window, the last of which is forecast: at least 2. "auto" and
+        "tsb" are the period, see :class:`WindowDetector`.
     stride : int, default=1
         Steps between the starts of training windows, at most `window_size`. Every step
         is scored, whatever the stride.

@@ -6,8 +6,10 @@ the steps before alone. `_scored_steps()` returns `k`. A network whose scores ar
 the sum of its map writes `anomaly(x)` of shape (b, k) as well.
 """
 
+from typing import Any
+
 from skad._array import namespace
-from skad._parameters import with_parameters
+from skad._parameters import absent, with_parameters
 from skad.embedding._windows import sliding
 from skad.series._network import SeriesNetwork
 
@@ -47,7 +49,7 @@ def forecast_pieces(x, size, scored, begin=0):
 class Forecaster(SeriesNetwork):
     """Base of forecasters; the module's docstring says what a method writes."""
 
-    _without = ("align",)
+    align: Any = absent()
 
     def _scored_steps(self):
         """Return how many of the last steps of a window its forecasts score."""

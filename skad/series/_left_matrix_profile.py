@@ -39,9 +39,9 @@ class LeftMatrixProfile(ProfileDetector):
 
     Parameters
     ----------
-    window_size : int or "auto", default="auto"
-        Steps `l` of a window, at least 3; "auto" is the dominant period of the longest
-        training series, but no more than half of the shortest one.
+    window_size : int, "auto" or "tsb", default="auto"
+        Steps `l` of a window, at least 3; "auto" and "tsb" are the period, see
+        :class:`WindowDetector`.
     stride : int, default=1
         Steps between the starts of windows that are scored, at most `window_size`. They
         are compared with all earlier windows.

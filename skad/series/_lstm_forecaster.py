@@ -158,10 +158,10 @@ class LSTMForecaster(Forecaster):
         Forecasts `k` of each step, at most half of `window_size`.
     hidden_sizes : tuple of int, default=(30, 20)
         Units of the LSTM layers, from the series' side.
-    window_size : int or "auto", default=100
+    window_size : int, "auto" or "tsb", default=100
         Steps `l` that the network is unrolled over in training, and reads at most
-        before a step that it scores; "auto" is the dominant period of the longest
-        training series, but no more than half of the shortest one.
+        before a step that it scores; "auto" and "tsb" are the period, see
+        :class:`WindowDetector`.
     stride : int, default=10
         Steps between the starts of training windows, at most `window_size`. Every step
         is scored, whatever the stride.

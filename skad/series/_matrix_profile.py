@@ -49,9 +49,9 @@ class MatrixProfile(ProfileDetector):
     ----------
     n_neighbors : int, default=1
         Which neighbour `k`. With 2 a pattern that occurs twice is an anomaly, too.
-    window_size : int or "auto", default="auto"
-        Steps `l` of a window, at least 3; "auto" is the dominant period of the longest
-        training series, but no more than half of the shortest one.
+    window_size : int, "auto" or "tsb", default="auto"
+        Steps `l` of a window, at least 3; "auto" and "tsb" are the period, see
+        :class:`WindowDetector`.
     stride : int, default=1
         Steps between the starts of windows that are scored, at most `window_size`.
         Training windows are all windows.
@@ -99,7 +99,10 @@ class MatrixProfile(ProfileDetector):
 
     ``contamination="auto"`` takes, of at most a fifth of more than 1,000 steps, the
     distance to the nearest window that does not overlap at all: a window of a new
-    series has no neighbour among its own steps.
+    series has no neighbour among its own steps. Where these are few periods it matters
+    which: on an electrocardiogram (UCR 135) learned from its first 1,200 steps, six
+    beats, .16 of the normal steps that follow are flagged; from others as many, .01 to
+    .04.
 
     References
     ----------
@@ -165,9 +168,7 @@ class MatrixProfile(ProfileDetector):
 
     def _honest_anomaly(self, X, y, anomaly, groups=None):
         """Return the anomaly (m,) of stretches without neighbours that overlap."""
-        places = [
-            np.arange(X.shape[0])[own] for own in self._series_rows(groups, X.shape[0])
-        ]
+        places = [np.arange(X.shape[0])[own] for own in self._honest_rows(X, groups)]
         lengths, size = [len(own) for own in places], self.window_size_
         folds = time_folds(lengths, size) or [[(0, 0, lengths[0])]]
         stretches = [part for fold in folds for part in sorted(fold)]

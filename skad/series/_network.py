@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from skad._array import is_torch, namespace, to_numpy
-from skad._limits import upper_limit
+from skad._group_rows import n_rows
 from skad._parameters import with_parameters
 from skad._samples import Windows
 from skad._stretches import held_stretches, remaining
@@ -125,13 +125,7 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
         return TorchDetector._fit_work(self, X) * size / self.stride
 
     def _fit(self, X, y, groups=None):
-        # the labels of all steps, for callbacks that score
-        self._known_ = y
-        if y is not None and groups is not None:
-            order = [
-                np.arange(X.shape[0])[own] for own in self._series_rows(groups, len(X))
-            ]
-            self._known_ = np.asarray(to_numpy(y))[np.concatenate(order)]
+        self._known_ = y  # the labels of all steps, for callbacks that score
         anomaly = super()._fit(X, y, groups)
         del self._known_
         return anomaly
@@ -146,7 +140,11 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
         self._trained_size_ = self.window_size_
         self._lengths_ = [len(x) for x in series]
         whole = series[0] if len(series) == 1 else namespace(series[0]).concat(series)
-        self._train(whole, self._known_)
+        known, rows = self._known_, self._learned_rows_
+        if known is not None and (len(rows) > 1 or n_rows(rows[0]) < len(known)):
+            at = [np.arange(len(known))[own] for own in rows]
+            known = np.asarray(to_numpy(known))[np.concatenate(at)]
+        self._train(whole, known)
         self.n_samples_seen_ = len(whole)
 
     def _open_checkpoint(self, X, labels):
@@ -175,7 +173,7 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
             series = self._training_series(X)
             anomaly = np.concatenate([to_numpy(self._anomaly(x)) for x in series])
         if auto:  # no copies are fitted for every epoch
-            return -upper_limit(anomaly, self.false_alarm_rate)
+            return -self._limit(anomaly)
         return BaseDetector._fit_offset(self, X, y, anomaly)
 
     # ---------------------------------------------------------------------- scoring

@@ -79,6 +79,12 @@ class OmniAnomalyNetwork(Network):
         z, logdet = self.flow(draws)
         return z, -(surprise(draws, means, deviations).sum(2) + logdet).sum(1)
 
+    def reconstruct(self, x):
+        """Return the mean of every element given the mean of the hidden states."""
+        seen = self.seen(self.encoder(x))
+        z, _ = self.hidden(seen, torch.zeros_like(self.draws[0]))
+        return self.gaussian(self.output(self.decoder(z)))[0]
+
     def surprises(self, x, z):
         """Return how improbable every element (b, l, c) is, given hidden states."""
         return surprise(x, *self.gaussian(self.output(self.decoder(z))))

@@ -68,10 +68,9 @@ class PASAD(WindowedDetector):
         "departure" is the paper's, for processes that stay near an operating point.
         "residual" is for signals that move through many states, such as heart beats,
         where every shape that other shapes do not make up is an anomaly.
-    window_size : int or "auto", default="auto"
-        Steps `l` of a window, the lag; "auto" is the dominant period of the longest
-        training series, but no more than half of the shortest one. The paper's is half
-        of the training series.
+    window_size : int, "auto" or "tsb", default="auto"
+        Steps `l` of a window, the lag; "auto" and "tsb" are the period, see
+        :class:`WindowDetector`. The paper's is half of the training series.
     stride : int, default=1
         Steps between the starts of windows that are scored, at most `window_size`.
     align : {"mean", "center", "end", "max"}, default="mean"
@@ -102,8 +101,8 @@ class PASAD(WindowedDetector):
 
     ``contamination="auto"`` takes stretches of time that the subspace is learned
     without. A departure changes slowly, so that a few periods say little of it: of
-    series of 80 periods with noise it flagged .03 to .38 of new steps, .16 on average,
-    "residual" .05.
+    series of 80 periods with noise it flagged .002 to .30 of new steps, .06 on average,
+    "residual" .03.
 
     References
     ----------

@@ -49,6 +49,7 @@ class ProfileDetector(WindowedDetector):
     missing: str = "refuse"
     device: str = "auto"
 
+    _ignores_units = True
     _parameter_constraints = {
         "channels": [StrOptions({"separate", "joint"})],
         "n_largest": [Interval(Integral, 1, None, closed="left"), None],

@@ -5,15 +5,15 @@ from numbers import Integral
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.neighbors import LOF
-from skad.series._windowed import WindowLift
+from skad.series._neighbor_windows import NeighborWindows
 
 
 @with_parameters
-class SubsequenceLOF(WindowLift):
+class SubsequenceLOF(NeighborWindows):
     r"""Time steps in windows that lie in thinner surroundings than their neighbours'.
 
     A window :math:`w` has as anomaly its local outlier factor among the training
-    windows (see :class:`~skad.neighbors.LOF`),
+    windows that do not start near it (see :class:`~skad.neighbors.LOF`),
 
     .. math:: a_w = \frac{1}{k} \sum_{y \in N(w)} lrd(y) \; / \; lrd(w),
 
@@ -27,8 +27,8 @@ class SubsequenceLOF(WindowLift):
     Parameters
     ----------
     n_neighbors : int, default=30
-        Number of neighbours `k`. Among them are training windows that overlap the
-        window, where it is one itself; a larger `k` leads beyond them.
+        Number of neighbours `k`. With fewer training windows apart from one it warns
+        and takes these.
     device : str, default="auto"
         Where distances are computed: "cpu", a device of torch such as "cuda", or
         "auto", a tensor's own device and for arrays the GPU when the work is worth the
@@ -48,8 +48,9 @@ class SubsequenceLOF(WindowLift):
     Notes
     -----
     `fit` costs O(m^2 l c) for `m` training windows, scoring O(n m l c) for `n` steps.
-    The benchmark [2]_ has ``normalize="window"``, ``align="center"`` and the period of
-    the second highest peak of the autocorrelation; with these its figures come out.
+    The benchmark [2]_ has ``normalize="window"``, ``align="center"``, ``exclude=0`` and
+    the period of the second highest peak of the autocorrelation; with these its figures
+    come out.
 
     ``contamination="auto"`` takes stretches of time, of which no step is in a window
     that a copy learns from.

@@ -9,9 +9,8 @@ from torch.nn import functional
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad.nn.adversarial import frozen
+from skad.nn.adversarial import AdversarialNetwork, frozen
 from skad.nn.architecture import MLP
-from skad.nn.network import Network
 from skad.series._network import SeriesNetwork
 
 
@@ -29,7 +28,7 @@ def second_loss(x, second, both, n):
     return share * good - (1 - share) * functional.mse_loss(both, x)
 
 
-class USADNetwork(Network):
+class USADNetwork(AdversarialNetwork):
     """One encoder and two decoders, for windows brought to the range 0..1."""
 
     def __init__(self, shape, latent_size, hidden_sizes, alpha, beta):
@@ -68,6 +67,11 @@ class USADNetwork(Network):
     def scaled(self, x):
         """Return windows with the training range of each channel as 0..1."""
         return (x - self.low) / self.width
+
+    def rebuilt(self, x):
+        """Return scaled windows and what the first autoencoder makes of them."""
+        x = self.scaled(x)
+        return x, self.first(self.encoder(x))
 
     def updates(self, phase, x, y):
         """Train the first to fool the second, then the second to tell the first."""
@@ -198,6 +202,9 @@ class USAD(SeriesNetwork):
         "alpha": [Interval(Real, 0, None, closed="left")],
         "beta": [Interval(Real, 0, None, closed="left")],
     }
+
+    def _wants_unit_scale(self):
+        return False  # the network brings channels to 0..1 itself
 
     @property
     def _map_sums_to_score(self):

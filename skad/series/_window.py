@@ -5,11 +5,11 @@ from typing import Any
 from skad._parameters import with_parameters
 from skad._sklearn import HasMethods
 from skad.series._base import SeriesDetector
-from skad.series._windowed import WindowLift
+from skad.series._neighbor_windows import NeighborWindows
 
 
 @with_parameters(kw_only=False)
-class WindowDetector(WindowLift):
+class WindowDetector(NeighborWindows):
     r"""Time steps in windows that another detector finds anomalous.
 
     The `l` steps by `c` channels of each window :math:`w` are a vector to `detector`,
@@ -54,6 +54,10 @@ class WindowDetector(WindowLift):
     max_windows : int or "auto", default="auto"
         Windows to learn from; of more, as many are taken evenly over all series.
         "auto" is as many as hold 2**25 values (256 MB of float64).
+    exclude : float, default=0.5
+        Where `detector` is `KNN` or `LOF`, or a pipeline ends in it: share of a window,
+        at most 1, so that training windows that start at most so many steps from one
+        are no neighbours of it, nor is it itself. Other detectors take no notice.
 
     Attributes
     ----------

@@ -8,6 +8,8 @@ blocks (b, l, c), views of the series. `WindowLift` writes these for a detector 
 vectors, which a method returns from `_head()`.
 """
 
+import warnings
+from contextlib import nullcontext
 from numbers import Integral
 
 import numpy as np
@@ -25,10 +27,10 @@ from skad._members import (
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad.base import BaseDetector
+from skad.embedding._period import NO_PERIOD, period_of
 from skad.embedding._windows import (
     cut,
     cut_causal,
-    dominant_period,
     last_ended,
     nearest,
     sliding,
@@ -42,6 +44,11 @@ from skad.series._folding import MeanMaps, PickedMaps, StrongestMaps
 # Elements of the windows that max_windows="auto" learns from: 256 MB of float64.
 _FIT_ELEMENTS = 2**25
 
+# Windows that are chosen: long enough for a shape, and short enough for a network.
+_SHORTEST_WINDOW, _LONGEST_WINDOW = 50, 400
+# Series with so many of the steps hold three windows.
+_MOST_STEPS = 0.9
+
 
 @with_parameters
 class WindowedDetector(SeriesDetector):
@@ -49,10 +56,11 @@ class WindowedDetector(SeriesDetector):
 
     Parameters
     ----------
-    window_size : int or "auto", default="auto"
-        Steps `l` of a window. "auto" is the dominant period of the longest training
-        series (see :func:`skad.embedding.dominant_period`), but no more than half of
-        the shortest one.
+    window_size : int, "auto" or "tsb", default="auto"
+        Steps `l` of a window. "auto" is the period of the training series (see
+        :func:`skad.embedding.dominant_period`), at least 50 and at most 400, and 125
+        with a warning where they have none. It is no more than a third of the series
+        that hold nine tenths of the steps. "tsb" is TSB-AD's rule, for its figures.
     stride : int, default=1
         Steps between the starts of windows, in training and in scoring, at most
         `window_size`.
@@ -73,7 +81,7 @@ class WindowedDetector(SeriesDetector):
     _parameter_constraints = {
         "window_size": [
             Interval(Integral, 1, None, closed="left"),
-            StrOptions({"auto"}),
+            StrOptions({"auto", "tsb"}),
         ],
         "stride": [Interval(Integral, 1, None, closed="left")],
         "align": [StrOptions({"mean", "center", "end", "max"})],
@@ -108,6 +116,10 @@ class WindowedDetector(SeriesDetector):
     def _min_steps(self):
         return self.window_size_, f"window_size={self.window_size_}"
 
+    def _fewest_scored(self):
+        # before its first step a series that streams is taken to have been constant
+        return 1 if self._streams() else self.window_size_
+
     def _reach(self):
         return self.window_size_ + self.stride
 
@@ -121,14 +133,32 @@ class WindowedDetector(SeriesDetector):
         first = max(0, n_seen - (self.window_size_ + self.stride - 2))
         return n_seen - first // self.stride * self.stride  # windows keep their phase
 
-    def _fit_series(self, series, labels):
+    def _settle(self, series):
         self.window_size_ = self.window_size
-        if self.window_size == "auto":
-            longest = max(series, key=len)
-            least = min(map(len, series))
-            # a window needs others of its size to be compared with
-            self.window_size_ = max(1, min(dominant_period(longest), least // 2))
-        self._check_lengths([len(x) for x in series])
+        if isinstance(self.window_size, str):
+            self.window_size_ = self._found_window(series)
+
+    def _found_window(self, series):
+        """Return the window that suits the series (t, c)."""
+        lengths = np.sort([x.shape[0] for x in series])[::-1]
+        most_steps = np.cumsum(lengths) >= _MOST_STEPS * lengths.sum()
+        # a window needs others that do not overlap it
+        longest = max(1, int(lengths[most_steps.argmax()]) // 3)
+        if self.window_size == "tsb":
+            return min(period_of(series, "tsb") or NO_PERIOD, longest)
+        period = period_of(series)
+        if period is None:
+            size = min(NO_PERIOD, longest)
+            if not self._is_copy:
+                warnings.warn(
+                    f"The series have no period that could be seen: window_size='auto' "
+                    f"is {size} steps. Pass how many steps belong together.",
+                    stacklevel=8,
+                )
+            return size
+        return min(max(period, _SHORTEST_WINDOW), _LONGEST_WINDOW, longest)
+
+    def _fit_series(self, series, labels):
         if self.stride > self.window_size_:
             raise ValueError(
                 f"stride={self.stride} must be at most window_size="
@@ -282,11 +312,15 @@ class WindowLift(WindowedDetector):
         return windows.reshape(len(windows), -1)
 
     def _fit_windows(self, series, labels):
-        vectors, labels = self._gathered(series, labels)
-        self.detector_ = self._fit_head(self._head(), vectors, labels)
+        vectors, labels, places = self._gathered(series, labels)
+        self.detector_ = self._fit_head(self._head(), vectors, labels, places)
 
     def _gathered(self, series, labels):
-        """Return the windows to learn from, (n, l * c), and their labels (n,)."""
+        """Return the windows to learn from, (n, l * c), and their labels (n,).
+
+        Third are the steps (n,) at which they start, series after series and further
+        apart than windows are long.
+        """
         size, stride, x = self.window_size_, self.stride, series[0]
         n_elements = size * x.shape[1]
         counts = [(len(x) - size) // stride + 1 for x in series]
@@ -304,9 +338,12 @@ class WindowLift(WindowedDetector):
         xp = namespace(x)
         vectors = xp.empty((n, n_elements), dtype=x.dtype, device=device_of(x))
         window_labels = None if labels is None else np.empty(n, dtype=np.int64)
+        places, begin = np.empty(n, dtype=np.int64), 0
         for i, x in enumerate(series):
             windows = sliding(x, size, stride)
             first, stop = np.searchsorted(picked, bounds[i : i + 2])
+            places[first:stop] = begin + (picked[first:stop] - bounds[i]) * stride
+            begin += x.shape[0] + 1
             for part in slices(stop - first, self._block_rows(device_of(x))):
                 rows = slice(first + part.start, first + part.stop)
                 own = like(picked[rows] - bounds[i], x, dtype="keep")
@@ -315,9 +352,13 @@ class WindowLift(WindowedDetector):
                     known = sliding(labels[i][:, None], size, stride)[to_numpy(own)]
                     # anomalous with any step that is, normal with all that are
                     window_labels[rows] = known.min(axis=(1, 2))
-        return vectors, window_labels
+        return vectors, window_labels, places
 
-    def _fit_head(self, head, vectors, labels):
+    def _knowing(self, head, places):
+        """Return a context in which the head knows where windows (n,) start."""
+        return nullcontext()
+
+    def _fit_head(self, head, vectors, labels, places):
         """Return the head, fitted on windows as vectors (n, l * c)."""
         head = without_threshold(clone(head))
         if hasattr(head, "set_output"):
@@ -326,7 +367,8 @@ class WindowLift(WindowedDetector):
         context = self._subtask("fit detector")
         try:
             # outer parameters are checked by now, the head's are not
-            with config_context(skip_parameter_validation=False):
+            checked = config_context(skip_parameter_validation=False)
+            with checked, self._knowing(head, places):
                 return fit_within(context, self, head, vectors, labels)
         except ValueError as error:
             raise ValueError(

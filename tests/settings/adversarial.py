@@ -7,8 +7,8 @@ SMALL = {"max_epochs": 10, "hidden_sizes": (16,), "latent_size": 2}
 AAE = Settings(SMALL, [{"measure": "likelihood"}])
 ADAE = Settings(SMALL)
 ALAD = Settings(
-    {**SMALL, "max_epochs": 5},
-    [{"measure": "l2", "spectral_norm": False}],
+    {**SMALL, "max_epochs": 5, "spectral_norm": False},
+    [{"spectral_norm": True}, {"measure": "l2"}],
 )
 ALOCC = Settings(
     SMALL,

@@ -1,7 +1,7 @@
 """Pictures: a density of features."""
 
 from tests.settings import Settings
-from tests.settings.image import PIXELS
+from tests.settings.image import FINE, PIXELS
 
 CFLOW = Settings(
     {
@@ -13,7 +13,8 @@ CFLOW = Settings(
     }
 )
 FastFlow = Settings(
-    {"layers": ("scale1",), "n_steps": 2, "max_epochs": 10, "lr": 0.01},
+    {**FINE, "n_steps": 2, "max_epochs": 10, "lr": 0.01},
+    [{"backbone": "gabor", "layers": ("scale1",)}],
     excused={"sign": "it normalises the maps of each picture, contrast and all"},
 )
 PaDiM = Settings(PIXELS)

@@ -19,6 +19,7 @@ GeneralizedODIN = Settings(
     excused={"sign": SMALL_FARTHER, "feature": SMALL_FARTHER},
 )
 KNNOOD = Settings({"n_neighbors": 5})
+OODDetector = Settings(variants=[{"per_class": True, "classifier": linear()}])
 # gradients have to reach the input
 ODIN = Settings(classifier=linear, excused={"sign": FARTHER, "feature": FARTHER})
 OutlierExposure = Settings(

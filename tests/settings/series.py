@@ -11,6 +11,9 @@ BEFORE = "an edge's score depends on the edges before it"
 DeepAnT = Settings(
     {"window_size": 3, "max_epochs": 2, "hidden_sizes": (8,), "lr": 0.01}
 )
+Discord = Settings(
+    {"window_size": 1}, [{"window_size": 3, "exclude": 1.0, "align": "end"}]
+)
 KMeansAD = Settings(
     {"window_size": 1, "n_clusters": 5, "normalize": "none"},
     [{"window_size": 3, "align": "center", "normalize": "window"}],
@@ -53,8 +56,8 @@ MIDASR = Settings(
     excused={"sign": ONCE, "feature": COUNTS, "rows around": BEFORE},
 )
 OmniAnomaly = Settings(
-    {"window_size": 1, "hidden_size": 8, "n_flows": 2},
-    [{"window_size": 3, "max_epochs": 1, "n_draws": 2}],
+    {"window_size": 1, "hidden_size": 4, "n_flows": 1},
+    [{"window_size": 3, "max_epochs": 1, "n_flows": 2, "n_draws": 2}],
 )
 PASAD = Settings(
     {"window_size": 1, "rank": 1},

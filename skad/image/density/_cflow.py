@@ -48,7 +48,7 @@ class CFLOWNetwork(Network):
         """Return the vectors (b h w, c) of layer i and their places' codes."""
         maps = split_maps(x, self.shapes)[i]
         rows = maps.flatten(2).transpose(1, 2).flatten(0, 1)
-        return rows, getattr(self, f"codes_{i}").repeat(len(x), 1)
+        return rows, getattr(self, f"codes_{i}").repeat(x.shape[0], 1)
 
     def log_likelihood(self, rows, codes, i):
         """Return the log-likelihood of vectors per channel, of shape (r,)."""
@@ -83,7 +83,7 @@ class CFLOWNetwork(Network):
             found = self.log_likelihood(*self.fibers(x, i), i)
             # a new patch may be more probable than all of the training
             likelihood = torch.exp((found - self.highest[i].to(found)).clamp(max=0))
-            maps = likelihood.reshape(len(x), 1, height, width)
+            maps = likelihood.reshape(x.shape[0], 1, height, width)
             wide = F.interpolate(maps, size, mode="bilinear", align_corners=True)
             total = total + wide[:, 0]
         return len(self.shapes) - total

@@ -245,6 +245,7 @@ class PaDiM(BackboneDetector):
 
     _honesty = "leave one out"
     _interpolation = "nearest"
+    _exports = True
     _parameter_constraints = {
         "n_features": [Interval(Integral, 1, None, closed="left"), None],
         "regularization": [Interval(Real, 0, None, closed="neither")],

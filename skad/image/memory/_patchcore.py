@@ -142,6 +142,7 @@ class PatchCore(BackboneDetector):
 
     _honesty = "leave one out"
     _resnet_layers = ("layer2", "layer3")
+    _exports = True
     _parameter_constraints = {
         "coreset_ratio": [Interval(Real, 0, 1, closed="right")],
         "bank_size": [Interval(Integral, 1, None, closed="left"), None],
@@ -340,7 +341,7 @@ class PatchCore(BackboneDetector):
     def _score(self, features, distances, indices, own=None):
         """Return the anomaly (b,) of pictures from what `_search` found."""
         largest, place = distances.flatten(1).max(1)
-        rows = torch.arange(len(features), device=features.device)
+        rows = torch.arange(features.shape[0], device=features.device)
         patch = features.flatten(1, 2)[rows, place]
         return self._weighted(patch, largest, indices.flatten(1)[rows, place], own)
 
@@ -357,3 +358,12 @@ class PatchCore(BackboneDetector):
 
     def _patches(self, x):
         return self._search(self.embedding_.embed(x))[0]
+
+    def _graph(self, x):
+        # the search goes through the bank in blocks, whose number a model cannot have
+        features = self.embedding_.embed(x)
+        kind = {"dtype": features.dtype, "device": features.device}
+        bank, squares = self.bank_.to(**kind), self._squares_.to(**kind)
+        indices = (squares - 2 * features @ bank.T).argmin(-1)  # (b, gh, gw)
+        distances = (features - bank[indices]).square().sum(-1).sqrt()
+        return self._score(features, distances, indices), self._upsampled(distances)

@@ -87,6 +87,7 @@ class SPADE(BackboneDetector):
     n_pictures: int = 50
 
     _honesty = "leave one out"
+    _exports = True
     _parameter_constraints = {
         "n_pictures": [Interval(Integral, 1, None, closed="left")],
     }
@@ -160,3 +161,16 @@ class SPADE(BackboneDetector):
             distances, _ = nearest(places[i].flatten(0, 1), bank, bank.square().sum(1))
             found[i] = distances.square().reshape(found.shape[1:])
         return found
+
+    def _graph(self, x):
+        # the loop over pictures, all at once
+        maps = self.embedding_.feature_maps(x)
+        distances, alike = self._neighbours(self._whole(maps))
+        places = join_maps(maps)  # (b, gh, gw, d)
+        known = join_maps([layer.to(places) for layer in self.maps_]).flatten(1, 2)
+        bank = known[alike].flatten(1, 2)  # (b, K p, d)
+        rows = places.flatten(1, 2)
+        near = (bank.square().sum(2)[:, None] - 2 * rows @ bank.mT).argmin(2)  # (b, p)
+        near = bank.gather(1, near[..., None].expand(-1, -1, bank.shape[2]))
+        found = (rows - near).square().sum(2).unflatten(1, places.shape[1:3])
+        return distances.mean(1), self._upsampled(found)

@@ -1,12 +1,13 @@
 """Reverse distillation: where a decoder cannot rebuild its teacher's features."""
 
 from itertools import pairwise
+from numbers import Integral
 
 import torch
 from torch import nn
 
 from skad._parameters import with_parameters
-from skad._sklearn import StrOptions
+from skad._sklearn import Interval, StrOptions
 from skad.embedding._resnet import ARCHITECTURES
 from skad.image._trained import TrainedImageDetector, split_maps
 from skad.nn.network import Network
@@ -165,6 +166,9 @@ class ReverseDistillation(TrainedImageDetector):
         What the loss takes cosines of: the vectors of places, as in the paper, or each
         layer's whole map of a picture as one vector, as in the authors' code. Scores
         are the same function.
+    n_blocks : int, default=2
+        Residual blocks of the embedding and of each stage of the decoder, where the
+        backbone is none of our ResNets.
     layers : tuple of str or None, default=None
         Names of the layers that are rebuilt; None is the first three of a ResNet, and
         all of the bank of filters.
@@ -189,8 +193,8 @@ class ReverseDistillation(TrainedImageDetector):
     For a ResNet the bottleneck's embedding has the blocks of its fourth layer and the
     decoder those of the first three, upwards by transposed convolutions, as in the
     authors' code. For any other backbone, the default bank of filters among them, both
-    have two basic blocks for each layer, and a linear layer ends each stage, since maps
-    may be negative. The fusion follows the authors' code, which has no 1 x 1
+    have `n_blocks` basic blocks for each layer, and a linear layer ends each stage,
+    since maps may be negative. The fusion follows the authors' code, which has no 1 x 1
     convolution of its own between the joined maps and the embedding as the paper's
     figure has; the embedding's first block does its work. The code interpolates with
     aligned corners, which moves maps by up to half a place at the borders; here areas
@@ -223,9 +227,11 @@ class ReverseDistillation(TrainedImageDetector):
     _optimizer_options = {"betas": (0.5, 0.999)}
     _parameter_constraints = {
         "similarity": [StrOptions({"places", "maps"})],
+        "n_blocks": [Interval(Integral, 1, None, closed="left")],
     }
 
     similarity: str = "places"
+    n_blocks: int = 2
     max_epochs: int = 200
     batch_size: int = 16
     lr: float = 0.005
@@ -233,7 +239,7 @@ class ReverseDistillation(TrainedImageDetector):
     def _network(self, shapes):
         name = self._resnet_name()
         if name is None:
-            n_blocks, widen = (2,) * (len(shapes) + 1), None
+            n_blocks, widen = (self.n_blocks,) * (len(shapes) + 1), None
         else:
             blocks, widen = ARCHITECTURES[name]
             n_blocks = (*blocks[: len(shapes)], blocks[-1])

@@ -1,0 +1,85 @@
+"""Measurements in the text, by roles and directives: no figure is typed by hand.
+
+The role `quality` is a detector's figure on real data, `measured` a cell of a file. The
+directives `family-figures`, `quality-beside-peers`, `speed-beside-peers` are tables.
+"""
+
+from detector_table import list_table
+from docutils import nodes
+from how_good import (
+    balance,
+    beside_peers,
+    cell,
+    family_tables,
+    networks,
+    quality_of,
+    times,
+)
+from sphinx.util.docutils import SphinxDirective, SphinxRole
+
+from benchmarks import _readme
+
+
+def as_source(title, note, rows):
+    """Return a section with a table."""
+    table = list_table(rows, [100 // len(rows[0])] * len(rows[0]), "sortable")
+    return f"{title}\n{'-' * len(title)}\n\n{note}\n\n{table}"
+
+
+class Quality(SphinxRole):
+    """A detector's figure on real data."""
+
+    def run(self):
+        return [nodes.Text(quality_of(self.text))], []
+
+
+class Measured(SphinxRole):
+    """One cell of a file of results."""
+
+    def run(self):
+        return [nodes.Text(cell(self.text))], []
+
+
+class FamilyFigures(SphinxDirective):
+    """Show what was measured of a family's detectors."""
+
+    required_arguments = 1
+
+    def run(self):
+        parts = []
+        for note, rows in family_tables(self.arguments[0]):
+            parts += [list_table(rows, [25, 30, 25, 20], "sortable"), note]
+        return self.parse_text_to_nodes("\n\n".join(parts))
+
+
+class QualityBesidePeers(SphinxDirective):
+    """Show how good detectors are, beside those of other libraries."""
+
+    def run(self):
+        parts = [as_source(title, *found) for title, found in beside_peers().items()]
+        return self.parse_text_to_nodes("\n\n".join(parts), allow_section_headings=True)
+
+
+class SpeedBesidePeers(SphinxDirective):
+    """Show how fast detectors are, beside those of other libraries."""
+
+    def run(self):
+        name = _readme.HEAD[3]
+        parts = [
+            as_source(title, balance([float(row[column]) for row in rows]), rows)
+            for title, column, rows in (
+                ("All kinds", name, times()),
+                ("Networks, fit and score", "Theirs over ours", networks()),
+            )
+        ]
+        return self.parse_text_to_nodes("\n\n".join(parts), allow_section_headings=True)
+
+
+def setup(app):
+    """Register roles and directives."""
+    app.add_role("quality", Quality())
+    app.add_role("measured", Measured())
+    app.add_directive("family-figures", FamilyFigures)
+    app.add_directive("quality-beside-peers", QualityBesidePeers)
+    app.add_directive("speed-beside-peers", SpeedBesidePeers)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,50 @@
+"""What `skad list` says: the detectors by what they look at, a line each."""
+
+from difflib import get_close_matches
+
+from skad._commands._build import summaries
+from skad._commands._outcome import Outcome
+
+# What kinds are called on the command line.
+KINDS = {
+    "tables": "tables",
+    "pictures": "pictures",
+    "series": "series",
+    "classifiers": "a classifier",
+}
+
+
+def listed(kinds=()):
+    """Return the detectors that look at some kinds of data, as an `Outcome`.
+
+    Parameters
+    ----------
+    kinds : sequence of str, default=()
+        Of "tables", "pictures", "series" and "classifiers"; none is all.
+
+    Returns
+    -------
+    outcome : Outcome
+    """
+    for kind in kinds:
+        if kind not in KINDS:
+            near = get_close_matches(kind.lower(), KINDS, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(
+                f"no kind of data is called {kind!r}{hint}; there are "
+                f"{', '.join(KINDS)}"
+            )
+    found = summaries()
+    shown = {kind: found[KINDS[kind]] for kind in KINDS if not kinds or kind in kinds}
+    width = max(len(name) for lines in shown.values() for name, _ in lines)
+    lines = []
+    for kind, own in shown.items():
+        lines += ["", f"Detectors on {KINDS[kind]}:"]
+        lines += [f"  {name:<{width}}  {summary}" for name, summary in own]
+    detectors = [
+        {"name": name, "kind": kind, "summary": summary}
+        for kind, own in shown.items()
+        for name, summary in own
+    ]
+    data = {"command": "list", "n_detectors": len(detectors), "detectors": detectors}
+    return Outcome(lines=lines[1:], data=data)

@@ -1,0 +1,92 @@
+"""Warnings at the end of a fit about what makes a network's scores worth little.
+
+No labels are needed to see either: features far from unit scale, and reconstructions
+that are no better than the mean sample.
+"""
+
+import math
+import warnings
+
+import torch
+
+from skad._array import namespace
+
+# Root mean squares of the largest feature beyond which Adam's steps and the initial
+# weights, both made for values around one, are far off.
+_LARGE, _SMALL = 100.0, 0.01
+# Samples that are held out at least, for their errors to be compared.
+_FEWEST = 10
+# Samples that are rebuilt at most.
+_MOST = 4096
+
+
+class TrainingWarning(UserWarning):
+    """Scores of a network that was trained are likely to be worth little."""
+
+
+def warn_of_scale(detector, X):
+    """Warn of rows (n, d) whose features are far from unit scale, once for a fit."""
+    if detector._is_copy or not detector._wants_unit_scale():
+        return
+    xp, name = namespace(X), type(detector).__name__
+    size = math.sqrt(float(xp.max(xp.mean(X * X, axis=0))))
+    if size == 0 or _SMALL <= size <= _LARGE:
+        return
+    warnings.warn(
+        f"The largest feature of X has a root mean square of {size:.2g}, and networks "
+        f"learn from values around 1: write make_pipeline(StandardScaler(), {name}"
+        "(...)).",
+        TrainingWarning,
+        stacklevel=6,
+    )
+
+
+def warn_of_rebuilding(detector, network, training):
+    """Warn where a network rebuilds normal samples no better than their mean does.
+
+    Those that were held out are compared if they are enough, else those trained on.
+    """
+    # asked of the network first: to see one batch of it, a backbone has to run
+    if detector._is_copy or not network.rebuilds:
+        return
+    held = training.held
+    few = held is None or sum(len(x) for x, _ in held()) < _FEWEST
+    found = _errors(network, training.in_order if few else held)
+    if found is None or not found[0] >= found[1]:
+        return
+    error, mean, name = *found, type(detector).__name__
+    kind = "the training samples" if few else "samples that were held out"
+    scale = ""
+    if detector._wants_unit_scale():
+        scale = f", or write make_pipeline(StandardScaler(), {name}(...))"
+    epochs = detector.max_epochs
+    warnings.warn(
+        f"{name} rebuilds {kind} no better than their mean does: the mean squared "
+        f"errors are {error:.3g} and {mean:.3g}, so that its scores say little of what "
+        f"is normal. Train longer (max_epochs={epochs} now), with another lr{scale}.",
+        TrainingWarning,
+        stacklevel=6,
+    )
+
+
+def _errors(network, batches):
+    """Return the mean squared errors of the reconstruction and of the mean sample.
+
+    None where there is nothing to rebuild.
+    """
+    pairs, n = [], 0
+    with torch.no_grad():
+        for x, _ in batches():
+            pair = network.rebuilt(x)
+            pairs.append([one.flatten(1).double().cpu() for one in pair])
+            n += len(x)
+            if n >= _MOST:
+                break
+    x, made = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+    if n < 2:
+        return None
+    scatter = float(x.var(0).mean())  # of n - 1, as if the mean were of other samples
+    # constant features, up to rounding
+    if scatter <= 1e-12 * float(x.square().mean()):
+        return None
+    return float((x - made).square().mean()), scatter

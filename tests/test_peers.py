@@ -1,0 +1,146 @@
+"""What the page for people from other libraries says of numbers, against the numbers.
+
+Those of PyOD 3.6.7 (with scikit-learn 1.9.1) are in tests/files/pyod-3.6.json: rows,
+`decision_function` of new rows and `decision_scores_` of the training rows, recorded
+with ``random_state=0`` where a detector has one. scikit-learn's are computed.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse
+import sklearn.covariance
+import sklearn.ensemble
+import sklearn.mixture
+import sklearn.neighbors
+import sklearn.svm
+from numpy.testing import assert_allclose
+from scipy.stats import spearmanr
+
+import skad
+from tests.test_docs import MIGRATION, calls
+
+FILE = Path(__file__).parent / "files" / "pyod-3.6.json"
+PYOD = json.loads(FILE.read_text("utf-8"))
+X_TRAIN, X_NEW = np.array(PYOD["X_train"]), np.array(PYOD["X_new"])
+
+# What the rows of the page claim, by their call there.
+EQUAL = {"KNN()", 'KNN(method="mean")', "LOF()", "MCD()", "GMM()", "KDE()"}
+SAME_ORDER = {"IForest()", "OCSVM()"}
+EQUAL_IN_TRAINING = {"ECOD()", "COPOD()"}
+NEARLY_THE_SAME_ORDER = {"HBOS()"}
+
+
+def built(here):
+    """Return the detector of the page's line, seeded as the peer was."""
+    detector = eval(here, dict(skad.all_detectors()))
+    if "random_state" in detector.get_params():
+        detector.set_params(random_state=0)
+    return detector
+
+
+def rows_of_pyod():
+    section = MIGRATION.read_text("utf-8").split("From PyOD\n")[1]
+    found = calls(section.split("From anomalib\n")[0])
+    return {there.strip("`"): here for there, here in found}
+
+
+def test_the_page_has_what_was_recorded():
+    claimed = EQUAL | SAME_ORDER | EQUAL_IN_TRAINING | NEARLY_THE_SAME_ORDER
+    assert claimed == PYOD["scores"].keys()
+    assert claimed <= rows_of_pyod().keys()
+
+
+@pytest.mark.parametrize("there", sorted(PYOD["scores"]))
+@pytest.mark.filterwarnings("ignore")
+def test_lines_from_pyod_give_its_numbers(there):
+    detector = built(rows_of_pyod()[there]).fit(X_TRAIN)
+    anomaly = -detector.score_samples(X_NEW)
+    if there in EQUAL:
+        assert_allclose(anomaly, PYOD["scores"][there], rtol=1e-6)
+    elif there in SAME_ORDER:
+        assert spearmanr(anomaly, PYOD["scores"][there]).statistic > 0.9999
+    elif there in EQUAL_IN_TRAINING:
+        anomaly = -detector.score_samples(X_TRAIN)
+        assert_allclose(anomaly, PYOD["train"][there], rtol=1e-9)
+    else:
+        assert spearmanr(anomaly, PYOD["scores"][there]).statistic > 0.9
+
+
+# --------------------------------------------------------------------- scikit-learn
+
+# There and here: scores are the same numbers.
+PAIRS = {
+    "IsolationForest": (
+        sklearn.ensemble.IsolationForest(random_state=0),
+        skad.IsolationForest(random_state=0),
+    ),
+    "LOF": (sklearn.neighbors.LocalOutlierFactor(novelty=True), skad.LOF()),
+    "LOF precomputed": (
+        sklearn.neighbors.LocalOutlierFactor(novelty=True, metric="precomputed"),
+        skad.LOF(metric="precomputed"),
+    ),
+    "OneClassSVM": (
+        sklearn.svm.OneClassSVM(tol=1e-8),
+        skad.OneClassSVM(tol=1e-8),
+    ),
+    "OneClassSVM precomputed": (
+        sklearn.svm.OneClassSVM(kernel="precomputed", tol=1e-8),
+        skad.OneClassSVM(kernel="precomputed", tol=1e-8),
+    ),
+    "KDE": (sklearn.neighbors.KernelDensity(), skad.KDE()),
+    "EllipticEnvelope": (
+        sklearn.covariance.EllipticEnvelope(random_state=0),
+        skad.Mahalanobis(covariance="mcd", contamination=0.1, random_state=0),
+    ),
+    "GMM": (
+        sklearn.mixture.GaussianMixture(random_state=0),
+        skad.GMM(n_components=1, random_state=0),
+    ),
+}
+HOLES = np.where(np.random.default_rng(1).random(X_NEW.shape) < 0.2, np.nan, X_NEW)
+
+
+def given(there, train, new):
+    """Yield training and new rows as the tags of scikit-learn's class allow them."""
+    tags = there.__sklearn_tags__().input_tags
+    if tags.pairwise:
+        train, new = (
+            np.sqrt(((rows[:, None] - train) ** 2).sum(-1)) for rows in (train, new)
+        )
+        if isinstance(there, sklearn.svm.OneClassSVM):
+            train, new = np.exp(-train), np.exp(-new)
+    yield "float64", train, new
+    yield "float32", train.astype(np.float32), new.astype(np.float32)
+    if tags.sparse and not tags.pairwise:
+        for make in (scipy.sparse.csr_array, scipy.sparse.csc_matrix):
+            yield make.__name__, make(train), make(new)
+    if tags.allow_nan:
+        yield "missing values", train, HOLES
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.filterwarnings("ignore")
+def test_ours_takes_what_scikit_learns_takes(name):
+    there, here = PAIRS[name]
+    theirs, ours = (one.__sklearn_tags__().input_tags for one in (there, here))
+    assert ours.sparse >= theirs.sparse
+    assert ours.allow_nan >= theirs.allow_nan
+    assert ours.pairwise == theirs.pairwise
+    kinds = list(given(there, X_TRAIN, X_NEW))
+    assert len(kinds) >= 2
+    for kind, train, new in kinds:
+        expected = there.fit(train).score_samples(new)
+        found = here.fit(train).score_samples(new)
+        single = "32" in kind or "forest" in name
+        assert_allclose(found, expected, rtol=1e-4 if single else 1e-5, err_msg=kind)
+        assert set(here.predict(new)) <= {-1, 1}
+    if not theirs.pairwise:
+        # where new rows may be training rows, which are not their own neighbours here
+        whole = (4 * X_TRAIN).astype(int), (4 * X_NEW).astype(int)
+        there.fit(whole[0]).score_samples(whole[1])
+        found = here.fit(whole[0]).score_samples(whole[1])
+        same = here.fit(whole[0].astype(float)).score_samples(whole[1].astype(float))
+        assert_allclose(found, same)

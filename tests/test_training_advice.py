@@ -1,0 +1,232 @@
+"""Warnings of trainings that are worth little, and errors that say what to do."""
+
+import re
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from torch import nn
+
+from skad._training._held_out import held_samples
+from skad.adversarial import EGBAD
+from skad.image._base import ImageDetector
+from skad.one_class import DeepSVDD
+from skad.reconstruction import VAE, AutoEncoder, MemAE, RaPP
+from skad.series import USAD, DeepAnT, LSTMForecaster
+from tests.test_training import Tiny, networks
+
+SMALL = {"hidden_sizes": (8,), "latent_size": 2, "max_epochs": 2, "random_state": 0}
+SCALE = r"largest feature of X has a root mean square of .*make_pipeline\(StandardScal"
+REBUILT = r" rebuilds .* no better than their mean does"
+
+
+@pytest.fixture(scope="module")
+def rows():
+    rng = np.random.default_rng(0)
+    mixed = rng.normal(size=(200, 2)) @ rng.normal(size=(2, 6))
+    mixed /= mixed.std(0)
+    return mixed + 0.1 * rng.normal(size=(200, 6))
+
+
+def messages(detector, X):
+    """Return what a fit warns of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        detector.fit(X)
+    return [str(one.message) for one in caught]
+
+
+def count(pattern, found):
+    return sum(re.search(pattern, one) is not None for one in found)
+
+
+def brief(detector):
+    """Return a detector of one epoch in steps of nothing."""
+    lengths = {"max_epochs": 1, "pretrain_epochs": 1, "n_search_steps": 2, "lr": 1e-12}
+    known = detector.get_params()
+    return clone(detector).set_params(
+        **{name: value for name, value in lengths.items() if name in known},
+        random_state=0,
+    )
+
+
+# ------------------------------------------------------------------------- the scale
+
+
+@pytest.mark.parametrize("detector", networks(), ids=lambda one: type(one).__name__)
+def test_features_far_from_unit_scale_are_named(detector, rows):
+    found = messages(brief(detector), rows * 1e6)
+    # rows are pictures of one row to those with a backbone
+    wants = not isinstance(detector, ImageDetector | USAD)
+    assert count(SCALE, found) == wants, found
+    if wants:
+        assert count(SCALE, messages(brief(detector), rows * 1e-6)) == 1
+    assert count(SCALE, messages(brief(detector), rows)) == 0
+
+
+def test_one_large_feature_is_enough(rows):
+    X = rows.copy()
+    X[:, 3] += 1000
+    found = messages(AutoEncoder(**SMALL), X)
+    (message,) = [one for one in found if "largest feature" in one]
+    assert "root mean square of 1e+03" in message
+    assert "make_pipeline(StandardScaler(), AutoEncoder(...))" in message
+    assert count(SCALE, messages(AutoEncoder(**SMALL), torch.from_numpy(X))) == 1
+
+
+def test_pictures_and_zeros_have_no_scale():
+    pictures = np.random.default_rng(0).uniform(size=(20, 8, 8)) * 1e-5
+    assert count(SCALE, messages(AutoEncoder(**SMALL), pictures)) == 0
+    zeros = np.zeros((20, 3))
+    found = messages(AutoEncoder(**SMALL), zeros)
+    assert count(SCALE, found) == count(REBUILT, found) == 0
+
+
+def test_copies_and_streams_say_nothing(rows):
+    few = rows[:8] * 1e6  # copies without some of them are fitted
+    assert count(SCALE, messages(AutoEncoder(**SMALL), few)) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        AutoEncoder(**SMALL).partial_fit(rows * 1e6).partial_fit(rows * 1e6)
+
+
+# ------------------------------------------------------------------- reconstructions
+
+
+def test_the_reconstruction_of_every_network_is_compared(rows):
+    names = set()
+    for one in networks():
+        detector = brief(one)
+        if count(REBUILT, messages(detector, rows + 3)):  # an untrained one says 0
+            names.add(type(one).__name__)
+            x, made = detector.net_.rebuilt(detector._samples(rows)[:5].float())
+            assert x.shape == made.shape
+    assert names == {
+        *("AAE", "ADAE", "ALAD", "ALOCC", "AnoGAN", "EGBAD", "FAnoGAN", "GANomaly"),
+        *("AutoEncoder", "MemAE", "RaPP", "RSRAE", "SkipGANomaly", "VAE", "DAGMM"),
+        *("LSTMAutoEncoder", "OmniAnomaly", "USAD"),
+    }
+
+
+@pytest.mark.parametrize("cls", [AutoEncoder, MemAE, RaPP, VAE])
+@pytest.mark.parametrize("contamination", ["auto", 0.1])
+def test_what_learns_is_not_warned_of(cls, contamination, rows):
+    settings = {**SMALL, "max_epochs": 40, "lr": 0.01, "contamination": contamination}
+    assert count(REBUILT, messages(cls(**settings), rows)) == 0
+
+
+def test_errors_of_held_out_samples_are_compared(rows):
+    still = {**SMALL, "lr": 1e-12}
+    rows = rows + 3
+    (message,) = messages(AutoEncoder(**still), rows)
+    detector = AutoEncoder(**still).fit(rows)
+    held = rows[held_samples(200, 0.2)]
+    with torch.no_grad():
+        made = detector.net_.reconstruct(torch.from_numpy(held).float()).numpy()
+    error, mean = ((held - made) ** 2).mean(), held.var(0, ddof=1).mean()
+    assert (
+        f"held out no better than their mean does: the mean squared errors are "
+        f"{error:.3g} and {mean:.3g}" in message
+    )
+    (message,) = messages(AutoEncoder(**still, contamination=0.1), rows)
+    assert "rebuilds the training samples" in message
+
+
+def test_similarity_of_structure_is_not_an_error_of_squares():
+    pictures = np.random.default_rng(0).uniform(size=(30, 8, 8))
+    still = {**SMALL, "lr": 1e-12}
+    assert count(REBUILT, messages(AutoEncoder(**still, loss="ssim"), pictures)) == 0
+    assert count(REBUILT, messages(AutoEncoder(**still), pictures)) == 1
+
+
+# ------------------------------------------------------------------ errors of arguments
+
+
+@pytest.mark.parametrize("cls", [AutoEncoder, EGBAD, DeepAnT, LSTMForecaster])
+@pytest.mark.parametrize("size", [0, "a", 2.5, True, -3])
+def test_sizes_are_whole_numbers(cls, size, rows):
+    match = rf"hidden_sizes=\(8, {size!r}\) must be whole numbers.*one is {size!r}"
+    with pytest.raises(ValueError, match=match):
+        cls(hidden_sizes=(8, size)).fit(rows)
+
+
+def test_convolutions_need_a_size():
+    with pytest.raises(ValueError, match=r"hidden_sizes=\(\) leaves Conv without"):
+        AutoEncoder(hidden_sizes=()).fit(
+            np.random.default_rng(0).uniform(size=(9, 8, 8))
+        )
+
+
+class NoBias(nn.Module):
+    """Takes no bias."""
+
+    def __init__(self, input_shape, output_shape):
+        super().__init__()
+        self.layer = nn.Linear(*input_shape, *output_shape)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+class Keywords(Tiny):
+    """Takes whatever there is."""
+
+    def __init__(self, *shapes, **others):
+        super().__init__(*shapes, bias=others.get("bias", True))
+
+
+def test_architectures_say_what_they_lack(rows):
+    small = {**SMALL, "hidden_sizes": None}
+    with pytest.raises(
+        ValueError, match=r"architecture=NoBias takes no argument `bias`"
+    ):
+        DeepSVDD(**small, architecture=NoBias).fit(rows)
+    AutoEncoder(**small, architecture=NoBias).fit(rows)  # has biases anyway
+    DeepSVDD(**small, architecture=Keywords).fit(rows)
+    with pytest.raises(
+        ValueError, match=r"architecture=NoBias takes no argument `hidd"
+    ):
+        AutoEncoder(**SMALL, architecture=NoBias).fit(rows)
+    with pytest.raises(ValueError, match=r"architecture=Linear is called with \(input"):
+        AutoEncoder(**small, architecture=type("Linear", (), {"__init__": one})).fit(
+            rows
+        )
+    with pytest.raises(ValueError, match=r"architecture=nothing returns a str"):
+        AutoEncoder(**small, architecture=nothing).fit(rows)
+
+
+def one(self, shape):
+    """Take one shape only."""
+
+
+def nothing(input_shape, output_shape):
+    """Return what is no module."""
+    return ""
+
+
+def test_optimizers_with_a_closure_are_refused(rows):
+    with pytest.raises(ValueError, match=r"optimizer=LBFGS computes.*optimizer='adam'"):
+        AutoEncoder(**SMALL, optimizer=torch.optim.LBFGS).fit(rows)
+    with pytest.raises(ValueError, match=r"optimizer=made computes"):
+        AutoEncoder(**SMALL, optimizer=made, weight_decay=0).fit(rows)
+    with pytest.raises(ValueError, match=r"optimizer=Rprop takes no weight_decay.*1.0"):
+        AutoEncoder(**SMALL, optimizer=torch.optim.Rprop).fit(rows)
+    AutoEncoder(**SMALL, optimizer=torch.optim.Rprop, weight_decay=0).fit(rows)
+
+
+def made(weights, lr):
+    """Return an optimizer with a closure."""
+    return torch.optim.LBFGS(weights, lr=lr)
+
+
+def test_rapp_sees_what_differs_from_constant_rows():
+    X = np.tile([1.0, 100.0, -3.0, 0.1], (50, 1))
+    with pytest.warns(UserWarning, match="All .* training samples got the score"):
+        detector = RaPP(**SMALL).fit(X)
+    other = X[:3] + np.diag([0.1, 1.0, 10.0, 0.0])[:3]
+    assert (detector.predict(other) == -1).all()
+    scores = detector.score_samples(other)
+    assert scores[0] > scores[1] > scores[2]
+    assert (detector.predict(X) == 1).all()
