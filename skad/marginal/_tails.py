@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skad._array import is_torch, like, namespace, to_double
+from skad._array import by_columns, is_torch, like, namespace, to_double
 
 # Columns of at most this many values are compared with value by value.
 _FEW = 32
@@ -14,9 +14,9 @@ def sorted_columns(X):
     Missing values (NaN) are last, as infinity, which is above all values.
     """
     if is_torch(X):
-        columns = X.T.contiguous().sort(dim=1).values
+        columns = by_columns(X).sort(dim=1).values
     else:
-        columns = np.sort(np.ascontiguousarray(X.T), axis=1)
+        columns = np.sort(by_columns(X), axis=1)
     missing = namespace(X).isnan(columns[:, -1])
     if missing.any():
         columns[namespace(X).isnan(columns)] = np.inf
@@ -102,7 +102,7 @@ def count_below(columns, X, *, inclusive):
     if is_torch(X):
         import torch
 
-        columns, values = columns.contiguous(), X.T.contiguous()
+        columns, values = columns.contiguous(), by_columns(X)
         return torch.searchsorted(columns, values, right=inclusive).T
     side = "right" if inclusive else "left"
     (counts,) = _searched(columns, X, [side])
@@ -119,8 +119,7 @@ def counts_around(columns, X):
 def _count_few(columns, X, inclusive):
     """Return what `count_below` does, value by value of short columns."""
     xp = namespace(X)
-    values = xp.asarray(X.T, copy=None)  # (d, b), whose rows lie together
-    values = values.contiguous() if is_torch(X) else np.ascontiguousarray(values)
+    values = by_columns(X)
     counts = xp.zeros(values.shape, dtype=xp.uint8, device=X.device)
     for j in range(columns.shape[1]):
         bound = columns[:, j : j + 1]
