@@ -36,6 +36,7 @@ def pairs():
     clouds = {"n_components": 4, "random_state": 0}
     forest = partial(IsolationForest, contamination=0.1, random_state=0)
     return [
+        ("HBOS", {"n_bins": 10}, HBOS, 1),
         ("HBOS", {}, HBOS, 1),
         ("ECOD", {}, ECOD, 1),
         ("COPOD", {}, COPOD, 1),

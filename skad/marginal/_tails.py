@@ -6,6 +6,8 @@ from skad._array import by_columns, is_torch, like, namespace, to_double
 
 # Columns of at most this many values are compared with value by value.
 _FEW = 32
+# So many lie in the nearest cache, where a search need not go in order.
+_NEAR = 4096
 
 
 def sorted_columns(X):
@@ -132,7 +134,8 @@ def _searched(columns, X, sides):
     found = [np.empty(X.shape[::-1], dtype=np.int64) for _ in sides]
     for j, column in enumerate(columns):
         values, order = X[:, j], slice(None)
-        if len(values) >= 100:  # in order, so that the search stays near in memory
+        # in order, so that the search stays near in memory
+        if len(values) >= 100 and len(column) > _NEAR:
             order = values.argsort()
             values = values[order]
         for counts, side in zip(found, sides, strict=True):
