@@ -487,10 +487,9 @@ def test_what_is_said_to_be_missing_is_missing():
     assert hasattr(skad, *lacking("There is no counterpart here of CBLOF."))
 
 
+ROLE = re.compile(r"(?<!`):(quality|measured):`([^`]+)`")
 ROLES = [
-    (path, *found)
-    for path in PAGES
-    for found in re.findall(r"(?<!`):(quality|measured):`([^`]+)`", path.read_text("utf-8"))
+    (path, *found) for path in PAGES for found in ROLE.findall(path.read_text("utf-8"))
 ]
 
 
