@@ -106,7 +106,7 @@ def test_the_reconstruction_of_every_network_is_compared(rows):
     assert names == {
         *("AAE", "ADAE", "ALAD", "ALOCC", "AnoGAN", "EGBAD", "FAnoGAN", "GANomaly"),
         *("AutoEncoder", "MemAE", "RaPP", "RSRAE", "SkipGANomaly", "VAE", "DAGMM"),
-        *("LSTMAutoEncoder", "OmniAnomaly", "USAD"),
+        *("LSTMAutoEncoder", "OmniAnomaly"),  # USAD begins with about the mean
     }
 
 
