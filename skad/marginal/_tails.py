@@ -6,8 +6,8 @@ from skad._array import by_columns, is_torch, like, namespace, to_double
 
 # Columns of at most this many values are compared with value by value.
 _FEW = 32
-# So many lie in the nearest cache, where a search need not go in order.
-_NEAR = 4096
+# A search among so many is not faster in order, which costs a sort.
+_NEAR = 256
 
 
 def sorted_columns(X):
