@@ -126,7 +126,14 @@ class EGBAD(IncrementalNetworkMixin, ShapedDetector):
     the dtype of `X`. As in the authors' code, the generator and the encoder minimise
     :math:`-\log D(G(z), z) - \log(1 - D(x, E(x)))`, which does not saturate. Nothing in
     the loss compares a sample with its reconstruction, so reconstructions of small
-    training sets are coarse.
+    training sets are coarse, and after few steps the encoder and the generator hardly
+    know of each other.
+
+    The authors' networks for pictures differ: codes of 200 elements, dropout of one
+    half in the discriminator, which has batch normalization as the others, a generator
+    that ends with tanh for pictures in -1..1, batches of 100, a learning rate of
+    0.00001, and scores by weights that are averaged over the steps with a decay of
+    0.999.
 
     References
     ----------
