@@ -78,6 +78,8 @@ def _errors(network, batches):
     with torch.no_grad():
         for x, _ in batches():
             pair = network.rebuilt(x)
+            if pair is None:
+                return None
             pairs.append([one.flatten(1).double().cpu() for one in pair])
             n += len(x)
             if n >= _MOST:
