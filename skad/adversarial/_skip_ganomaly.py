@@ -137,8 +137,9 @@ class SkipGANomaly(IncrementalNetworkMixin, ShapedDetector):
     -----
     Norms are means over their elements and the second ones are squared, as in the
     authors' code; the paper's score has absolute errors of the elements, which are
-    worse (of three classes of Fashion-MNIST, .51 against .58 in the mean). The
-    paper takes :math:`\lambda = 0.9`. The authors' code has a weight of 50 instead of
+    worse: for three classes of Fashion-MNIST, by 800 pictures in 12 epochs, a ROC AUC
+    of .49 in the mean, against .56, both far below the distance to the mean picture
+    (.86). The paper takes :math:`\lambda = 0.9`. The authors' code has a weight of 50 instead of
     the paper's 40 in the loss, adds the distance of the features to the discriminator's
     loss too, takes batches of 64 and a rate of 0.0002 that falls, pictures in -1..1
     that the generator ends with tanh for, never leaves training mode to score, and
