@@ -6,7 +6,8 @@ Run in an environment with the peers (see requirements.txt), with nothing else r
     OMP_NUM_THREADS=1 python benchmarks/bench_tables.py accuracy --data ../shared/data
 
 Parts: accuracy, label_free (what criteria without labels choose), scaling, speed, rows
-(one row scored), memory, start, gpu. Each writes
+(one row scored), grid (fit and scores over sizes, in seconds of a CPU), memory, start,
+gpu. Each writes
 ``benchmarks/results/tables_<part>.tsv``.
 """
 
@@ -16,6 +17,7 @@ import pathlib
 import statistics
 
 import numpy as np
+from _grid import grid
 from _measure import Table, fresh_process, in_turns, median_seconds, seconds
 from sklearn.datasets import load_breast_cancer, load_iris, load_wine
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -432,7 +434,7 @@ def gpu(options):
 
 def main():
     """Run the parts that the command line names."""
-    functions = (accuracy, label_free, scaling, speed, rows, memory, start, gpu)
+    functions = (accuracy, label_free, scaling, speed, rows, grid, memory, start, gpu)
     parts = {f.__name__: f for f in functions}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="+", choices=parts)

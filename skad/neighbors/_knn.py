@@ -180,7 +180,7 @@ class KNN(NeighborsMixin, BaseDetector):
         return self._seen_anomaly(X, anomaly)
 
     def _row_elements(self):
-        return 4 * (self.n_neighbors + 9) * self.n_features_in_
+        return 2 * (self.n_neighbors + 9) * self.n_features_in_
 
     def _anomaly(self, X):
         return self._pooled(self._neighbors(X)[0])

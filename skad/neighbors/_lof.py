@@ -205,7 +205,7 @@ class LOF(NeighborsMixin, BaseDetector):
         return self._seen_anomaly(X, anomaly)
 
     def _row_elements(self):
-        return 4 * (self.n_neighbors_ + 9) * self.n_features_in_
+        return 2 * (self.n_neighbors_ + 9) * self.n_features_in_
 
     def _reachability(self, distance, indices):
         xp = namespace(distance)
