@@ -19,6 +19,7 @@ from sklearn.base import (
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import (
     HasMethods,
+    Hidden,
     Interval,
     RealNotInt,
     StrOptions,
@@ -46,6 +47,7 @@ __all__ = [
     "CallbackSupportMixin",
     "ClassNamePrefixFeaturesOutMixin",
     "HasMethods",
+    "Hidden",
     "Interval",
     "MetaEstimatorMixin",
     "RealNotInt",
