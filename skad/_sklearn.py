@@ -58,6 +58,7 @@ __all__ = [
     "_check_sample_weight",
     "_fit_context",
     "_safe_indexing",
+    "splits_series",
     "thread_count",
     "torch_namespace",
     "tree_class",
