@@ -17,6 +17,7 @@ from skad.series import (
     SubsequenceKNN,
     WindowDetector,
     ZScore,
+    split_at_gaps,
 )
 from skad.series._base import SeriesDetector
 from tests._instances import brief, default_instance, seeded
@@ -203,3 +204,35 @@ def test_profiles_skip_channel_by_channel_and_interpolate():
         assert np.isfinite(skipping.score_samples(X)).all()
         with pytest.raises(ValueError, match="contains NaN"):
             profile(window_size=12, missing="refuse").fit(X)  # the former name
+
+
+def test_series_end_at_gaps():
+    times = np.array([0.0, 1, 2, 3, 4.4, 6, 7, 17, 18])
+    assert_array_equal(split_at_gaps(times), [0, 0, 0, 0, 0, 1, 1, 2, 2])
+    assert_array_equal(split_at_gaps(torch.tensor(times), most=2), [0] * 7 + [1] * 2)
+    days = np.datetime64("2020-03-01") + (times * 10).astype("timedelta64[m]")
+    assert_array_equal(split_at_gaps(days), split_at_gaps(days.astype(str)))
+    # interleaved series have gaps of their own
+    both = np.repeat(times, 2)
+    groups = split_at_gaps(both, np.tile(["a", "b"], len(times)))
+    assert_array_equal(groups[::2], [0, 0, 0, 0, 0, 1, 1, 2, 2])
+    assert_array_equal(groups[1::2], groups[::2] + 3)
+    assert_array_equal(split_at_gaps([5]), [0])
+    with pytest.raises(ValueError, match="go back"):
+        split_at_gaps([1, 3, 2])
+    with pytest.raises(ValueError, match=r"most=0\.5"):
+        split_at_gaps([1, 2, 3], most=0.5)
+
+
+def test_no_window_runs_over_a_gap():
+    X = wave()
+    times = np.arange(240.0)
+    times[120:] += 1000
+    groups = split_at_gaps(times)
+    detector = SubsequenceKNN(window_size=8).fit(X, groups=groups)
+    other = X.copy()
+    other[120:] *= 5
+    assert_array_equal(
+        detector.score_samples(X, groups=groups)[:120],
+        detector.score_samples(other, groups=groups)[:120],
+    )
