@@ -93,8 +93,8 @@ class SeriesDetector(GroupedDetector):
         if not any_missing(X):
             return X, y, params
         there, groups = _joined(whole_stretches(X, rows, self._least_learned(X, rows)))
-        if y is not None and len(y) == X.shape[0]:  # else the error is another's
-            y = np.asarray(to_numpy(y))[there]
+        if y is not None and len(to_numpy(y)) == X.shape[0]:  # else y is refused later
+            y = to_numpy(y)[there]
         return X[like(there, X, dtype="keep")], y, {**params, "groups": groups}
 
     def _least_learned(self, X, rows):
