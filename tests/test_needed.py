@@ -79,11 +79,16 @@ refused(write_report, "report", [])
 assert not os.path.exists("report")
 np.savez("rows.npz", X=X)
 from skad._commands import demo, detect
+from skad._commands._parser import parser_of
+import argparse
 def begins(*args, **kwargs):
     raise AssertionError("the work began")
-for command in ("_demo", "_detect"):
-    sys.modules[f"skad._commands.{command}"].examine = begins
-refused(detect, ["rows.npz"], ["rows.npz"], "KNN", out="report")
+sys.modules["skad._commands._demo"].examine = begins
+sys.modules["skad._commands._detect"].learn = begins
+runs = dict.fromkeys(("detect", "fit", "score", "demo", "list"))
+parser = parser_of(argparse.ArgumentParser, runs)
+options = "detect --train rows.npz --test rows.npz --detector KNN --out report"
+refused(detect, parser.parse_args(options.split()))
 refused(demo, "other", say=lambda *args, **kwargs: None)
 assert not os.path.exists("other")
 """,

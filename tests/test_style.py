@@ -523,6 +523,7 @@ SOMETIMES = {
     "center_",
     "coef_",
     "curve_",
+    "detectors_",
     "feature_names_in_",
     "frequencies_",
     "landmark_coef_",

@@ -179,7 +179,8 @@ def seconds(name):
         return ""
     changed = f", {found[0]['settings']}" if found[0]["settings"] else ""
     changed = re.sub(r"max_epochs=(\d+)", r"\1 epochs", changed)
-    return f"{float(found[0]['fit_s']):.2g}{changed}"
+    spent = float(found[0]["fit_s"])
+    return (f"{spent:.2g}" if spent < 100 else f"{spent:.0f}") + changed
 
 
 def figures(cls, kind):

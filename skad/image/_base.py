@@ -112,9 +112,17 @@ class ImageDetector(BaseDetector):
 
     def _smoothers(self, patches):
         """Return the matrices (h, gh) and (w, gw) that make maps of patches."""
-        own, seen = self.image_shape_[:2], self.embedding_.input_size
-        sigma = [self.smoothing * n / m for n, m in zip(own, seen, strict=True)]
+        own = self.image_shape_[:2]
+        sigma = [
+            self.smoothing * n / m for n, m in zip(own, self._seen_size(), strict=True)
+        ]
         return smoothers(patches, own, sigma)
+
+    def _seen_size(self):
+        """Return the height and width of pictures as they are looked at."""
+        if hasattr(self, "embedding_"):
+            return self.embedding_.input_size
+        return self.image_shape_[:2]
 
     def _validate(self, X, *, reset):
         return check_pictures(self, X, reset=reset)

@@ -90,10 +90,6 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
         backbone = self.embedding_.backbone_
         return backbone.name if isinstance(backbone, ResNet) else None
 
-    def _input_size(self):
-        """Return the height and width of pictures as the backbone takes them."""
-        return self.embedding_.input_size
-
     def _sample_shape(self):
         return self._shapes_
 

@@ -244,5 +244,5 @@ class ReverseDistillation(TrainedImageDetector):
             blocks, widen = ARCHITECTURES[name]
             n_blocks = (*blocks[: len(shapes)], blocks[-1])
         return ReverseDistillationNetwork(
-            shapes, self._input_size(), n_blocks, widen, name is None, self.similarity
+            shapes, self._seen_size(), n_blocks, widen, name is None, self.similarity
         )
