@@ -47,13 +47,17 @@ SCORES = {
 }
 # Epochs after which a training is looked at, by set.
 EPOCHS = {
-    "SimpleNet": {"magnetic_tile": [20, 40, 80, 120], "cookie": [20, 40, 80]},
-    "STFPM": {"magnetic_tile": [10, 20, 40], "cookie": [20, 50, 100]},
-    "ReverseDistillation": {"magnetic_tile": [5, 10, 15], "cookie": [10, 20, 30]},
-    "CFLOW": {"magnetic_tile": [1, 2, 3], "cookie": [2, 4, 6]},
-    "FastFlow": {"magnetic_tile": [5, 10, 20], "cookie": [10, 20, 40]},
-    "DFR": {"magnetic_tile": [10, 20, 40], "cookie": [25, 50, 100]},
+    "SimpleNet": {"magnetic_tile": [20, 40, 80, 120, 150], "cookie": [20, 40, 80]},
+    "STFPM": {"magnetic_tile": [10, 20], "cookie": [25, 50]},
+    "ReverseDistillation": {"magnetic_tile": [5, 10], "cookie": [10, 20]},
+    "CFLOW": {"magnetic_tile": [1, 2], "cookie": [2, 4]},
+    "FastFlow": {"magnetic_tile": [5, 10], "cookie": [20, 40]},
+    "DFR": {"magnetic_tile": [10, 20], "cookie": [25, 50]},
 }
+
+
+# Of trainings that would end before the last look.
+WHOLE = {"SimpleNet": {"stop_loss": None}}
 
 
 def spread(rows, n):
@@ -263,11 +267,12 @@ def training(options):
     data = pathlib.Path(options.data)
     for name in options.sets:
         sets = real(data / "images" / name)
-        untrained(name, sets, data / RESNET, table)
+        if not options.detectors:
+            untrained(name, sets, data / RESNET, table)
         for kind in options.detectors or EPOCHS:
             detector = getattr(skad.image, kind)(
                 backbone="resnet18", weights=data / RESNET, random_state=0
-            )
+            ).set_params(**WHOLE.get(kind, {}))
             trained(detector, name, sets, table)
             table.write(pathlib.Path(options.out, "images_training.tsv"))
     return table
