@@ -33,14 +33,27 @@ UNTRAINED = {"max_epochs": 1, "lr": 1e-12}
 SMALL = {"hidden_sizes": (128,), "latent_size": 64}
 CANDIDATES = {
     "HBOS": [
-        *grid(n_bins=[5, 20, "auto"], alpha=[0.05, 0.1, 0.2, 0.5, 1.0]),
-        *[{"binning": "dynamic", "alpha": alpha} for alpha in (0.01, 0.1)],
+        *[
+            {"n_bins": n_bins, "alpha": alpha}
+            for n_bins in (5, 10, 20, "auto")
+            for alpha in (0.001, 0.01, 0.1, 1.0)
+        ],
+        *[{"binning": "dynamic", "alpha": alpha} for alpha in (0.001, 0.01, 0.1)],
     ],
     "Mahalanobis": grid(covariance=["mcd", "ledoit_wolf", "oas"]),
     "PCAReconstruction": [
-        *grid(n_components=[1, 0.2, 0.5, 0.7, 0.9, 0.99]),
-        *grid(measure=["reconstruction", "hotelling"]),
+        {"n_components": n_components, "measure": measure}
+        for measure in ("both", "reconstruction", "hotelling")
+        for n_components in (1, 0.35, 0.5, 0.8, 0.95, 0.99, 0.999)
     ],
+    "KNN": [
+        {"n_neighbors": k, "method": method}
+        for k in (1, 3, 5, 10, 20)
+        for method in ("largest", "mean")
+    ],
+    "LOF": grid(n_neighbors=[5, 10, 20, 40, 60]),
+    "KDE": grid(bandwidth=[0.25, 0.5, 1.0, 2.0]),
+    "GMM": grid(n_components=[1, 2, 4, 8]),
     "DeepSVDD": [
         UNTRAINED | {"pretrain_epochs": 0},
         *[

@@ -86,6 +86,12 @@ class Mahalanobis(IncrementalMixin, SampleWeightMixin, LeftOutMixin, BaseDetecto
 
     Notes
     -----
+    Over 25 sources of standardized tables the empirical covariance and "mcd" are as
+    good as each other, mean ROC AUC 0.737 and 0.736, "mcd" better where anomalies are
+    learned from (0.729 against 0.720) and worse where they are not (0.743 against
+    0.754); "oas" has 0.742, but changes with the units of the features, so that it is
+    not the default (``benchmarks/results/defaults_mahalanobis.tsv``).
+
     ``contamination="auto"`` takes each row out of the mean and the covariance by a
     formula of rank 1: exactly for "empirical"; with the weight and the target of the
     shrinkage kept for "ledoit_wolf" and "oas"; for "mcd" out of the rows that it
