@@ -8,7 +8,8 @@ each seed, with four kinds of defects, beside the two sets of pictures. `trainin
 at detectors after more and more epochs: of each set at most 80 pictures to train on and
 160 to score, half of them good, beside baselines that train nothing. ResNet-18 is the
 network whose weights are in the data's folder. Times are seconds of processor time
-without what is looked at on the way. Each part writes
+without what is looked at on the way; steps are batches of pictures, which CFLOW takes
+apart into many of patches. Each part writes
 ``benchmarks/results/images_<part>.tsv``.
 """
 
@@ -242,8 +243,8 @@ def untrained(name, sets, weights, table):
     alike = np.abs(test - train[near.indices.numpy()])
     alike = alike.mean(3) if alike.ndim == 4 else alike
     for kind, score, found in (
-        ("distance to the mean picture", mean, maps),
-        ("nearest picture, pixels", near.values.numpy(), alike),
+        ("mean_picture", mean, maps),
+        ("nearest_picture", near.values.numpy(), alike),
     ):
         figures = roc_auc_score(y, score), pixel_roc_auc(masks, found)
         table.add(name, kind, 0, 0, "", *figures, 0.0)

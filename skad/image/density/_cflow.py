@@ -149,6 +149,11 @@ class CFLOW(TrainedImageDetector):
     ``LRScheduler`` in `callbacks`. The first optimizer's rate is what a scheduler sees:
     there is one for each layer. Training is in float32, scoring in the dtype of `X`.
 
+    An epoch takes hundreds of steps on patches and minutes on large pictures, and the
+    flow starts as a rotation that knows no density: after two epochs on 64 pictures of
+    magnetic tiles it tells them no better than the nearest picture does
+    (``benchmarks/results/images_training.tsv``).
+
     References
     ----------
     .. [1] D. Gudovskiy, S. Ishizaka and K. Kozuka, "CFLOW-AD: real-time unsupervised
