@@ -356,7 +356,8 @@ def test_whatever_a_column_is_called(name, tmp_path):
     rows = written(out)
     assert times in [[row[key] for row in rows] for key in rows[0] if name in key]
     assert float(rows[30]["score"]) == min(float(row["score"]) for row in rows)
-    pd.DataFrame({name: ["007"] * 20 + ["7"] * 20, "v": WAVE}).to_csv(path, index=False)
+    two = {name: ["007"] * 160 + ["7"] * 40, "v": [*np.tile(WAVE[:20], 8), *WAVE]}
+    pd.DataFrame(two).to_csv(path, index=False)
     assert detect(path, "--group-column", name, "--out", out) == 0
     event = written(out, "events.csv")[0]
     assert "7" in [event[key] for key in event if name in key]

@@ -54,6 +54,8 @@ def demo(out="skad-report", say=print, *, networks=False):
     writable_folder(out)
     cancer = datasets.load_breast_cancer()
     digits = datasets.load_digits(normal_digit=8)
+    for part in ("X_train", "X_test"):
+        digits[part] = digits[part] / 16  # 0..1, as networks are made for
     others = (0, 1, 2, 3, 4, 5, 6, 7, 9)
     one_of_each = [np.argmax(digits.digits_test == digit) for digit in others]
     everything = []

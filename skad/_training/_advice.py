@@ -61,7 +61,7 @@ def warn_of_rebuilding(detector, network, training):
         scale = f", or write make_pipeline(StandardScaler(), {name}(...))"
     epochs = detector.max_epochs
     warnings.warn(
-        f"{name} rebuilds {kind} no better than their mean does: the mean squared "
+        f"{name} rebuilds {kind} no better than their mean does: the median squared "
         f"errors are {error:.3g} and {mean:.3g}, so that its scores say little of what "
         f"is normal. Train longer (max_epochs={epochs} now), with another lr{scale}.",
         TrainingWarning,
@@ -70,7 +70,7 @@ def warn_of_rebuilding(detector, network, training):
 
 
 def _errors(network, batches):
-    """Return the mean squared errors of the reconstruction and of the mean sample.
+    """Return the median error of the reconstruction and that of the mean sample.
 
     None where there is nothing to rebuild.
     """
@@ -85,8 +85,10 @@ def _errors(network, batches):
     x, made = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     if n < 2:
         return None
-    scatter = float(x.var(0).mean())  # of n - 1, as if the mean were of other samples
+    # as if the mean were of other samples
+    apart = (x - x.mean(0)).square().mean(1) * n / (n - 1)
     # constant features, up to rounding
-    if scatter <= 1e-12 * float(x.square().mean()):
+    if float(apart.mean()) <= 1e-12 * float(x.square().mean()):
         return None
-    return float((x - made).square().mean()), scatter
+    # medians: a few samples far out, where a network goes wrong, do not decide
+    return float((x - made).square().mean(1).median()), float(apart.median())

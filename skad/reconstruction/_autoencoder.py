@@ -26,9 +26,10 @@ class AutoEncoderNetwork(Network):
         """Return what the decoder makes of the code of `x`."""
         return self.decoder(self.encoder(x))
 
-    def rebuilt(self, x):
-        """Return samples and reconstructions, where squared errors compare them."""
-        return None if self.error == "ssim" else super().rebuilt(x)
+    @property
+    def rebuilds(self):
+        """Whether squared errors compare samples and reconstructions."""
+        return self.error != "ssim"
 
     def loss(self, x, y):
         """Return the mean error of the reconstruction, of noisy samples if asked."""
