@@ -151,8 +151,8 @@ class CFLOW(TrainedImageDetector):
 
     An epoch takes hundreds of steps on patches and minutes on large pictures, and the
     flow starts as a rotation that knows no density: after two epochs on 64 pictures of
-    magnetic tiles it tells them no better than the nearest picture does
-    (``benchmarks/results/images_training.tsv``).
+    magnetic tiles, or on 25 of cookies, it tells them no better than the distance to
+    the nearest picture does (``benchmarks/results/images_training.tsv``).
 
     References
     ----------
