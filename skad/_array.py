@@ -69,6 +69,11 @@ def like(array, reference, dtype=None):
     return np.asarray(to_numpy(array), dtype=dtype)
 
 
+def by_columns(X):
+    """Return the columns of `X` (n, d) as rows (d, n), each together in memory."""
+    return X.T.contiguous() if is_torch(X) else np.ascontiguousarray(X.T)
+
+
 def on_device(array, device):
     """Return `array` as it is for `device="cpu"`, else as a tensor on `device`.
 

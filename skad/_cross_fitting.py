@@ -99,10 +99,10 @@ def scored_as_seen(detector, X, n, anomaly, error):
 
 
 def unfitted(detector, **parameters):
-    """Return an unfitted copy that calls nobody back and needs no threshold."""
+    """Return an unfitted copy that calls nobody back and sets no threshold."""
     member = clone(detector).set_params(contamination=0.5, **parameters)
     vars(member).pop("_skl_callbacks", None)
-    member._is_copy = True
+    member._is_copy = member._only_scores = True
     return member
 
 

@@ -18,18 +18,29 @@ _FEWEST = 5
 def at_positions(ordered, weights, positions):
     """Return what stands at `positions`, from 0, of values that repeat by weight.
 
-    With whole `weights` these are elements of ``np.repeat(ordered, weights)``.
+    With whole `weights` these are elements of ``np.repeat(ordered, weights)``; None is
+    once each.
     """
-    index = np.searchsorted(np.cumsum(weights), positions, side="right")
+    if weights is None:
+        index = np.asarray(positions).astype(np.intp)
+    else:
+        index = np.searchsorted(np.cumsum(weights), positions, side="right")
     return ordered[np.minimum(index, len(ordered) - 1)]
+
+
+def in_order(values, weights=None):
+    """Return values (m,) in order, and their weights with them; None stays None."""
+    if weights is None:
+        return np.sort(values), None  # ten times as fast as by the order of each
+    order = np.argsort(values, kind="stable")
+    return values[order], weights[order]
 
 
 def weighted_quantile(values, share, weights):
     """Return ``np.quantile(np.repeat(values, weights), share)``, for any weights."""
-    order = np.argsort(values, kind="stable")
     position = (weights.sum() - 1) * share
     below = math.floor(position)
-    ends = at_positions(values[order], weights[order], [below, below + 1])
+    ends = at_positions(*in_order(values, weights), [below, below + 1])
     return float(np.quantile(ends, position - below))
 
 
@@ -89,12 +100,9 @@ def upper_limit(anomaly, rate, weights=None, n_effective=None):
     limit : float
     """
     anomaly = np.asarray(anomaly, dtype=np.float64)
-    if n_effective is not None:
-        weights = np.full(len(anomaly), n_effective / len(anomaly))
-    weights = np.ones(len(anomaly)) if weights is None else weights
-    order = np.argsort(anomaly, kind="stable")
-    ordered, weights = anomaly[order], weights[order]
-    m = float(weights.sum())
+    ordered, weights = in_order(anomaly, weights)
+    m = float(len(anomaly) if weights is None else weights.sum())
+    m = m if n_effective is None else float(n_effective)
     if m <= 1:
         return float(ordered[-1])
     rank = (m + 1) * (1 - rate)
@@ -111,6 +119,7 @@ def upper_limit(anomaly, rate, weights=None, n_effective=None):
         return float((1 - share) * low + share * high)
     positive = ordered[0] > 0
     z = np.log(ordered) if positive else ordered
+    weights = m / len(z) if weights is None else weights
     mean = np.sum(weights * z) / m
     variance = np.sum(weights * (z - mean) ** 2) / (m - 1)
     deviation = math.sqrt(variance) * math.sqrt(1 + 1 / m)
@@ -127,12 +136,9 @@ def thinned(anomaly, weights=None, most=500):
     each value is there as often, to a whole number in all.
     """
     anomaly = np.asarray(anomaly, dtype=np.float64)
-    order = np.argsort(anomaly, kind="stable")
-    if weights is None:
-        weights = np.ones(len(anomaly))
-    total = max(1, round(weights.sum()))
+    total = max(1, round(len(anomaly) if weights is None else weights.sum()))
     places = np.linspace(0, total - 1, min(total, most)).round()
-    return at_positions(anomaly[order], weights[order], places)
+    return at_positions(*in_order(anomaly, weights), places)
 
 
 def warn_of_equal_scores(detector, anomaly):

@@ -20,6 +20,8 @@ class OffsetMixin:
     # Where scores for contamination="auto" come from, as the table of detectors says.
     _honesty: ClassVar[str] = "cross-fitting"
 
+    _only_scores = False  # whether it is a copy whose threshold nobody asks for
+
     def _fit_offset(self, X, y, anomaly, **params):
         """Return the threshold.
 
@@ -27,6 +29,8 @@ class OffsetMixin:
         all training rows as `score_samples` would score them, or None. What the
         threshold was taken from is kept for reports, in a few values.
         """
+        if self._only_scores:
+            return 0.0
         if self.contamination == "auto":
             honest = to_numpy(self._honest_anomaly(X, y, anomaly, **params))
             self._keep_reference(honest)

@@ -24,6 +24,9 @@ def check_table(
     `allow_nan`. Sparse rows become a CSR array with `keep_sparse`, and are without
     missing values, else dense.
     """
+    if not reset and _is_plain(estimator, X) and X.shape[0] >= (min_samples or 1):
+        _check_magnitude(X)
+        return X
     if min_samples is None:
         # the first piece of a stream may be one row
         goes_on = getattr(estimator, "_goes_on", False)
@@ -54,9 +57,24 @@ def check_table(
         if X.nnz:
             _check_magnitude(X.data)
         return csr_array(X) if keep_sparse else dense_rows(estimator, X)
-    xp = namespace(X)
-    _check_magnitude(xp.where(xp.isnan(X), 0.0, X) if allow_nan else X)
+    _check_magnitude(X)
     return X
+
+
+def _is_plain(estimator, X):
+    """Tell whether `X` is a plain array that no check has anything to say of.
+
+    For one row the checks would take longer than most scores.
+    """
+    if type(X) is not np.ndarray or X.dtype not in (np.float64, np.float32):
+        return False
+    if X.ndim != 2 or hasattr(estimator, "feature_names_in_"):
+        return False
+    if 0 in X.shape or X.shape[1] != getattr(estimator, "n_features_in_", None):
+        return False
+    # a sum needs no memory, and is not finite where a value is not
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(X.sum()))
 
 
 def check_images(estimator, X, *, reset, any_values=False):
@@ -378,7 +396,11 @@ def _check_magnitude(X):
     """Refuse values whose sums of squares leave the range of the dtype."""
     xp = namespace(X)
     limit = float(xp.finfo(X.dtype).max) ** 0.4
-    largest = max(float(xp.max(X)), -float(xp.min(X)))
+    low, high = float(xp.min(X)), float(xp.max(X))
+    if high != high:  # values are missing: a copy, which no others need
+        X = xp.where(xp.isnan(X), 0.0, X)
+        low, high = float(xp.min(X)), float(xp.max(X))
+    largest = max(high, -low)
     if largest > limit:
         raise ValueError(
             f"Input X contains {largest:.3g}, too large for sums of squares in "

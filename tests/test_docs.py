@@ -527,6 +527,12 @@ def test_tables_beside_peers_are_those_of_the_results(extensions):
         assert f"| {' | '.join(cells)} |" in readme
     assert module.balance([2.0, 1.0, 0.5]).endswith("in 2, and slower in 1.")
     assert len(module.networks()) > 5
+    grid = module.grid()
+    assert {row["Detector"] for row in grid} >= {"``KNN()``", "``ECOD()``"}
+    measured = [row["ratio"] for row in module.read("tables_grid")]
+    shown = [text for row in grid for text in list(row.values())[3:] if text]
+    assert len(shown) == len(measured)
+    assert len(module.grid_ratios()) == sum(ratio != "" for ratio in measured)
 
 
 def test_the_page_of_figures_has_none_that_is_typed():

@@ -790,3 +790,13 @@ def test_copies_for_the_threshold_get_their_part_of_the_masks(pictures):
     detector = clone(TOY).set_params(contamination="auto").fit(X, masks=masks)
     # of the normal pictures alone, whose pixels are at most 0.2
     assert -0.1 < detector.offset_ < 0
+
+
+@pytest.mark.parametrize("m", [2, 5, 30, 1_000])
+def test_thresholds_without_weights_are_those_of_weights_of_one(m):
+    anomaly = np.random.default_rng(m).exponential(size=m)
+    ones = np.ones(m)
+    for rate in (0.01, 0.05, 0.5):
+        limit = upper_limit(anomaly, rate)
+        assert limit == pytest.approx(upper_limit(anomaly, rate, ones), rel=1e-12)
+    np.testing.assert_array_equal(thinned(anomaly), thinned(anomaly, ones))

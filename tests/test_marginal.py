@@ -14,6 +14,8 @@ from sklearn.preprocessing import StandardScaler
 from skad.marginal import COPOD, ECOD, HBOS
 from skad.marginal._tails import (
     central_sums,
+    count_below,
+    counts_around,
     skewness,
     skewness_without,
     sorted_columns,
@@ -326,3 +328,20 @@ def test_roc_auc_reaches_the_peers(detector, shared):
         if (method, row["dataset"], row["setting"]) not in PEER_APART:
             assert ours[-1] > theirs[-1] - 0.01, row
     assert np.mean(ours) > np.mean(theirs)
+
+
+@pytest.mark.parametrize("as_array", [np.asarray, torch.as_tensor])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("m", [1, 9, 32, 33, 5000])  # compared, searched, in order
+def test_counts_are_those_of_comparing_with_every_value(m, dtype, as_array):
+    rng = np.random.default_rng(m)
+    columns = np.sort(rng.integers(-9, 9, (3, m)).astype(dtype), axis=1)
+    for n in (1, 150):
+        X = rng.integers(-11, 11, (n, 3)).astype(dtype)
+        less = (columns.T[None] < X[:, None]).sum(axis=1)
+        most = (columns.T[None] <= X[:, None]).sum(axis=1)
+        given = as_array(columns), as_array(X)
+        np.testing.assert_array_equal(count_below(*given, inclusive=False), less)
+        np.testing.assert_array_equal(count_below(*given, inclusive=True), most)
+        np.testing.assert_array_equal(counts_around(*given)[0], less)
+        np.testing.assert_array_equal(counts_around(*given)[1], most)

@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skad.density import Mahalanobis
 from skad.subspace import KernelPCAReconstruction, MatrixSketch, PCAReconstruction
-from skad.subspace._pca import residual_limit, scatter_factor
+from skad.subspace._pca import compress, residual_limit, scatter_factor
 from skad.subspace._sketch import shrink
 from tests._shared import peer_figures, tables
 
@@ -526,3 +526,23 @@ def test_sketch_refuses_what_does_not_fit():
     ):
         MatrixSketch(4, measure="projection").fit(X)
     assert MatrixSketch(10).fit(X).n_components_ == 4
+
+
+def test_factors_through_products_keep_what_orthogonal_ones_do():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 5)) * [1e2, 1.0, 1e-2, 10, 0.1]  # units of their own
+    expected = np.linalg.svd(X, compute_uv=False)
+    assert_allclose(np.linalg.svd(compress(X), compute_uv=False), expected, rtol=1e-11)
+    X[:, 4] = X[:, 3] * (1 + 1e-7 * rng.normal(size=400))  # all but the same
+    expected = np.linalg.svd(X / np.linalg.norm(X, axis=0), compute_uv=False)
+    found = compress(X / np.linalg.norm(X, axis=0))
+    assert_allclose(np.linalg.svd(found, compute_uv=False), expected, rtol=1e-6)
+    # of squares nothing of that direction would be left
+    assert expected[-1] < 1e-6
+
+
+def test_rows_are_factored_without_orthogonal_factors_where_they_can(monkeypatch):
+    X = np.random.default_rng(0).normal(size=(400, 5))
+    expected = np.linalg.qr(X)[1]
+    monkeypatch.delattr(np.linalg, "qr")
+    assert_allclose(np.abs(compress(X)), np.abs(expected), atol=1e-12)

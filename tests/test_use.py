@@ -717,3 +717,28 @@ def test_a_failing_method_ends_no_task_after_the_teardown(table):
 def test_steps_without_callbacks_pass_items_through(table):
     detector = Stepper().fit(table)
     assert list(detector._steps(iter("abc"), "name", 3)) == ["a", "b", "c"]
+
+
+def test_plain_rows_are_not_checked_at_length(monkeypatch):
+    X = np.random.default_rng(0).normal(size=(50, 3))
+    detector = Mahalanobis().fit(X)
+    expected = detector.score_samples(X.tolist())
+    whole = skad._validation.validate_data
+    asked = []
+    monkeypatch.setattr(
+        skad._validation,
+        "validate_data",
+        lambda *args, **kwargs: asked.append(1) or whole(*args, **kwargs),
+    )
+    assert_array_equal(detector.score_samples(X), expected)
+    assert not asked
+    for bad, message in (
+        (np.full((1, 3), np.nan), "NaN"),
+        (np.full((1, 3), np.inf), "infinity"),
+        (np.full((1, 3), 1e200), "too large"),
+        (X[:, :2], "2 features"),
+        (X[:0], "0 sample"),
+        (X[0], "1D array"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            detector.score_samples(bad)

@@ -154,6 +154,28 @@ def networks():
     ]
 
 
+def grid():
+    """Return theirs over ours by detector and size, seconds of a CPU, one row each."""
+    works = {
+        "fit": "Fit",
+        "fit, same threshold": "Fit, same threshold",
+        "score 1,000 rows": "1,000 rows",
+        "score one row": "One row",
+    }
+    found = {}
+    for row in read("tables_grid"):
+        key = row["detector"], row["n"], row["d"]
+        empty = {"Detector": f"``{key[0]}``", "Rows": key[1], "Features": key[2]}
+        own = found.setdefault(key, empty | dict.fromkeys(works.values(), ""))
+        own[works[row["work"]]] = _readme.times(row["ratio"]) if row["ratio"] else "-"
+    return list(found.values())
+
+
+def grid_ratios():
+    """Return all ratios of `grid`."""
+    return [float(row["ratio"]) for row in read("tables_grid") if row["ratio"]]
+
+
 def balance(ratios):
     """Return how many comparisons of times are won and lost, in a sentence."""
     won = sum(ratio >= 1 for ratio in ratios)

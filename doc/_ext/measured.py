@@ -11,6 +11,8 @@ from how_good import (
     beside_peers,
     cell,
     family_tables,
+    grid,
+    grid_ratios,
     networks,
     quality_of,
     times,
@@ -72,6 +74,14 @@ class SpeedBesidePeers(SphinxDirective):
                 ("Networks, fit and score", "Theirs over ours", networks()),
             )
         ]
+        note = (
+            "Theirs over ours: scikit-learn's own class where there is one, else "
+            "PyOD's. *Fit* sets our threshold, from scores of rows that are left out; "
+            "*fit, same threshold* takes the quantile of training scores that theirs "
+            "takes. Where a dash stands a fit takes too long to be measured."
+        )
+        note = f"{note} {balance(grid_ratios())}"
+        parts.append(as_source("Tables, by size", note, grid()))
         return self.parse_text_to_nodes("\n\n".join(parts), allow_section_headings=True)
 
 

@@ -204,7 +204,17 @@ class GMM(LeftOutMixin, BaseDetector):
         return white, height - xp.sum(white, axis=2) / 2
 
     def _anomaly(self, X):
-        return -log_sum_exp(self._clouds(X)[1])
+        xp, whitening = namespace(X), like(self._whitening_, X)
+        heights, logs = like(self._log_height_, X), []
+        shape = heights.shape[0], *whitening.shape[1:]
+        whitening = xp.broadcast_to(whitening, shape)  # one for all if "tied"
+        # one cloud after the other: deviations from all do not stay in the cache
+        for mean, own, height in zip(
+            like(self.mixture_.means_, X), whitening, heights, strict=True
+        ):
+            white = (X - mean) * own if own.ndim == 1 else (X - mean) @ own
+            logs.append(height - xp.vecdot(white, white) / 2)
+        return -log_sum_exp(xp.stack(logs))
 
     def _left_out(self, X):
         r"""Return the anomaly (b,) of training rows, each without itself.

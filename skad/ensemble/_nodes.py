@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skad.ensemble._paths import average_path_length, path_ends
+from skad.ensemble._paths import average_path_length
 
 
 class Nodes(NamedTuple):
@@ -23,34 +23,45 @@ class Nodes(NamedTuple):
 
 def flatten(trees, trees_features):
     """Return the `Nodes` of fitted trees, each with the features that it was given."""
-    parts = {name: [] for name in Nodes._fields}
-    start = 0
-    for tree, own in zip(trees, trees_features, strict=True):
-        inner = np.flatnonzero(tree.children_left >= 0)
-        left, right = tree.children_left[inner], tree.children_right[inner]
-        here = np.arange(tree.node_count)
-        children = np.stack((here, here), axis=1)
-        children[inner] = np.stack((left, right), axis=1)
-        features = np.zeros(tree.node_count, dtype=np.int64)
-        features[inner] = own[tree.feature[inner]]
-        # rows are float32, for which this is the same comparison
-        thresholds = tree.threshold.astype(np.float32)
-        too_large = thresholds > tree.threshold
-        thresholds[too_large] = np.nextafter(thresholds[too_large], np.float32(-np.inf))
-        rest = average_path_length(tree.n_node_samples)
-        gains, causes = np.zeros(tree.node_count), np.zeros_like(features)
-        for child in (left, right):
-            gains[child] = 1 + rest[child] - rest[inner]
-            causes[child] = features[inner]
-        parts["roots"].append([start])
-        parts["missing_left"].append(tree.missing_go_to_left.astype(bool))
-        parts["features"].append(features)
-        parts["thresholds"].append(thresholds)
-        parts["children"].append(children.ravel() + start)
-        parts["lengths"].append(path_ends(tree))
-        parts["gains"].append(gains)
-        parts["causes"].append(causes)
-        start += tree.node_count
-    depth = max(tree.max_depth for tree in trees)
-    del parts["depth"]
-    return Nodes(**{k: np.concatenate(v) for k, v in parts.items()}, depth=depth)
+    names = (
+        "children_left",
+        "children_right",
+        "feature",
+        "threshold",
+        "n_node_samples",
+    )
+    arrays = [np.concatenate([getattr(tree, k) for tree in trees]) for k in names]
+    left, right, feature, threshold, n_samples = arrays
+    counts = [tree.node_count for tree in trees]
+    starts = np.cumsum([0, *counts[:-1]])
+    widths = [len(own) for own in trees_features]
+    inner = np.flatnonzero(left >= 0)
+    start = np.repeat(starts, counts)[inner]
+    left, right = left[inner] + start, right[inner] + start
+    children = np.repeat(np.arange(len(feature)), 2).reshape(-1, 2)
+    children[inner, 0], children[inner, 1] = left, right
+    features = np.zeros(len(feature), dtype=np.int64)
+    own = feature[inner] + np.repeat(np.cumsum([0, *widths[:-1]]), counts)[inner]
+    features[inner] = np.concatenate(trees_features)[own]
+    # rows are float32, for which this is the same comparison
+    thresholds = threshold.astype(np.float32)
+    too_large = thresholds > threshold
+    thresholds[too_large] = np.nextafter(thresholds[too_large], np.float32(-np.inf))
+    rest = average_path_length(n_samples)
+    depths = np.concatenate([tree.compute_node_depths() for tree in trees])
+    gains, causes = np.zeros(len(feature)), np.zeros_like(features)
+    for child in (left, right):
+        gains[child] = 1 + rest[child] - rest[inner]
+        causes[child] = features[inner]
+    missing = [tree.missing_go_to_left.astype(bool) for tree in trees]
+    return Nodes(
+        roots=starts,
+        features=features,
+        thresholds=thresholds,
+        children=children.ravel(),
+        lengths=depths + rest - 1.0,
+        gains=gains,
+        causes=causes,
+        depth=max(tree.max_depth for tree in trees),
+        missing_left=np.concatenate(missing),
+    )

@@ -1,111 +1,31 @@
 """Histogram-based outlier score."""
 
+from math import log
 from numbers import Integral, Real
 
 import numpy as np
 
 from skad._array import like, namespace, to_double, to_numpy
 from skad._left_out import LeftOutMixin
-from skad._limits import at_positions
 from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad._weights import SampleWeightMixin
 from skad.base import BaseDetector
+from skad.marginal._bins import (
+    bin_counts,
+    bin_widths,
+    bins_of,
+    equal_mass_bins,
+    equal_width_bins,
+    outermost,
+    widened,
+)
 from skad.marginal._tails import (
-    count_below,
     known_values,
     narrower,
     over_known,
     sorted_columns,
 )
-
-
-def equal_width_bins(columns, n_bins):
-    """Return the edges (d, n_bins + 1) of equal bins over each sorted column.
-
-    Also their number (d,): 1 for a constant column, whose edges are all the same.
-    """
-    xp = namespace(columns)
-    low, high = to_double(columns[:, :1]), to_double(columns[:, -1:])
-    steps = like(np.arange(n_bins + 1) / n_bins, low)
-    edges = xp.minimum(low + (high - low) * steps, high)
-    edges[:, -1:] = high
-    return like(edges, columns), xp.where(low < high, n_bins, 1)[:, 0]
-
-
-def equal_mass_bins(columns, n_bins, weights=None):
-    """Return the edges (d, m + 1) of bins with about n / n_bins values each.
-
-    Equal values share a bin, which may so hold more, and inner edges lie halfway
-    between the values that they part. Also the number of bins (d,), at most `n_bins`;
-    the edges beyond it repeat the largest value. `weights` (d, n) are how often each
-    value counts.
-    """
-    xp = namespace(columns)
-    n_samples = columns.shape[1]
-    total = n_samples if weights is None else weights[0].sum()
-    starts = np.arange(1, n_bins) * total // n_bins
-    starts = np.unique(starts[starts > 0])
-    shape = columns.shape[0], starts.shape[0] + 2
-    edges = xp.zeros(shape, dtype=columns.dtype, device=columns.device)
-    edges += columns[:, -1:]
-    numbers = []
-    for j, column in enumerate(columns):
-        # the values that should end a bin
-        if weights is None:
-            last = column[like(starts - 1, columns, dtype="keep")]
-        else:
-            last = like(at_positions(to_numpy(column), weights[j], starts - 1), columns)
-        ends = count_below(column[None], last[:, None], inclusive=True)[:, 0]
-        ends = xp.sort(xp.unique_values(ends[ends < n_samples]))
-        below, above = column[ends - 1], column[ends]
-        middle = below / 2 + above / 2
-        edges[j, 0] = column[0]
-        # between neighbours in the dtype there is no middle
-        edges[j, 1 : ends.shape[0] + 1] = xp.where(middle > below, middle, above)
-        numbers.append(ends.shape[0] + 1)
-    return edges, like(np.asarray(numbers), columns, dtype="keep")
-
-
-def bin_counts(columns, edges, n_bins, weights=None):
-    """Return how many values of each sorted column (d, n) each bin holds, (d, m).
-
-    Bins hold their lower edge and not their upper one; a column's last bin holds both.
-    A value counts as often as `weights` (d, n) say.
-    """
-    xp = namespace(columns)
-    n_samples = columns.shape[1]
-    below = count_below(columns, edges[:, 1:-1].T, inclusive=False).T  # (d, m - 1)
-    inner = like(np.arange(below.shape[1]), columns, dtype="keep") < n_bins[:, None] - 1
-    below = xp.where(inner, below, n_samples)
-    none = xp.zeros_like(n_bins)[:, None]
-    below = xp.concat((none, below, none + n_samples), axis=1)
-    if weights is not None:
-        sums = np.cumsum(np.pad(weights, ((0, 0), (1, 0))), axis=1)  # (d, n + 1)
-        below = xp.take_along_axis(like(sums, columns, dtype="keep"), below, axis=1)
-    return below[:, 1:] - below[:, :-1]
-
-
-def outermost(X):
-    """Return the two smallest and the two largest values of columns, sorted, (4, d)."""
-    X = np.sort(X, axis=0)
-    return X if len(X) <= 4 else np.concatenate([X[:2], X[-2:]])
-
-
-def widened(row, size):
-    """Return a row (1, m) with its last value repeated up to (1, size)."""
-    xp = namespace(row)
-    more = xp.broadcast_to(row[:, -1:], (1, size - row.shape[1]))
-    return xp.concat([row, more], axis=1)
-
-
-def bin_widths(edges):
-    """Return the width of each bin over its feature's range, of shape (d, m)."""
-    xp = namespace(edges)
-    edges = to_double(edges)
-    spread = edges[:, -1:] - edges[:, :1]
-    widths = (edges[:, 1:] - edges[:, :-1]) / xp.where(spread > 0, spread, 1.0)
-    return xp.clip(widths, 1e-300, None)  # a constant column has no width
 
 
 @with_parameters(kw_only=False)
@@ -218,8 +138,8 @@ class HBOS(SampleWeightMixin, LeftOutMixin, BaseDetector):
     _known_ = None
 
     def _fit(self, X, y, sample_weight=None):
-        missing = to_numpy(namespace(X).isnan(X))
-        if missing.any():
+        if known_values(X)[1] is not None:
+            missing = to_numpy(namespace(X).isnan(X))
             self._known_ = (~missing).sum(axis=0)
             self._fit_features(X, ~missing, sample_weight)
         else:
@@ -365,12 +285,18 @@ class HBOS(SampleWeightMixin, LeftOutMixin, BaseDetector):
         """
         xp = namespace(X)
         X, absent = known_values(X, self._known_)
-        one = xp.broadcast_to(like(self._height_of_one_, X), self.heights_.shape)
-        height, one = self._at(self.heights_, X), self._at(one, X)
-        fewer = xp.clip(height.T - once * one.T, 0, None).T
+        heights, second = like(self.heights_, X), like(self._second_, X)[:, None]
+        one = xp.broadcast_to(like(self._height_of_one_, X), heights.shape)
+        places = self._places(X)
+        if np.ndim(once):  # else all rows of a bin find the same
+            heights, one, once = heights[places], one[places], once[:, None]
+            second = second.T
+        fewer = xp.clip(heights - once * one, 0, None)
         # the highest bin without one of its values is lower, or one as high takes over
-        highest = xp.where(height < 1, 1.0, xp.maximum(like(self._second_, X), fewer))
-        rareness = self._rareness(fewer / xp.where(highest > 0, highest, 1.0), X)
+        highest = xp.where(heights < 1, 1.0, xp.maximum(second, fewer))
+        rareness = self._rareness(fewer / xp.where(highest > 0, highest, 1.0))
+        rareness = rareness if np.ndim(once) else rareness[places]
+        rareness = xp.where(self._is_outside(X), self._rareness(0.0), rareness)
         edges, values = narrower(self.bin_edges_, X)
         for place, end in zip((0, -1), self._rareness_of_ends_, strict=True):
             rareness = xp.where(values == edges[:, place], like(end, X), rareness)
@@ -378,19 +304,24 @@ class HBOS(SampleWeightMixin, LeftOutMixin, BaseDetector):
 
     def _map(self, X):
         X, absent = known_values(X, self._known_)
-        return over_known(self._rareness(self._at(self.heights_, X), X), absent)
+        rareness = self._rareness(like(self.heights_, X))[self._places(X)]
+        outside = self._is_outside(X)
+        rareness = namespace(X).where(outside, self._rareness(0.0), rareness)
+        return over_known(rareness, absent)
 
-    def _at(self, heights, X):
-        """Return those of heights (d, m) whose bins hold the values of `X`, (b, d)."""
-        xp = namespace(X)
-        bins = count_below(self.bin_edges_[:, 1:-1], X, inclusive=True)
-        bins = xp.minimum(bins, like(self.n_bins_ - 1, X, dtype="keep"))
+    def _places(self, X):
+        """Return the features and the bins (b, d) of values, which index heights."""
         features = like(np.arange(X.shape[1]), X, dtype="keep")
-        return like(heights, X)[features, bins]
+        return features, bins_of(X, self.bin_edges_, self.n_bins_)
 
-    def _rareness(self, heights, X):
-        """Return the map (b, d) of values in bins of the heights (b, d)."""
-        xp = namespace(X)
+    def _is_outside(self, X):
+        """Tell which values (b, d) are too far outside of the outermost bins."""
         (lowest, highest), values = narrower(self._range_, X)
-        heights = xp.where((values < lowest) | (values > highest), 0.0, heights)
-        return xp.log((1 + self.alpha) / (heights + self.alpha))
+        return (values < lowest) | (values > highest)
+
+    def _rareness(self, heights):
+        """Return what values in bins of some heights add to the anomaly."""
+        rareness = (1 + self.alpha) / (heights + self.alpha)
+        if isinstance(heights, float):
+            return log(rareness)
+        return namespace(heights).log(rareness)

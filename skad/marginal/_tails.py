@@ -2,7 +2,12 @@
 
 import numpy as np
 
-from skad._array import is_torch, like, namespace, to_double
+from skad._array import by_columns, is_torch, like, namespace, to_double
+
+# Columns of at most this many values are compared with value by value.
+_FEW = 32
+# So many lie in the nearest cache, where a search need not go in order.
+_NEAR = 4096
 
 
 def sorted_columns(X):
@@ -11,9 +16,9 @@ def sorted_columns(X):
     Missing values (NaN) are last, as infinity, which is above all values.
     """
     if is_torch(X):
-        columns = X.T.contiguous().sort(dim=1).values
+        columns = by_columns(X).sort(dim=1).values
     else:
-        columns = np.sort(np.ascontiguousarray(X.T), axis=1)
+        columns = np.sort(by_columns(X), axis=1)
     missing = namespace(X).isnan(columns[:, -1])
     if missing.any():
         columns[namespace(X).isnan(columns)] = np.inf
@@ -94,20 +99,48 @@ def count_below(columns, X, *, inclusive):
         From 0 to m.
     """
     columns, X = narrower(columns, X)
+    if columns.shape[1] <= _FEW:
+        return _count_few(columns, X, inclusive)
     if is_torch(X):
         import torch
 
-        columns, values = columns.contiguous(), X.T.contiguous()
+        columns, values = columns.contiguous(), by_columns(X)
         return torch.searchsorted(columns, values, right=inclusive).T
-    counts = np.empty(X.shape, dtype=np.int64)
     side = "right" if inclusive else "left"
-    for j, column in enumerate(columns):
-        if X.shape[0] < 100:
-            counts[:, j] = column.searchsorted(X[:, j], side)
-        else:  # in order, so that the search stays near in memory
-            order = X[:, j].argsort()
-            counts[order, j] = column.searchsorted(X[order, j], side)
+    (counts,) = _searched(columns, X, [side])
     return counts
+
+
+def counts_around(columns, X):
+    """Return how many values of each sorted column are less, and at most, as `X`."""
+    if is_torch(X) or columns.shape[1] <= _FEW:
+        return [count_below(columns, X, inclusive=most) for most in (False, True)]
+    return _searched(*narrower(columns, X), ["left", "right"])
+
+
+def _count_few(columns, X, inclusive):
+    """Return what `count_below` does, value by value of short columns."""
+    xp = namespace(X)
+    values = by_columns(X)
+    counts = xp.zeros(values.shape, dtype=xp.uint8, device=X.device)
+    for j in range(columns.shape[1]):
+        bound = columns[:, j : j + 1]
+        counts += values >= bound if inclusive else values > bound
+    return xp.astype(counts.T, xp.int64)
+
+
+def _searched(columns, X, sides):
+    """Return for each side what `searchsorted` finds of `X` (b, d), of shape (b, d)."""
+    found = [np.empty(X.shape[::-1], dtype=np.int64) for _ in sides]
+    for j, column in enumerate(columns):
+        values, order = X[:, j], slice(None)
+        # in order, so that the search stays near in memory
+        if len(values) >= 100 and len(column) > _NEAR:
+            order = values.argsort()
+            values = values[order]
+        for counts, side in zip(found, sides, strict=True):
+            counts[j, order] = column.searchsorted(values, side)
+    return [np.ascontiguousarray(counts.T) for counts in found]
 
 
 def tail_probabilities(columns, X, own=0, known=None):
@@ -136,8 +169,8 @@ def tail_probabilities(columns, X, own=0, known=None):
     """
     xp = namespace(X)
     n_samples = columns.shape[1] if known is None else like(known, X, dtype="keep")
-    below = count_below(columns, X, inclusive=True) - own
-    above = n_samples - count_below(columns, X, inclusive=False) - own
+    less, below = counts_around(columns, X)
+    below, above = below - own, n_samples - less - own
     n_samples = one_or_more(n_samples - own)
     least = 1 / (n_samples + 1)
     if known is not None:

@@ -153,8 +153,11 @@ class CBLOF(LeftOutMixin, BaseDetector):
     def _distances(self, X):
         """Return the distances (b, k) of rows to all centres."""
         xp = namespace(X)
-        difference = X[:, None, :] - like(self.cluster_centers_, X)
-        return xp.sqrt(xp.sum(difference**2, axis=2))
+        # one centre after the other: differences from all do not stay in the cache
+        differences = (X - centre for centre in like(self.cluster_centers_, X))
+        return xp.sqrt(
+            xp.stack([xp.vecdot(each, each) for each in differences], axis=1)
+        )
 
     def _weight(self, distance):
         """Return the weights (b,) of rows from their distances (b, k)."""

@@ -35,6 +35,16 @@ def _partition(values, k):
     return like(smallest(to_numpy(values), k), values, dtype="keep")
 
 
+def picked(values, columns):
+    """Return the values (b, c) in some columns (b, c) of each row."""
+    xp = namespace(values)
+    if is_torch(values) or not values.flags.c_contiguous:
+        return xp.take_along_axis(values, columns, axis=1)
+    # a third of the time: one index an element instead of two
+    first = np.arange(values.shape[0])[:, None] * values.shape[1]
+    return values.reshape(-1).take(columns + first)
+
+
 def coarse_smallest(queries, matrix, k, hidden=None):
     """Return where products have their `k` smallest values, and the largest of these.
 
@@ -74,16 +84,13 @@ def coarse_smallest(queries, matrix, k, hidden=None):
             if hidden is not None:
                 _hide(values, hidden[:, rows] - start)
             columns = _group_columns(values, min(k, values.shape[1]))
-            values = xp.take_along_axis(values, columns, axis=1)
-            columns = columns + start
+            values = picked(values, columns)
+            columns = columns + start if start else columns
             if best is not None:
                 values = xp.concat([best[0], values], axis=1)
                 columns = xp.concat([best[1], columns], axis=1)
             order = _partition(values, min(k, values.shape[1]))
-            best = (
-                xp.take_along_axis(values, order, axis=1),
-                xp.take_along_axis(columns, order, axis=1),
-            )
+            best = picked(values, order), picked(columns, order)
         parts.append((best[1], xp.astype(xp.max(best[0], axis=1), xp.float64)))
     return tuple(xp.concat(part) for part in zip(*parts, strict=True))
 
@@ -115,6 +122,8 @@ def _group_columns(values, k):
     groups = _partition(xp.min(grouped, axis=1), k)  # (b, k)
     members = xp.arange(size, device=device_of(values)) * n_groups
     columns = (groups[:, :, None] + members).reshape(b, -1)
+    if n_groups * size == width:
+        return columns
     rest = xp.arange(n_groups * size, width, device=device_of(values))
     rest = xp.broadcast_to(rest, (b, rest.shape[0]))
     return xp.concat([columns, rest], axis=1)

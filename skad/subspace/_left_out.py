@@ -1,6 +1,6 @@
 """What a principal subspace leaves of a row that it was not learned from."""
 
-from skad._array import namespace
+from skad._array import by_columns, namespace
 
 # Newton's steps on the inverse of the secular function, which is nearly a line.
 _STEPS = 8
@@ -32,34 +32,39 @@ def left_out(along, variances, residual, around, gain):
         :math:`g`: n / (n - 1) where the mean goes along, else 1.
     """
     xp = namespace(along)
+    # directions first: sums over few neighbours in memory are slow
+    along = by_columns(along)  # (k, b)
+    leverage = xp.sum(along / variances[:, None], axis=0)
     # what rounding alone leaves is none; what overflows stays, to be refused
-    rounding = 1e-20 * xp.sum(along, axis=1)
+    rounding = 1e-20 * xp.sum(along, axis=0)
     residual = xp.where(residual <= rounding, 0.0, residual)
     some = residual > 0
     if not xp.any(some):
-        return residual, left_out_leverage(xp.sum(along / variances, axis=1), gain)
+        return residual, left_out_leverage(leverage, gain)
     beside = xp.where(some, around / xp.where(some, residual, 1.0), 0.0)  # mu
-    weights = xp.concat([along, residual[:, None]], axis=1) * gain
-    poles = xp.concat([xp.zeros_like(along) + variances, beside[:, None]], axis=1)
+    weights = xp.concat([along, residual[None, :]]) * gain  # (k + 1, b)
+    poles = xp.broadcast_to(variances[:, None], along.shape)
+    poles = xp.concat([poles, beside[None, :]])
     # no term alone exceeds 1, and from there Newton's steps only go down
-    theta = xp.min(poles - weights, axis=1)
-    largest = xp.max(poles, axis=1)
+    theta = xp.min(poles - weights, axis=0)
+    largest = xp.max(poles, axis=0)
     largest = xp.where(largest > 0, largest, 1.0)
-    least = float(xp.finfo(poles.dtype).eps) * largest[:, None]
+    least = float(xp.finfo(poles.dtype).eps) * largest
     for _ in range(_STEPS):
-        gap = xp.clip(poles - theta[:, None], least, None)
+        gap = poles - theta
+        gap = xp.maximum(gap, least, out=gap)
         terms = weights / gap
-        value = xp.sum(terms, axis=1)
+        value = xp.sum(terms, axis=0)
         terms /= gap
-        slope = xp.sum(terms, axis=1)
+        slope = xp.sum(terms, axis=0)
         slope = xp.where(slope > 0, slope, 1.0)
         step = xp.clip(value * (value - 1) / slope, 0, None)
         if not xp.any(step > 1e-12 * largest):
             break
         theta = theta - step
     found = xp.where(some, 1 / (gain * slope), residual)
-    inside = left_out_leverage(xp.sum(along / variances, axis=1), gain)
-    whole = xp.sum(along / variances, axis=1) + xp.where(
+    inside = left_out_leverage(leverage, gain)
+    whole = leverage + xp.where(
         beside > 0, residual / xp.where(beside > 0, beside, 1.0), 0.0
     )
     # a row that makes up a direction alone has no leverage outside of the subspace

@@ -242,10 +242,11 @@ class MatrixSketch(IncrementalMixin, LeftOutMixin, BaseDetector):
         along = X @ self.components_.T
         rest = (X - along @ self.components_) / unit
         along = along / unit
-        squares = xp.sum(rest**2, axis=1)
+        squares = xp.vecdot(rest, rest)
         rows = xp.concat([self.sketch_, self._buffer_], axis=0) / unit
         error = self.sketch_error_ / unit**2
-        around = xp.sum((rest @ rows.T) ** 2, axis=1) + error * squares
+        around = rest @ rows.T
+        around = xp.vecdot(around, around) + error * squares
         values = (self.singular_values_ / unit) ** 2
         residual, leverage = left_out(along**2, values + error, squares, around, 1)
         if self.measure == "projection":

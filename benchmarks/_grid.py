@@ -1,0 +1,121 @@
+"""Detectors on tables beside the best peer of each, over sizes, in seconds of a CPU."""
+
+import time
+import warnings
+from functools import partial
+
+import numpy as np
+from _measure import Table, in_turns, seconds
+
+import skad
+
+ROWS, FEATURES = (1_000, 20_000), (10, 100)
+# A turn is as many calls as take this long, and so long are all turns together.
+TURN, ALL_TURNS = 0.02, 0.4
+# What one call would take longer than is left out, by its time on the fewest rows.
+LONGEST = 10.0
+
+
+def pairs():
+    """Return (detector, arguments, peer, how its fit grows with the rows)."""
+    from pyod.models.cblof import CBLOF
+    from pyod.models.copod import COPOD
+    from pyod.models.ecod import ECOD
+    from pyod.models.gmm import GMM
+    from pyod.models.hbos import HBOS
+    from pyod.models.kde import KDE
+    from pyod.models.knn import KNN
+    from pyod.models.kpca import KPCA
+    from pyod.models.pca import PCA
+    from sklearn.covariance import EllipticEnvelope
+    from sklearn.ensemble import IsolationForest
+    from sklearn.neighbors import LocalOutlierFactor
+    from sklearn.svm import OneClassSVM
+
+    seed = {"random_state": 0}
+    clouds = {"n_components": 4, "random_state": 0}
+    forest = partial(IsolationForest, contamination=0.1, random_state=0)
+    return [
+        ("HBOS", {"n_bins": 10}, HBOS, 1),
+        ("HBOS", {}, HBOS, 1),
+        ("ECOD", {}, ECOD, 1),
+        ("COPOD", {}, COPOD, 1),
+        ("PCAReconstruction", {}, PCA, 1),
+        ("KernelPCAReconstruction", {}, KPCA, 3),
+        ("GMM", clouds, partial(GMM, **clouds), 1),
+        ("KDE", {}, KDE, 2),
+        (
+            "Mahalanobis",
+            {"covariance": "mcd"} | seed,
+            partial(EllipticEnvelope, **seed),
+            1,
+        ),
+        ("CBLOF", seed, partial(CBLOF, **seed), 1),
+        ("KNN", {}, KNN, 2),
+        ("LOF", {}, partial(LocalOutlierFactor, novelty=True), 2),
+        ("OneClassSVM", {"nu": 0.1}, partial(OneClassSVM, nu=0.1), 2),
+        ("IsolationForest", seed, forest, 1),
+    ]
+
+
+def in_cpu_turns(ours, peer):
+    """Return the median milliseconds of a CPU that two functions take, in turns."""
+    first = [seconds(function, time.process_time) for function in (ours, peer)]
+    if max(first) > ALL_TURNS:
+        return [1e3 * part for part in first]
+    calls = max(1, round(TURN / max(first)))
+    turns = max(3, min(11, round(ALL_TURNS / max(TURN, sum(first)))))
+
+    def often(function):
+        for _ in range(calls):
+            function()
+
+    found = in_turns(
+        partial(often, ours), partial(often, peer), turns, time.process_time
+    )
+    return [1e3 * part / calls for part in found]
+
+
+def grid(options):
+    """Fit, a thousand rows and one row of every detector that a peer has.
+
+    "fit" is with our defaults, whose threshold is honest; "fit, same threshold" takes
+    the quantile of training scores that the peers take.
+    """
+    table = Table("detector n d work ours_ms peer_ms ratio note".split())
+    warnings.simplefilter("ignore")
+    for name, arguments, peer_class, growth in pairs():
+        told = {k: v for k, v in arguments.items() if k != "random_state"}
+        shown = ", ".join(f"{key}={value}" for key, value in told.items())
+        shown = f"{name}({shown})"
+        for d in FEATURES:
+            took = 0.0
+            for n in ROWS:
+                expected = took * (n / ROWS[0]) ** growth
+                if expected > LONGEST:
+                    table.add(shown, n, d, "fit", "", "", "", f"about {expected:.0f} s")
+                    continue
+                X = np.random.default_rng(0).normal(size=(n, d))
+                Q = np.random.default_rng(1).normal(size=(1_000, d))
+                ours, peer = getattr(skad, name)(**arguments), peer_class()
+                try:
+                    peer.fit(X)
+                except ValueError as error:
+                    table.add(shown, n, d, "fit", "", "", "", f"theirs fails: {error}")
+                    continue
+                works = {"fit": (partial(ours.fit, X), partial(peer.fit, X))}
+                if "contamination" in ours.get_params():
+                    same = getattr(skad, name)(**arguments, contamination=0.1)
+                    works["fit, same threshold"] = partial(same.fit, X), works["fit"][1]
+                score = getattr(peer, "score_samples", None) or peer.decision_function
+                for label, rows in (("score 1,000 rows", Q), ("score one row", Q[:1])):
+                    works[label] = (
+                        partial(ours.score_samples, rows),
+                        partial(score, rows),
+                    )
+                for label, both in works.items():
+                    mine, theirs = in_cpu_turns(*both)
+                    if label == "fit" and not took:
+                        took = max(mine, theirs) / 1e3
+                    table.add(shown, n, d, label, mine, theirs, theirs / mine, "")
+    return table
