@@ -47,6 +47,8 @@ class _EpochEnd(Callback):
             network.end_epoch(self.phase, training.in_order)
         training.record(self.phase, net.history[-1])
         stop = training.watch(network, net.history[-1].get("valid_loss"))
+        loss = float(net.history[-1]["train_loss"])
+        stop = stop or network.is_learned(self.phase, loss)
         if training.checkpoint is not None:
             training.save(network, net, stop)
         if stop:
