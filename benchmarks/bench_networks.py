@@ -64,17 +64,17 @@ PICTURE_SETTINGS = {
     "DeepSVDD": (
         2000,
         10_000,
-        falling(30, hidden_sizes=(16, 32), latent_size=128, pretrain_epochs=0),
+        falling(30, lr=1e-3, hidden_sizes=(16, 32), latent_size=128),
     ),
     "DeepSAD": (
         2000,
         10_000,
-        falling(30, hidden_sizes=(16, 32), latent_size=128, pretrain_epochs=0),
+        falling(30, lr=1e-3, hidden_sizes=(16, 32), latent_size=128),
     ),
     "DeepSVDD (pretrained)": (
         2000,
         10_000,
-        falling(30, hidden_sizes=(16, 32), pretrain_epochs=10),
+        falling(30, lr=1e-3, hidden_sizes=(16, 32), latent_size=32, pretrain_epochs=10),
     ),
     "VAE": (2000, 10_000, falling(15, architecture="mlp", hidden_sizes=(256, 64))),
     "GANomaly": (1500, 10_000, {"max_epochs": 12, "hidden_sizes": (16, 32)}),
@@ -341,7 +341,7 @@ def same_work(batch, epochs):
     decayed = {**ours, "weight_decay": 1e-5}
     n_few = min(epochs, 3)  # the adversarial ones are slow
     few = {**ours, "max_epochs": n_few}
-    one_class = {"hidden_sizes": (64,), "latent_size": 32, "pretrain_epochs": 0}
+    one_class = {"hidden_sizes": (64,), "latent_size": 32, "lr": 1e-3}
     pyod = {"batch_size": batch, "dropout_rate": 0, "verbose": 0}
     deep = {
         **pyod,
@@ -614,8 +614,8 @@ import skad
 name, few, many = sys.argv[1], 2, 8
 X = np.random.default_rng(0).normal(size=(5_000, 20)).astype(np.float32)
 settings = {"batch_size": 32, "device": "cpu", "random_state": 0, "contamination": 0.1}
-if name == "DeepSVDD":
-    settings["pretrain_epochs"] = 0
+if name == "DeepSVDD":  # as the defaults once were
+    settings |= {"pretrain_epochs": 0, "hidden_sizes": (64, 32), "latent_size": 32}
 def seconds(n_epochs):
     detector = getattr(skad, name)(max_epochs=n_epochs, **settings)
     start = time.process_time()

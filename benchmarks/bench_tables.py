@@ -6,8 +6,8 @@ Run in an environment with the peers (see requirements.txt), with nothing else r
     OMP_NUM_THREADS=1 python benchmarks/bench_tables.py accuracy --data ../shared/data
 
 Parts: accuracy, label_free (what criteria without labels choose), scaling, speed, rows
-(one row scored), grid (fit and scores over sizes, in seconds of a CPU), memory, start,
-gpu. Each writes
+(one row scored), close (rows that float32 does not tell apart), grid (fit and scores
+over sizes, in seconds of a CPU), memory, start, gpu. Each writes
 ``benchmarks/results/tables_<part>.tsv``.
 """
 
@@ -21,6 +21,7 @@ from _grid import grid
 from _measure import Table, fresh_process, in_turns, median_seconds, seconds
 from sklearn.datasets import load_breast_cancer, load_iris, load_wine
 from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
 import skad
@@ -366,6 +367,21 @@ print(time.perf_counter() - start)
 """
 
 
+def close(options):
+    """Neighbours of rows that float32 products cannot tell apart, beside others."""
+    table = Table("rows features noise ours_s peer_s ratio wanted".split())
+    rng = np.random.default_rng(0)
+    for n_features in (55, 1100):
+        levels = np.repeat([0.0, 1.0], 600)[:, None]
+        for noise in (1.0, 1e-4):
+            X = levels + noise * rng.normal(size=(1200, n_features))
+            ours = seconds(lambda X=X: skad.KNN(algorithm="brute").fit(X))
+            search = NearestNeighbors(n_neighbors=5, algorithm="brute")
+            peer = seconds(lambda X=X, search=search: search.fit(X).kneighbors())
+            table.add(1200, n_features, noise, ours, peer, ours / peer, "at most 10")
+    return table
+
+
 def start(options):
     """Imports, and the first fit of a fresh process beside the second."""
     table = Table("work first_s second_s ratio wanted note".split())
@@ -434,7 +450,8 @@ def gpu(options):
 
 def main():
     """Run the parts that the command line names."""
-    functions = (accuracy, label_free, scaling, speed, rows, grid, memory, start, gpu)
+    first = accuracy, label_free, scaling, speed, rows, close, grid
+    functions = (*first, memory, start, gpu)
     parts = {f.__name__: f for f in functions}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="+", choices=parts)

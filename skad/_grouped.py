@@ -377,12 +377,21 @@ class GroupedDetector(BaseDetector):
     def _by_series(self, function, X, groups, **options):
         """Apply `function` to each series of `X`; the result lives where `X` lives."""
         self._warn_without(groups, "test", "scores")
+        X, groups, whole = self._present(X, groups)
         rows = self._series_rows(groups, X.shape[0])
         least = self._fewest_scored()
         long_enough(rows, least, self._min_steps()[1], self._row, "")
         function = longer(function, least)
         # whole series, not blocks of rows: what is in one is the method's business
-        return BaseDetector._in_blocks(self, function, X, parts=rows, **options)
+        found = BaseDetector._in_blocks(self, function, X, parts=rows, **options)
+        return found if whole is None else whole(found)
+
+    def _present(self, X, groups):
+        """Return rows and groups without what is missing, and what then is of all rows.
+
+        The third is a function of the results, or None where no row is left out.
+        """
+        return X, groups, None
 
     def _fewest_scored(self):
         """Return how many rows a series needs to be scored as it is."""

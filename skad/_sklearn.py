@@ -19,6 +19,7 @@ from sklearn.base import (
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import (
     HasMethods,
+    Hidden,
     Interval,
     RealNotInt,
     StrOptions,
@@ -46,6 +47,7 @@ __all__ = [
     "CallbackSupportMixin",
     "ClassNamePrefixFeaturesOutMixin",
     "HasMethods",
+    "Hidden",
     "Interval",
     "MetaEstimatorMixin",
     "RealNotInt",
@@ -56,6 +58,7 @@ __all__ = [
     "_check_sample_weight",
     "_fit_context",
     "_safe_indexing",
+    "splits_series",
     "thread_count",
     "torch_namespace",
     "tree_class",

@@ -12,6 +12,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 HasMethods: Any
 Interval: Any
 RealNotInt: Any
+Hidden: Any
 StrOptions: Any
 _check_sample_weight: Any
 _safe_indexing: Any

@@ -57,8 +57,7 @@ def check_table(
         if X.nnz:
             _check_magnitude(X.data)
         return csr_array(X) if keep_sparse else dense_rows(estimator, X)
-    xp = namespace(X)
-    _check_magnitude(xp.where(xp.isnan(X), 0.0, X) if allow_nan else X)
+    _check_magnitude(X)
     return X
 
 
@@ -397,7 +396,11 @@ def _check_magnitude(X):
     """Refuse values whose sums of squares leave the range of the dtype."""
     xp = namespace(X)
     limit = float(xp.finfo(X.dtype).max) ** 0.4
-    largest = max(float(xp.max(X)), -float(xp.min(X)))
+    low, high = float(xp.min(X)), float(xp.max(X))
+    if high != high:  # values are missing: a copy, which no others need
+        X = xp.where(xp.isnan(X), 0.0, X)
+        low, high = float(xp.min(X)), float(xp.max(X))
+    largest = max(high, -low)
     if largest > limit:
         raise ValueError(
             f"Input X contains {largest:.3g}, too large for sums of squares in "

@@ -294,7 +294,7 @@ def test_the_table_of_detectors_has_no_gap(table, name):
         ("KNNOOD", "Labels", "classes, optional"),
         ("WindowDetector", "Labels", "what its detector uses"),
         ("AutoEncoder", "Input", "rows, pictures"),
-        ("AutoEncoder", "Cost", "Trains 50 epochs of a network"),
+        ("AutoEncoder", "Cost", "Trains at most 50 epochs of a network"),
         ("PatchCore", "Input", "pictures"),
         ("MatrixProfile", "Input", "series, also with NaN"),
         ("MIDAS", "Input", "edges in the order of time"),

@@ -62,7 +62,7 @@ def run(path, X):
         skad.PaDiM(layers=("scale1",), n_features=5, random_state=0),
         skad.PaDiM(**{**SMALL, "backbone": Coloured}, image_size=(20, 28)),
         skad.PatchCore(**SMALL, coreset_ratio=0.3),
-        skad.PatchCore(**SMALL, bank_size=20, n_neighbors=None, smoothing=0),
+        skad.PatchCore(**SMALL, bank_size=20, n_neighbors=9, smoothing=0),
         skad.STFPM(**TRAINED, student_channels=(6, 8)),
         skad.FastFlow(**TRAINED, n_steps=2, smoothing=1.0),
     ],

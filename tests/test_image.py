@@ -14,9 +14,11 @@ from torch.nn import functional as F  # noqa: N812
 
 import skad
 from skad.embedding import PatchEmbedding
-from skad.image import PaDiM, PatchCore, PatchDetector, TiledDetector
-from skad.image._upsampling import upsample
+from skad.image import SPADE, PaDiM, PatchCore, PatchDetector, TiledDetector
+from skad.image._base import ImageDetector
+from skad.image._upsampling import smoothers, upsample
 from skad.image.memory._coreset import GreedyKCenter, project
+from skad.image.memory._peaks import highest_pixels
 from skad.image.memory._search import nearest
 
 
@@ -122,10 +124,6 @@ def test_a_shift_by_the_stride_moves_the_map(make, pictures):
 def test_the_score_is_the_largest_value_of_the_map(make, pictures):
     detector = make().fit(pictures[0])
     scores, maps = detector.score_samples(pictures[2]), detector.transform(pictures[2])
-    if isinstance(detector, PatchCore):
-        detector.set_params(n_neighbors=None, smoothing=0)
-        maps = detector._patches(torch.tensor(pictures[2])[..., None]).numpy()
-        scores = detector.score_samples(pictures[2])
     assert_allclose(-scores, maps.max(axis=(1, 2)))
 
 
@@ -308,7 +306,7 @@ def test_a_projection_keeps_distances():
     assert project(points[:, :50], 0).shape == (200, 50)
 
 
-@pytest.mark.parametrize("n_neighbors", [None, 2, 5, 1000])
+@pytest.mark.parametrize("n_neighbors", [1, 2, 5, 1000])
 def test_patchcore_scores_are_the_papers_formula(pictures, n_neighbors):
     train, _, bad = pictures
     detector = PatchCore(**backbone(), n_neighbors=n_neighbors, random_state=0)
@@ -320,7 +318,7 @@ def test_patchcore_scores_are_the_papers_formula(pictures, n_neighbors):
         distances = cdist(patches, bank)
         worst = distances.min(axis=1).argmax()
         expected = distances[worst].min()
-        if n_neighbors is not None:
+        if n_neighbors > 1:
             closest = bank[distances[worst].argmin()]
             around = np.argsort(cdist(closest[None], bank)[0])[:n_neighbors]
             far = np.exp(distances[worst, around])
@@ -338,14 +336,25 @@ def test_the_bank_is_part_of_the_training_patches(pictures):
     assert len(shared.fit(pictures[0]).bank_) == round(0.05 * 10 * 48)
 
 
-@pytest.mark.parametrize("n_neighbors", [None, 5])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"smoothing": 0},
+        {"smoothing": 30},
+        {"pooling": "top"},
+        {"pooling": "mean"},
+        {"n_neighbors": 1},
+        {"n_neighbors": 5},
+    ],
+)
 @pytest.mark.parametrize("eps", [None, 0.9])
-def test_the_threshold_comes_from_the_training_scores(n_neighbors, eps):
+def test_the_threshold_comes_from_the_training_scores(settings, eps):
     """The search in the order of bounds finds what the whole search finds."""
     rng = np.random.default_rng(0)
     train = rng.normal(size=(12, 32, 40))
     detector = PatchCore(
-        backbone=Grid(300), layers=("first",), n_neighbors=n_neighbors, random_state=0
+        backbone=Grid(300), layers=("first",), **settings, random_state=0
     )
     detector.set_params(projection_eps=eps, coreset_ratio=0.05, contamination=0.1)
     scores = detector.fit(train).score_samples(train)
@@ -381,10 +390,10 @@ def test_one_detector_for_each_place_is_padim_with_another_covariance(pictures):
 
 
 @pytest.mark.parametrize("pooling", ["max", "top", "quantile", "mean"])
-def test_pooling(pictures, pooling):
-    detector = PatchDetector(
-        PatchEmbedding(**backbone()), pooling=pooling, quantile=0.9, smoothing=0
-    ).fit(pictures[0])
+@every_detector
+def test_pooling(pictures, make, pooling):
+    detector = make().set_params(pooling=pooling, quantile=0.9, smoothing=0)
+    detector.fit(pictures[0])
     values = np.sort(detector.transform(pictures[2]).reshape(3, -1), axis=1)
     largest = values[:, -round(0.1 * values.shape[1]) :]
     expected = {
@@ -394,6 +403,38 @@ def test_pooling(pictures, pooling):
         "mean": values.mean(axis=1),
     }
     assert_allclose(-detector.score_samples(pictures[2]), expected[pooling])
+    found = detector.inspect(pictures[2])
+    assert_array_equal(found.scores, detector.score_samples(pictures[2]))
+
+
+def test_every_picture_detector_pools_its_map():
+    """All but the one whose score is of the picture as a whole, and the tiles' lift."""
+    every = [each for _, each in skad.all_detectors()]
+    of_pictures = [each for each in every if issubclass(each, ImageDetector)]
+    assert len(of_pictures) >= 10
+    for each in of_pictures:
+        known = {"pooling", "quantile"} <= set(each().get_params())
+        assert known == (each is not SPADE), each
+
+
+def test_the_highest_pixel_is_found_from_few_patches():
+    rng = np.random.default_rng(0)
+    patches = torch.tensor(rng.random((5, 20, 30)))
+    patches[:, 4:8, 10:15] += 2
+    bounds = patches + 0.5 * torch.tensor(rng.random((5, 20, 30)))
+    axes = smoothers(patches, (80, 90), (4.0, 4.0))
+    asked = []
+
+    def exact(*places):
+        asked.append(len(places[0]))
+        return patches[places]
+
+    found = highest_pixels(bounds, exact, *axes)
+    expected = (axes[0] @ patches @ axes[1].T).flatten(1).amax(1)
+    assert_allclose(found, expected, rtol=1e-12)
+    assert sum(asked) < 0.3 * patches.numel()
+    bounds[2] = torch.inf
+    assert_allclose(highest_pixels(bounds, exact, *axes)[2], torch.inf)
 
 
 def test_places_as_features_find_what_is_normal_elsewhere():
@@ -431,7 +472,9 @@ def test_scikit_learns_detectors_are_lifted_as_well(pictures):
         (PatchDetector(quantile=1.0), "quantile"),
         (PatchDetector(detector=object()), "detector"),
         (PatchCore(coreset_ratio=0.0), "coreset_ratio"),
-        (PatchCore(n_neighbors=1), "n_neighbors"),
+        (PatchCore(n_neighbors=0), "n_neighbors"),
+        (PatchCore(pooling="sum"), "pooling"),
+        (PaDiM(quantile=1.0), "quantile"),
         (PatchCore(neighborhood=2), "neighborhood=2 must be odd"),
         (PaDiM(regularization=0.0), "regularization"),
         (PaDiM(backbone="resnet18"), "weights"),
@@ -448,7 +491,9 @@ def test_wrong_parameters(detector, message, pictures):
 
 def local_detector():
     """Return a detector whose patches see 4 x 4 pixels and nothing else."""
-    return PatchCore(**backbone(), neighborhood=1, smoothing=0, random_state=0)
+    return PatchCore(
+        **backbone(), neighborhood=1, n_neighbors=1, smoothing=0, random_state=0
+    )
 
 
 def test_tiles_give_the_map_of_the_whole_picture(pictures):

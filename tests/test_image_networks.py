@@ -282,6 +282,7 @@ def test_a_resized_picture_keeps_its_own_map(detector, stripes):
         (SimpleNet(margin=-1.0), "margin"),
         (SimpleNet(hidden_size=0), "hidden_size"),
         (SimpleNet(adaptor_lr=0.0), "adaptor_lr"),
+        (SimpleNet(stop_loss=0.0), "stop_loss"),
         (SimpleNet(neighborhood=2), "neighborhood=2 must be odd"),
         (SimpleNet(backbone="resnet18", layers=("layer9",)), "layer9"),
     ],
@@ -322,6 +323,8 @@ def test_a_fit_in_bounded_memory_is_the_same(detector, stripes, patience, monkey
     monkeypatch.setattr(Maps, "__getitem__", record)
     # no batches ahead
     monkeypatch.setattr("skad._training._batches._GATHERED_ELEMENTS", 1)
+    # nor more pictures at once where nothing is trained
+    monkeypatch.setattr("skad.image._trained._SCORED_ELEMENTS", 1)
     with config_context(working_memory=1e-3):
         parts = clone(detector).fit(stripes[0])
     assert sum(asked) > 2 * 15  # both epochs asked for all pictures of theirs
@@ -598,6 +601,31 @@ def test_simplenet_in_numpy(stripes):
     expected = np.maximum(0, 0.5 - values.ravel()) + np.maximum(0, 0.5 + noisy)
     assert_allclose(loss, expected.mean())
     assert_array_equal(network.map(x), network.map(x))
+
+
+def test_the_norm_of_simplenet_knows_all_training_patches(stripes):
+    """Not of the last steps alone, while the weights moved."""
+    detector = SimpleNet(neighborhood=1, noise=0.3, smoothing=0, **SMALL, **GRID)
+    detector.set_params(contamination=0.1).fit(stripes[0])
+    network = detector.net_.double()
+    first, norm, *_ = network.discriminator
+    q = network.adapted(detector._describe(as_batch(stripes[0])))
+    assert_allclose(norm.running_mean, first(q).mean(0), rtol=1e-4, atol=1e-5)
+    noisy = q.repeat(50, 1)
+    noisy[len(noisy) // 2 :] += 0.3 * torch.randn(len(noisy) // 2, q.shape[1])
+    expected = first(noisy).var(0)
+    assert_allclose(norm.running_var, expected, rtol=0.05)
+
+
+def test_simplenet_ends_where_the_loss_is_low(stripes):
+    settings = SMALL | GRID | {"lr": 0.01, "max_epochs": 40}
+    detector = SimpleNet(neighborhood=1, noise=1.0, smoothing=0, **settings)
+    detector.set_params(stop_loss=1.0).fit(stripes[0])
+    losses = [epoch["train_loss"] for epoch in detector.history_]
+    assert 1 < len(losses) < 40
+    assert losses[-1] <= 0.5 < min(losses[:-1])
+    detector.set_params(stop_loss=None).fit(stripes[0])
+    assert len(detector.history_) == 40
 
 
 def test_the_adaptor_has_a_rate_of_its_own(stripes):

@@ -53,7 +53,7 @@ GIVEN = {"backbone": Squares, "layers": ("first", "second")}
 SHORT = {"max_epochs": 2, "random_state": 0}
 DETECTORS = {
     "PatchCore": PatchCore(**GIVEN, random_state=0),
-    "PatchCore, no weights": PatchCore(**GIVEN, n_neighbors=None, random_state=0),
+    "PatchCore, weights": PatchCore(**GIVEN, n_neighbors=9, random_state=0),
     "PaDiM, full": PaDiM(**GIVEN, n_features=8, random_state=0),
     "PaDiM, few": PaDiM(**GIVEN, n_features=None),
     "SPADE": SPADE(**GIVEN, n_pictures=5),
@@ -130,7 +130,10 @@ def test_spade_leaves_the_picture_out(n_pictures):
 
 
 @pytest.mark.parametrize("memory", [1024, 0.02], ids=["kept", "merged"])
-@pytest.mark.parametrize("settings", [{}, {"n_neighbors": None}, {"bank_size": 7}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"n_neighbors": 1}, {"n_neighbors": 9}, {"bank_size": 7}, {"pooling": "top"}],
+)
 def test_patchcore_leaves_a_picture_s_own_patches_out(settings, memory):
     """Against a bank without them, whether it was thinned out at once or in pieces."""
     X = pictures(10).astype(np.float64)

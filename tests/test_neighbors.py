@@ -171,6 +171,36 @@ def test_products_find_the_nearest(kind, dtype):
     assert_allclose(found, expected, rtol=1e-12 if dtype == np.float64 else 1e-4)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("method", ["score_samples", "transform"])
+def test_rows_in_float64_are_made_once_for_all_blocks(monkeypatch, method, dtype):
+    """Every block has rows that float32 products cannot tell apart."""
+    made, made_products = [], NeighborSearch._products
+
+    def counted(self, dtype):
+        made.append(np.dtype(dtype))
+        return made_products(self, dtype)
+
+    def never(*arguments):
+        raise AssertionError("searched without products")
+
+    monkeypatch.setattr(NeighborSearch, "_products", counted)
+    monkeypatch.setattr(NeighborSearch, "_query_distances", never)
+    monkeypatch.setattr("skad._array._BLOCK_ELEMENTS", 2**13)
+    rng = np.random.default_rng(0)
+    levels = np.repeat([[0.0], [1.0]], 100, axis=0) * np.ones(55)
+    X = (levels + 1e-4 * rng.normal(size=levels.shape)).astype(dtype)
+    detector = KNN(n_neighbors=3, algorithm="brute", device="cpu").fit(X)
+    getattr(detector, method)(X)
+    assert detector._block_rows("cpu") < 40
+    assert made == [np.float32, np.float64]
+    truth = np.sort(pairwise_distances(X.astype(float)), axis=1)[:, 3]
+    assert_allclose(-detector.score_samples(X), truth, rtol=1e-6)
+    copy = pickle.loads(pickle.dumps(detector))
+    assert copy._search_.exact is None  # what is kept twice is not written twice
+    assert_allclose(copy.score_samples(X), detector.score_samples(X), rtol=0)
+
+
 def test_coarse_pass_keeps_the_smallest_over_column_blocks(monkeypatch):
     monkeypatch.setattr("skad.neighbors._smallest._BANK_ROWS", 700)
     rng = np.random.default_rng(0)

@@ -466,7 +466,7 @@ def test_deep_svdd_cannot_collapse(rows):
 
 @pytest.mark.parametrize("cls", [DeepSVDD, DeepSAD])
 def test_deep_svdd_map_sums_to_the_way_from_the_mean_row(cls, rows):
-    settings = {**SMALL, "max_epochs": 30, "lr": 0.01}
+    settings = {**SMALL, "max_epochs": 30, "lr": 0.01, "pretrain_epochs": 20}
     detector = cls(**settings).fit(rows)
     way = detector.score_samples(rows.mean(axis=0)[None]) - detector.score_samples(rows)
     assert_allclose(detector.transform(rows).sum(axis=1), way, atol=0.02 * np.ptp(way))

@@ -157,7 +157,9 @@ def cost(cls, doc):
     found = [part for part in parts if "O(" in part]
     found = found or [sentence for sentence in notes if COST.search(sentence)][:1]
     if "max_epochs" in cls._parameter_constraints:
-        found.insert(0, f"Trains {cls().max_epochs} epochs of a network")
+        epochs = cls().max_epochs
+        epochs = "at most 50" if epochs == "auto" else epochs
+        found.insert(0, f"Trains {epochs} epochs of a network")
     if not found and "detector" in cls._parameter_constraints:
         found = ["What its detector costs"]
     found = [part.rstrip(".") for part in found[:3]]

@@ -116,3 +116,8 @@ def check_outside(out, folders):
                 f"--out {shown(out)}: lies in {shown(folder)}, whose pictures are "
                 "read; the next run would take maps for pictures; name another folder"
             )
+
+
+def reads_missing(detector):
+    """Tell whether a detector of series takes NaN for a value that is missing."""
+    return detector.get_params().get("missing") in ("interpolate", "skip")

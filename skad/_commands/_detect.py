@@ -8,6 +8,7 @@ from skad._commands._checks import (
     check_looks_at_pictures,
     check_looks_at_rows,
     check_looks_at_series,
+    reads_missing,
     refuse,
 )
 from skad._commands._comparison import comparison, lines_of
@@ -104,7 +105,7 @@ def models_and_data(options, kind, reading, train, test, *, only_learn=False):
         refuse("pictures", {"--scaling": options.scaling, "--scale": options.scale})
     for model in models.values():
         _CHECKS[kind](model)
-    nan = [m.get_params().get("missing") == "skip" for m in models.values()]
+    nan = [reads_missing(model) for model in models.values()]
     data = read_data(
         kind,
         reading,

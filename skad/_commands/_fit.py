@@ -3,7 +3,7 @@
 from dataclasses import fields, replace
 from pathlib import Path
 
-from skad._commands._checks import refuse
+from skad._commands._checks import reads_missing, refuse
 from skad._commands._data import check_options, kind_of, read_new
 from skad._commands._detect import (
     check_events,
@@ -121,7 +121,7 @@ def score(options):
         events = {"--merge-gap": options.merge_gap or None}
         refuse(model.kind, events | {"--min-duration": options.min_duration or None})
     detector = last_step(model.learned.detector)
-    nan = detector.get_params().get("missing") == "skip" and model.kind == "series"
+    nan = model.kind == "series" and reads_missing(detector)
     data = read_new(model, options.new, reading, allow_nan=nan)
     check_events(data, options)
     out = Path(options.out)

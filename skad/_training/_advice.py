@@ -59,7 +59,7 @@ def warn_of_rebuilding(detector, network, training):
     scale = ""
     if detector._wants_unit_scale():
         scale = f", or write make_pipeline(StandardScaler(), {name}(...))"
-    epochs = detector.max_epochs
+    epochs = training.asked[training.phase]
     warnings.warn(
         f"{name} rebuilds {kind} no better than their mean does: the median squared "
         f"errors are {error:.3g} and {mean:.3g}, so that its scores say little of what "

@@ -1,7 +1,12 @@
-"""A network's arguments: checked, and handed over by their names."""
+"""A network's arguments: checked, worked out, and handed over by their names."""
 
 from inspect import signature
 from numbers import Integral
+
+# What ``max_epochs="auto"`` takes at most: epochs, and samples seen in all of them.
+# Three times as many make a one-class network forget, an autoencoder is no better for
+# them (defaults_deepsvdd_large.tsv, defaults_autoencoder.tsv in benchmarks/results).
+_EPOCHS, _SEEN = 50, 128_000
 
 
 def from_parameters(detector, network, *arguments, **others):
@@ -23,6 +28,13 @@ def from_parameters(detector, network, *arguments, **others):
     return network(
         *arguments, **{name: getattr(detector, name) for name in names}, **others
     )
+
+
+def epochs_of(asked, n_samples):
+    """Return how many epochs `asked` is: a number, or "auto" for so many samples."""
+    if asked != "auto":
+        return asked
+    return max(1, min(_EPOCHS, round(_SEEN / n_samples)))
 
 
 def check_sizes(detector):

@@ -18,7 +18,7 @@ from skad._parameters import with_parameters
 from skad._random import Seed, generator
 from skad._sklearn import Interval, StrOptions
 from skad._training._advice import warn_of_rebuilding, warn_of_scale
-from skad._training._arguments import check_sizes, from_parameters
+from skad._training._arguments import check_sizes, epochs_of, from_parameters
 from skad._training._checkpoints import Checkpoint
 from skad._training._held_out import HeldOutMixin, Trained
 from skad._training._loop import AMP
@@ -52,8 +52,9 @@ class TorchDetector(HeldOutMixin, BaseDetector):
 
     Parameters
     ----------
-    max_epochs : int, default=50
-        Passes over the training data.
+    max_epochs : int or "auto", default=50
+        Passes over the training data. "auto" is 50, or as many as see about 128,000
+        samples where that is less, at least one.
     batch_size : int, default=128
         Samples of a training step; also bounds the memory of scoring.
     lr : float, default=0.001
@@ -108,7 +109,7 @@ class TorchDetector(HeldOutMixin, BaseDetector):
         The device of the fit.
     """
 
-    max_epochs: int = 50
+    max_epochs: int | str = 50
     batch_size: int = 128
     lr: float = 1e-3
     optimizer: str | Callable = "adam"
@@ -132,7 +133,10 @@ class TorchDetector(HeldOutMixin, BaseDetector):
     # Parameters with epochs of phases, which a checkpoint may go beyond.
     _epoch_parameters = ("max_epochs",)
     _parameter_constraints = {
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+        ],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
@@ -154,7 +158,7 @@ class TorchDetector(HeldOutMixin, BaseDetector):
         return from_parameters(self, self._network_class, shape)
 
     def _epochs(self, phase):
-        """Return how many epochs a phase has."""
+        """Return how many epochs a phase has, or "auto"."""
         return self.max_epochs
 
     def _own_callbacks(self, phase):
@@ -203,7 +207,10 @@ class TorchDetector(HeldOutMixin, BaseDetector):
         return True
 
     def _fit_work(self, X):
-        return 1e3 * X.shape[0] * X.shape[1] * self.max_epochs
+        return 1e3 * X.shape[0] * X.shape[1] * self._whole_epochs(X)
+
+    def _whole_epochs(self, X):
+        return epochs_of(self.max_epochs, X.shape[0])
 
     def _fit(self, X, y):
         for name in ("_sample_", "_held_sample_"):  # of rows before a warm start

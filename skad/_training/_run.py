@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from skorch.callbacks import Callback, LRScheduler
 
+from skad._training._arguments import epochs_of
 from skad._training._averages import Averages
 from skad._training._batches import Batches, resident
 from skad._training._loop import Loop, Stop
@@ -46,6 +47,8 @@ class _EpochEnd(Callback):
             network.end_epoch(self.phase, training.in_order)
         training.record(self.phase, net.history[-1])
         stop = training.watch(network, net.history[-1].get("valid_loss"))
+        loss = float(net.history[-1]["train_loss"])
+        stop = stop or network.is_learned(self.phase, loss)
         if training.checkpoint is not None:
             training.save(network, net, stop)
         if stop:
@@ -137,7 +140,8 @@ class Training:
             self.history, self.n_epochs = saved["history"], saved["n_epochs"]
             skip = self.phases.index(saved["phase"])
         for i, phase in enumerate(self.phases):
-            self.asked[phase] = self.only or detector._epochs(phase)
+            asked = self.only or detector._epochs(phase)
+            self.asked[phase] = epochs_of(asked, len(self.train.x))
             if saved is not None and i <= skip:
                 self._check_epochs(phase, saved, is_over=i < skip)
         for i, phase in enumerate(self.phases[skip:], start=skip):

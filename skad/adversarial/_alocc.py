@@ -90,7 +90,7 @@ class ALOCCNetwork(AdversarialNetwork):
 
 @with_parameters
 class ALOCC(IncrementalNetworkMixin, ShapedDetector):
-    r"""Samples that a discriminator rejects after they were refined.
+    r"""Samples that a refiner of noisy ones, trained against a discriminator, changes.
 
     A refiner :math:`R` removes noise from normal samples,
     :math:`\tilde x = x + \epsilon` with :math:`\epsilon \sim N(0, \sigma^2 I)`, and a
@@ -99,15 +99,18 @@ class ALOCC(IncrementalNetworkMixin, ShapedDetector):
     .. math:: \min_R \max_D \; E\log D(x) + E\log(1 - D(R(\tilde x)))
         + \lambda E\|x - R(\tilde x)\|^2,
 
-    equations (2) to (4). A refiner that knows normal samples alone distorts the others,
-    which the discriminator sees better than in the samples themselves. The anomaly is
+    equations (2) to (4). A refiner that knows normal samples alone distorts the others.
+    The anomaly is what it changes,
+
+    .. math:: a(x) = \|x - R(x)\|^2,
+
+    or, as in the paper, what the discriminator thinks of that,
 
     .. math:: a(x) = \log\frac{1 - D(R(x))}{D(R(x))},
 
     which ranks as :math:`-D(R(x))` does and has no ties where that is rounded to 0
-    or 1. The map is :math:`(x - R(x))^2` at every element, summed over channels: what
-    the refiner changed. It sums to the score for ``measure="reconstruction"`` and is
-    not part of it otherwise.
+    or 1. The map is :math:`(x - R(x))^2` at every element, summed over channels. It
+    sums to the score for ``measure="reconstruction"`` and is not part of it otherwise.
 
     Read more in the :ref:`User Guide <adversarial>`.
 
@@ -121,10 +124,10 @@ class ALOCC(IncrementalNetworkMixin, ShapedDetector):
         Standard deviation :math:`\sigma` of the noise in training.
     reconstruction_weight : float, default=0.4
         The weight :math:`\lambda` of the refiner's error.
-    measure : {"refined", "direct", "reconstruction"}, default="refined"
-        What counts: "refined" is the discriminator's opinion of :math:`R(x)`, "direct"
-        that of :math:`x`, "reconstruction" is the refiner's error
-        :math:`\|x - R(x)\|^2`, which the paper trains and does not score with.
+    measure : {"reconstruction", "refined", "direct"}, default="reconstruction"
+        What counts: "reconstruction" is the refiner's error :math:`\|x - R(x)\|^2`,
+        which the paper trains and does not score with, "refined" its score, the
+        discriminator's opinion of :math:`R(x)`, "direct" that of :math:`x`.
 
     Attributes
     ----------
@@ -143,13 +146,15 @@ class ALOCC(IncrementalNetworkMixin, ShapedDetector):
     The refiner minimises :math:`-\log D(R(\tilde x))`, as in the authors' code, instead
     of :math:`\log(1 - D(R(\tilde x)))`, which has no gradient while the discriminator
     wins. The paper stops when the refiner's error is small enough, at a value that it
-    does not state; here `max_epochs` ends the training. The quality depends on when
-    that is: a discriminator that cannot tell any more says nothing, and one is never
-    trained on samples other than the normal ones and their refined copies. What lies
-    further out than both can look more real to it than normal samples do, which is the
-    rule for tables without bounds: take ``measure="reconstruction"`` there. The
-    discriminator has no batch normalization. Features should be
-    on one scale (StandardScaler). Training is in float32, scoring in the dtype of `X`.
+    does not state; here `max_epochs` ends the training. The paper's score depends on
+    when that is: a discriminator that cannot tell any more says nothing, and one is
+    never trained on samples other than the normal ones and their refined copies. What
+    lies further out than both can look more real to it than normal samples do. A class
+    of Fashion-MNIST against the others got a ROC AUC of .74, .39, .22, .22 and .53 by
+    "refined" as epochs went by, and of .83 to .90 by "reconstruction" in the same run,
+    so that is the default. The discriminator has no batch normalization. Features
+    should be on one scale (StandardScaler). Training is in float32, scoring in the
+    dtype of `X`.
 
     References
     ----------
@@ -161,7 +166,7 @@ class ALOCC(IncrementalNetworkMixin, ShapedDetector):
     >>> import numpy as np
     >>> from skad.adversarial import ALOCC
     >>> X = np.random.default_rng(0).normal(size=(200, 1)) * np.ones(6)
-    >>> detector = ALOCC(latent_size=1, measure="reconstruction", random_state=0).fit(X)
+    >>> detector = ALOCC(latent_size=1, random_state=0).fit(X)
     >>> detector.predict([[1.0] * 6, [1.0] * 5 + [-8.0]])
     array([ 1, -1])
     >>> int(detector.transform([[1.0] * 5 + [-8.0]]).argmax())
@@ -175,14 +180,14 @@ class ALOCC(IncrementalNetworkMixin, ShapedDetector):
         "feature_size": [Interval(Integral, 1, None, closed="left")],
         "noise": [Interval(Real, 0, None, closed="left")],
         "reconstruction_weight": [Interval(Real, 0, None, closed="left")],
-        "measure": [StrOptions({"refined", "direct", "reconstruction"})],
+        "measure": [StrOptions({"reconstruction", "refined", "direct"})],
     }
 
     latent_size: int = 32
     feature_size: int = 64
     noise: float = 0.2
     reconstruction_weight: float = 0.4
-    measure: str = "refined"
+    measure: str = "reconstruction"
 
     @property
     def _map_sums_to_score(self):

@@ -161,6 +161,9 @@ class AnoGAN(ShapedDetector):
     -1 to 1. Discriminators have no batch normalization, and the generator's output is
     linear, so that features of any range can be made.
 
+    Weak on small tables: trained on 250 rows of each of ten it gets a ROC AUC of .80 in
+    the mean, where the norm of the standardized row gets .83.
+
     References
     ----------
     .. [1] T. Schlegl, P. Seeböck, S. M. Waldstein, U. Schmidt-Erfurth and G. Langs,

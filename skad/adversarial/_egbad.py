@@ -126,7 +126,17 @@ class EGBAD(IncrementalNetworkMixin, ShapedDetector):
     the dtype of `X`. As in the authors' code, the generator and the encoder minimise
     :math:`-\log D(G(z), z) - \log(1 - D(x, E(x)))`, which does not saturate. Nothing in
     the loss compares a sample with its reconstruction, so reconstructions of small
-    training sets are coarse.
+    training sets are coarse, and after few steps the encoder and the generator hardly
+    know of each other. Trained on 250 rows of each of ten tables it gets a ROC AUC of
+    .79 in the mean, where the norm of the standardized row gets .83; by 800 pictures of
+    a class of Fashion-MNIST in 12 epochs, for three classes, .45 against .86 of the
+    distance to the mean picture.
+
+    The authors' networks for pictures differ: codes of 200 elements, dropout of one
+    half in the discriminator, which has batch normalization as the others, a generator
+    that ends with tanh for pictures in -1..1, batches of 100, a learning rate of
+    0.00001, and scores by weights that are averaged over the steps with a decay of
+    0.999.
 
     References
     ----------

@@ -144,11 +144,15 @@ class FAnoGAN(IncrementalNetworkMixin, ShapedDetector):
     -----
     Features should be on one scale (StandardScaler). Training is in float32, scoring in
     the dtype of `X`. Each batch serves `n_critic` steps of the critic, with new codes
-    in each, and one of the generator. The authors train the encoder with RMSprop; here
-    one `optimizer` with one `lr` does both phases, Adam with the momenta 0 and 0.9 of
-    [2]_ by default. `patience` watches the encoder's phase alone: how well a critic is
-    deceived says nothing about the generator. The critic has no batch normalization:
-    its penalty is of single samples.
+    in each, and one of the generator. The authors train the first phase by Adam with a
+    rate of 0.0001 and the encoder by RMSprop with 0.00005; here one `optimizer` with
+    one `lr` does both phases, Adam with the momenta 0 and 0.9 of [2]_ by default.
+    `patience` watches the encoder's phase alone: how well a critic is deceived says
+    nothing about the generator. The critic has no batch normalization, as its penalty
+    is of single samples, nor layer normalization, which the authors' has. Their
+    networks are residual ones for pictures of 64 x 64 in -1..1, their generator ends
+    with tanh, codes have 128 elements and may go through tanh after the encoder; here
+    neither samples nor codes are bounded.
 
     References
     ----------

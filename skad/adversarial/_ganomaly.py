@@ -143,7 +143,8 @@ class GANomaly(IncrementalNetworkMixin, ShapedDetector):
     the discriminator anew when its loss vanishes, which is left out, and take 0.002
     (paper) or 0.0002 (code) for `lr`. The discriminator has no batch normalization.
     Features should be on one scale (StandardScaler). Training is in float32, scoring in
-    the dtype of `X`.
+    the dtype of `X`. Weak on small tables: trained on 250 rows of each of ten it gets a
+    ROC AUC of .78 in the mean, where the norm of the standardized row gets .83.
 
     References
     ----------

@@ -200,7 +200,8 @@ class DAGMM(ShapedDetector):
     the defaults here are for the same loss in fewer steps. Its networks have tanh units
     between layers of sizes that it chooses for each table (`hidden_sizes`).
     Features should be on one scale (StandardScaler). Training is in float32, scoring in
-    the dtype of `X`.
+    the dtype of `X`. Weak on small tables: trained on 250 rows of each of ten it gets a
+    ROC AUC of .78 in the mean, where the norm of the standardized row gets .83.
 
     References
     ----------

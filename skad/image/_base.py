@@ -2,7 +2,7 @@
 
 A method learns from the features of patches in `_fit` and states `_patches`, the
 anomaly of each patch. The map is that anomaly, interpolated to the picture's own pixels
-and smoothed; the score is the largest value of the map unless a method says otherwise.
+and smoothed; the score is what `pooling` makes of it unless a method says otherwise.
 """
 
 import warnings
@@ -20,7 +20,8 @@ from skad._sklearn import Interval, StrOptions
 from skad._validation import check_pictures
 from skad.base import BaseDetector
 from skad.embedding import PatchEmbedding
-from skad.image._upsampling import upsample
+from skad.image._pooling import pool
+from skad.image._upsampling import smoothers
 
 
 def as_tensor(pictures):
@@ -42,6 +43,11 @@ class ImageDetector(BaseDetector):
         Standard deviation of the Gaussian that smooths maps, in pixels of the pictures
         as the backbone gets them: with ``image_size=256`` a picture of 4,000 pixels is
         smoothed by 4,000 / 256 as many.
+    pooling : {"max", "top", "quantile", "mean"}, default="max"
+        How a map becomes a score: its maximum, the mean of its largest values, a
+        quantile, or the mean.
+    quantile : float, default=0.99
+        Of ``pooling="quantile"``; "top" is the mean of the values above it.
     image_shape : tuple of int or None, default=None
         (height, width) or (height, width, channels) of pictures that come as rows.
     batch_size : int, default=8
@@ -63,6 +69,8 @@ class ImageDetector(BaseDetector):
     """
 
     smoothing: float = 4.0
+    pooling: str = "max"
+    quantile: float = 0.99
     image_shape: Sequence[int] | None = None
     batch_size: int = 8
     device: str = "auto"
@@ -70,6 +78,8 @@ class ImageDetector(BaseDetector):
     _data = "pictures"
     _parameter_constraints = {
         "smoothing": [Interval(Real, 0, None, closed="left")],
+        "pooling": [StrOptions({"max", "top", "quantile", "mean"})],
+        "quantile": [Interval(Real, 0, 1, closed="left")],
         "image_shape": [tuple, list, None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": [str],
@@ -94,14 +104,19 @@ class ImageDetector(BaseDetector):
 
     def _summary(self, maps):
         """Return the anomaly (b,) of pictures from their maps (b, h, w)."""
-        return maps.flatten(1).amax(1)
+        return pool(maps, self.pooling, self.quantile)
 
     def _upsampled(self, patches):
+        rows, columns = self._smoothers(patches)
+        return rows @ patches @ columns.T
+
+    def _smoothers(self, patches):
+        """Return the matrices (h, gh) and (w, gw) that make maps of patches."""
         own = self.image_shape_[:2]
         sigma = [
             self.smoothing * n / m for n, m in zip(own, self._seen_size(), strict=True)
         ]
-        return upsample(patches, own, sigma)
+        return smoothers(patches, own, sigma)
 
     def _seen_size(self):
         """Return the height and width of pictures as they are looked at."""

@@ -18,7 +18,6 @@ from skad._sklearn import HasMethods, Interval, StrOptions
 from skad.base import BaseDetector
 from skad.embedding import PatchEmbedding
 from skad.image._base import ImageDetector, TrainingPatches, owners_of
-from skad.image._pooling import pool
 
 
 @with_parameters(kw_only=False)
@@ -48,11 +47,6 @@ class PatchDetector(ImageDetector):
         features of ``positions="features"`` get.
     max_patches : int or None, default=20000
         Patches, drawn at random, that a shared detector learns from; None is all.
-    pooling : {"max", "top", "quantile", "mean"}, default="max"
-        How a map becomes a score: its maximum, the mean of its largest values, a
-        quantile, or the mean.
-    quantile : float, default=0.99
-        Of ``pooling="quantile"``; "top" is the mean of the values above it.
     random_state : int, RandomState instance or None, default=None
         Draws the patches, and seeds the detector. Pass an int for reproducible results.
     device : str, default="auto"
@@ -112,8 +106,6 @@ class PatchDetector(ImageDetector):
     positions: str = "shared"
     position_weight: float = 1.0
     max_patches: int | None = 20000
-    pooling: str = "max"
-    quantile: float = 0.99
     random_state: Seed = None
 
     _parameter_constraints = {
@@ -122,8 +114,6 @@ class PatchDetector(ImageDetector):
         "positions": [StrOptions({"shared", "each", "features"})],
         "position_weight": [Interval(Real, 0, None, closed="left")],
         "max_patches": [Interval(Integral, 2, None, closed="left"), None],
-        "pooling": [StrOptions({"max", "top", "quantile", "mean"})],
-        "quantile": [Interval(Real, 0, 1, closed="left")],
         "random_state": ["random_state"],
     }
 
@@ -247,6 +237,3 @@ class PatchDetector(ImageDetector):
 
     def _known(self, features):
         return self._pool(self._anomaly_of_patches(features))
-
-    def _summary(self, maps):
-        return pool(maps, self.pooling, self.quantile)

@@ -117,7 +117,7 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
     # --------------------------------------------------------------------- training
 
     def _fit_work(self, X):
-        return self.max_epochs * super()._fit_work(X)
+        return self._whole_epochs(X) * super()._fit_work(X)
 
     def _wants_unit_scale(self):
         return False  # what the backbone makes of pictures has its own

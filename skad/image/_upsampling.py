@@ -24,13 +24,18 @@ def upsample(patches, size, sigma):
         Standard deviations of the Gaussian along both axes in pixels of the map; 0 does
         not smooth.
     """
-    rows, columns = (
+    rows, columns = smoothers(patches, size, sigma)
+    return rows @ patches @ columns.T
+
+
+def smoothers(patches, size, sigma):
+    """Return the matrices (h, gh) and (w, gw) that `upsample` multiplies by."""
+    return tuple(
         torch.as_tensor(smoother(n, m, float(s)), dtype=patches.dtype).to(
             patches.device
         )
         for n, m, s in zip(patches.shape[1:], size, sigma, strict=True)
     )
-    return rows @ patches @ columns.T
 
 
 @lru_cache(maxsize=64)

@@ -11,7 +11,7 @@ from skad._sklearn import Interval, StrOptions
 from skad.base import BaseDetector
 from skad.neighbors._apart import drop_self
 from skad.neighbors._neighbors import NeighborsMixin, check_distances
-from skad.neighbors._search import ALGORITHMS, METRICS, NeighborSearch, contributions
+from skad.neighbors._search import ALGORITHMS, METRICS, NeighborSearch
 
 
 def rank_weights(method, k):
@@ -179,9 +179,6 @@ class KNN(NeighborsMixin, BaseDetector):
     def _honest_anomaly(self, X, y, anomaly, **params):
         return self._seen_anomaly(X, anomaly)
 
-    def _row_elements(self):
-        return 2 * (self.n_neighbors + 9) * self.n_features_in_
-
     def _anomaly(self, X):
         return self._pooled(self._neighbors(X)[0])
 
@@ -193,9 +190,11 @@ class KNN(NeighborsMixin, BaseDetector):
             maps = xp.zeros_like(X)
             maps[xp.arange(X.shape[0])[:, None], indices] = distance * weights
             return maps
-        difference = self._search_.difference(X, indices)  # (b, k, d)
-        parts, _ = contributions(difference, self.metric, self.p)
-        return xp.sum(parts * weights[:, None], axis=1)
+
+        def weighted(parts, distance, rows):
+            return xp.sum(parts * weights[:, None], axis=1)
+
+        return self._folded(weighted, X, indices)
 
 
 def check_n_neighbors(n_neighbors, X):

@@ -16,7 +16,6 @@ from skad.neighbors._search import (
     ALGORITHMS,
     METRICS,
     NeighborSearch,
-    contributions,
 )
 
 # Keeps the density of duplicated rows finite, as scikit-learn does.
@@ -204,9 +203,6 @@ class LOF(NeighborsMixin, BaseDetector):
     def _honest_anomaly(self, X, y, anomaly, **params):
         return self._seen_anomaly(X, anomaly)
 
-    def _row_elements(self):
-        return 2 * (self.n_neighbors_ + 9) * self.n_features_in_
-
     def _reachability(self, distance, indices):
         xp = namespace(distance)
         return xp.maximum(like(self._reach_, distance)[indices], distance)  # (b, k)
@@ -230,12 +226,13 @@ class LOF(NeighborsMixin, BaseDetector):
             rows = xp.arange(X.shape[0], device=device_of(X))[:, None]
             maps[rows, indices] = reach * around[:, None] / self.n_neighbors_
             return maps
-        parts, total = contributions(
-            self._search_.difference(X, indices), self.metric, self.p
-        )
-        share = xp.where(
-            total[..., None] > 0,
-            parts / xp.where(total > 0, total, 1.0)[..., None],
-            1 / X.shape[1],
-        )  # (b, k, d)
-        return xp.mean(reach[..., None] * share, axis=1) * around[:, None]
+
+        def shared(parts, total, rows):
+            share = xp.where(
+                total[..., None] > 0,
+                parts / xp.where(total > 0, total, 1.0)[..., None],
+                1 / X.shape[1],
+            )  # (b, k, d)
+            return xp.mean(reach[rows][..., None] * share, axis=1)
+
+        return self._folded(shared, X, indices) * around[:, None]

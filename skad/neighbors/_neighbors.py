@@ -4,9 +4,10 @@ from typing import Any
 
 from sklearn.utils.validation import check_is_fitted
 
-from skad._array import device_of, namespace
+from skad._array import blocks, device_of, namespace
 from skad._sparse import dense_rows
 from skad.neighbors._apart import drop_self
+from skad.neighbors._search import contributions
 from skad.neighbors._smallest import smallest
 
 
@@ -119,6 +120,26 @@ class NeighborsMixin:
         if self.metric == "precomputed":
             return drop_self(*nearest_of_given(X, k + 1))
         return self._search_.neighbors(X, k)
+
+    def _row_elements(self):
+        # the search and the map make blocks of their own of what has all neighbours'
+        # features: of many rows at a time it looks at the doubtful ones together
+        k = getattr(self, "n_neighbors_", self.n_neighbors)
+        return 4 * (self.n_features_in_ + k + 9)
+
+    def _folded(self, function, X, indices):
+        """Return maps (b, d), of blocks of rows and their neighbours (b, k).
+
+        `function` gets what features add to the distances (m, k, d), the distances
+        (m, k) and which rows these are.
+        """
+        size = X.shape[0], 4 * indices.shape[1] * X.shape[1], device_of(X)
+        maps = []
+        for rows in blocks(*size):
+            difference = self._search_.difference(X[rows], indices[rows])
+            parts = contributions(difference, self.metric, self.p)
+            maps.append(function(*parts, rows))
+        return namespace(X).concat(maps)
 
     def _found(self, X, k):
         """Return distances and indices (b, k) of the nearest, the row itself too."""

@@ -4,7 +4,8 @@ Exact search in two passes. The coarse pass forms float32 products of a block of
 with a block of training rows, keeps the groups of columns with the smallest minima and
 the `k + _SPARE` smallest values in them. The fine pass computes the true distances to
 these. A row whose k-th true distance is not separated from the rest by the rounding
-error of the coarse pass is searched again in float64, so the result is exact.
+error of the coarse pass is searched again in float64, so the result is exact. The rows
+in float64 are made when first needed and then kept.
 """
 
 import pickle
@@ -111,7 +112,7 @@ class NeighborSearch:
         self.apart = apart
         n_neighbors += n_left_out(apart) - 1
         self.bank = unit_rows(bank) if metric == "cosine" else bank
-        self.index = self.graph = self.products = None
+        self.index = self.graph = self.products = self.exact = None
         by_products = metric in ("euclidean", "sqeuclidean", "cosine")
         by_products = by_products or (metric == "minkowski" and p == 2)
         if algorithm == "auto":
@@ -227,14 +228,26 @@ class NeighborSearch:
         n, d = self.bank.shape
         matrix = xp.empty((d + 1, n), dtype=dtype, device=device_of(self.bank))
         for rows in blocks(n, d, device_of(self.bank)):
-            standard = (self.bank[rows] - self.centre) / self.scale
+            standard = self._standard(self.bank[rows], dtype)
             matrix[:d, rows] = xp.astype(-2 * standard.T, dtype)
             matrix[d, rows] = xp.astype(xp.sum(standard**2, axis=1), dtype)
         return matrix
 
+    def _standard(self, rows, dtype):
+        """Return rows (b, d) centred and scaled, in `dtype` or as exact as they are."""
+        xp = namespace(rows)
+        rows = rows if dtype == xp.float32 else xp.astype(rows, dtype)
+        return (rows - like(self.centre, rows)) / self.scale
+
+    def _exact_products(self):
+        """Return the products' matrix in float64, made once however many blocks ask."""
+        if self.exact is None:
+            self.exact = self._products(namespace(self.bank).float64)
+        return self.exact
+
     def _query_products(self, queries, k, hidden=None):
         xp = namespace(queries)
-        standard = (queries - like(self.centre, queries)) / self.scale
+        standard = self._standard(queries, xp.float32)
         # a query far outside would overflow float32; the check below sends it on
         coarse = xp.astype(xp.clip(standard, -1e9, 1e9), xp.float32)
         matrix = like(self.products, coarse)
@@ -243,8 +256,8 @@ class NeighborSearch:
         )
         if not xp.all(proven):
             doubtful = xp.nonzero(~proven)[0]
-            fine = xp.astype(standard[doubtful], xp.float64)
-            matrix = like(self._products(namespace(self.bank).float64), fine)
+            fine = self._standard(queries[doubtful], xp.float64)
+            matrix = like(self._exact_products(), fine)
             some = None if hidden is None else hidden[:, doubtful]
             distance[doubtful], indices[doubtful], proven = self._search(
                 queries[doubtful], fine, fine, matrix, k, some
@@ -282,10 +295,10 @@ class NeighborSearch:
         squared = xp.astype(squared, xp.float64) / self.scale**2
         norm = xp.sqrt(xp.sum(standard**2, axis=1))
         longest = matrix.shape[0] ** 0.5  # every entry is at most 1
-        unit = max(float(xp.finfo(a.dtype).eps) for a in (coarse, distance))
+        unit, own = (float(xp.finfo(a.dtype).eps) for a in (coarse, distance))
         # rounding of a product of length d + 1 (Higham and Mary 2019, lambda = 4)
         error = 4 * unit * (longest + 2) * (longest + norm) * longest
-        proven = squared - norm**2 + error + 4 * unit * squared <= bound
+        proven = squared - norm**2 + error + 4 * max(unit, own) * squared <= bound
         return distance, indices, proven | (squared == 0)
 
     # ------------------------------------------------------------------------- others
@@ -325,8 +338,10 @@ class NeighborSearch:
     def __getstate__(self):
         # pynndescent's compiled code crashes on arrays that are memory-mapped when a
         # detector is loaded, which joblib does to arrays but not to bytes
-        return on_host({**vars(self), "graph": self.graph and pickle.dumps(self.graph)})
+        graph = self.graph and pickle.dumps(self.graph)
+        return on_host({**vars(self), "graph": graph, "exact": None})
 
     def __setstate__(self, state):
         vars(self).update(state)
+        self.exact = None  # files of before have none
         self.graph = self.graph and pickle.loads(self.graph)

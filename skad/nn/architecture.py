@@ -157,7 +157,14 @@ class _Up(nn.Module):
 NAMED = {"mlp": MLP, "conv": Conv}
 
 
-def build(architecture, input_shape, output_shape, hidden_sizes=None, bias=True):
+def build(
+    architecture,
+    input_shape,
+    output_shape,
+    hidden_sizes=None,
+    bias=True,
+    units=(64, 32),
+):
     """Return a network between two shapes.
 
     Parameters
@@ -171,16 +178,19 @@ def build(architecture, input_shape, output_shape, hidden_sizes=None, bias=True)
         turned around for networks from a smaller to a larger shape.
     bias : bool, default=True
         Whether layers have bias terms.
+    units : sequence of int, default=(64, 32)
+        The `hidden_sizes` of "mlp" where these are None.
     """
     if architecture == "auto":
         architecture = "conv" if 3 in (len(input_shape), len(output_shape)) else "mlp"
     made = NAMED.get(architecture, architecture)
     arguments = {} if bias else {"bias": False}
+    if hidden_sizes is None and made is MLP:
+        hidden_sizes = units
     if hidden_sizes is not None:
         arguments["hidden_sizes"] = tuple(hidden_sizes)
     if made is MLP and math.prod(input_shape) < math.prod(output_shape):
-        sizes = arguments.get("hidden_sizes", (64, 32))
-        arguments["hidden_sizes"] = tuple(sizes)[::-1]
+        arguments["hidden_sizes"] = arguments["hidden_sizes"][::-1]
     _check_arguments(made, arguments)
     network = made(tuple(input_shape), tuple(output_shape), **arguments)
     if not isinstance(network, nn.Module):

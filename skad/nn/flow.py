@@ -38,10 +38,7 @@ class Coupling(nn.Module):
 
     def __init__(self, n_channels, subnetwork, n_conditions=0, clamp=1.9):
         super().__init__()
-        if n_channels < 2:
-            raise ValueError(
-                "A flow splits channels in two: layers with one channel cannot be used."
-            )
+        check_channels(n_channels)
         self.n_first, self.clamp = n_channels // 2, clamp
         order = torch.randperm(n_channels)
         self.register_buffer("order", order)
@@ -71,6 +68,83 @@ class Coupling(nn.Module):
         scale, shift = self.subnetwork(seen).chunk(2, dim=1)
         scale = self.clamp * 2 / math.pi * torch.atan(scale / self.clamp)
         return scale, shift
+
+
+class AllInOne(nn.Module):
+    r"""Invertible block: a coupling, a scale of each channel, and a fixed rotation.
+
+    The first :math:`\lceil c / 2 \rceil` channels :math:`u_1` say how the others are
+    scaled and moved: with :math:`(s, t)` a tenth of what the subnetwork makes of
+    :math:`u_1`, :math:`v = (u_1, u_2 \odot \exp(\alpha \tanh s) + t)`. The block
+    returns :math:`R \, (g \odot v + o)` with learned :math:`o` and
+    :math:`g = \mathrm{softplus}_{1/2}(\gamma) / 10`, one at first, and a fixed random
+    rotation or permutation :math:`R`. Its log-determinant is the sum of
+    :math:`\alpha \tanh s` and :math:`\log g`. The block of FrEIA with that name
+    (Ardizzone et al., "Framework for easily invertible architectures", 2018).
+
+    Parameters
+    ----------
+    n_channels : int
+        Channels, two at least.
+    subnetwork : callable
+        Called with the numbers of channels that a module takes and returns.
+    n_conditions : int, default=0
+        Channels of the condition that the subnetwork sees beside the first half.
+    clamp : float, default=2.0
+        :math:`\alpha`.
+    soft : bool, default=True
+        Whether channels are rotated, else permuted.
+    """
+
+    def __init__(self, n_channels, subnetwork, n_conditions=0, clamp=2.0, soft=True):
+        super().__init__()
+        check_channels(n_channels)
+        self.n_first, self.clamp = n_channels - n_channels // 2, clamp
+        self.subnetwork = subnetwork(
+            self.n_first + n_conditions, 2 * (n_channels - self.n_first)
+        )
+        start = 2 * math.log(math.expm1(5))
+        self.gain = nn.Parameter(torch.full((n_channels,), start))
+        self.offset = nn.Parameter(torch.zeros(n_channels))
+        rotation = torch.eye(n_channels)[torch.randperm(n_channels)]
+        if soft:
+            rotation, upper = torch.linalg.qr(torch.randn(n_channels, n_channels))
+            rotation = rotation * upper.diagonal().sign()  # uniform over rotations
+        self.register_buffer("rotation", rotation)
+
+    def forward(self, x, condition=None):
+        """Return the image of `x` (b, c, ...) and its log-determinant (b, ...)."""
+        first, second = x[:, : self.n_first], x[:, self.n_first :]
+        scale, shift = self._scale_and_shift(first, condition)
+        x = torch.cat([first, second * scale.exp() + shift], 1).movedim(1, -1)
+        gain = self._gain()
+        x = (gain * x + self.offset) @ self.rotation.T
+        return x.movedim(-1, 1), scale.sum(1) + gain.log().sum()
+
+    def inverse(self, z, condition=None):
+        """Return what is mapped to `z` (b, c, ...)."""
+        # a rotation that was made in float32 is none to the last bit of float64
+        x = torch.linalg.solve(self.rotation.T, z.movedim(1, -1), left=False)
+        x = ((x - self.offset) / self._gain()).movedim(-1, 1)
+        first, second = x[:, : self.n_first], x[:, self.n_first :]
+        scale, shift = self._scale_and_shift(first, condition)
+        return torch.cat([first, (second - shift) * (-scale).exp()], 1)
+
+    def _gain(self):
+        return functional.softplus(self.gain, beta=0.5) / 10
+
+    def _scale_and_shift(self, first, condition):
+        seen = first if condition is None else torch.cat([first, condition], 1)
+        scale, shift = (self.subnetwork(seen) / 10).chunk(2, dim=1)
+        return self.clamp * torch.tanh(scale), shift
+
+
+def check_channels(n_channels):
+    """Raise where there are too few channels to be split."""
+    if n_channels < 2:
+        raise ValueError(
+            "A flow splits channels in two: layers with one channel cannot be used."
+        )
 
 
 class Planar(nn.Module):
@@ -117,7 +191,7 @@ class Flow(nn.Module):
 
     Parameters
     ----------
-    blocks : sequence of Coupling or of Planar
+    blocks : sequence of Coupling, AllInOne or Planar
         The blocks.
     """
 

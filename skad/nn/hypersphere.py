@@ -8,6 +8,9 @@ from skad.nn.network import Network, integrated_gradients, over_channels
 
 # Coordinates of the centre nearer to zero could be reached by zero weights.
 _AWAY_FROM_ZERO = 0.1
+# Linear layers where no sizes are given: wide, as a narrow encoder without training to
+# rebuild leaves features out.
+_UNITS = (128,)
 
 
 class HypersphereNetwork(Network):
@@ -23,9 +26,9 @@ class HypersphereNetwork(Network):
 
     def __init__(self, shape, latent_size, architecture, hidden_sizes):
         super().__init__()
-        sizes = shape, (latent_size,)
-        self.encoder = build(architecture, *sizes, hidden_sizes, bias=False)
-        self.decoder = build(architecture, *sizes[::-1], hidden_sizes, bias=False)
+        sizes, others = (shape, (latent_size,)), {"bias": False, "units": _UNITS}
+        self.encoder = build(architecture, *sizes, hidden_sizes, **others)
+        self.decoder = build(architecture, *sizes[::-1], hidden_sizes, **others)
         self.register_buffer("centre", torch.zeros(latent_size))
         self.register_buffer("baseline", torch.zeros(shape))
 

@@ -52,10 +52,13 @@ class DeepSAD(OutliersMixin, ShapedDetector):
     ----------
     eta : float, default=1.0
         Weight :math:`\eta` of the labelled samples.
-    latent_size : int, default=32
+    latent_size : int, default=64
         Length of the code.
-    pretrain_epochs : int, default=20
-        Epochs of the autoencoder; 0 leaves the encoder at random.
+    pretrain_epochs : int, default=0
+        Epochs of an autoencoder that is trained before; 0 leaves the encoder at random.
+    hidden_sizes : tuple of int or None, default=None
+        Units or channels of the layers between, from the sample's side; None is (128,)
+        for linear layers and (32, 64, 128) for convolutions.
 
     Attributes
     ----------
@@ -74,7 +77,8 @@ class DeepSAD(OutliersMixin, ShapedDetector):
     unlabelled, with a warning. Samples in `X_outliers` count as -1. Without labels the
     loss is that of DeepSVDD. The centre comes from all samples that are trained on,
     known anomalies too, as in the authors' code; the threshold never from known
-    anomalies unless `contamination` is a number.
+    anomalies unless `contamination` is a number. The defaults are those of
+    :class:`DeepSVDD`: the paper's pretraining and many steps are worse on tables.
 
     References
     ----------
@@ -104,8 +108,10 @@ class DeepSAD(OutliersMixin, ShapedDetector):
     }
 
     eta: float = 1.0
-    latent_size: int = 32
-    pretrain_epochs: int = 20
+    latent_size: int = 64
+    pretrain_epochs: int = 0
+    max_epochs: int | str = "auto"
+    lr: float = 1e-4
     weight_decay: float = 1e-6
 
     def _epochs(self, phase):

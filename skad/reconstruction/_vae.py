@@ -257,6 +257,8 @@ class VAE(IncrementalNetworkMixin, ShapedDetector):
     variance: str = "element"
     min_deviation: float = 0.2
     n_draws: int = 10
+    max_epochs: int | str = "auto"
+    batch_size: int = 32
 
     @property
     def _map_sums_to_score(self):
@@ -268,5 +270,3 @@ class VAE(IncrementalNetworkMixin, ShapedDetector):
 
     def _row_elements(self):
         return self.n_draws * super()._row_elements()
-
-    batch_size: int = 32

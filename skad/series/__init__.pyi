@@ -1,5 +1,6 @@
 from skad.series._deepant import DeepAnT as DeepAnT
 from skad.series._discord import Discord as Discord
+from skad.series._gaps import split_at_gaps as split_at_gaps
 from skad.series._kmeans import KMeansAD as KMeansAD
 from skad.series._left_matrix_profile import LeftMatrixProfile as LeftMatrixProfile
 from skad.series._lstm_autoencoder import LSTMAutoEncoder as LSTMAutoEncoder
@@ -16,4 +17,4 @@ from skad.series._usad import USAD as USAD
 from skad.series._window import WindowDetector as WindowDetector
 from skad.series._z_score import ZScore as ZScore
 
-__all__ = ["DeepAnT", "Discord", "KMeansAD", "LSTMAutoEncoder", "LSTMForecaster", "LeftMatrixProfile", "MIDAS", "MIDASR", "MatrixProfile", "OmniAnomaly", "PASAD", "SpectralResidual", "SubsequenceKNN", "SubsequenceLOF", "USAD", "WindowDetector", "ZScore"]
+__all__ = ["DeepAnT", "Discord", "KMeansAD", "LSTMAutoEncoder", "LSTMForecaster", "LeftMatrixProfile", "MIDAS", "MIDASR", "MatrixProfile", "OmniAnomaly", "PASAD", "SpectralResidual", "SubsequenceKNN", "SubsequenceLOF", "USAD", "WindowDetector", "ZScore", "split_at_gaps"]

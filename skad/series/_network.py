@@ -141,9 +141,10 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
         self._lengths_ = [len(x) for x in series]
         whole = series[0] if len(series) == 1 else namespace(series[0]).concat(series)
         known, rows = self._known_, self._learned_rows_
-        if known is not None and (len(rows) > 1 or n_rows(rows[0]) < len(known)):
-            at = [np.arange(len(known))[own] for own in rows]
-            known = np.asarray(to_numpy(known))[np.concatenate(at)]
+        n_known = 0 if known is None else len(to_numpy(known))
+        if known is not None and (len(rows) > 1 or n_rows(rows[0]) < n_known):
+            at = [np.arange(n_known)[own] for own in rows]
+            known = to_numpy(known)[np.concatenate(at)]
         self._train(whole, known)
         self.n_samples_seen_ = len(whole)
 

@@ -1,5 +1,6 @@
 """OmniAnomaly: a recurrent model with hidden states that depend on one another."""
 
+import warnings
 from math import log, pi
 from numbers import Integral, Real
 
@@ -12,7 +13,13 @@ from skad._sklearn import Interval
 from skad.nn.flow import Flow, Planar
 from skad.nn.network import Network
 from skad.nn.state_space import NoisyWalk
+from skad.series._network import window_starts
 from skad.series._stepwise import StepwiseNetwork
+
+# Multiplications a second of one core in training, measured with the defaults.
+_SPEED = 1.6e10
+# Seconds of a training that are worth a word before it begins.
+_LONG = 600
 
 
 def surprise(x, mean, deviation):
@@ -173,8 +180,10 @@ class OmniAnomaly(StepwiseNetwork):
     Channels should be on one scale; the authors bring them to 0..1 (MinMaxScaler). The
     defaults are theirs, and meant for a GPU: a window costs about
     :math:`10 \, l \, h^2` multiplications for `h` hidden units, three times that in
-    training. On the host take fewer units, or a larger `stride` with ``align="mean"``:
-    with "end", steps between the ends of windows repeat the one before them.
+    training, and a fit that will take more than ten minutes on the host says so before
+    it begins: 10,000 steps take most of an hour. There take fewer units, or a larger
+    `stride` with ``align="mean"``: with "end", steps between the ends of windows
+    repeat the one before them.
 
     As in the authors' code, draws depend on the draw before it went through the flow,
     so that all steps go through it together, and the hidden states' walk has unit
@@ -228,6 +237,27 @@ class OmniAnomaly(StepwiseNetwork):
         "min_deviation": [Interval(Real, 0, None, closed="neither")],
         "n_draws": [Interval(Integral, 1, None, closed="left")],
     }
+
+    def _fit_windows(self, series, labels):
+        self._warn_of_time([x.shape[0] for x in series])
+        super()._fit_windows(series, labels)
+
+    def _warn_of_time(self, lengths):
+        """Warn of a training of series of some lengths that will take long on a CPU."""
+        if self._is_copy or self.device_ != "cpu":
+            return
+        size = self.window_size_
+        n_windows = len(window_starts(lengths, size, self.stride))
+        n_trained = n_windows * (1 - self.validation_fraction) * self.max_epochs
+        seconds = 30 * size * self.hidden_size**2 * n_trained / _SPEED
+        if seconds > _LONG:
+            warnings.warn(
+                f"OmniAnomaly(hidden_size={self.hidden_size}, max_epochs="
+                f"{self.max_epochs}) learns from {n_windows} windows of {size} steps, "
+                f"which takes about {seconds / 60:.0f} minutes on a core: take a GPU "
+                "(device='cuda'), a smaller hidden_size or fewer max_epochs.",
+                stacklevel=10,
+            )
 
     def _row_elements(self):
         # the states of both GRUs and of the layers after them

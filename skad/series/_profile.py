@@ -4,8 +4,7 @@ from numbers import Integral
 
 from skad._array import like, namespace, to_double
 from skad._parameters import with_parameters
-from skad._sklearn import Interval, StrOptions
-from skad._validation import check_table
+from skad._sklearn import Hidden, Interval, StrOptions
 from skad.series._join import nearest, nearest_one
 from skad.series._similarity import (
     Correlations,
@@ -35,9 +34,11 @@ class ProfileDetector(WindowedDetector):
         is least ("joint").
     n_largest : int or None, default=None
         The means are over that many channels with the largest distances; None is all.
-    missing : {"refuse", "skip"}, default="refuse"
-        What NaN in `X` does: an error, or windows with missing values are no neighbours
-        and have no part in the anomaly of their steps, which is 0 where all have.
+    missing : {"raise", "interpolate", "skip"}, default="raise"
+        What NaN in `X` does: an error; a value on the line between those before and
+        after it, as in :class:`WindowDetector`; or, channel by channel, windows with
+        missing values are no neighbours and have no part in the anomaly of their steps,
+        which is 0 where all have. "refuse", the former name of "raise", still works.
     device : str, default="auto"
         Where distances are computed: "cpu", a device of torch such as "cuda", or
         "auto", a tensor's own device and for arrays the GPU when the work is worth the
@@ -46,21 +47,20 @@ class ProfileDetector(WindowedDetector):
 
     channels: str = "separate"
     n_largest: int | None = None
-    missing: str = "refuse"
+    missing: str = "raise"
     device: str = "auto"
 
     _ignores_units = True
+    _skips_itself = True
     _parameter_constraints = {
         "channels": [StrOptions({"separate", "joint"})],
         "n_largest": [Interval(Integral, 1, None, closed="left"), None],
-        "missing": [StrOptions({"refuse", "skip"})],
+        "missing": [
+            StrOptions({"raise", "interpolate", "skip"}),
+            Hidden(StrOptions({"refuse"})),
+        ],
         "device": [str],
     }
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = self.missing == "skip"
-        return tags
 
     def _check_parameters(self, X):
         if self.n_largest is not None and self.n_largest > X.shape[1]:
@@ -68,11 +68,6 @@ class ProfileDetector(WindowedDetector):
                 f"n_largest={self.n_largest} must be at most the number of channels, "
                 f"{X.shape[1]}."
             )
-
-    def _validate(self, X, *, reset):
-        if self.missing == "refuse":
-            return super()._validate(X, reset=reset)
-        return check_table(self, X, reset=reset, allow_nan=True)
 
     def _fit_work(self, X):
         return X.shape[0] ** 2 * X.shape[1] * 100

@@ -12,7 +12,7 @@ ALAD = Settings(
 )
 ALOCC = Settings(
     SMALL,
-    [{"measure": "reconstruction"}],
+    [{"measure": "refined"}],
     excused={
         (
             "sign",

@@ -11,7 +11,7 @@ from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad._training import from_parameters
 from skad.image._trained import TrainedImageDetector, split_maps
-from skad.nn.flow import Coupling, Flow, sinusoids
+from skad.nn.flow import AllInOne, Flow, sinusoids
 from skad.nn.network import Network
 
 
@@ -32,7 +32,7 @@ class CFLOWNetwork(Network):
         for i, (channels, height, width) in enumerate(shapes):
             self.flows.append(
                 Flow(
-                    Coupling(channels, linear_layers, condition_size, clamp)
+                    AllInOne(channels, linear_layers, condition_size, clamp)
                     for _ in range(n_steps)
                 )
             )
@@ -141,10 +141,18 @@ class CFLOW(TrainedImageDetector):
     -----
     The authors divide by the largest likelihood among the pictures that are scored;
     here it is that of the training pictures, so that a score does not depend on the
-    pictures it comes with. Their schedule of the learning rate (a warm-up, then a
-    cosine) is left to skorch's ``LRScheduler`` in `callbacks`. The first optimizer's
-    rate is what a scheduler sees: there is one for each layer. Training is in float32,
-    scoring in the dtype of `X`.
+    pictures it comes with. Blocks are theirs, FrEIA's, with a learned scale of each
+    channel and a fixed rotation. They tap the layers two to four of a ResNet and do not
+    smooth the map; here the first replaces the fourth, whose places are coarse (pass
+    `layers` for theirs), and maps are smoothed (``smoothing=0`` leaves them). Their
+    schedule of the learning rate (a warm-up, then a cosine) is left to skorch's
+    ``LRScheduler`` in `callbacks`. The first optimizer's rate is what a scheduler sees:
+    there is one for each layer. Training is in float32, scoring in the dtype of `X`.
+
+    An epoch takes hundreds of steps on patches and minutes on large pictures, and the
+    flow starts as a rotation that knows no density: after two epochs on 64 pictures of
+    magnetic tiles, or on 25 of cookies, it tells them no better than the distance to
+    the nearest picture does (``benchmarks/results/images_training.tsv``).
 
     References
     ----------

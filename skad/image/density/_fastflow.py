@@ -94,7 +94,8 @@ class FastFlow(TrainedImageDetector):
         Channels between the two convolutions of a block, in units of those it takes.
     only_3x3 : bool, default=False
         Whether all blocks have 3 x 3 convolutions, as the paper has for ResNet-18;
-        otherwise every other one has 1 x 1, as it has for larger networks.
+        otherwise, for every backbone, every other one has 1 x 1, as it has for larger
+        networks.
     layers : tuple of str or None, default=None
         Names of the layers whose maps are transformed; None is the first three of a
         ResNet, and all of the bank of filters.
@@ -118,7 +119,9 @@ class FastFlow(TrainedImageDetector):
     -----
     Maps of a layer are normalised over channels and places with a learned gain, as in
     the paper. The map adds up likelihoods as the authors' figures do, without the
-    determinant. Layers are compared on the grid of the finest one. Training is in
+    determinant. The authors' blocks have FrEIA's learned scale of each channel beside
+    the permutation; the normalisation before the flow has a gain of its own. Layers are
+    compared on the grid of the finest one. Training is in
     float32, scoring in the dtype of `X`.
 
     References

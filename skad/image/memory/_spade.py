@@ -2,10 +2,11 @@
 
 import math
 from numbers import Integral
+from typing import Any
 
 import torch
 
-from skad._parameters import with_parameters
+from skad._parameters import absent, with_parameters
 from skad._sklearn import Interval
 from skad.embedding._patches import join_maps
 from skad.image._base import BackboneDetector, as_tensor, owners_of
@@ -85,6 +86,9 @@ class SPADE(BackboneDetector):
     """
 
     n_pictures: int = 50
+    # the score is of the picture as a whole, and none of its map
+    pooling: Any = absent()
+    quantile: Any = absent()
 
     _honesty = "leave one out"
     _exports = True

@@ -109,6 +109,12 @@ class DFR(TrainedImageDetector):
     `neighborhood` and brought to the grid of the first. Training is in float32, scoring
     in the dtype of `X`.
 
+    Before the features are learned, errors are largest where a picture has most
+    contrast, normal or not: after hundreds of steps pictures are told apart no better
+    than by chance (``benchmarks/results/images_training.tsv``), and with the bank of
+    filters, of which few components explain the variance, the score may lie below the
+    distance to the mean picture however long the training.
+
     References
     ----------
     .. [1] J. Yang, Y. Shi and Z. Qi, "DFR: deep feature reconstruction for unsupervised

@@ -94,6 +94,13 @@ class STFPM(TrainedImageDetector):
     where the code looks at the mean map. Training is in float32, scoring in the dtype
     of `X`.
 
+    The student has to learn its teacher from nothing, in two steps an epoch on 64
+    pictures: after 20 steps it tells them no better than by chance, and after 40 its
+    loss still falls (``benchmarks/results/images_training.tsv``). Where pictures are
+    few, pass a smaller `batch_size`. What the bank of filters says, which is linear, a
+    student learns to say of any picture: the score may lie below the distance to the
+    mean picture.
+
     References
     ----------
     .. [1] G. Wang, S. Han, E. Ding and D. Huang, "Student-teacher feature pyramid
