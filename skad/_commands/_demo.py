@@ -21,7 +21,7 @@ from skad.inspection import (
 _SHOWN = "KNN"
 _COLUMNS = "{:<24} {:>8} {:>8} {:>8} {:>8}".format
 # Networks that learn the demonstration's few rows in about a second each.
-_QUICK_NETWORKS = {"AutoEncoder", "VAE"}
+_QUICK_NETWORKS = {"AutoEncoder", "DeepSVDD"}
 # On pictures and on series, those that need no training; the first is shown in detail.
 _ON_PICTURES = ("PatchCore", "PaDiM")
 _ON_SERIES = ("MatrixProfile", "SubsequenceKNN")
