@@ -65,7 +65,11 @@ def need_chosen(estimator):
     A member of an ensemble, or the detector in a lift, would ask when the others have
     learned.
     """
-    for name, value in estimator.get_params().items():
+    try:
+        parameters = estimator.get_params()
+    except TypeError:  # of a class among the members, which their check names
+        return
+    for name, value in parameters.items():
         if not isinstance(value, str):
             continue
         if name.endswith("algorithm") and value == "pynndescent":

@@ -213,7 +213,7 @@ def allowed(detector, bad, kind):
         bad = dataclasses.replace(bad, fit=EITHER, score=EITHER)
     for (kinds, says), takes in [
         (FOR_PICTURES, "image_shape" in parameters),
-        (FOR_SERIES, "window_size" in parameters),
+        (FOR_SERIES, detector._data == "series"),
     ]:
         if takes and kind in kinds:
             bad = dataclasses.replace(bad, says=f"{bad.says}|{says}", fit=EITHER)

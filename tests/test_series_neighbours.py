@@ -197,7 +197,7 @@ def test_close_calls_are_decided_exactly(n, monkeypatch):
 def test_few_windows_apart_are_an_error_that_says_what_to_write():
     with pytest.raises(ValueError, match=r"window_size=100 .* pass fewer n_neighbors"):
         SubsequenceKNN(window_size=100).fit(WALK[:140])
-    with pytest.warns(UserWarning, match="79 neighbours are used"):
+    with pytest.warns(UserWarning, match="takes all 79 neighbours"):
         SubsequenceLOF(n_neighbors=150, **PLAIN).fit(WALK[:99])
     with pytest.raises(ValueError, match="'exclude' parameter"):
         SubsequenceKNN(exclude=1.5).fit(WALK)

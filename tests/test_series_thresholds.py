@@ -78,7 +78,7 @@ def test_normal_parts_of_recorded_series(name, file, shared):
 
 
 def test_training_scores_alone_would_flag_far_more():
-    """Where a series is smooth, the windows that overlap one are its neighbours."""
+    """Where a series is smooth, its windows are nearer to each other than new ones."""
     rates = []
     for contamination in ("auto", 0.05):
         detector = SubsequenceKNN(
@@ -96,7 +96,7 @@ def test_training_scores_alone_would_flag_far_more():
             )
         )
     assert rates[0] < 0.15
-    assert rates[1] > 2 * rates[0]
+    assert rates[1] > 1.5 * rates[0]
 
 
 def wander(n, seed):

@@ -111,8 +111,8 @@ class HBOS(SampleWeightMixin, LeftOutMixin, BaseDetector):
     >>> detector.predict(X)
     array([ 1,  1,  1,  1, -1])
     >>> detector.transform([[0.1, 5.0], [0.1, 7.0]]).round(2)
-    array([[0.  , 1.36],
-           [0.  , 4.62]])
+    array([[0.  , 1.38],
+           [0.  , 6.91]])
     """
 
     n_bins: int | str = "auto"

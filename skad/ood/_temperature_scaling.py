@@ -110,7 +110,7 @@ class TemperatureScaling(ClassifierDetector):
     >>> rng = np.random.default_rng(0)
     >>> X = np.concatenate([rng.normal(-1, 1, (50, 2)), rng.normal(1, 1, (50, 2))])
     >>> y = np.repeat(["left", "right"], 50)
-    >>> detector = TemperatureScaling(random_state=0).fit(X, y)
+    >>> detector = TemperatureScaling(false_alarm_rate=0.1, random_state=0).fit(X, y)
     >>> detector.predict_with_rejection([[-3.0, -3.0], [3.0, 3.0], [3.0, -3.0]])
     array(['left', 'right', -1], dtype=object)
     """

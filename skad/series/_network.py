@@ -7,6 +7,7 @@ map. Windows are cut, shuffled, scored and folded back here and in `WindowedDete
 Forecasters derive from `skad.series._forecaster`.
 """
 
+from collections.abc import Sized
 from itertools import pairwise
 
 import numpy as np
@@ -141,8 +142,10 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
         self._lengths_ = [len(x) for x in series]
         whole = series[0] if len(series) == 1 else namespace(series[0]).concat(series)
         known, rows = self._known_, self._learned_rows_
-        n_known = 0 if known is None else len(to_numpy(known))
-        if known is not None and (len(rows) > 1 or n_rows(rows[0]) < n_known):
+        # what is no label for each step is left to whoever asks for it
+        is_flat = isinstance(known, Sized) and getattr(known, "ndim", 1) == 1
+        n_known = len(known) if is_flat else 0
+        if n_known and (len(rows) > 1 or n_rows(rows[0]) < n_known):
             at = [np.arange(n_known)[own] for own in rows]
             known = to_numpy(known)[np.concatenate(at)]
         self._train(whole, known)

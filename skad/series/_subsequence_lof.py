@@ -68,7 +68,7 @@ class SubsequenceLOF(NeighborWindows):
     >>> import numpy as np
     >>> from skad.series import SubsequenceLOF
     >>> X = np.sin(np.arange(200) / 3)[:, None]
-    >>> X[120:123] = 0
+    >>> X[120] = 3
     >>> detector = SubsequenceLOF(window_size=10).fit(X)
     >>> int(detector.score_samples(X).argmin())
     120
