@@ -3,4 +3,4 @@
 from tests.settings import Settings
 from tests.settings.image import FINE
 
-DFR = Settings({**FINE, "max_epochs": 5, "lr": 0.01, "neighborhood": 1})
+DFR = Settings({**FINE, "max_epochs": 3, "lr": 0.02, "neighborhood": 1})
