@@ -103,8 +103,8 @@ class DeepSVDD(ShapedDetector):
     -----
     Features should be on one scale (StandardScaler). After every epoch the radius is
     solved for over the whole training data, where the authors' code looks at the last
-    batch alone; with the soft boundary it is the threshold, and no samples are held out
-    for one. Batch normalisation has no learned shift, as it would act as a bias.
+    batch alone; with the soft boundary it is the threshold of ``contamination="auto"``,
+    and no samples are held out for one. Batch normalisation has no learned shift, as it would act as a bias.
     `history_` has the epochs of both phases, "pretrain" and "fit".
 
     The paper pretrains an autoencoder and goes on for 150 epochs. The longer codes are
@@ -160,6 +160,6 @@ class DeepSVDD(ShapedDetector):
 
     def _fit_offset(self, X, y, anomaly, **params):
         self.radius_ = float(self.net_.radius)
-        if self.objective == "soft-boundary":
+        if self.objective == "soft-boundary" and self.contamination == "auto":
             return -(self.radius_**2)
         return super()._fit_offset(X, y, anomaly, **params)

@@ -15,8 +15,8 @@ MatrixSketch = Settings(
 )
 PCAReconstruction = Settings(
     variants=[
-        {"measure": "reconstruction"},
-        {"measure": "hotelling", "n_components": 0.95},
+        {"measure": "reconstruction", "n_components": 0.35},
+        {"measure": "hotelling"},
         {"n_components": None, "standardize": True},
     ]
 )
