@@ -104,8 +104,8 @@ class DeepSVDD(ShapedDetector):
     Features should be on one scale (StandardScaler). After every epoch the radius is
     solved for over the whole training data, where the authors' code looks at the last
     batch alone; with the soft boundary it is the threshold of ``contamination="auto"``,
-    and no samples are held out for one. Batch normalisation has no learned shift, as it would act as a bias.
-    `history_` has the epochs of both phases, "pretrain" and "fit".
+    and no samples are held out for one. Batch normalisation has no learned shift, as it
+    would act as a bias. `history_` has the epochs of both phases, "pretrain" and "fit".
 
     The paper pretrains an autoencoder and goes on for 150 epochs. The longer codes are
     pulled together, the fewer directions the encoder keeps, and anomalies in others
