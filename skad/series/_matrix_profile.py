@@ -104,6 +104,10 @@ class MatrixProfile(ProfileDetector):
     beats, .16 of the normal steps that follow are flagged; from others as many, .01 to
     .04.
 
+    What is normal may change after training, and is flagged then: .98 of the rest
+    of an electrocardiogram (ECG805) after its first 1,100 steps, and .43 of NAB's taxi
+    rides after 2,352; learned from as many steps of the whole time .02 and .01.
+
     References
     ----------
     .. [1] C.-C. M. Yeh et al., "Matrix profile I: all pairs similarity joins for time
