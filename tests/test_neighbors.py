@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
 from sklearn.metrics import pairwise_distances, roc_auc_score
 from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 
@@ -256,7 +257,7 @@ def check_recall(metric):
     assert (graph.predict(X) == -1).mean() == pytest.approx(0.1, abs=0.002)
     again = pickle.loads(pickle.dumps(graph))
     assert_array_equal(again.score_samples(Q), graph.score_samples(Q))
-    same = KNN(metric=metric, algorithm="pynndescent", random_state=0).fit(X)
+    same = clone(graph).fit(X)
     assert same.offset_ == graph.offset_
 
 

@@ -91,6 +91,8 @@ WindowDetector = Settings(
             "align": "max",
             "stride": 2,
             "batch_size": 7,
+            # of its own training windows the default flags none
+            "contamination": 0.1,
         },
         {"window_size": 3, "align": "end", "detector": skad.Mahalanobis()},
     ],
