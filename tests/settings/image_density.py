@@ -14,7 +14,15 @@ CFLOW = Settings(
 )
 FastFlow = Settings(
     {**FINE, "n_steps": 2, "max_epochs": 6, "lr": 0.02},
-    [{"backbone": "gabor", "layers": ("scale1",)}],
+    [
+        {
+            "backbone": "gabor",
+            "layers": ("scale1",),
+            "n_steps": 4,
+            "max_epochs": 10,
+            "lr": 0.01,
+        }
+    ],
     excused={"sign": "it normalises the maps of each picture, contrast and all"},
 )
 PaDiM = Settings(PIXELS)
