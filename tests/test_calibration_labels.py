@@ -449,3 +449,14 @@ def test_labels_that_name_no_anomaly_get_a_warning(detector):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         clone(detector).fit(X, np.where(y == 1, -1, 1))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("size", [2.2e-313, 1e-300])
+def test_probabilities_of_almost_equal_anomalies_are_finite(method, size):
+    anomaly, y = [0.0, size], np.array([1, -1])
+    found = ProbabilityCalibrator(frozen(), method=method)
+    found.fit(column(anomaly), y if method in WITH_LABELS else None)
+    both = found.predict_proba(column(np.array(anomaly)))
+    assert np.isfinite(both).all()
+    assert both[1, 0] >= both[0, 0]

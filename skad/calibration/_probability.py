@@ -61,6 +61,8 @@ def fit_sigmoid(anomaly, is_anomaly):
         is_anomaly, (n_anomalies + 1) / (n_anomalies + 2), 1 / (n_normal + 2)
     )
     (mean,), (deviation,) = mean_and_deviation(anomaly[:, None])
+    # a slope over less than this would not be finite: such values count as equal
+    deviation = max(deviation, 1e-290)
     standard = (anomaly - mean) / deviation
 
     def loss(parameters):
