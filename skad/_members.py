@@ -10,7 +10,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
 from skad._array import is_torch, like
-from skad._sparse import dense_rows
+from skad._sparse import rows_to_learn
 from skad.base import BaseDetector
 
 # How detectors come by honest anomalies of every training row.
@@ -114,8 +114,7 @@ def honest_anomalies(members, tables, y, seen=None):
     found = []
     seen = [None] * len(members) if seen is None else seen
     for member, X, anomaly in zip(members, tables, seen, strict=True):
-        X = member._validate(X, reset=False)
-        X = X if getattr(member, "_reads_sparse", False) else dense_rows(member, X)
+        X = rows_to_learn(member, member._validate(X, reset=False))
         honest = member._honest_anomaly(X, y, anomaly)
         if honest.shape[0] != X.shape[0]:
             return None

@@ -25,6 +25,12 @@ def check_dense_size(estimator, X, what):
         )
 
 
+def rows_to_learn(estimator, X):
+    """Return `X` as `_fit` takes it: sparse where the method reads that, else dense."""
+    reads = getattr(estimator, "_reads_sparse", False)
+    return X if reads else dense_rows(estimator, X)
+
+
 def dense_rows(estimator, X):
     """Return `X` as it is, or as a dense array where it is sparse and small enough."""
     if not issparse(X):

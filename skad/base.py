@@ -34,7 +34,7 @@ from skad._needed import need_chosen
 from skad._offset import OffsetMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, ScikitLearnDetector, StrOptions, _fit_context
-from skad._sparse import check_dense_size, dense_rows
+from skad._sparse import check_dense_size, rows_to_learn
 from skad._validation import check_table
 
 
@@ -297,7 +297,7 @@ class BaseDetector(
             else:
                 # the first call of partial_fit knows nothing either
                 X = self._validate(X, reset=not hasattr(self, "n_features_in_"))
-                X = X if self._reads_sparse else dense_rows(self, X)
+                X = rows_to_learn(self, X)
             X, y, params = self._take(X, y, params)
             self._check_parameters(X)
             self._begin_callbacks(X, y)

@@ -223,24 +223,7 @@ def read_new(model, paths, reading, *, allow_nan=False):
     """
     if model.kind == "pictures":
         new = load_new(paths, model.image_shape, reading)
-        part = Part(
-            X=new.X_test,
-            y=new.y_test,
-            files=new.files,
-            defects=new.defects_test,
-            masks=new.masks_test,
-        )
-        return Data(
-            kind="pictures",
-            reading=reading,
-            train=None,
-            test=part,
-            title=new.title,
-            inputs=[],
-            image_shape=model.image_shape,
-            folders=new.folders,
-            skipped=[(shown(file), shown(reason)) for file, reason in new.skipped],
-        )
+        return _of_pictures(new, reading, None, model.image_shape)
     file = one_file(paths, "what to look at")
     [table] = read_tables(
         [file],
@@ -301,6 +284,12 @@ def _pictures(reading, train, test, only_learn):
     found = load_pictures(
         train, test, size=size, on_error=on_error, only_learn=only_learn
     )
+    train, shape = Part(X=found.X_train), found.X_train.shape[1:]
+    return _of_pictures(found, reading, train, shape, only_learn=only_learn)
+
+
+def _of_pictures(found, reading, train, image_shape, *, only_learn=False):
+    """Return the data of pictures that were found."""
     new = None
     if not only_learn:
         new = Part(
@@ -313,11 +302,11 @@ def _pictures(reading, train, test, only_learn):
     return Data(
         kind="pictures",
         reading=reading,
-        train=Part(X=found.X_train),
+        train=train,
         test=new,
         title=found.title,
         inputs=[],
-        image_shape=found.X_train.shape[1:],
+        image_shape=image_shape,
         folders=found.folders,
         skipped=[(shown(file), shown(reason)) for file, reason in found.skipped],
     )

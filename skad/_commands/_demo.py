@@ -89,38 +89,29 @@ def demo(out="skad-report", say=print, *, networks=False):
 
 def _on_pictures(say):
     data = drawn_pictures()
-    _head(say, data, "pictures")
-    findings = []
-    for name, model in _built([(name, getattr(skad, name)) for name in _ON_PICTURES]):
-        found = examine_pictures(
-            model,
-            data.X_train,
-            data.X_test,
-            y_test=data.y_test,
-            masks=data.masks_test,
-            defects=data.defects_test,
-            title=data.title,
-            name=name,
-        )
-        _line(say, found)
-        findings.append(found)
-    return findings
+    more = {"masks": data.masks_test, "defects": data.defects_test}
+    return _drawn(say, data, "pictures", _ON_PICTURES, examine_pictures, **more)
 
 
 def _on_series(say):
     data = drawn_series()
-    _head(say, data, "time steps")
+    more = {"feature_names": data.feature_names, "merge_gap": 10}
+    return _drawn(say, data, "time steps", _ON_SERIES, examine_series, **more)
+
+
+def _drawn(say, data, unit, names, look, **more):
+    """Return what detectors say of data that were drawn."""
+    _head(say, data, unit)
     findings = []
-    for name, model in _built([(name, getattr(skad, name)) for name in _ON_SERIES]):
-        found = examine_series(
+    for name, model in _built([(name, getattr(skad, name)) for name in names]):
+        found = look(
             model,
             data.X_train,
             data.X_test,
             y_test=data.y_test,
-            feature_names=data.feature_names,
             title=data.title,
             name=name,
-            merge_gap=10,
+            **more,
         )
         _line(say, found)
         findings.append(found)

@@ -49,9 +49,9 @@ def warn_of_rebuilding(detector, network, training):
     # asked of the network first: to see one batch of it, a backbone has to run
     if detector._is_copy or not network.rebuilds:
         return
-    held = training.held
-    few = held is None or sum(len(x) for x, _ in held()) < _FEWEST
-    found = _errors(network, training.in_order if few else held)
+    pair = None if training.held is None else _rebuilt(network, training.held)
+    few = pair is None or len(pair[0]) < _FEWEST
+    found = _errors(*(_rebuilt(network, training.in_order) if few else pair))
     if found is None or not found[0] >= found[1]:
         return
     error, mean, name = *found, type(detector).__name__
@@ -69,11 +69,8 @@ def warn_of_rebuilding(detector, network, training):
     )
 
 
-def _errors(network, batches):
-    """Return the median error of the reconstruction and that of the mean sample.
-
-    None where there is nothing to rebuild.
-    """
+def _rebuilt(network, batches):
+    """Return samples (n, d), as losses take them, and their reconstructions."""
     pairs, n = [], 0
     with torch.no_grad():
         for x, _ in batches():
@@ -82,7 +79,15 @@ def _errors(network, batches):
             n += len(x)
             if n >= _MOST:
                 break
-    x, made = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+    return tuple(torch.cat(parts) for parts in zip(*pairs, strict=True))
+
+
+def _errors(x, made):
+    """Return the median error of the reconstruction and that of the mean sample.
+
+    None where there is nothing to rebuild.
+    """
+    n = len(x)
     if n < 2:
         return None
     # as if the mean were of other samples
