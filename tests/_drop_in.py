@@ -7,11 +7,12 @@ import dataclasses
 import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import sklearn
+
+from tests._process import run_python
 
 ROOT = Path(__file__).parents[1]
 
@@ -111,15 +112,11 @@ def outcomes(name, folder):
     source = f"{source[:end]}\n{peer.imports}\n{source[end:]}"
     (folder / "test_peer.py").write_text(source)
     (folder / "conftest.py").write_text(CONFTEST)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
     command += ["-p", "no:xdist", "--tb=line", "-c", "/dev/null", "test_peer.py"]
-    ran = subprocess.run(
-        [*command, "--rootdir", str(folder)],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    command += ["--rootdir", folder]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ran = run_python(*command, cwd=folder, env=environment, check=False)
     assert ran.returncode in (0, 1), ran.stdout + ran.stderr
     found = json.loads((folder / "outcomes.json").read_text())
     return {test: row for test, row in found.items() if re.search(peer.tests, test)}

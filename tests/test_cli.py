@@ -2,7 +2,6 @@
 
 import csv
 import os
-import subprocess
 import sys
 
 import numpy as np
@@ -13,6 +12,7 @@ import skad
 from skad.__main__ import main
 from skad._commands import demonstrated, trains_network
 from skad.datasets import anomaly_labels, load_breast_cancer, read_table
+from tests._process import run, run_python
 
 COLUMNS = ["width", "height", "weight"]
 
@@ -250,16 +250,14 @@ def test_help_and_version(capsys):
 def test_in_a_process_of_its_own(files, tmp_path):
     command = [sys.executable, "-m", "skad", "detect", "--detector", "Mahalanobis"]
     command += ["--train", files[0], "--out", tmp_path / "report", "--test"]
-    run = subprocess.run([*command, files[1]], capture_output=True, text=True)
-    assert run.returncode == 0
-    assert run.stderr == ""
+    ended = run([*command, files[1]])
+    assert ended.stderr == ""
     program = "import sys; from skad.__main__ import main; main(sys.argv[1:]); "
     program += "sys.exit('torch' in sys.modules)"
-    run = subprocess.run([sys.executable, "-c", program, *command[3:], files[1]])
-    assert run.returncode == 0, "torch was imported"
-    run = subprocess.run([*command, "none.csv"], capture_output=True, text=True)
-    assert run.returncode == 2
-    assert run.stderr == "skad: error: none.csv: no such file\n"
+    run_python("-c", program, *command[3:], files[1])  # 1 where torch was imported
+    ended = run([*command, "none.csv"], check=False)
+    assert ended.returncode == 2
+    assert ended.stderr == "skad: error: none.csv: no such file\n"
 
 
 @pytest.mark.parametrize("scale", [[], ["--scale"]])

@@ -8,8 +8,6 @@ anew and look at them: `SKAD_DRAW_IMAGES=1 python -m pytest tests/test_displays.
 import inspect
 import os
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -31,6 +29,7 @@ from skad.inspection import (
 from skad.inspection._plots import asinh_ticks, tick_label
 from skad.metrics import average_precision
 from skad.model_selection import NoveltyKFold
+from tests._process import run_python
 
 pytest.importorskip("matplotlib")
 from matplotlib.figure import Figure
@@ -94,7 +93,7 @@ def test_matplotlib_is_imported_to_draw():
         "import sys, skad.inspection as i; assert i.ThresholdDisplay; "
         "assert 'matplotlib' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    run_python("-c", code)
 
 
 def test_names_come_from_the_last_step(scored):

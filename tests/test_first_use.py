@@ -1,7 +1,6 @@
 """What a first use meets: data on which nothing can be told apart, single rows."""
 
 import os
-import subprocess
 import sys
 import warnings
 
@@ -10,6 +9,7 @@ import pytest
 import torch
 
 import skad
+from tests._process import run_python
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(60, 4))
@@ -196,7 +196,7 @@ def test_a_forked_process_scores_networks_and_the_parent_keeps_its_threads(tmp_p
     script.write_text(FORKED)
     environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)
-    subprocess.run([sys.executable, script], env=environment, check=True, timeout=300)
+    run_python(script, env=environment)
 
 
 # ------------------------------------------------------- a training series with changes

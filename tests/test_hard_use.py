@@ -15,7 +15,6 @@ import dataclasses
 import inspect
 import os
 import re
-import subprocess
 import sys
 import textwrap
 import threading
@@ -49,6 +48,7 @@ from tests._bad_inputs import (
 )
 from tests._classifiers import bumps
 from tests._instances import OWN_LABELS, default_instance
+from tests._process import run_python
 
 RNG = np.random.default_rng(0)
 # whole numbers, which every dtype and wrapper can hold
@@ -654,13 +654,6 @@ PEACE = """
 
 
 def test_nothing_is_touched_by_import_fit_and_score():
-    done = subprocess.run(
-        [sys.executable, "-B", "-c", textwrap.dedent(PEACE)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = run_python("-B", "-c", textwrap.dedent(PEACE), env=environment)
     assert int(done.stdout) == len(DETECTORS)

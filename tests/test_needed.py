@@ -3,13 +3,13 @@
 import os
 import pathlib
 import re
-import subprocess
 import sys
 import tomllib
 
 import pytest
 
 from skad._needed import EXTRAS, LIBRARIES, PROJECTS
+from tests._process import run_python
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -155,14 +155,9 @@ def run(package, calls, folder):
     name = PROJECTS.get(package, package)
     line = f"'skad[{EXTRAS[package]}]'" if package in EXTRAS else package
     names = f"PACKAGE, NAME, LINE = {package!r}, {name!r}, {'pip install ' + line!r}\n"
-    return subprocess.run(
-        [sys.executable, "-c", names + HEAD + calls],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return run_python(
+        "-c", names + HEAD + calls, cwd=folder, env=environment, check=False
     ).stderr
 
 

@@ -3,8 +3,6 @@
 import pathlib
 import re
 import shutil
-import subprocess
-import sys
 import tarfile
 import tomllib
 import zipfile
@@ -13,6 +11,7 @@ from importlib import import_module
 import pytest
 
 import skad
+from tests._process import run, run_python
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGES = [f"skad.{name}" for name in (*skad._FAMILIES, *skad._TOOLS)]
@@ -28,13 +27,7 @@ SMALL |= {"Makefile", "SECURITY.md", "constraints.txt"}
 
 def process(code, *options):
     """Return what Python prints that runs `code` in a process of its own."""
-    return subprocess.run(
-        [sys.executable, *options, "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    return run_python(*options, "-c", code, cwd=ROOT).stdout
 
 
 def pyproject():
@@ -78,13 +71,8 @@ def test_importing_skad_takes_no_time():
 
 def tracked():
     """Return the paths of the files that git knows, none where this is no checkout."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = run(command, cwd=ROOT, check=False)
     if listed.returncode or not (ROOT / ".git").exists():
         pytest.skip("this is no checkout")
     return [name for name in listed.stdout.splitlines() if (ROOT / name).exists()]
@@ -135,14 +123,7 @@ def built(tmp_path_factory):
     (source / "doc" / "_build" / "index.html").touch()
     code = "from setuptools import build_meta as b\n"
     code += "print(b.build_sdist('dist'), b.build_wheel('dist'))"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=source,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_python("-c", code, cwd=source)
     return [source / "dist" / name for name in done.stdout.split()[-2:]]
 
 
@@ -156,10 +137,9 @@ def test_the_sdist_holds_what_the_repository_holds(built, tmp_path):
     made = {name for name in members if name.split("/")[0] == "skad.egg-info"}
     assert set(members) - made - {"PKG-INFO"} == set(tracked())
     (folder,) = tmp_path.iterdir()
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
     command += ["--rotation", "0", "tests/test_neighbors.py", "-k", "KNN or LOF"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-2000:]
+    done = run_python(*command, cwd=folder)
     assert " passed" in done.stdout
 
 
@@ -183,14 +163,8 @@ def test_the_wheel_is_the_package_and_nothing_else(built, tmp_path):
         assert f"\nProvides-Extra: {extra}\n" in facts
     code = "import skad; print(skad.__file__); skad.KNN(1).fit([[0.0], [1.0], [2.0]])\n"
     code += "from skad.__main__ import main; main(['list'])"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(tmp_path), "PATH": ""},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    environment = {"PYTHONPATH": str(tmp_path), "PATH": ""}
+    done = run_python("-c", code, cwd=tmp_path, env=environment)
     assert done.stdout.startswith(str(tmp_path))
     assert "KNN" in done.stdout
 
@@ -198,21 +172,15 @@ def test_the_wheel_is_the_package_and_nothing_else(built, tmp_path):
 @pytest.mark.full
 def test_the_wheel_installs(built, tmp_path):
     """Into an environment of its own, which sees what is installed here."""
-    subprocess.run(
-        [sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True
-    )
+    run_python("-m", "venv", "--without-pip", tmp_path / "env")
     python = tmp_path / "env" / "bin" / "python"
     (site,) = (tmp_path / "env").glob("lib/python*/site-packages")
-    command = [sys.executable, "-m", "pip", "--python", python, "install", "--no-deps"]
+    command = ["-m", "pip", "--python", python, "install", "--no-deps"]
     command += ["--no-index", "--disable-pip-version-check", "--quiet", built[1]]
-    subprocess.run(command, check=True, cwd=tmp_path)
+    run_python(*command, cwd=tmp_path)
     libraries = pathlib.Path(pytest.__file__).parents[1]
     (site / "libraries.pth").write_text(str(libraries), "utf-8")
-    done = subprocess.run(
-        [tmp_path / "env" / "bin" / "skad", "--version"],
-        cwd=tmp_path,
-        env={"PATH": ""},
-        capture_output=True,
-        text=True,
+    done = run(
+        [tmp_path / "env" / "bin" / "skad", "--version"], cwd=tmp_path, env={"PATH": ""}
     )
-    assert skad.__version__ in done.stdout, done.stderr
+    assert skad.__version__ in done.stdout

@@ -1,8 +1,6 @@
 """What a class states once reaches constructors and docstrings of its subclasses."""
 
 import inspect
-import subprocess
-import sys
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,6 +8,7 @@ import pytest
 from sklearn.base import BaseEstimator, clone
 
 from skad._parameters import KW_ONLY, absent, with_parameters
+from tests._process import run_python
 
 
 @with_parameters
@@ -371,10 +370,5 @@ def test_without_docstrings_nothing_is_missing_but_they():
         "from skad.neighbors import KNN; "
         "print(KNN(3, p=1).n_neighbors, KNN().false_alarm_rate, KNN.__doc__)"
     )
-    done = subprocess.run(
-        [sys.executable, "-OO", "-c", script],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_python("-OO", "-c", script)
     assert done.stdout.split() == ["3", "0.05", "None"]

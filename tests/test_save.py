@@ -39,6 +39,7 @@ from tests._instances import (
 )
 from tests._instances import labelled_instances as labelled
 from tests._pixels import Lines, Pixels
+from tests._process import run_python
 
 # classes of the tests' own, which detectors around a classifier hold in `instances`
 OWN = [
@@ -160,8 +161,7 @@ def test_the_file_is_a_safetensors_file_and_always_the_same(blobs, tmp_path):
 def test_loading_imports_no_torch_where_the_detector_needs_none(blobs, tmp_path):
     skad.save(skad.Mahalanobis().fit(blobs[0]), tmp_path / "one.skad")
     code = "import sys, skad; skad.load(sys.argv[1]); assert 'torch' not in sys.modules"
-    run = [sys.executable, "-c", code, str(tmp_path / "one.skad")]
-    subprocess.run(run, check=True)
+    run_python("-c", code, tmp_path / "one.skad")
 
 
 # ------------------------------------------------------------------------------ devices
@@ -555,7 +555,7 @@ def test_nothing_in_a_file_is_run(tmp_path, content):
         assert opened == [sys.argv[1]], opened
         """
     )
-    subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+    run_python("-c", code, path)
 
 
 # ------------------------------------------------------------------ whole or not at all

@@ -5,14 +5,13 @@ import inspect
 import os
 import pathlib
 import re
-import subprocess
-import sys
 from importlib import import_module
 
 import pytest
 
 import skad
 from skad import _sklearn
+from tests._process import run_python
 from tests._stubs import stubs
 
 PACKAGE = pathlib.Path(skad.__file__).parent
@@ -62,16 +61,11 @@ def mypy(folder, script):
     """Return what mypy prints of a script, without the summary."""
     file = folder / "script.py"
     file.write_text(script, "utf-8")
-    command = [sys.executable, "-m", "mypy", "--follow-imports=silent", "--strict"]
+    command = ["-m", "mypy", "--follow-imports=silent", "--strict"]
     command += ["--no-color-output", "--no-error-summary", "--no-pretty"]
-    done = subprocess.run(
-        [*command, f"--cache-dir={folder}", "--config-file=", file.name],
-        cwd=folder,
-        env={**os.environ, "MYPYPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command += [f"--cache-dir={folder}", "--config-file=", file.name]
+    environment = {**os.environ, "MYPYPATH": str(ROOT)}
+    done = run_python(*command, cwd=folder, env=environment, check=False)
     assert not done.stderr
     return done.stdout.splitlines()
 

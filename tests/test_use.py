@@ -3,7 +3,6 @@
 import gc
 import os
 import random
-import subprocess
 import sys
 import textwrap
 import warnings
@@ -36,6 +35,7 @@ from tests._instances import (
     quick,
     seeded,
 )
+from tests._process import run_python
 
 every_class = pytest.mark.parametrize(
     "detector", quick(default_instances()), ids=identify
@@ -231,23 +231,17 @@ def test_two_workers_score_as_one(detector, table, one_thread):
 # ------------------------------------------------------------------- processes, threads
 
 
-def run_fresh(code, timeout=120, **environment):
+def run_fresh(code, timeout=300, **environment):
     """Run `code` in a new interpreter with default threads; return what it prints."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if name not in ("SCIPY_ARRAY_API", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
     }
-    done = subprocess.run(
-        [sys.executable, "-W", "error::RuntimeWarning", "-c", textwrap.dedent(code)],
-        env={**kept, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    kept |= {"PYTHONPATH": os.pathsep.join(sys.path), **environment}
+    code = textwrap.dedent(code)
+    options = ["-W", "error::RuntimeWarning", "-c", code]
+    return run_python(*options, env=kept, timeout=timeout).stdout
 
 
 # scikit-learn itself imports pandas and rich where they are installed.
