@@ -178,6 +178,7 @@ def private_import_faults(path, tree):
 def heavy_import_faults(path, tree):
     bases = (
         "skad._training",
+        "skad.adversarial._game",
         "skad.ood._trained",
         "skad.series._forecaster",
         "skad.series._network",

@@ -7,7 +7,8 @@ import torch
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._training import IncrementalNetworkMixin, ShapedDetector
+from skad._training import IncrementalNetworkMixin
+from skad.adversarial._game import GameDetector
 from skad.nn.adversarial import (
     AdversarialNetwork,
     Discriminator,
@@ -21,6 +22,8 @@ from skad.nn.network import over_channels
 
 class AAENetwork(AdversarialNetwork):
     """Encoder, decoder, and a discriminator of codes."""
+
+    makers = ("decoder",)
 
     def __init__(
         self, shape, latent_size, feature_size, measure, architecture, hidden_sizes
@@ -82,7 +85,7 @@ class AAENetwork(AdversarialNetwork):
 
 
 @with_parameters
-class AAE(IncrementalNetworkMixin, ShapedDetector):
+class AAE(IncrementalNetworkMixin, GameDetector):
     r"""Samples with an unlikely code, or a bad reconstruction from it.
 
     An encoder :math:`e` and a decoder :math:`d` learn to rebuild normal samples, and a

@@ -1,13 +1,15 @@
 """Adversarial dual autoencoders: the error after two reconstructions is the anomaly."""
 
 from numbers import Integral
+from typing import Any
 
 import torch
 from torch import nn
 
-from skad._parameters import with_parameters
+from skad._parameters import absent, with_parameters
 from skad._sklearn import Interval
-from skad._training import IncrementalNetworkMixin, ShapedDetector
+from skad._training import IncrementalNetworkMixin
+from skad.adversarial._game import GameDetector
 from skad.nn.adversarial import AdversarialNetwork, frozen
 from skad.nn.architecture import build
 from skad.nn.network import over_channels
@@ -27,6 +29,8 @@ def balance(real, fake):
 
 class ADAENetwork(AdversarialNetwork):
     """Two autoencoders; the second makes samples real or not by rebuilding them."""
+
+    makers = ("generator", "discriminator")
 
     def __init__(self, shape, latent_size, architecture, hidden_sizes):
         super().__init__()
@@ -77,7 +81,7 @@ class ADAENetwork(AdversarialNetwork):
 
 
 @with_parameters
-class ADAE(IncrementalNetworkMixin, ShapedDetector):
+class ADAE(IncrementalNetworkMixin, GameDetector):
     r"""Samples that two opposed autoencoders, one after the other, cannot rebuild.
 
     The generator :math:`G` and the discriminator :math:`D` are both autoencoders. The
@@ -151,3 +155,4 @@ class ADAE(IncrementalNetworkMixin, ShapedDetector):
     }
 
     latent_size: int = 32
+    dropout: Any = absent()  # its discriminator is an autoencoder

@@ -7,7 +7,8 @@ from torch.nn import functional
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._training import IncrementalNetworkMixin, ShapedDetector
+from skad._training import IncrementalNetworkMixin
+from skad.adversarial._game import GameDetector
 from skad.nn.adversarial import (
     AdversarialNetwork,
     Discriminator,
@@ -104,7 +105,7 @@ class ALADNetwork(AdversarialNetwork):
 
 
 @with_parameters
-class ALAD(IncrementalNetworkMixin, ShapedDetector):
+class ALAD(IncrementalNetworkMixin, GameDetector):
     r"""Samples whose reconstruction a discriminator sees to be another.
 
     A generator :math:`G` maps codes to samples and an encoder :math:`E` samples to

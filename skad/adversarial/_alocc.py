@@ -7,7 +7,8 @@ from torch import nn
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._training import IncrementalNetworkMixin, ShapedDetector
+from skad._training import IncrementalNetworkMixin
+from skad.adversarial._game import GameDetector
 from skad.nn.adversarial import (
     AdversarialNetwork,
     Discriminator,
@@ -21,6 +22,8 @@ from skad.nn.network import over_channels
 
 class ALOCCNetwork(AdversarialNetwork):
     """A refiner of noisy samples and a discriminator."""
+
+    makers = ("refiner",)
 
     def __init__(
         self,
@@ -89,7 +92,7 @@ class ALOCCNetwork(AdversarialNetwork):
 
 
 @with_parameters
-class ALOCC(IncrementalNetworkMixin, ShapedDetector):
+class ALOCC(IncrementalNetworkMixin, GameDetector):
     r"""Samples that a refiner of noisy ones, trained against a discriminator, changes.
 
     A refiner :math:`R` removes noise from normal samples,

@@ -7,7 +7,7 @@ import torch
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._training import ShapedDetector
+from skad.adversarial._game import GameDetector
 from skad.nn.adversarial import (
     AdversarialNetwork,
     Discriminator,
@@ -113,7 +113,7 @@ class AnoGANNetwork(AdversarialNetwork):
 
 
 @with_parameters
-class AnoGAN(ShapedDetector):
+class AnoGAN(GameDetector):
     r"""Samples that a generator of normal ones cannot make.
 
     A generator :math:`G` and a discriminator :math:`D` are trained against each other

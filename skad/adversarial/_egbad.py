@@ -7,7 +7,8 @@ from torch.nn import functional
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._training import IncrementalNetworkMixin, ShapedDetector
+from skad._training import IncrementalNetworkMixin
+from skad.adversarial._game import GameDetector
 from skad.nn.adversarial import (
     AdversarialNetwork,
     Discriminator,
@@ -82,7 +83,7 @@ class EGBADNetwork(AdversarialNetwork):
 
 
 @with_parameters
-class EGBAD(IncrementalNetworkMixin, ShapedDetector):
+class EGBAD(IncrementalNetworkMixin, GameDetector):
     r"""Samples that a bidirectional GAN does not rebuild.
 
     A generator :math:`G` maps codes to samples and an encoder :math:`E` samples to

@@ -6,7 +6,8 @@ import torch
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._training import IncrementalNetworkMixin, ShapedDetector
+from skad._training import IncrementalNetworkMixin
+from skad.adversarial._game import GameDetector
 from skad.nn.adversarial import (
     AdversarialNetwork,
     Discriminator,
@@ -98,7 +99,7 @@ class FAnoGANNetwork(AdversarialNetwork):
 
 
 @with_parameters
-class FAnoGAN(IncrementalNetworkMixin, ShapedDetector):
+class FAnoGAN(IncrementalNetworkMixin, GameDetector):
     r"""Samples that a generator does not rebuild from an encoder's code.
 
     A generator :math:`G` and a critic are trained on normal samples as a Wasserstein

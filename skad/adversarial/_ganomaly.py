@@ -4,7 +4,8 @@ from numbers import Integral, Real
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._training import IncrementalNetworkMixin, ShapedDetector
+from skad._training import IncrementalNetworkMixin
+from skad.adversarial._game import GameDetector
 from skad.nn.adversarial import (
     AdversarialNetwork,
     Discriminator,
@@ -17,6 +18,8 @@ from skad.nn.network import over_channels
 
 class GANomalyNetwork(AdversarialNetwork):
     """Encoder, decoder, second encoder, and a discriminator."""
+
+    makers = ("decoder",)
 
     def __init__(
         self,
@@ -85,7 +88,7 @@ class GANomalyNetwork(AdversarialNetwork):
 
 
 @with_parameters
-class GANomaly(IncrementalNetworkMixin, ShapedDetector):
+class GANomaly(IncrementalNetworkMixin, GameDetector):
     r"""Samples whose code changes when they are rebuilt and encoded again.
 
     An encoder :math:`G_E` and a decoder :math:`G_D` rebuild a sample,

@@ -4,7 +4,8 @@ from numbers import Integral, Real
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._training import IncrementalNetworkMixin, ShapedDetector
+from skad._training import IncrementalNetworkMixin
+from skad.adversarial._game import GameDetector
 from skad.nn.adversarial import (
     AdversarialNetwork,
     Discriminator,
@@ -87,7 +88,7 @@ class SkipGANomalyNetwork(AdversarialNetwork):
 
 
 @with_parameters
-class SkipGANomaly(IncrementalNetworkMixin, ShapedDetector):
+class SkipGANomaly(IncrementalNetworkMixin, GameDetector):
     r"""Samples that differ from what a generator with skips makes of them.
 
     A U-shaped generator :math:`G`, whose encoder hands every layer's output across to

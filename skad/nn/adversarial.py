@@ -11,11 +11,69 @@ from skad.nn.architecture import build
 from skad.nn.network import Network
 
 
+class Bounded(nn.Module):
+    """Brings what is made of codes into a range, by a tanh.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (d,) or (c, h, w) of what is made.
+    given : tuple of float or None
+        The lowest and the highest value; None is the range of each feature, or of each
+        channel, of the first training data.
+    """
+
+    def __init__(self, shape, given):
+        super().__init__()
+        size = (shape[0], *[1] * (len(shape) - 1))
+        low, high = (torch.inf, -torch.inf) if given is None else given
+        self.register_buffer("low", torch.full(size, float(low)))
+        self.register_buffer("high", torch.full(size, float(high)))
+
+    def learn(self, batches):
+        """Take the range of training data, unless there is one."""
+        if self.low.isfinite().all():
+            return
+        for x, _ in batches:
+            whole = x.movedim(1, 0).flatten(1)
+            low, high = (end.view(self.low.shape) for end in whole.aminmax(dim=1))
+            self.low.copy_(torch.minimum(self.low, low))
+            self.high.copy_(torch.maximum(self.high, high))
+
+    def forward(self, x):
+        """Return `x` (b, *shape) in the range."""
+        return self.low + (self.high - self.low) * (1 + x.tanh()) / 2
+
+
 class AdversarialNetwork(Network):
     """A network with losses that oppose each other, so that their sum tells nothing.
 
     It has `reconstruct(x)`, whose error `patience` watches.
     """
+
+    # Names of the parts that make samples.
+    makers = ("generator",)
+
+    def play_with(self, shape, dropout, output_range):
+        """Set the dropout of discriminators, and the range of samples that are made.
+
+        See `skad.adversarial._game.GameDetector`.
+        """
+        for part in self.modules():
+            if isinstance(part, Discriminator):
+                part.dropout.p = dropout
+        if output_range is not None:
+            given = None if isinstance(output_range, str) else output_range
+            for name in self.makers:
+                maker = getattr(self, name)
+                bounded = nn.Sequential(maker, Bounded(shape, given))
+                setattr(self, name, bounded)
+
+    def begin(self, phase, batches):
+        """Take the range of the training data where samples are to keep to it."""
+        for part in self.modules():
+            if isinstance(part, Bounded):
+                part.learn(batches())
 
     def watched(self, phase, x, y):
         """Return the mean squared error of the reconstruction."""
@@ -121,6 +179,7 @@ class Discriminator(nn.Module):
             build(architecture, shape, (n_features,), hidden_sizes)
         )
         self.activation = nn.LeakyReLU(0.1)
+        self.dropout = nn.Dropout(0)
         if code_size is not None:
             self.code = nn.Linear(code_size, n_features)
             self.joint = nn.Linear(2 * n_features, n_features)
@@ -132,7 +191,7 @@ class Discriminator(nn.Module):
         if code is not None:
             both = torch.cat([features, self.activation(self.code(code))], dim=1)
             features = self.activation(self.joint(both))
-        return self.head(features).squeeze(1), features
+        return self.head(self.dropout(features)).squeeze(1), features
 
 
 def paired(x, other):
