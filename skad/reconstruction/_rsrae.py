@@ -175,9 +175,9 @@ class RSRAE(IncrementalNetworkMixin, ShapedDetector):
     --------
     >>> import numpy as np
     >>> from skad.reconstruction import RSRAE
-    >>> X = np.random.default_rng(0).normal(size=(200, 2)).repeat(3, axis=1)
-    >>> detector = RSRAE(latent_size=2, max_epochs=50, lr=0.001, random_state=0).fit(X)
-    >>> test = [[1.0, 1.0, 1.0, -1.0, -1.0, -1.0], [1.0, 1.0, 1.0, -1.0, -1.0, 1.0]]
+    >>> X = np.random.default_rng(0).normal(3, size=(200, 6))
+    >>> detector = RSRAE(max_epochs=20, lr=0.001, random_state=0).fit(X)
+    >>> test = [[3.0] * 6, [3.0] * 5 + [-3.0]]
     >>> detector.predict(test)
     array([ 1, -1])
     >>> int(detector.transform(test)[1].argmax())
