@@ -19,8 +19,8 @@ FastFlow = Settings(
             "backbone": "gabor",
             "layers": ("scale1",),
             "n_steps": 4,
-            "max_epochs": 10,
-            "lr": 0.01,
+            "max_epochs": 5,
+            "lr": 0.02,
         }
     ],
     excused={"sign": "it normalises the maps of each picture, contrast and all"},
