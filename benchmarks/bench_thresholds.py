@@ -38,7 +38,7 @@ COLUMNS = (
 MERGED = "put together from several runs, while other work ran: the last one's command"
 EPOCHS = {"rows": 10, "pictures": 3, "series": 3}
 # More that takes long by default, by name of the parameter.
-SHORT = {"pretrain_epochs": 5, "n_search_steps": 20}
+SHORT = {"pretrain_epochs": 5, "n_search_steps": 20, "hidden_size": 100}
 
 
 def detectors(part, options):
