@@ -71,9 +71,9 @@ def measured(model, draws):
     for seed, (X, y, normal, abnormal) in enumerate(draws):
         if "random_state" in model.get_params(deep=False):
             model.set_params(random_state=seed)
-        start = time.perf_counter()
+        start = time.process_time()  # other work may run beside
         model.fit(X, y)
-        took.append(time.perf_counter() - start)
+        took.append(time.process_time() - start)
         n = len(X)
         decision = model.decision_function(normal)
         flagged.append(float(np.mean(decision[np.isfinite(decision)] < 0)))
