@@ -9,7 +9,7 @@ CFLOW = Settings(
         "smoothing": 0,
         "n_steps": 1,
         "condition_size": 4,
-        "max_epochs": 3,
+        "max_epochs": 2,
     }
 )
 FastFlow = Settings(
