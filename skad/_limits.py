@@ -101,22 +101,19 @@ def upper_limit(anomaly, rate, weights=None, n_effective=None):
     """
     anomaly = np.asarray(anomaly, dtype=np.float64)
     ordered, weights = in_order(anomaly, weights)
-    m = float(len(anomaly) if weights is None else weights.sum())
-    m = m if n_effective is None else float(n_effective)
+    n = float(len(anomaly) if weights is None else weights.sum())
+    m = n if n_effective is None else float(n_effective)
     if m <= 1:
         return float(ordered[-1])
     rank = (m + 1) * (1 - rate)
-    largest = float(ordered[-1])
-    if n_effective is not None:  # the largest of so many is not that of all
-        share = (min(rank, m) - 0.5) / m
-        largest = float(np.quantile(ordered, share, method="hazen"))
-        if rank <= m:
-            return largest
+    # from 0, among all values; each of `m` stands for as many of them
+    place = (min(rank, m) - 0.5) * (n / m) - 0.5
+    below = math.floor(place)
+    share = place - below
+    low, high = at_positions(ordered, weights, [below, below + 1])
+    limit = float((1 - share) * low + share * high if share else low)
     if rank <= m:
-        below = math.floor(rank)
-        share = rank - below
-        low, high = at_positions(ordered, weights, [below - 1, below])
-        return float((1 - share) * low + share * high)
+        return limit
     positive = ordered[0] > 0
     z = np.log(ordered) if positive else ordered
     weights = m / len(z) if weights is None else weights
@@ -126,7 +123,7 @@ def upper_limit(anomaly, rate, weights=None, n_effective=None):
     bound = mean + stdtrit(m - 1, 1 - rate) * deviation
     if positive:
         bound = math.exp(min(bound, math.log(np.finfo(np.float64).max)))
-    return float(max(bound, largest))
+    return float(max(bound, limit))
 
 
 def thinned(anomaly, weights=None, most=500):

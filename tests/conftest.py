@@ -12,6 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # small products lose on two thre
 os.environ.setdefault("MPLBACKEND", "agg")  # draws without a screen
 
 import collections
+import gc
 import math
 import pathlib
 import subprocess
@@ -117,6 +118,15 @@ def pytest_collection_modifyitems(config, items):
         group = subject(item) or item.nodeid.split("[")[0]
         item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: (files[item.path], subject(item) or ""))
+
+
+def pytest_collection_finish():
+    """Spare full garbage collections what stays for the whole run, imports and tests.
+
+    Looking at all that takes longer than tens of small fits, and is put down to the
+    detector that happens to be tested.
+    """
+    gc.freeze()
 
 
 class Seconds:

@@ -26,7 +26,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 import skad
 from skad.base import BaseDetector
 from skad.density import Mahalanobis
-from skad.model_selection import NoveltyKFold, excess_mass
+from skad.model_selection import ExcessMass, NoveltyKFold, excess_mass
 from tests._instances import (
     CHEAP,
     VARIANTS,
@@ -167,9 +167,9 @@ def test_each_candidate_of_a_search_takes_effect(detector, table):
         if "precomputed" not in setting.values()  # a box is not made of kernels
     ]
     grid = [{name: [value] for name, value in row.items()} for row in settings]
-    folds = KFold(2)
+    folds, scoring = KFold(2), ExcessMass(n_points=1000)
     search = GridSearchCV(
-        detector, grid, scoring=excess_mass, cv=folds, refit=False, error_score="raise"
+        detector, grid, scoring=scoring, cv=folds, refit=False, error_score="raise"
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Only .* of n_points", UserWarning)
@@ -178,7 +178,7 @@ def test_each_candidate_of_a_search_takes_effect(detector, table):
             for fold, (train, test) in enumerate(folds.split(table)):
                 alone = clone(detector).set_params(**setting).fit(table[train])
                 assert results[f"split{fold}_test_score"][k] == pytest.approx(
-                    excess_mass(alone, table[test])
+                    scoring(alone, table[test])
                 )
 
 
@@ -534,7 +534,7 @@ def test_a_failing_callback_leaves_the_detector_as_it_was(detector, table):
     record = Record()
     seeded(detector).set_callbacks(record).fit(X)
     n_events = len(record.events) - 1  # all but the teardown
-    gc.freeze()  # a collection then looks at what is made here alone
+    gc.freeze()  # as for the whole run: what is made here alone is looked at
     for fail_at in sorted({0, 2, n_events // 2, n_events - 1}):
         failing = Record(fail_at=fail_at)
         watched = seeded(detector).set_callbacks(failing)
@@ -547,7 +547,6 @@ def test_a_failing_callback_leaves_the_detector_as_it_was(detector, table):
         assert leftovers(watched) == {"_skl_callbacks"}
         assert not [name for name in vars(watched) if name.endswith("_")]
     watched.set_callbacks().fit(X)
-    gc.unfreeze()
 
 
 @needs_callbacks

@@ -7,7 +7,7 @@ SMALL = {"max_epochs": 10, "hidden_sizes": (16,), "latent_size": 2}
 AAE = Settings(SMALL, [{"measure": "likelihood"}])
 ADAE = Settings(SMALL)
 ALAD = Settings(
-    {**SMALL, "max_epochs": 3, "spectral_norm": False},
+    {**SMALL, "max_epochs": 2, "spectral_norm": False},
     [{"spectral_norm": True}, {"measure": "l2"}],
 )
 ALOCC = Settings(
@@ -22,6 +22,6 @@ ALOCC = Settings(
 )
 AnoGAN = Settings({**SMALL, "n_search_steps": 8})
 EGBAD = Settings(SMALL, [{"discrimination": "cross_entropy"}])
-FAnoGAN = Settings({**SMALL, "max_epochs": 3, "n_critic": 2})
+FAnoGAN = Settings({**SMALL, "max_epochs": 2, "n_critic": 2})
 GANomaly = Settings({"max_epochs": 10, "hidden_sizes": (16,)})
 SkipGANomaly = Settings({"max_epochs": 10, "hidden_sizes": (16, 1)})

@@ -9,7 +9,7 @@ CFLOW = Settings(
         "smoothing": 0,
         "n_steps": 1,
         "condition_size": 4,
-        "max_epochs": 3,
+        "max_epochs": 2,
     }
 )
 FastFlow = Settings(
@@ -19,8 +19,8 @@ FastFlow = Settings(
             "backbone": "gabor",
             "layers": ("scale1",),
             "n_steps": 4,
-            "max_epochs": 10,
-            "lr": 0.01,
+            "max_epochs": 5,
+            "lr": 0.02,
         }
     ],
     excused={"sign": "it normalises the maps of each picture, contrast and all"},

@@ -56,7 +56,7 @@ MIDASR = Settings(
     excused={"sign": ONCE, "feature": COUNTS, "rows around": BEFORE},
 )
 OmniAnomaly = Settings(
-    {"window_size": 1, "hidden_size": 4, "n_flows": 1, "max_epochs": 4},
+    {"window_size": 1, "hidden_size": 4, "n_flows": 1, "max_epochs": 2},
     [{"window_size": 3, "max_epochs": 1, "n_flows": 2, "n_draws": 2}],
 )
 PASAD = Settings(

@@ -101,6 +101,12 @@ class STFPM(TrainedImageDetector):
     student learns to say of any picture: the score may lie below the distance to the
     mean picture.
 
+    Before a student has learned, few held-out pictures say little of new ones: with 6
+    held out of 31, the threshold after 3 epochs flagged .36 of 14 good cookies, and
+    with four other orders of the training pictures 0, 0, 0 and .07 of them. After the
+    100 epochs of the default it flags .07, with a ROC AUC of .93
+    (``benchmarks/results/thresholds.tsv``).
+
     References
     ----------
     .. [1] G. Wang, S. Han, E. Ding and D. Huang, "Student-teacher feature pyramid
