@@ -10,6 +10,7 @@ from skad.series._midas import MIDAS as MIDAS
 from skad.series._midasr import MIDASR as MIDASR
 from skad.series._omni_anomaly import OmniAnomaly as OmniAnomaly
 from skad.series._pasad import PASAD as PASAD
+from skad.series._regression_forecaster import RegressionForecaster as RegressionForecaster
 from skad.series._spectral_residual import SpectralResidual as SpectralResidual
 from skad.series._subsequence_knn import SubsequenceKNN as SubsequenceKNN
 from skad.series._subsequence_lof import SubsequenceLOF as SubsequenceLOF
@@ -17,4 +18,4 @@ from skad.series._usad import USAD as USAD
 from skad.series._window import WindowDetector as WindowDetector
 from skad.series._z_score import ZScore as ZScore
 
-__all__ = ["DeepAnT", "Discord", "KMeansAD", "LSTMAutoEncoder", "LSTMForecaster", "LeftMatrixProfile", "MIDAS", "MIDASR", "MatrixProfile", "OmniAnomaly", "PASAD", "SpectralResidual", "SubsequenceKNN", "SubsequenceLOF", "USAD", "WindowDetector", "ZScore", "split_at_gaps"]
+__all__ = ["DeepAnT", "Discord", "KMeansAD", "LSTMAutoEncoder", "LSTMForecaster", "LeftMatrixProfile", "MIDAS", "MIDASR", "MatrixProfile", "OmniAnomaly", "PASAD", "RegressionForecaster", "SpectralResidual", "SubsequenceKNN", "SubsequenceLOF", "USAD", "WindowDetector", "ZScore", "split_at_gaps"]
