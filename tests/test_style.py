@@ -528,6 +528,7 @@ SOMETIMES = {
     "frequencies_",
     "landmark_coef_",
     "landmarks_",
+    "offsets_",
     "wave_coef_",
 }
 
