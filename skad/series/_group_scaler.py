@@ -46,12 +46,6 @@ class GroupScaler(GroupTransformer):
     `groups` go with the rows: ``fit(X, groups=groups)``. Pipelines pass them on where
     metadata routing is enabled. Missing values (NaN) are left to the scaler.
 
-    References
-    ----------
-    .. [1] Y. Su, Y. Zhao, C. Niu, R. Liu, W. Sun and D. Pei, "Robust anomaly detection
-       for multivariate time series through stochastic recurrent neural network", KDD,
-       2019, section 4.1 (each machine is normalised by itself).
-
     Examples
     --------
     >>> import numpy as np

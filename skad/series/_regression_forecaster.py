@@ -112,10 +112,10 @@ class RegressionForecaster(ForecastDetector):
 
     Notes
     -----
-    `fit` fits the regressor on all steps and, for the deviations and the threshold of
-    ``contamination="auto"``, without some of them: up to five times where steps are
-    few, once without a fifth of them where they are many. Rows have `l` times `c`
-    features. Channels should be on one scale where the regressor asks for it, as
+    `fit` costs a fit of the regressor on all steps and, for the deviations and the
+    threshold of ``contamination="auto"``, others without some of them: up to five where
+    steps are few, one without a fifth of them where they are many. Rows have `l` times
+    `c` features. Channels should be on one scale where the regressor asks for it, as
     ``Ridge`` does. The first ``l + k - 1`` steps of a series, and those after a gap of
     ``missing="skip"``, have no forecast from as many steps before them: they count as
     steps with the mean squared error, `k` in each channel of the map, and are no
@@ -126,9 +126,8 @@ class RegressionForecaster(ForecastDetector):
 
     References
     ----------
-    .. [1] M. Munir, S. A. Siddiqui, A. Dengel, S. Ahmed, "DeepAnT: a deep learning
-       approach for unsupervised anomaly detection in time series", IEEE Access, 2019,
-       section III (a forecast from lags, with a network).
+    .. [1] A. J. Fox, "Outliers in time series", Journal of the Royal Statistical
+       Society B 34(3), 1972 (of autoregressions, which a linear regressor makes).
     .. [2] P. Malhotra, L. Vig, G. Shroff, P. Agarwal, "Long short term memory networks
        for anomaly detection in time series", ESANN, 2015, section 2 (several forecasts
        of a step).
