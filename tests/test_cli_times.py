@@ -68,6 +68,10 @@ def features(path):
 
 
 def test_no_window_runs_over_a_gap(gaps, tmp_path, capsys):
+    frame, training = pd.read_csv(gaps[1]), features(gaps[0])
+    # what a training window over the gap would know
+    frame.loc[100:119, ["a", "b"]] = training[190:210]
+    frame.to_csv(gaps[1], index=False)
     assert detect(gaps, "--out", tmp_path / "out") == 0
     printed = capsys.readouterr().out
     assert "a.csv: 1 gap parts the series; no window runs over one" in printed
