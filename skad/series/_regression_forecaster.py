@@ -13,7 +13,6 @@ from sklearn.utils import get_tags
 
 from skad._array import like, namespace, to_double, to_numpy
 from skad._cross_fitting import scored_as_seen
-from skad._members import fit_within
 from skad._moments import deviations
 from skad._parameters import with_parameters
 from skad._sklearn import HasMethods, Interval, StrOptions
@@ -188,14 +187,24 @@ class RegressionForecaster(ForecastDetector):
     # ------------------------------------------------------------------------ training
 
     def _fit_windows(self, series, labels):
-        context = self._subtask("fit regressor")
-        self.regressor_ = self._fitted_regressor(series, context)
-        try:
-            held = list(self._held_errors(series))
-            self._too_few_ = None if held else "any fold leaves less than a window"
-        except ValueError as error:
-            held, self._too_few_ = [], str(error)
+        lengths, least = [len(x) for x in series], self._min_steps()[0]
+        folds = time_folds(lengths, least)
+        self._too_few_ = None if folds else "any fold leaves less than a window"
+        held = []
+        for fold in self._steps([[], *folds], "fit regressors", 1 + len(folds)):
+            if not fold:
+                self.regressor_ = self._fitted_regressor(series)
+                continue
+            kept = [series[i][a:b] for i, a, b in remaining(lengths, fold, least)]
+            try:
+                regressor = self._fitted_regressor(kept)
+                held += self._held_errors(regressor, series, fold)
+            except ValueError as error:
+                held, self._too_few_ = [], str(error)
+                break
         first = self._context_steps()
+        if not held and self._too_few_ is None:
+            self._too_few_ = "no step of a fold has a window before it"
         known = held or [self._forecast(self._errors, x, first) for x in series]
         errors = np.concatenate([to_numpy(part) for part in known])  # (n, k, c)
         largest = np.max([np.abs(to_numpy(x)).max(axis=0) for x in series], axis=0)
@@ -205,7 +214,7 @@ class RegressionForecaster(ForecastDetector):
         self.scale_ = np.where(scale > 0, scale, 1.0)
         self._held_out_ = ((errors / self.scale_) ** 2).sum((1, 2))
 
-    def _fitted_regressor(self, series, context=None):
+    def _fitted_regressor(self, series):
         """Return the regressor, fitted on series (t, c)."""
         size, c = self.window_size_, self.n_features_in_
         most = most_windows(self.max_windows, (size + self.horizon) * c)
@@ -218,25 +227,23 @@ class RegressionForecaster(ForecastDetector):
         try:
             # outer parameters are checked by now, the regressor's are not
             with config_context(skip_parameter_validation=False):
-                return fit_within(context, self, regressor, lags, targets)
+                return regressor.fit(lags, targets)
         except ValueError as error:
             raise ValueError(
                 f"{type(regressor).__name__} cannot be fitted on the {len(lags)} rows "
                 f"of window_size={size} steps: {error}"
             ) from error
 
-    def _held_errors(self, series):
-        """Yield errors (t, k, c) of stretches that were not learned from."""
-        least, context = self._min_steps()[0], self._context_steps()
-        lengths = [len(x) for x in series]
-        for fold in time_folds(lengths, least):
-            kept = [series[i][a:b] for i, a, b in remaining(lengths, fold, least)]
-            errors = partial(self._errors, regressor=self._fitted_regressor(kept))
-            for i, a, b in fold:
-                start = max(a, context)  # of earlier steps there is no forecast
-                if start < b:
-                    x = series[i][start - context : b]
-                    yield self._forecast(errors, x, context)
+    def _held_errors(self, regressor, series, fold):
+        """Return errors (t, k, c) of the stretches that a regressor has not seen."""
+        errors, context = partial(self._errors, regressor=regressor), self._reach()
+        found = []
+        for i, a, b in fold:
+            start = max(a, context)  # of earlier steps there is no forecast
+            if start < b:
+                x = series[i][start - context : b]
+                found.append(self._forecast(errors, x, context))
+        return found
 
     def _honest_anomaly(self, X, y, anomaly, groups=None):
         if self._too_few_ is not None:
