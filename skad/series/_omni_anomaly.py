@@ -187,7 +187,9 @@ class OmniAnomaly(StepwiseNetwork):
     defaults are theirs, but for `max_epochs`, and meant for a GPU: a window costs about
     :math:`10 \, l \, h^2` multiplications for `h` hidden units, three times that in
     training. Ten epochs of 10,000 steps take most of an hour of a core, "auto" takes
-    five minutes however long the series are; scores cost a minute for 4,000 steps. A
+    five minutes however long the series are; scores cost a minute for 4,000 steps. With
+    64 units on a channel of a satellite (P-1 of SMAP) the VUS-PR was .295 and .297
+    after 2,500 and 5,000 windows, and .282 after the 25,000 of ten epochs. A
     training that will take more than ten minutes on the host says so before it begins.
     There take fewer units, or a larger `stride` with ``align="mean"``: with "end",
     steps between the ends of windows repeat the one before them.
