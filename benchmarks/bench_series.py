@@ -80,6 +80,7 @@ DETECTORS = {
     "PASAD": (skad.PASAD(rank=5), []),
     "PASAD(measure='residual')": (skad.PASAD(rank=5, measure="residual"), []),
     "SpectralResidual": (skad.SpectralResidual(), ["TSB-AD.SR", "SR(MS)"]),
+    "RegressionForecaster": (scaled(skad.RegressionForecaster()), []),
     # fewer steps than their defaults, so that two cores train them in minutes
     "LSTMForecaster(max_epochs=20, lr=0.005)": (
         scaled(skad.LSTMForecaster(max_epochs=20, lr=0.005, random_state=0)),

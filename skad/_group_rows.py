@@ -38,6 +38,20 @@ def series_rows(groups, n, row="row"):
     return sorted(rows, key=lambda own: own[-1])
 
 
+def rows_by_label(groups, n, row="row"):
+    """Return {label: rows} of each series, as `series_rows`; None is one series' label.
+
+    Labels are those of Python where NumPy has its own.
+    """
+    rows = series_rows(groups, n, row)
+    if groups is None:
+        return {None: rows[0]}
+    labels = np.ravel(to_numpy(groups) if is_torch(groups) else np.asarray(groups))
+    first = (labels[own][0] for own in rows)
+    names = [one.item() if isinstance(one, np.generic) else one for one in first]
+    return dict(zip(names, rows, strict=True))
+
+
 def long_enough(rows, least, reason, row, then):
     """Return the series that have at least `least` rows, and warn of others.
 

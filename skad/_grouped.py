@@ -331,7 +331,9 @@ class GroupedDetector(BaseDetector):
             labels = [labels[own] for own in kept]
         anomaly = self._fit_series([take(X, own) for own in kept], labels)
         del self._learned_rows_
-        if anomaly is None or len(kept) < len(rows):
+        if not self._needs_seen():
+            whole = None
+        elif anomaly is None or len(kept) < len(rows):
             function = longer(self._anomaly, self._fewest_scored())
             whole = BaseDetector._in_blocks(
                 self, function, X, parts=rows, progress="score"
@@ -350,6 +352,10 @@ class GroupedDetector(BaseDetector):
         if anomaly is None:
             anomaly = self._by_series(self._anomaly, X, None)
         return anomaly
+
+    def _needs_seen(self):
+        """Tell whether the threshold needs scores of all training rows, once fitted."""
+        return True
 
     def _honest_anomaly(self, X, y, anomaly, groups=None):
         return stretch_fitted(self, X, y, self._honest_rows(X, groups), anomaly)

@@ -6,6 +6,9 @@ import joblib
 import numpy as np
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+from sklearn.utils.metadata_routing import process_routing
 from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
@@ -55,7 +58,19 @@ def both_of(member, X):
 
 
 def scores_of(member, X, **params):
-    """Return the scores of rows that a member checks itself, float64 where `X` is."""
+    """Return the scores of rows that a member checks itself, float64 where `X` is.
+
+    A pipeline, which scores without parameters, passes them on as in `predict`.
+    """
+    while isinstance(member, FrozenEstimator):
+        member = member.estimator
+    while params and isinstance(member, Pipeline):
+        *steps, (last, final) = member.steps
+        routed = process_routing(member, "predict", **params)
+        for name, step in steps:
+            if step not in (None, "passthrough"):
+                X = step.transform(X, **routed[name].transform)
+        member, params = final, routed[last].predict
     scores = member.score_samples(X, **params)
     if is_torch(X):
         scores = like(scores, X, dtype="keep")

@@ -13,6 +13,7 @@ EXTRAS = {
     "pandas": "report",
     "pyarrow": "parquet",
     "pynndescent": "neighbors",
+    "statsmodels": "season",
 }
 # Whose networks are named as ``backbone="library/name"``.
 LIBRARIES = ("timm", "torchvision", "transformers")

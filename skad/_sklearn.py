@@ -50,6 +50,7 @@ __all__ = [
     "Hidden",
     "Interval",
     "MetaEstimatorMixin",
+    "OneToOneFeatureMixin",
     "RealNotInt",
     "ScikitLearnDetector",
     "StrOptions",

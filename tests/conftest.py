@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 import zlib
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -45,6 +46,8 @@ COMMON = {
 }
 MOST_SECONDS = 3
 NAMES = dict(skad.all_detectors())
+# What docstrings' examples need beside what skad itself does.
+EXAMPLES_NEED = {"SeasonalTrendResiduals": "statsmodels"}
 
 
 def pytest_addoption(parser):
@@ -114,6 +117,9 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if isinstance(item, pytest.DoctestItem):
             item.add_marker(WORTHLESS)
+            package = EXAMPLES_NEED.get(item.name.rpartition(".")[2])
+            if package is not None and find_spec(package) is None:
+                item.add_marker(pytest.mark.skip(reason=f"needs {package}"))
         files.setdefault(item.path, len(files))
         group = subject(item) or item.nodeid.split("[")[0]
         item.add_marker(pytest.mark.xdist_group(group))

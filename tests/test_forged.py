@@ -49,6 +49,7 @@ def detectors():
         make_pipeline(
             StandardScaler(), IsolationForest(n_estimators=3, max_samples=20)
         ),
+        skad.RegressionForecaster(window_size=4, contamination=0.1),
     ]
     labelled = [
         skad.MaxSoftmax(LogisticRegression(), contamination=0.1),

@@ -134,6 +134,12 @@ class Slow(skad.embedding.PatchEmbedding):
 refused(skad.PatchDetector(Slow(), inner).fit, pictures)
 refused(skad.ConformalDetector(inner, method="cross").fit, X)
 """,
+    "statsmodels": """
+seasons = skad.series.SeasonalTrendResiduals(5)
+refused(seasons.fit, X)
+from sklearn.pipeline import make_pipeline
+refused(make_pipeline(seasons, Work()).fit, X)
+""",
     "onnx": """
 detector = skad.PaDiM(n_features=2).fit(pictures)
 import skad.export._onnx as export

@@ -16,11 +16,10 @@ from skad._samples import Windows
 from skad.metrics import hit_rate_at
 from skad.series import DeepAnT, LSTMForecaster
 from skad.series._deepant import ConvolutionalForecaster, shares_of_distance
-from skad.series._forecaster import forecast_pieces
+from skad.series._forecasting import forecast_errors, forecast_pieces
 from skad.series._lstm_forecaster import (
     RecurrentForecaster,
     error_gaussian,
-    forecast_errors,
 )
 from skad.series._network import window_starts
 from tests._series_data import SMD, load_machine

@@ -408,10 +408,58 @@ def fit_of_omni(monkeypatch, n_steps, **settings):
 
 def test_omni_says_before_it_begins_that_it_takes_long(monkeypatch):
     """10,000 steps were measured to take 3,240 s."""
-    (message,) = fit_of_omni(monkeypatch, 10_000)
+    (message,) = fit_of_omni(monkeypatch, 10_000, max_epochs=10)
     minutes = float(re.search(r"about (\d+) minutes", message)[1])
     assert 0.8 * 54 < minutes < 1.2 * 54
     assert "9901 windows of 100 steps" in message
-    assert not fit_of_omni(monkeypatch, 10_000, hidden_size=100)
+    assert not fit_of_omni(monkeypatch, 10_000, max_epochs=10, hidden_size=100)
     assert not fit_of_omni(monkeypatch, 10_000, max_epochs=1)
-    assert not fit_of_omni(monkeypatch, 1_000)
+    assert not fit_of_omni(monkeypatch, 1_000, max_epochs=10)
+
+
+@pytest.mark.parametrize(
+    ("n_steps", "n_windows", "n_epochs"),
+    [(300, 201, 10), (1_000, 901, 10), (10_000, 4951, 2), (100_000, 8326, 1)],
+)
+def test_the_default_of_omni_ends(monkeypatch, n_steps, n_windows, n_epochs):
+    """However long the series are, a few thousand windows are seen, all over them."""
+    assert not fit_of_omni(monkeypatch, n_steps)
+    detector = OmniAnomaly().set_params(window_size=100)
+    detector.window_size_, detector._lengths_ = 100, [n_steps]
+    starts = detector._training_starts()
+    assert (len(starts), detector._epochs("")) == (n_windows, n_epochs)
+    assert len(starts) * n_epochs < 10_000
+    assert np.ptp(np.diff(starts)) == 0
+    assert starts[-1] >= n_steps - 100 - np.diff(starts)[0]
+    whole = detector.set_params(max_epochs=3)
+    assert len(whole._training_starts()) == n_steps - 99
+    assert whole._epochs("") == 3
+
+
+def test_epochs_of_omni_are_those_that_auto_stands_for():
+    X = np.random.default_rng(0).normal(size=(90, 2))
+    settings = {"hidden_size": 4, "n_flows": 1, "window_size": 5, "random_state": 0}
+    auto, ten = (
+        OmniAnomaly(**settings, max_epochs=epochs).fit(X) for epochs in ("auto", 10)
+    )
+    assert_allclose(auto.score_samples(X), ten.score_samples(X), rtol=1e-12)
+
+
+def test_training_steps_are_not_scored_in_vain(monkeypatch):
+    """The threshold comes from windows that were held out of the training."""
+    scored = []
+    whole = OmniAnomaly._anomaly
+
+    def anomaly(self, x):
+        scored.append(len(x))
+        return whole(self, x)
+
+    monkeypatch.setattr(OmniAnomaly, "_anomaly", anomaly)
+    X = np.random.default_rng(0).normal(size=(200, 2))
+    detector = OmniAnomaly(hidden_size=4, n_flows=1, window_size=5, max_epochs=1)
+    detector.fit(X)
+    assert 0 < sum(scored) < 150
+    offset = detector.offset_
+    assert 0 < (detector.predict(X) == -1).mean() < 0.5
+    assert detector.set_params(contamination=0.1).fit(X).offset_ != offset
+    assert sum(scored) > 350

@@ -19,6 +19,7 @@ SETTINGS = {
     "MatrixProfile": {},
     "LeftMatrixProfile": {},
     "PASAD": {"measure": "residual"},
+    "RegressionForecaster": {},
     "SpectralResidual": {"window_size": None},
     "ZScore": {},
     "DeepAnT": {"max_epochs": 3, "random_state": 0},

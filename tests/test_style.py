@@ -529,6 +529,7 @@ SOMETIMES = {
     "frequencies_",
     "landmark_coef_",
     "landmarks_",
+    "offsets_",
     "wave_coef_",
 }
 

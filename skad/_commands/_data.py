@@ -18,6 +18,7 @@ from skad._commands._columns import (
 )
 from skad._commands._folders import TABLES, are_pictures, load_new, load_pictures
 from skad._commands._reading import PICTURES, TABLE, TIME
+from skad._commands._regular import check_complete, resampled, stretches
 from skad._times import settled_day_first
 from skad.datasets._files import read_tables
 from skad.datasets._words import shown
@@ -37,6 +38,8 @@ class Part:
         What rows are called, and which series they belong to.
     time : Times or None, default=None
         When they were.
+    stretches : ndarray or None, default=None
+        Which stretch without a gap each row is of, where there are gaps.
     files, defects, masks : default=None
         Of pictures: their names, and what is known of their defects.
     """
@@ -46,6 +49,7 @@ class Part:
     ids: Any = None
     groups: Any = None
     time: Any = None
+    stretches: Any = None
     files: Any = None
     defects: Any = None
     masks: Any = None
@@ -81,6 +85,8 @@ class Data:
         Files that were left out, with the reason.
     held_out : PictureFiles or None, default=None
         Good pictures that give the threshold, and are not learned from.
+    notes : list of str, default=[]
+        What the user should know of the reading.
     """
 
     kind: str
@@ -96,6 +102,7 @@ class Data:
     folders: set = field(default_factory=set)
     skipped: list = field(default_factory=list)
     held_out: Any = None
+    notes: list = field(default_factory=list)
 
 
 def kind_of(reading, *paths):
@@ -129,6 +136,22 @@ def check_options(kind, reading):
             time_column=reading.time_column,
             group_column=reading.group_column,
             id_column=reading.id_column,
+        )
+        _check_times(reading)
+
+
+def _check_times(reading):
+    """Raise ValueError for options of times that go without others."""
+    named = {"--resample": reading.resample, "--gaps": reading.gaps}
+    if reading.time_column is None:
+        for option, value in named.items():
+            if value is not None:
+                raise ValueError(f"{option} {value}: needs a --time-column")
+    if reading.resample is None and reading.resample_by is not None:
+        raise ValueError(f"--resample-by {reading.resample_by}: needs --resample")
+    if reading.resample is not None and reading.id_column is not None:
+        raise ValueError(
+            f"--id-column {reading.id_column}: names rows, and --resample makes others"
         )
 
 
@@ -180,6 +203,7 @@ def read_data(kind, reading, train, test, *, allow_nan=False, only_learn=False):
         Part(X=table.X, y=y, ids=_ids(table, reading, file), groups=groups, time=time)
         for table, file, groups, time, y in zip(tables, files, *found, ys, strict=True)
     ]
+    parts, notes = _regular(parts, files, reading, allow_nan)
     image_shape = None
     if kind == "tables":
         image_shape = reading.image_shape or new.image_shape
@@ -199,6 +223,7 @@ def read_data(kind, reading, train, test, *, allow_nan=False, only_learn=False):
         columns=new.columns,
         image_shape=image_shape,
         known_labels=None if seen.labels is None else np.unique(seen.labels).tolist(),
+        notes=notes,
     )
 
 
@@ -239,21 +264,19 @@ def read_new(model, paths, reading, *, allow_nan=False):
     if table.labels is not None or asked:
         y = labels(None, table, file, reading, known=model.known_labels or ())[1]
     groups, time = _when([table], [file], reading)
+    ids = _ids(table, reading, file)
+    part = Part(X=table.X, y=y, ids=ids, groups=groups[0], time=time[0])
+    [part], notes = _regular([part], [file], reading, allow_nan)
     return Data(
         kind=model.kind,
         reading=reading,
         train=None,
-        test=Part(
-            X=table.X,
-            y=y,
-            ids=_ids(table, reading, file),
-            groups=groups[0],
-            time=time[0],
-        ),
+        test=part,
         title=shown(Path(file).name),
         inputs=[file],
         columns=table.columns,
         image_shape=None if model.kind == "series" else model.image_shape,
+        notes=notes,
     )
 
 
@@ -277,6 +300,24 @@ def _when(tables, files, reading):
     ]
     columns = [table.aside.get(reading.time_column) for table in tables]
     return groups, times(columns, groups, files, reading.time_column, **reading.times)
+
+
+def _regular(parts, files, reading, allow_nan):
+    """Return parts of regular steps, or that know their gaps, and lines on both."""
+    found, notes = [], []
+    for part, file in zip(parts, files, strict=True):
+        if reading.resample is not None:
+            by = reading.resample_by or "mean"
+            part, line = resampled(part, reading.resample, by, file)
+            if not allow_nan:
+                check_complete(part, reading.resample, file)
+            notes.append(line)
+        elif part.time is not None and reading.gaps != "ignore":
+            own, line = stretches(part, file)
+            part = replace(part, stretches=own)
+            notes += [] if line is None else [line]
+        found.append(part)
+    return found, notes
 
 
 def _pictures(reading, train, test, only_learn):

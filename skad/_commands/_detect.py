@@ -75,12 +75,13 @@ def detect(options):
         outcome.lines.append(
             f"the same {findings[0].unit}s were learned from and looked at"
         )
-    outcome.lines[:0] = lines
+    outcome.lines[:0] = [*lines, *data.notes]
     outcome.data = {
         "command": "detect",
         "kind": kind,
         "chosen_because": chosen[0] if chosen else None,
         "own": data.own,
+        "notes": data.notes,
         **outcome.data,
     }
     return with_skipped(outcome, data.skipped, skipped_file)
@@ -106,12 +107,15 @@ def models_and_data(options, kind, reading, train, test, *, only_learn=False):
     for model in models.values():
         _CHECKS[kind](model)
     nan = [reads_missing(model) for model in models.values()]
+    if not models:  # which one is taken depends on what is read
+        asked = dict(options.set or ())
+        nan = [asked.get("missing") in ("interpolate", "skip")]
     data = read_data(
         kind,
         reading,
         train,
         test,
-        allow_nan=kind == "series" and bool(nan) and all(nan),
+        allow_nan=kind == "series" and all(nan),
         only_learn=only_learn,
     )
     data = with_held_out(data, options.calibrate)

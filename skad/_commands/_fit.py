@@ -70,7 +70,8 @@ def fit(options):
     )
     save_model(saved, options.out)
     unit = _UNITS[kind]
-    lines = [*chosen, f"{name}: learned from {learned.n_train:,} {unit}s{_of(data)}"]
+    lines = [*chosen, *data.notes]
+    lines.append(f"{name}: learned from {learned.n_train:,} {unit}s{_of(data)}")
     lines[-1] += f", threshold {learned.threshold:.6g}: {learned.meaning}"
     if words and scaling != "none":
         lines.append(words)
@@ -81,6 +82,7 @@ def fit(options):
         "detector": name,
         "setting": learned.setting,
         "chosen_because": chosen[0] if chosen else None,
+        "notes": data.notes,
         "scaling": scaling,
         "unit": unit,
         "learned_from": learned.n_train,
@@ -134,9 +136,11 @@ def score(options):
     page = write_page(out, [findings], f"{name} on {findings.title}")
     scaled = {name: Scaled(None, model.scaling, "")}
     outcome = told_of_one(out, [findings], [files], page, scaled)
+    outcome.lines[:0] = data.notes
     outcome.data = {
         "command": "score",
         "kind": model.kind,
+        "notes": data.notes,
         "model": shown(options.model),
         **outcome.data,
     }

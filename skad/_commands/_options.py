@@ -184,6 +184,26 @@ def add_series(command, *, named):
             help="a column that says which series a row is of, where there are "
             "several; its values are text: 007 is not 7",
         )
+        series.add_argument(
+            "--resample",
+            metavar="STEP",
+            help="bring the steps of --time-column to a regular one: a time such as "
+            "10min, or a number where times are numbers. Steps without rows are "
+            "missing, and --set missing=skip or missing=interpolate says what then",
+        )
+        series.add_argument(
+            "--resample-by",
+            choices=("mean", "interpolate"),
+            help="the mean of the rows of a step (the default), or what lies on the "
+            "line between the rows around its beginning",
+        )
+    series.add_argument(
+        "--gaps",
+        choices=("split", "ignore"),
+        help="whether a series ends where the next row of --time-column is later than "
+        "one and a half median steps, so that no window runs over a gap (the default), "
+        "or goes on",
+    )
     return series
 
 

@@ -11,7 +11,15 @@ _OPTIONS = {
 }
 TEXT = ("sep", "decimal", "encoding", "header")
 TABLE = ("label_column", "anomaly_label", "drop", "id_column", *TEXT)
-TIME = ("time_column", "group_column", "day_first", "time_format")
+TIME = (
+    "time_column",
+    "group_column",
+    "day_first",
+    "time_format",
+    "gaps",
+    "resample",
+    "resample_by",
+)
 PICTURES = ("image_size", "on_error")
 
 
@@ -33,6 +41,12 @@ class Reading:
         How text files are read; see `skad.datasets.read_table`.
     day_first, time_format : default=None
         How times are read; see `skad._times.read_times`.
+    gaps : {"split", "ignore"} or None, default=None
+        Whether gaps in the times part series; None is "split".
+    resample : str or None, default=None
+        The regular step that series are brought to.
+    resample_by : {"mean", "interpolate"} or None, default=None
+        How; None is "mean".
     image_shape, image_size : tuple of int or None, default=None
         Height and width of pictures in rows, and what pictures in files are brought to.
     on_error : {"raise", "skip"} or None, default=None
@@ -53,6 +67,9 @@ class Reading:
     group_column: str | None = None
     day_first: bool | None = None
     time_format: str | None = None
+    gaps: str | None = None
+    resample: str | None = None
+    resample_by: str | None = None
     image_size: tuple | None = None
     on_error: str | None = None
 

@@ -56,7 +56,8 @@ def learn(model, name, data, *, progress=False):
             options = {"X_held_out": data.held_out, "name": name, "track": track}
             return learn_pictures(model, train.X, **options)
         if data.kind == "series":
-            return learn_series(model, train.X, train.y, groups=train.groups, name=name)
+            groups = train.groups if train.stretches is None else train.stretches
+            return learn_series(model, train.X, train.y, groups=groups, name=name)
         return learn_rows(model, train.X, train.y, name=name, track=track)
 
 
@@ -102,6 +103,7 @@ def look(learned, data, folder, options, *, progress=False):
                 learned,
                 test.X,
                 groups=test.groups,
+                stretches=test.stretches,
                 time=test.time,
                 time_name=reading.time_column or "time",
                 group_name=reading.group_column or "group",

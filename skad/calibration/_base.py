@@ -17,6 +17,7 @@ import numpy as np
 from sklearn import get_config
 from sklearn.utils import get_tags
 from sklearn.utils.metadata_routing import (
+    MetadataRequest,
     MetadataRouter,
     MethodMapping,
     process_routing,
@@ -32,7 +33,12 @@ from skad._parameters import absent, with_parameters
 from skad._sklearn import HasMethods, MetaEstimatorMixin, _fit_context
 from skad._validation import refuse_unreadable
 from skad.base import BaseDetector
-from skad.calibration._held import Holder, innermost, scoring_parameters
+from skad.calibration._held import (
+    Holder,
+    innermost,
+    scoring_parameters,
+    takes_groups,
+)
 from skad.calibration._rows import n_rows
 
 
@@ -195,7 +201,7 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
             1 for normal samples and -1 for anomalies.
         """
         self.fit(X, y, **params)
-        return self.predict(X, **scoring_parameters(self._head(), params))
+        return self.predict(X, **self._scoring(params))
 
     def inspect(self, X, **params) -> Any:
         """Return scores, decision, labels and maps from one pass over the samples.
@@ -255,7 +261,7 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
             Higher is more anomalous.
         """
         self.fit(X, y, **params)
-        return self.transform(X, **scoring_parameters(self._head(), params))
+        return self.transform(X, **self._scoring(params))
 
     def get_metadata_routing(self):
         """Return what goes to the detector, and to a splitter.
@@ -269,6 +275,11 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
         for method in ("fit", "predict", "decision_function", "transform"):
             mapping.add(caller=method, callee=method)
         router = MetadataRouter(owner=self)
+        if self._uses_groups():
+            own = MetadataRequest(owner=self)
+            for method in ("fit", "predict", "decision_function", "transform"):
+                getattr(own, method).add_request(param="groups", alias=True)
+            router.add_self_request(own)
         router.add(detector=self._head(), method_mapping=mapping)
         return router.add(
             splitter=getattr(self, "cv", None),
@@ -276,6 +287,23 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
         )
 
     # ------------------------------------------------------------------------ machinery
+
+    def _uses_groups(self):
+        """Tell whether `groups` say something to the class itself."""
+        return False
+
+    def _scoring(self, params):
+        """Return those parameters of `fit` that the other methods take."""
+        kept = scoring_parameters(self._head(), params)
+        if self._uses_groups() and "groups" in params:
+            kept["groups"] = params["groups"]
+        return kept
+
+    def _passed(self, params):
+        """Return those parameters that go to the detector."""
+        if self._uses_groups() and not takes_groups(self._head()):
+            return {name: value for name, value in params.items() if name != "groups"}
+        return params
 
     @property
     def _map_sums_to_score(self):
@@ -304,12 +332,15 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
                 f"groups has {len(groups)} labels for {n_rows(X)} samples."
             )
         splitter = {} if groups is None else {"groups": groups}
-        if get_config()["enable_metadata_routing"]:
+        # a frozen detector learns nothing more, and asks for nothing
+        if get_config()["enable_metadata_routing"] and not self._is_frozen():
             routed = process_routing(self, "fit", **params)
             params, splitter = routed.detector.fit, routed.splitter.split
-        self._split_params_ = splitter
+        else:
+            params = self._passed(params)
+        self._split_params_, self._labels_ = splitter, groups
         anomaly = self._calibrate(X, y, params)
-        del self._split_params_
+        del self._split_params_, self._labels_
         return anomaly
 
     def _fitted(self):

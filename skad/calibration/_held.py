@@ -3,6 +3,7 @@
 from inspect import signature
 
 import numpy as np
+from sklearn import get_config
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import check_cv
@@ -61,13 +62,23 @@ def step_parameters(params):
 
 
 def takes_groups(detector):
-    """Tell whether a detector looks at series, whose rows `groups` tells apart."""
-    return "groups" in signature(innermost(detector).score_samples).parameters
+    """Tell whether `groups` tell the rows apart, of series or in a step of a pipeline.
+
+    Pipelines pass them on only where metadata routing is enabled.
+    """
+    detector = innermost(detector)
+    if isinstance(detector, Pipeline):
+        steps = [step for _, step in detector.steps if hasattr(step, "fit")]
+        enabled = get_config()["enable_metadata_routing"]
+        return enabled and any(map(takes_groups, steps))
+    method = getattr(detector, "score_samples", getattr(detector, "transform", None))
+    return "groups" in signature(method).parameters
 
 
 def scoring_parameters(detector, params):
     """Return those parameters of `fit` that scoring takes too (groups, not labels)."""
-    names = signature(innermost(detector).score_samples).parameters
+    names = set(signature(innermost(detector).score_samples).parameters)
+    names |= {"groups"} if takes_groups(detector) else set()
     return {name: value for name, value in params.items() if name in names}
 
 

@@ -4,6 +4,7 @@ A series `x` has the shape (t, c). Its windows come in pieces, views of shape (n
 whose starts are evenly apart, so that nothing is copied before a block is scored.
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,18 @@ def sliding(x, size, stride=1):
         return x.unfold(0, size, stride).permute(0, 2, 1)
     windows = np.lib.stride_tricks.sliding_window_view(x, size, axis=0)  # (n, c, l)
     return windows[::stride].transpose(0, 2, 1)
+
+
+def evenly(counts, most):
+    """Return which windows of each series to learn from, `most` of them at most.
+
+    They are spread evenly over all windows, of which the series have `counts`.
+    """
+    bounds = np.cumsum([0, *counts])
+    n = min(int(bounds[-1]), most)
+    picked = np.arange(n) * bounds[-1] // max(n, 1)
+    cuts = pairwise(np.searchsorted(picked, bounds))
+    return [picked[a:b] - bounds[i] for i, (a, b) in enumerate(cuts)]
 
 
 class Piece(NamedTuple):

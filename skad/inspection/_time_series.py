@@ -195,6 +195,7 @@ def look_at_series(
     X_test,
     *,
     groups=None,
+    stretches=None,
     y_test=None,
     time=None,
     day_first=None,
@@ -208,7 +209,10 @@ def look_at_series(
     ids=None,
     id_name="id",
 ):
-    """Gather what a `Learned` says about series. See `examine_series`."""
+    """Gather what a `Learned` says about series. See `examine_series`.
+
+    `stretches` (n,) are what the detector takes for `groups`, where gaps part these.
+    """
     if feature_names is None:
         feature_names = [f"x{j}" for j in range(X_test.shape[1])]
     if time is not None:
@@ -217,7 +221,8 @@ def look_at_series(
     last, new = last_step(detector), X_test
     if last is not detector:  # a pipeline's score_samples takes no groups
         new = detector[:-1].transform(X_test)
-    params = {} if groups is None else {"groups": groups}
+    parts = groups if stretches is None else stretches
+    params = {} if parts is None else {"groups": parts}
     found, score_seconds = timed(inspected, last, new, **params)
     score, maps = found.scores, found.maps
     decision = score - threshold

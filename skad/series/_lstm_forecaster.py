@@ -16,27 +16,8 @@ from skad.density._covariance import shrink_oas, whitening_matrix
 from skad.embedding._windows import sliding
 from skad.nn.network import Network
 from skad.series._forecaster import Forecaster
+from skad.series._forecasting import forecast_errors
 from skad.series._network import as_tensor
-
-
-def forecast_errors(x, forecasts, n_steps):
-    """Return the error vectors (b, n_steps, k, c) of the last steps of windows.
-
-    Parameters
-    ----------
-    x : tensor of shape (b, l, c)
-        The windows.
-    forecasts : tensor of shape (b, l, k, c)
-        At each step those of the next `k`.
-    n_steps : int
-        How many of the last steps; each needs `k` steps before it.
-    """
-    first, k = x.shape[1] - n_steps, forecasts.shape[2]
-    made = [
-        forecasts[:, first - ahead : x.shape[1] - ahead, ahead - 1]
-        for ahead in range(1, k + 1)
-    ]
-    return x[:, first:, None] - torch.stack(made, 2)
 
 
 def error_gaussian(n, mean, scatter):

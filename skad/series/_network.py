@@ -72,8 +72,12 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
     def _samples(self, X):
         """Return the training windows of `X` (t, c), whose series `_lengths_` parts."""
         x = X if is_torch(X) else torch.from_numpy(np.array(X))
-        starts = window_starts(self._lengths_, self.window_size_, self.stride)
-        return Windows(x, torch.from_numpy(starts).to(x.device), self.window_size_)
+        starts = torch.from_numpy(self._training_starts())
+        return Windows(x, starts.to(x.device), self.window_size_)
+
+    def _training_starts(self):
+        """Return where training windows start in the series, one after the other."""
+        return window_starts(self._lengths_, self.window_size_, self.stride)
 
     # --------------------------------------------------------------------- training
 
@@ -91,7 +95,7 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
         watched = self.patience is not None
         if not watched and (not self._holds_out() or n < FEWEST_SAMPLES):
             return None, None
-        starts = window_starts(self._lengths_, self.window_size_, self.stride)
+        starts = self._training_starts()
         offsets = np.cumsum([0, *self._lengths_])
         held = np.zeros(n, dtype=bool)
         for i, a, b in self._held_stretches():
@@ -111,6 +115,9 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
         if self._trained_.held is None:
             return super()._honest_anomaly(X, y, anomaly, groups)
         return self._held_out_anomaly(self._trained_.rows)
+
+    def _needs_seen(self):
+        return self.contamination != "auto" or self._trained_.held is None
 
     def _held_out_anomaly(self, whole):
         """Return the anomaly of the stretches of the training that it held out."""

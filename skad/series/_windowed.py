@@ -31,6 +31,7 @@ from skad.embedding._period import NO_PERIOD, period_of
 from skad.embedding._windows import (
     cut,
     cut_causal,
+    evenly,
     last_ended,
     nearest,
     sliding,
@@ -252,6 +253,11 @@ class WindowedDetector(SeriesDetector):
         return maps[:, 0, 0], maps
 
 
+def most_windows(asked, n_elements):
+    """Return how many windows of some elements `asked` is, a number or "auto"."""
+    return max(2, _FIT_ELEMENTS // n_elements) if asked == "auto" else asked
+
+
 def for_head(vectors, head):
     """Return vectors as `head` takes them: tensors only where it is one of skad's."""
     return vectors if isinstance(head, BaseDetector) else to_numpy(vectors)
@@ -324,29 +330,25 @@ class WindowLift(WindowedDetector):
         size, stride, x = self.window_size_, self.stride, series[0]
         n_elements = size * x.shape[1]
         counts = [(len(x) - size) // stride + 1 for x in series]
-        bounds = np.cumsum([0, *counts])
-        if bounds[-1] < 2:
+        if sum(counts) < 2:
             raise ValueError(
                 f"X has {len(x)} time steps, only one window of window_size={size} "
                 f"with stride={stride}; at least two are needed."
             )
-        most = self.max_windows
-        if most == "auto":
-            most = max(2, _FIT_ELEMENTS // n_elements)
-        n = min(int(bounds[-1]), most)
-        picked = np.arange(n) * bounds[-1] // n  # evenly over all series
+        picked = evenly(counts, most_windows(self.max_windows, n_elements))
+        n = sum(map(len, picked))
         xp = namespace(x)
         vectors = xp.empty((n, n_elements), dtype=x.dtype, device=device_of(x))
         window_labels = None if labels is None else np.empty(n, dtype=np.int64)
-        places, begin = np.empty(n, dtype=np.int64), 0
+        places, begin, stop = np.empty(n, dtype=np.int64), 0, 0
         for i, x in enumerate(series):
             windows = sliding(x, size, stride)
-            first, stop = np.searchsorted(picked, bounds[i : i + 2])
-            places[first:stop] = begin + (picked[first:stop] - bounds[i]) * stride
+            first, stop = stop, stop + len(picked[i])
+            places[first:stop] = begin + picked[i] * stride
             begin += x.shape[0] + 1
             for part in slices(stop - first, self._block_rows(device_of(x))):
                 rows = slice(first + part.start, first + part.stop)
-                own = like(picked[rows] - bounds[i], x, dtype="keep")
+                own = like(picked[i][part], x, dtype="keep")
                 vectors[rows] = self._vectors(windows[own])
                 if labels is not None:
                     known = sliding(labels[i][:, None], size, stride)[to_numpy(own)]

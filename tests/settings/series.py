@@ -1,5 +1,7 @@
 """Series; a window of one step lets every row stand for itself, as checks expect."""
 
+from sklearn.linear_model import BayesianRidge
+
 import skad
 from tests.settings import Settings
 
@@ -62,6 +64,13 @@ OmniAnomaly = Settings(
 PASAD = Settings(
     {"window_size": 1, "rank": 1},
     [{"window_size": 4, "rank": 0.5, "measure": "residual", "align": "end"}],
+)
+RegressionForecaster = Settings(
+    {"window_size": 3},
+    [
+        {"window_size": 3, "horizon": 2, "stride": 2, "max_windows": 90},
+        {"regressor": BayesianRidge(), "window_size": 2},
+    ],
 )
 SpectralResidual = Settings(
     variants=[{"measure": "relative", "window_size": 30}],
