@@ -8,6 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_array
 from sklearn.cluster import KMeans
 from sklearn.ensemble import IsolationForest
 from sklearn.linear_model import LogisticRegression
@@ -76,6 +77,11 @@ def folder(tmp_path_factory):
         y = np.arange(len(train)) % 3 if detector in labelled else None
         skad.save(detector.fit(train, y), folder / f"{i}.skad")
         np.save(folder / f"{i}.npy", many if "Forest" in repr(detector) else test)
+    sparse = csr_array(np.where(train > 0, train, 0.0))
+    for detector in (skad.KNN(), skad.LOF(metric="cosine"), skad.OneClassSVM()):
+        name = f"sparse-{type(detector).__name__}"
+        skad.save(detector.fit(sparse), folder / f"{name}.skad")
+        np.save(folder / f"{name}.npy", test)
     train, test = pictures()
     for detector in on_pictures:
         name = type(detector).__name__
@@ -197,6 +203,35 @@ def test_recurrent_weights_of_other_sizes_are_refused(folder):
 
     for change in (small, large):
         refused(folder / "8.skad", change, "weights of another LSTM")
+
+
+def test_sparse_rows_that_lead_elsewhere_are_refused(folder):
+    def part(entry, arrays, i):
+        (node,) = nodes_of(entry, **{"is": "sparse"})
+        return arrays[node["items"][i]["name"]], node
+
+    def beyond(entry, arrays):
+        part(entry, arrays, 1)[0][0] = 2**30
+
+    def before(entry, arrays):
+        part(entry, arrays, 1)[0][0] = -1
+
+    def longer(entry, arrays):
+        part(entry, arrays, 2)[0][-1] += 2**20
+
+    def wider(entry, arrays):
+        part(entry, arrays, 0)[1]["shape"][1] = 2**40
+
+    def others(entry, arrays):
+        part(entry, arrays, 0)[1]["shape"][1] += 1
+
+    for name in ("sparse-KNN", "sparse-OneClassSVM"):
+        file = folder / f"{name}.skad"
+        refused(file, beyond, "indices must be <")
+        refused(file, before, "indices must be >=")
+        refused(file, longer, "last value of index pointer|less than the size")
+        refused(file, wider, "too many features")
+        refused(file, others, "of other features")
 
 
 def test_truth_values_beyond_one_are_refused(folder):
