@@ -30,6 +30,8 @@ def search_among(X, metric, p, *settings):
 def canonical(X):
     """Return sparse rows (n, d) with each value once, in order, and no zeros."""
     X = csr_array(X, copy=True)
+    if max(X.nnz, *X.shape) < 2**31:  # what scikit-learn's distances take
+        X.indices, X.indptr = (part.astype(np.int32) for part in (X.indices, X.indptr))
     X.sum_duplicates()
     X.eliminate_zeros()
     return X
