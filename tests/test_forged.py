@@ -3,6 +3,7 @@
 import pathlib
 import shutil
 import sys
+import time
 import tracemalloc
 
 import numpy as np
@@ -116,6 +117,18 @@ def test_forged_files_neither_crash_nor_swell(folder):
 @pytest.mark.full
 def test_ten_thousand_forged_files_neither_crash_nor_swell(folder):
     check_all(folder, 1, 10_000)
+
+
+def test_a_process_that_hangs_is_stopped():
+    code = "print('one', flush=True); import time; time.sleep(600)"
+    begun = time.monotonic()
+    status, lines, error = _forged.said_by([sys.executable, "-c", code], patience=5)
+    assert time.monotonic() - begun < 60
+    assert (lines, error[:5]) == (["one\n"], "hangs")
+    assert status != 0
+    status, lines, error = _forged.said_by([sys.executable, "-c", "1 / 0"])
+    assert (status, lines) == (1, [])
+    assert "ZeroDivisionError" in error
 
 
 def test_a_file_that_is_taken_apart_is_put_together_the_same(folder):
