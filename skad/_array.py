@@ -10,6 +10,7 @@ import shutil
 import sys
 
 import numpy as np
+from scipy.sparse import issparse
 
 from skad._sklearn import torch_namespace
 
@@ -129,7 +130,7 @@ def resolve_device(device, X, work):
     if device == "auto":
         if is_torch(X):
             return str(X.device)
-        if work < _GPU_WORK or not _may_have_gpu():
+        if work < _GPU_WORK or issparse(X) or not _may_have_gpu():
             return "cpu"
         import torch
 

@@ -1,6 +1,7 @@
 """Sums over rows in double precision, block by block, that add up over sets of rows."""
 
 import numpy as np
+from scipy.sparse import issparse
 
 from skad._array import blocks, like, namespace, to_double
 
@@ -11,6 +12,9 @@ def mean_row(X, weights=None):
     The second pass takes back the rounding of the first, which grows with the number
     of rows and would turn a constant column into one with a tiny variance.
     """
+    if issparse(X):
+        weights = np.ones(X.shape[0]) if weights is None else weights
+        return (weights @ to_double(X)) / weights.sum()
     xp = namespace(X)
     mean, total = 0.0, X.shape[0] if weights is None else float(weights.sum())
     for _ in range(2):

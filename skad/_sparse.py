@@ -27,7 +27,8 @@ def check_dense_size(estimator, X, what):
 
 def rows_to_learn(estimator, X):
     """Return `X` as `_fit` takes it: sparse where the method reads that, else dense."""
-    reads = getattr(estimator, "_reads_sparse", False)
+    names = ("_reads_sparse", "_fits_sparse")
+    reads = any(getattr(estimator, name, False) for name in names)
     return X if reads else dense_rows(estimator, X)
 
 

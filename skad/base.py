@@ -82,7 +82,8 @@ class BaseDetector(
     _looks_around = False  # whether the rows around a row count, as in series
     _least_rows = 2  # that `fit` takes
     _reads_missing = False  # whether NaN may stand for a value that is missing
-    _reads_sparse = False  # whether `_fit` and blocks may be CSR arrays
+    _fits_sparse = False  # whether `_fit` may get a CSR array
+    _reads_sparse = False  # the same, and blocks to score as well
 
     # ------------------------------------------------------------- what a method writes
 
@@ -337,7 +338,7 @@ class BaseDetector(
         """
         device = self._scoring_device(X)
         if issparse(X):
-            if dtype is not None:
+            if dtype is not None and dtype == X.dtype:  # not of indices
                 check_dense_size(self, X, "has a dense map of them")
             if not self._reads_sparse:
                 function = partial(_of_dense, function)

@@ -11,10 +11,13 @@ import hashlib
 import json
 import math
 import pathlib
+import queue
 import signal
 import struct
 import subprocess
 import sys
+import tempfile
+import threading
 import warnings
 
 import numpy as np
@@ -23,6 +26,7 @@ import numpy as np
 # machine suffers.
 ROOM, MOST = 200 * 2**20, 2**32
 SECONDS = 10  # of one file, which may ask for many steps but not for a crash
+PATIENCE = 300  # until a process speaks, which imports and warms up first
 
 _INTEGERS = [0, 1, -1, 2, 3, 7, 1000, 10**6, 2**31 - 2, 2**31, -(2**31), 2**62, 2**70]
 _FLOATS = [0.0, -1.0, 0.5, 1e-300, 1e300, math.nan, math.inf, -math.inf]
@@ -386,6 +390,40 @@ def _main(folder, seed, start, stop):
         print(json.dumps(found), flush=True)
 
 
+def said_by(command, patience=PATIENCE):
+    """Return the exit status of a process, its lines, and what it says of errors.
+
+    One that says nothing for `patience` seconds is stopped: compiled code does not heed
+    the alarm of a single file.
+    """
+    lines = queue.SimpleQueue()
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            cwd=pathlib.Path(__file__).parents[1],
+        )
+
+        def read():
+            for line in process.stdout:
+                lines.put(line)
+            lines.put(None)
+
+        threading.Thread(target=read, daemon=True).start()
+        found, silent = [], ""
+        try:
+            while (line := lines.get(timeout=patience)) is not None:
+                found.append(line)
+        except queue.Empty:
+            silent = f"hangs: it says nothing for {patience} s\n"
+            process.kill()
+        code = process.wait()
+        errors.seek(0)
+        return code, found, silent + errors.read()
+
+
 def run(folder, seed, start, stop):
     """Return what comes of forged files, {number: (word, why, file)}, in processes.
 
@@ -397,21 +435,8 @@ def run(folder, seed, start, stop):
         command = [sys.executable, "-X", "faulthandler", "-m", "tests._forged"]
         command += [str(folder), str(seed), str(start), str(stop)]
         begun = None
-        with subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=pathlib.Path(__file__).parents[1],
-        ) as process:
-            try:
-                limit = 120 + 2 * (stop - start)
-                out, err = process.communicate(timeout=limit)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                out, err = process.communicate()
-                err = "hangs\n" + err
-        for line in out.splitlines():
+        code, lines, err = said_by(command)
+        for line in lines:
             said = json.loads(line)
             if "file" in said:
                 begun, files[said["number"]] = said["number"], said["file"]
@@ -420,8 +445,8 @@ def run(folder, seed, start, stop):
         if begun is None:
             raise RuntimeError(err)
         if begun not in found:
-            found[begun] = "crash", f"{process.returncode} {err[-1500:]}", files[begun]
-        elif process.returncode and begun + 1 < stop:
+            found[begun] = "crash", f"{code} {err[-1500:]}", files[begun]
+        elif code and begun + 1 < stop:
             raise RuntimeError(err)
         start = begun + 1
     return found

@@ -5,11 +5,13 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import check_estimator
 
 import skad
 from skad._limits import upper_limit
+from skad.calibration import ConformalDetector, EVTThreshold
 
 RNG = np.random.default_rng(0)
 MIXED = RNG.normal(size=(6, 6))
@@ -169,3 +171,107 @@ def test_what_a_default_needs_is_said_before_anything_else_is_wrong_with_the_row
     for row in failed:
         assert "needs at least 19 normal samples" in repr(row["exception"]), row
     assert len(results) - len(failed) > 25
+
+
+# ------------------------------------------------------------------ signs and bounds
+
+# Maps that are "never negative", in each setting that the class says it of.
+NEVER_NEGATIVE = {
+    "KNN": [{"metric": m} for m in ("euclidean", "cosine", "manhattan")],
+    "LOF": [{"metric": m} for m in ("euclidean", "cosine", "manhattan")],
+    "Mahalanobis": [{}, {"covariance": "ledoit_wolf"}],
+    "MatrixSketch": [{}],
+    "PCAReconstruction": [
+        {"measure": m} for m in ("both", "reconstruction", "hotelling")
+    ],
+    "KernelPCAReconstruction": [{}, {"kernel": "linear"}, {"n_components": 40}],
+    "OneClassSVM": [{}, {"nu": 0.05}],
+    "SVDD": [{}, {"nu": 0.05}],
+    "ZScore": [{}],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [(name, own) for name, settings in NEVER_NEGATIVE.items() for own in settings],
+)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.filterwarnings("ignore")
+def test_maps_are_never_negative(name, setting, dtype):
+    rows = np.concatenate([X[:60], X[:5], 0 * X[:2], np.round(X[:20])]).astype(dtype)
+    far = np.concatenate([rows, 1e3 * rows, X_NEW]).astype(dtype)
+    detector = getattr(skad, name)(**setting).fit(rows)
+    maps = detector.transform(far)
+    assert maps.min() >= 0, maps.min()
+
+
+def test_every_map_that_is_said_to_be_never_negative_is_tested():
+    found = {
+        name
+        for name, cls in skad.all_detectors()
+        if re.search(r"never negative", " ".join(inspect.getdoc(cls).split()))
+        and cls._data in ("rows", "series")
+    }
+    assert found == set(NEVER_NEGATIVE)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "manhattan", "sqeuclidean"])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("algorithm", ["brute", "kd_tree"])
+def test_a_training_row_is_never_its_own_neighbour(metric, dtype, algorithm):
+    rows = (X + 20).astype(dtype)  # none is there twice
+    algorithm = "brute" if metric == "cosine" else algorithm
+    detector = skad.KNN(1, metric=metric, algorithm=algorithm).fit(rows)
+    expected = detector.score_samples(rows)
+    assert (expected < 0).all()
+    # whatever brings them: arrays in another order, tensors, one row at a time
+    for given in (np.asfortranarray(rows), torch.tensor(rows)):
+        found = np.asarray(detector.score_samples(given))
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-9)
+    single = [float(detector.score_samples(row[None])[0]) for row in rows[:20]]
+    np.testing.assert_allclose(single, expected[:20], rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["split", "cross", "jackknife+"])
+def test_p_values_are_between_their_bounds(method):
+    detector = ConformalDetector(skad.KNN(), method=method).fit(X)
+    p = detector.p_values(np.concatenate([X, 1e6 * X, 0 * X]))
+    assert p.max() <= 1
+    assert p.min() == pytest.approx(1 / (detector.n_calibration_ + 1))
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.2])
+def test_few_beyond_all_calibration_scores_are_needed_to_find_something(rate):
+    detector = ConformalDetector(skad.KNN()).fit(X)
+    n, m = detector.n_calibration_, 200
+    needed = m / (rate * (n + 1))
+    inside = X[np.argsort(-detector.score_samples(X))[:5]]
+    for beyond in range(1, m, 7):
+        rows = np.concatenate([1e6 + X[:beyond], np.resize(inside, (m - beyond, 6))])
+        labels = detector.detect(rows, false_discovery_rate=rate)
+        assert (labels == -1).any() == (beyond >= needed)
+
+
+def test_a_regret_is_between_its_bounds():
+    y = np.arange(len(X)) % 3
+    linear = torch.nn.Linear
+    model = torch.nn.Sequential(linear(6, 8), torch.nn.ReLU(), linear(8, 3)).eval()
+    detector = skad.PNML(model).fit(X.astype(np.float32), y)
+    rows = np.concatenate([X, 1e5 * X, 0 * X[:1], 1e-9 * X]).astype(np.float32)
+    anomaly = -detector.score_samples(rows)
+    assert anomaly.min() >= 0
+    assert anomaly.max() <= 1
+
+
+def test_a_score_does_not_depend_on_the_length_of_a_sample():
+    detector = skad.RSRAE(max_epochs=2, random_state=0).fit(X)
+    scores = detector.score_samples(X_NEW)
+    longer = detector.score_samples(50 * X_NEW)
+    np.testing.assert_allclose(longer, scores, rtol=1e-4)
+
+
+@pytest.mark.parametrize("n", [12, 60, 9000])
+def test_a_tail_holds_at_least_ten_and_at_most_a_thousand(n):
+    scores = np.random.default_rng(n).normal(size=(n, 1))
+    detector = EVTThreshold(skad.KDE()).fit(scores)
+    assert 10 <= detector.n_peaks_ <= 1000

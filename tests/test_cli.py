@@ -697,7 +697,8 @@ def test_what_is_wrong_with_pictures(picture_set, tmp_path, capsys):
     text = wrong("--train", good, "--test", tmp_path / "empty")
     assert "empty: there is no picture in it" in text
     assert "empty" in wrong("--train", tmp_path / "empty", "--test", good)
-    assert "none to look at; pass --test" in wrong("--train", good)
+    text = wrong("--train", good, "--calibrate", 0.2)
+    assert "none are known to be good" in text
     assert "looks at series" in wrong("--train", picture_set, detector="MatrixProfile")
     assert "a classifier" in wrong("--train", picture_set, detector="Energy")
     for option in (["--series"], ["--scale"], ["--label-column", "y"]):

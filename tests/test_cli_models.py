@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import skad
 from skad.__main__ import main
@@ -319,6 +320,47 @@ def test_a_table_is_searched_for_its_own_anomalies(
     assert [int(row["label"]) for row in rows(tmp_path / "r")] == labels.tolist()
     found = [float(row["score"]) for row in rows(tmp_path / "r")]
     np.testing.assert_allclose(found, model.score_samples(X), rtol=1e-12)
+
+
+@pytest.mark.parametrize("how", ["folder", "train", "files"])
+def test_pictures_are_searched_for_their_own_anomalies(how, tmp_path, capsys):
+    rng, folder = np.random.default_rng(0), tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(14):
+        picture = rng.normal(128, 8, size=(32, 32)).clip(0, 255).astype(np.uint8)
+        if i == 3:
+            picture[8:16, 10:18] = 230
+        if i == 9:  # of another kind, or the two would be like each other
+            picture[20:24] = np.arange(32) % 2 * 100
+        Image.fromarray(picture).save(folder / f"{i:02}.png")
+    files = sorted(folder.glob("*.png"))
+    asked = {"folder": [folder], "train": ["--train", folder], "files": files}[how]
+    options = ["--detector", "PatchCore", "--set", "random_state=0"]
+    options += ["--contamination", 2 / 14, "--out", tmp_path / "r"]
+    assert run("detect", *asked, *options) == 0
+    assert "the same pictures were learned from" in capsys.readouterr().out
+    found = rows(tmp_path / "r")
+    assert [row["file"] for row in found] == [file.name for file in files]
+    flagged = {row["file"] for row in found if row["label"] == "-1"}
+    assert flagged == {"03.png", "09.png"}
+    assert len(list((tmp_path / "r" / "maps").iterdir())) == 14
+    page = (tmp_path / "r" / "index.html").read_text("utf-8")
+    assert "copies that have not learned from it" in page
+    # as a detector says that has learned the others, and not as one that has it
+    pictures = np.stack([np.asarray(Image.open(file)) for file in files])
+    order = np.random.RandomState(0).permutation(14)
+    held = order[::5]
+    model = skad.PatchCore(random_state=0).fit(np.delete(pictures, held, axis=0))
+    scores = np.array([float(row["score"]) for row in found])
+    np.testing.assert_allclose(scores[held], model.score_samples(pictures[held]))
+
+
+def test_one_picture_has_no_others(tmp_path, capsys):
+    (tmp_path / "one").mkdir()
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / "one" / "a.png")
+    options = ["--detector", "PatchCore", "--out", tmp_path / "r"]
+    text = complaint(capsys, run("detect", tmp_path / "one", *options))
+    assert "one picture has no others" in text
 
 
 def test_labels_of_what_is_searched_are_not_learned(files, tmp_path, monkeypatch):

@@ -3,11 +3,13 @@
 import pathlib
 import shutil
 import sys
+import time
 import tracemalloc
 
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_array
 from sklearn.cluster import KMeans
 from sklearn.ensemble import IsolationForest
 from sklearn.linear_model import LogisticRegression
@@ -77,6 +79,11 @@ def folder(tmp_path_factory):
         y = np.arange(len(train)) % 3 if detector in labelled else None
         skad.save(detector.fit(train, y), folder / f"{i}.skad")
         np.save(folder / f"{i}.npy", many if "Forest" in repr(detector) else test)
+    sparse = csr_array(np.where(train > 0, train, 0.0))
+    for detector in (skad.KNN(), skad.LOF(metric="cosine"), skad.OneClassSVM()):
+        name = f"sparse-{type(detector).__name__}"
+        skad.save(detector.fit(sparse), folder / f"{name}.skad")
+        np.save(folder / f"{name}.npy", test)
     train, test = pictures()
     for detector in on_pictures:
         name = type(detector).__name__
@@ -111,6 +118,18 @@ def test_forged_files_neither_crash_nor_swell(folder):
 @pytest.mark.full
 def test_ten_thousand_forged_files_neither_crash_nor_swell(folder):
     check_all(folder, 1, 10_000)
+
+
+def test_a_process_that_hangs_is_stopped():
+    code = "print('one', flush=True); import time; time.sleep(600)"
+    begun = time.monotonic()
+    status, lines, error = _forged.said_by([sys.executable, "-c", code], patience=5)
+    assert time.monotonic() - begun < 60
+    assert (lines, error[:5]) == (["one\n"], "hangs")
+    assert status != 0
+    status, lines, error = _forged.said_by([sys.executable, "-c", "1 / 0"])
+    assert (status, lines) == (1, [])
+    assert "ZeroDivisionError" in error
 
 
 def test_a_file_that_is_taken_apart_is_put_together_the_same(folder):
@@ -198,6 +217,35 @@ def test_recurrent_weights_of_other_sizes_are_refused(folder):
 
     for change in (small, large):
         refused(folder / "8.skad", change, "weights of another LSTM")
+
+
+def test_sparse_rows_that_lead_elsewhere_are_refused(folder):
+    def part(entry, arrays, i):
+        (node,) = nodes_of(entry, **{"is": "sparse"})
+        return arrays[node["items"][i]["name"]], node
+
+    def beyond(entry, arrays):
+        part(entry, arrays, 1)[0][0] = 2**30
+
+    def before(entry, arrays):
+        part(entry, arrays, 1)[0][0] = -1
+
+    def longer(entry, arrays):
+        part(entry, arrays, 2)[0][-1] += 2**20
+
+    def wider(entry, arrays):
+        part(entry, arrays, 0)[1]["shape"][1] = 2**40
+
+    def others(entry, arrays):
+        part(entry, arrays, 0)[1]["shape"][1] += 1
+
+    for name in ("sparse-KNN", "sparse-OneClassSVM"):
+        file = folder / f"{name}.skad"
+        refused(file, beyond, "indices must be <")
+        refused(file, before, "indices must be >=")
+        refused(file, longer, "last value of index pointer|less than the size")
+        refused(file, wider, "too many features")
+        refused(file, others, "of other features")
 
 
 def test_truth_values_beyond_one_are_refused(folder):

@@ -1,5 +1,8 @@
 """Missing values and sparse rows, where scikit-learn takes them and beyond."""
 
+import pickle
+import tracemalloc
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -12,6 +15,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 import skad
 from skad import COPOD, ECOD, HBOS, KNN, IsolationForest, Mahalanobis
+from skad.persistence._file import from_bytes, to_bytes
 from tests._instances import default_instance
 
 RNG = np.random.default_rng(0)
@@ -159,3 +163,117 @@ def test_rows_that_are_too_many_as_dense_ones_are_refused_with_a_way_out():
         assert IsolationForest(5).fit(sparse).predict(sparse).shape == (3000,)
     with pytest.raises(ValueError, match="NaN"):
         KNN().fit(scipy.sparse.csr_array(HOLES))
+
+
+# Read as they are: none of these makes all training rows dense.
+READERS = {
+    "KNN": KNN(),
+    "KNN sqeuclidean": KNN(method="mean", metric="sqeuclidean"),
+    "KNN cosine": KNN(metric="cosine"),
+    "KNN manhattan": KNN(metric="manhattan"),
+    "KNN minkowski": KNN(metric="minkowski", p=3, contamination=0.1),
+    "LOF": skad.LOF(),
+    "LOF cosine": skad.LOF(metric="cosine", contamination=0.1),
+    "OneClassSVM": skad.OneClassSVM(tol=1e-10),
+    "OneClassSVM linear": skad.OneClassSVM("linear", nu=0.2, tol=1e-10),
+    "OneClassSVM poly": skad.OneClassSVM("poly", coef0=1.0, gamma=0.1, tol=1e-10),
+    "OneClassSVM sigmoid": skad.OneClassSVM("sigmoid", tol=1e-10),
+    "HBOS": HBOS(),
+    "HBOS dynamic": HBOS(binning="dynamic"),
+}
+
+
+def drawn(n, d, density, seed):
+    """Return sparse rows, the first three without any value, the next two equal."""
+    rows = scipy.sparse.random_array((n, d), density=density, rng=seed).tolil()
+    rows[:3] = 0
+    rows[4] = rows[3]
+    return rows.tocsr()
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_sparse_rows_give_what_dense_ones_do(name):
+    train, new = drawn(300, 80, 0.06, 1), drawn(60, 80, 0.1, 2)
+    if name == "LOF cosine":  # rows at right angles tie, and each choice is right
+        train, new = drawn(300, 80, 0.4, 1)[3:], drawn(60, 80, 0.5, 2)[3:]
+    detector = READERS[name]
+    dense = type(detector)(**detector.get_params()).fit(train.toarray())
+    detector.fit(train)
+    assert getattr(detector, "_reads_sparse", False) or "HBOS" in name
+    assert_allclose(detector.offset_, dense.offset_, rtol=1e-9)
+    for rows in (train, new):
+        expected = dense.score_samples(rows.toarray())
+        # whatever kind of rows one was fitted on, both can be scored
+        for found in (detector, dense):
+            for X in (rows, rows.toarray(), rows.tocsc(), torch.tensor(rows.toarray())):
+                assert_allclose(found.score_samples(X), expected, rtol=1e-9, atol=1e-12)
+        maps = dense.transform(rows.toarray())
+        assert_allclose(detector.transform(rows), maps, rtol=1e-9, atol=1e-12)
+    if hasattr(detector, "kneighbors"):
+        distance, _ = detector.kneighbors(new)
+        assert_allclose(distance, dense.kneighbors(new.toarray())[0], rtol=1e-9)
+        own = detector.kneighbors()[0], dense.kneighbors()[0]
+        assert_allclose(*own, rtol=1e-9, atol=1e-12)
+    again = pickle.loads(pickle.dumps(detector))
+    assert_array_equal(again.score_samples(new), detector.score_samples(new))
+    again = from_bytes(to_bytes(detector))
+    assert_array_equal(again.score_samples(new), detector.score_samples(new))
+    detector.fit(train.toarray())  # and forgets that it was sparse
+    assert_allclose(detector.score_samples(new), dense.score_samples(new))
+
+
+@pytest.mark.parametrize("name", ["KNN", "LOF", "OneClassSVM", "HBOS"])
+def test_sparse_rows_are_never_dense_together(name):
+    train = drawn(1500, 10_000, 0.0005, 3)  # 120 MB
+    settings = {"HBOS": {"n_bins": 10}, "OneClassSVM": {"tol": 1e-10}}
+    detector = type(READERS[name])(**settings.get(name, {}))
+    dense = type(detector)(**detector.get_params()).fit(train.toarray())
+    with config_context(working_memory=1):
+        tracemalloc.start()
+        try:
+            scores = detector.fit(train).score_samples(train[:200])
+            assert tracemalloc.get_traced_memory()[1] < 75 * 2**20
+        finally:
+            tracemalloc.stop()
+        with pytest.raises(ValueError, match="a dense map"):
+            detector.transform(train)
+    expected = dense.score_samples(train[:200])
+    assert_allclose(scores, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "minkowski"])
+@pytest.mark.parametrize("moved", [0, 1e7])
+def test_neighbours_are_exact_where_products_are_not(metric, moved):
+    # counts, whose distances tie, and a feature beside which they are rounding
+    rows = RNG.integers(0, 3, size=(150, 6)).astype(float)
+    rows[::2, 5] += moved
+    settings = {"metric": metric, "p": 1.5, "n_neighbors": 3}
+    sparse = KNN(**settings).fit(scipy.sparse.csr_array(rows))
+    dense = KNN(**settings).fit(rows)
+    expected = dense.score_samples(rows)
+    assert_allclose(sparse.score_samples(rows), expected, rtol=1e-9, atol=1e-15)
+
+
+def test_weights_are_repetitions_of_sparse_rows():
+    train = drawn(100, 30, 0.1, 4)
+    weights = RNG.integers(0, 3, size=100)
+    often = train[np.repeat(np.arange(100), weights)]
+    for one in (HBOS(), skad.OneClassSVM(tol=1e-10, nu=0.3)):
+        other = type(one)(**one.get_params()).fit(often)
+        one.fit(train, sample_weight=weights)
+        assert_allclose(one.score_samples(train), other.score_samples(train), rtol=1e-7)
+        assert_allclose(one.offset_, other.offset_, rtol=1e-7)
+
+
+def test_what_cannot_read_sparse_rows_makes_them_dense():
+    train = drawn(100, 30, 0.1, 5)
+    for detector in (
+        KNN(algorithm="kd_tree"),
+        skad.OneClassSVM(solver="nystroem", random_state=0),
+        skad.OneClassSVM(lambda a, b: a @ b.T),
+    ):
+        expected = type(detector)(**detector.get_params()).fit(train.toarray())
+        found = detector.fit(train).score_samples(train)
+        assert_array_equal(found, expected.score_samples(train.toarray()))
+        with config_context(working_memory=0), pytest.raises(ValueError, match="dense"):
+            detector.fit(train)

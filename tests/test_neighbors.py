@@ -16,7 +16,7 @@ from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 from skad.neighbors import CBLOF, KNN, LOF
 from skad.neighbors._cblof import n_large
 from skad.neighbors._search import NeighborSearch
-from skad.neighbors._smallest import coarse_smallest
+from skad.neighbors._smallest import coarse_smallest, smallest
 from tests import _naive
 
 METRICS = ["euclidean", "sqeuclidean", "manhattan", "cosine", "minkowski"]
@@ -202,16 +202,24 @@ def test_rows_in_float64_are_made_once_for_all_blocks(monkeypatch, method, dtype
     assert_allclose(copy.score_samples(X), detector.score_samples(X), rtol=0)
 
 
+def test_what_a_search_finds_may_be_written_to():
+    # else torch warns of it: of as many rows as are asked for, all are the nearest
+    for k in (3, 5):
+        found = smallest(np.arange(10.0).reshape(2, 5), k)
+        assert found.shape == (2, k)
+        assert found.flags.writeable
+
+
 def test_coarse_pass_keeps_the_smallest_over_column_blocks(monkeypatch):
     monkeypatch.setattr("skad.neighbors._smallest._BANK_ROWS", 700)
     rng = np.random.default_rng(0)
     queries, matrix = rng.normal(size=(9, 5)), rng.normal(size=(5, 3001))
     columns, bound = coarse_smallest(queries, matrix, 11)
     values = queries @ matrix
-    smallest = np.sort(values, axis=1)[:, :11]
+    least = np.sort(values, axis=1)[:, :11]
     found = np.sort(np.take_along_axis(values, columns, axis=1), axis=1)
-    assert_allclose(found, smallest)
-    assert_allclose(bound, smallest[:, -1])
+    assert_allclose(found, least)
+    assert_allclose(bound, least[:, -1])
 
 
 @settings(max_examples=50, deadline=None)

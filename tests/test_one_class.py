@@ -18,7 +18,8 @@ from sklearn.svm import OneClassSVM as LibSVM
 
 from skad.one_class import SVDD, OneClassSVM
 from skad.one_class._dual import decompose, fill, minimise, violation
-from skad.one_class._kernels import Kernel, MatrixGram
+from skad.one_class._grams import MatrixGram
+from skad.one_class._kernels import Kernel
 from skad.one_class._relevance import path_relevance, wave_relevance, waves
 from tests._shared import peer_figures, tables
 

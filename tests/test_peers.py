@@ -1,8 +1,9 @@
 """What the page for people from other libraries says of numbers, against the numbers.
 
-Those of PyOD 3.6.7 (with scikit-learn 1.9.1) are in tests/files/pyod-3.6.json: rows,
-`decision_function` of new rows and `decision_scores_` of the training rows, recorded
-with ``random_state=0`` where a detector has one. scikit-learn's are computed.
+Those of PyOD and STUMPY are in tests/files, where ``benchmarks/record_peers.py`` wrote
+them with their versions: rows, `decision_function` of new rows and `decision_scores_`
+of the training rows, with ``random_state=0`` where a detector has one. scikit-learn's
+are computed. `test_peers_networks` has the rest of the page.
 """
 
 import json
@@ -16,21 +17,25 @@ import sklearn.ensemble
 import sklearn.mixture
 import sklearn.neighbors
 import sklearn.svm
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import spearmanr
 
 import skad
+from skad.calibration import ProbabilityCalibrator
 from tests.test_docs import MIGRATION, calls
 
-FILE = Path(__file__).parent / "files" / "pyod-3.6.json"
-PYOD = json.loads(FILE.read_text("utf-8"))
+FILES = Path(__file__).parent / "files"
+PYOD = json.loads((FILES / "pyod-3.6.json").read_text("utf-8"))
+STUMPY = json.loads((FILES / "stumpy-1.14.json").read_text("utf-8"))
 X_TRAIN, X_NEW = np.array(PYOD["X_train"]), np.array(PYOD["X_new"])
 
 # What the rows of the page claim, by their call there.
 EQUAL = {"KNN()", 'KNN(method="mean")', "LOF()", "MCD()", "GMM()", "KDE()"}
+EQUAL |= {"KPCA(n_selected_components=5)"}
 SAME_ORDER = {"IForest()", "OCSVM()"}
 EQUAL_IN_TRAINING = {"ECOD()", "COPOD()"}
 NEARLY_THE_SAME_ORDER = {"HBOS()"}
+ANOTHER_SCORE = {"PCA()"}
 
 
 def built(here):
@@ -49,6 +54,7 @@ def rows_of_pyod():
 
 def test_the_page_has_what_was_recorded():
     claimed = EQUAL | SAME_ORDER | EQUAL_IN_TRAINING | NEARLY_THE_SAME_ORDER
+    claimed |= ANOTHER_SCORE
     assert claimed == PYOD["scores"].keys()
     assert claimed <= rows_of_pyod().keys()
 
@@ -63,10 +69,62 @@ def test_lines_from_pyod_give_its_numbers(there):
     elif there in SAME_ORDER:
         assert spearmanr(anomaly, PYOD["scores"][there]).statistic > 0.9999
     elif there in EQUAL_IN_TRAINING:
+        # there the rows that are scored together change each other's scores
+        assert np.abs(anomaly - PYOD["scores"][there]).max() > 1
         anomaly = -detector.score_samples(X_TRAIN)
-        assert_allclose(anomaly, PYOD["train"][there], rtol=1e-9)
+        assert_allclose(anomaly, PYOD["train"][there], rtol=1e-8)
+    elif there in ANOTHER_SCORE:
+        assert spearmanr(anomaly, PYOD["scores"][there]).statistic < 0.95
     else:
         assert spearmanr(anomaly, PYOD["scores"][there]).statistic > 0.9
+
+
+def test_the_example_from_pyod_gives_its_labels_threshold_and_probabilities():
+    page = MIGRATION.read_text("utf-8").split("From PyOD\n")[1]
+    line = page.split(">>> probability = ")[1].split("  #")[0]
+    there = PYOD["knn"]
+    detector = skad.KNN(n_neighbors=5, contamination=0.1).fit(X_TRAIN)
+    assert_array_equal(detector.predict(X_NEW) == -1, there["labels"])
+    assert_array_equal(detector.predict(X_TRAIN) == -1, there["labels_"])
+    assert there["labels_"] != there["labels_of_train"]  # as the page says
+    assert_allclose(-detector.offset_, there["threshold"], rtol=1e-8)
+    calibrator = ProbabilityCalibrator(skad.KNN(), method="linear").fit(X_TRAIN)
+    found = eval(line, {"calibrator": calibrator, "X_test": X_NEW})
+    assert_allclose(found, there["probability"], rtol=1e-6, atol=1e-9)
+
+
+def test_the_largest_score_over_windows_is_that_of_pyod():
+    train, new = (np.array(PYOD["series"][k])[:, None] for k in ("train", "new"))
+    detector = skad.WindowDetector(skad.KNN(), window_size=20, align="max").fit(train)
+    anomaly = -detector.score_samples(new)
+    assert_allclose(anomaly, PYOD["series"]["scores"], rtol=1e-7)
+    mean = -detector.set_params(align="mean").fit(train).score_samples(new)
+    assert np.abs(mean - anomaly).max() > 0.1
+
+
+@pytest.mark.filterwarnings("ignore:VAE rebuilds")
+def test_scores_are_random_there_and_not_here():
+    assert PYOD["vae_between_two_calls"] > 0.1
+    detector = skad.VAE(max_epochs=1).fit(X_TRAIN)
+    scores = detector.score_samples(X_NEW)
+    assert_array_equal(detector.score_samples(X_NEW), scores)
+
+
+# --------------------------------------------------------------------------- STUMPY
+
+
+def test_profiles_are_those_of_stumpy():
+    x, y, X = (np.array(STUMPY[name]) for name in "xyX")
+    detector = skad.MatrixProfile(window_size=40).fit(x[:, None])
+    assert_allclose(detector.profile_, STUMPY["stump"]["distances"], rtol=1e-7)
+    assert_array_equal(detector.neighbors_[:, 0], STUMPY["stump"]["neighbors"])
+    detector = skad.MatrixProfile(window_size=40, align="end").fit(x[:, None])
+    found = -detector.score_samples(y[:, None])[39:]
+    assert_allclose(found, STUMPY["join"], rtol=1e-7)
+    detector = skad.LeftMatrixProfile(window_size=40).fit(x[:160, None])
+    assert_allclose(-detector.score_stream(x[160:, None]), STUMPY["left"], rtol=1e-7)
+    detector = skad.MatrixProfile(window_size=40, channels="joint").fit(X)
+    assert_allclose(detector.profile_, STUMPY["mstump"], rtol=1e-7)
 
 
 # --------------------------------------------------------------------- scikit-learn

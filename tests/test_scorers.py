@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skad import KNN
 from skad.metrics import get_scorer, get_scorer_names, precision_at_n
-from skad.model_selection import NoveltyKFold
+from skad.model_selection import NoveltyKFold, excess_mass, mass_volume
 
 RNG = np.random.default_rng(0)
 X = np.concatenate([RNG.normal(size=(200, 2)), RNG.normal(size=(20, 2)) * 3])
@@ -38,7 +38,23 @@ def test_a_search_takes_each(name):
         scoring=get_scorer(name),
         cv=NoveltyKFold(2),
     ).fit(X, Y)
-    assert 0 < search.best_score_ <= 1
+    assert -1 < search.best_score_ <= 1
+    assert search.best_score_ != 0  # what a fold gets for which it is not defined
+
+
+@pytest.mark.parametrize("scorer", [excess_mass, mass_volume])
+def test_searches_without_labels_find_their_scorers_by_name(scorer):
+    name = {excess_mass: "excess_mass", mass_volume: "mass_volume"}[scorer]
+    assert name in get_scorer_names()
+    assert get_scorer(name) is scorer
+    grid = {"n_neighbors": [1, 5, 100]}
+    search, expected = (
+        GridSearchCV(KNN(), grid, scoring=scoring).fit(X)  # no labels anywhere
+        for scoring in (get_scorer(name), scorer)
+    )
+    found = search.cv_results_["mean_test_score"]
+    assert np.ptp(found) > 0
+    assert_allclose(found, expected.cv_results_["mean_test_score"])
 
 
 def test_ties_count_to_equal_parts():
@@ -53,5 +69,5 @@ def test_ties_count_to_equal_parts():
 
 
 def test_a_wrong_name_says_the_right_ones():
-    with pytest.raises(ValueError, match="precision_at_n"):
+    with pytest.raises(ValueError, match=r"excess_mass, .*precision_at_n"):
         get_scorer("f1")

@@ -343,6 +343,7 @@ def _of_pictures(found, reading, train, image_shape, *, only_learn=False):
     return Data(
         kind="pictures",
         reading=reading,
+        own=bool(found.get("own")),
         train=train,
         test=new,
         title=found.title,
@@ -371,6 +372,11 @@ def with_held_out(data, share):
         return data
     X = data.train.X
     n = len(X)
+    if data.own:
+        raise ValueError(
+            "--calibrate holds good pictures out, and of pictures that are searched "
+            "for their own anomalies none are known to be good"
+        )
     if not 0 < share < 1 or round(share * n) in (0, n):
         raise ValueError(
             f"--calibrate {share:g}: must leave some of the {n} training pictures to "

@@ -27,7 +27,8 @@ def load_pictures(train, test, *, size=None, on_error="raise", only_learn=False)
     Parameters
     ----------
     train, test : list of str
-        A folder, or files. Without `test` the folder `train` has its own.
+        A folder, or files. Without `test` the folder `train` has its own, or pictures
+        that are searched for their own anomalies.
     size : tuple of int or None, default=None
         Height and width to bring all pictures to.
     on_error : {"raise", "skip"}, default="raise"
@@ -40,7 +41,8 @@ def load_pictures(train, test, *, size=None, on_error="raise", only_learn=False)
     data : Bunch
         `X_train`, `X_test`, `y_test`, `defects_test`, `masks_test` and `skipped`, as
         `load_folder` has them, `files` (the names of the test pictures below their
-        folder), `folders` (where pictures are looked for) and `title`.
+        folder), `folders` (where pictures are looked for), `title` and `own` (whether
+        the pictures to look at are those to learn from, as no others are there).
     """
     for paths in (train, test):
         _check_there(paths)
@@ -61,16 +63,16 @@ def load_pictures(train, test, *, size=None, on_error="raise", only_learn=False)
             X_train=seen.X_train, skipped=seen.skipped, title=title, folders=folders
         )
     if own:
-        if seen.get("X_test") is None:
-            raise ValueError(
-                f"{train[0]}: has good pictures only and none to look at; pass --test"
-            )
-        new = _named(seen, Path(train[0]), [])
+        if alone := seen.get("X_test") is None:
+            seen.X_test = seen.X_train
+        root = Path(train[0]) if _is_folder(train) else None
+        new = _named(seen, root, [] if root is not None else train)
     else:
         remedy = "; pass size=(height, width) to resize all"
         new = _new(test, seen.X_train.shape[1:], options, remedy)
     return Bunch(
         X_train=seen.X_train,
+        own=own and alone,
         skipped=seen.skipped + ([] if own else new.pop("skipped")),
         folders=new.pop("folders")
         | {path.resolve().parent for path in seen.X_train.paths},

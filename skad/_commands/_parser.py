@@ -20,6 +20,7 @@ from skad._commands._options import (
 
 _EPILOG = """examples:
   skad detect readings.csv
+  skad detect pictures/
   skad detect --train normal.csv --test new.csv --detector KNN
   skad detect --train normal.npz --test new.npz --detector OneClassSVM \\
       --set nu=0.05 kernel=rbf --out report/
@@ -91,8 +92,8 @@ def _add_detect(commands):
         "files",
         nargs="*",
         metavar="PATH",
-        help="a table or series that is searched for its own anomalies, or a folder "
-        "with good and with test pictures; the same as --train alone",
+        help="a table, a series or pictures that are searched for their own anomalies, "
+        "or a folder with good and with test pictures; the same as --train alone",
     )
     detect.add_argument(
         "--train",
@@ -105,8 +106,8 @@ def _add_detect(commands):
         nargs="+",
         metavar="PATH",
         help="what to look at, as --train; a folder with good/ and one folder per "
-        "defect gives the metrics. Without it a folder has test pictures, too, and a "
-        "table is searched for its own anomalies",
+        "defect gives the metrics. Without it a folder has test pictures, too, or "
+        "it, or a table, is searched for its own anomalies",
     )
     add_detector(detect, several=True)
     add_columns(detect, "In the training file it may be missing; where it is there, ")

@@ -13,6 +13,7 @@ from skad._commands._scaling import Scaled, with_scaling
 from skad.datasets._words import shown
 from skad.inspection import write_events, write_report, write_scores
 from skad.inspection._findings import open_text
+from skad.inspection._own_pictures import learn_own_pictures
 from skad.inspection._pictures import learn_pictures, look_at_pictures
 from skad.inspection._rows import learn_rows, look_at_rows
 from skad.inspection._time_series import learn_series, look_at_series
@@ -52,6 +53,8 @@ def learn(model, name, data, *, progress=False):
     """
     train = data.train
     with _progress(model, progress) as track:
+        if data.kind == "pictures" and data.own:
+            return learn_own_pictures(model, train.X, name=name, track=track)
         if data.kind == "pictures":
             options = {"X_held_out": data.held_out, "name": name, "track": track}
             return learn_pictures(model, train.X, **options)

@@ -188,13 +188,13 @@ def learn_pictures(detector, X, *, X_held_out=None, name=None, track=None):
     def look_at_held_out(detector):
         scores, extremes = [], []
         every = range(len(X_held_out))
-        for rows in tracked(_blocks(every, X_held_out), track, "held out"):
+        for rows in tracked(blocks_of(every, X_held_out), track, "held out"):
             found = inspected(detector, np.asarray(X_held_out[rows]))
             scores.append(found.scores)
-            extremes += _extremes(_flat(found.maps, X_held_out))
+            extremes += extremes_of(flat(found.maps, X_held_out))
         scores = np.concatenate(scores)
         threshold = threshold_of(detector, scores)
-        scale = _scale(scores, extremes, threshold)
+        scale = scale_of(scores, extremes, threshold)
         return len(X_held_out), scores, threshold, scale
 
     held_out = None if X_held_out is None else look_at_held_out
@@ -229,19 +229,22 @@ def look_at_pictures(
     score, seconds = np.empty(n), 0.0
     kept, extremes, thin_maps, thin_masks = [], [], [], []
     first, others = _spread_first(n)
-    parts = _blocks(first, X_test) + _blocks(others, X_test)
+    parts = blocks_of(first, X_test) + blocks_of(others, X_test)
     for rows in tracked(parts, track, "score"):
         block = np.asarray(X_test[rows])
-        found, took = timed(inspected, detector, block)
-        score[rows], heat = found.scores, _flat(found.maps, X_test)  # (b, h, w)
+        if hasattr(detector, "inspect_rows"):  # copies, each of some of the pictures
+            found, took = timed(detector.inspect_rows, block, np.asarray(rows))
+        else:
+            found, took = timed(inspected, detector, block)
+        score[rows], heat = found.scores, flat(found.maps, X_test)  # (b, h, w)
         seconds += took
         if written is not None:
             for i, own in zip(rows, heat, strict=True):
                 written.write(i, own)
         if scale is None:
-            extremes += _extremes(heat)
+            extremes += extremes_of(heat)
             if len(extremes) == len(first):
-                scale = _scale(score[first], extremes, threshold)
+                scale = scale_of(score[first], extremes, threshold)
                 if written is not None:
                     written.set_scale(*scale)
         marked = None if masks is None else [masks[i] for i in rows]
@@ -280,7 +283,7 @@ def look_at_pictures(
     )
 
 
-def _scale(scores, extremes, threshold):
+def scale_of(scores, extremes, threshold):
     """Return two values of maps, from those of some pictures: low and threshold.
 
     The threshold is the detector's own where its score is the largest value of the map,
@@ -294,7 +297,7 @@ def _scale(scores, extremes, threshold):
     return low, level
 
 
-def _extremes(heat):
+def extremes_of(heat):
     """Return the median and the largest value of each map."""
     return [(float(np.median(own)), float(own.max())) for own in heat]
 
@@ -311,17 +314,17 @@ def _sample_scores(detector, X, track):
     return np.concatenate(
         [
             to_numpy(detector.score_samples(np.asarray(X[rows])))
-            for rows in tracked(_blocks(chosen, X), track, "compare")
+            for rows in tracked(blocks_of(chosen, X), track, "compare")
         ]
     )
 
 
-def _flat(maps, X):
+def flat(maps, X):
     """Return maps (b, h, w), summed over channels where they have some."""
     return maps.reshape(len(maps), *X.shape[1:3], -1).sum(axis=3)
 
 
-def _blocks(indices, X):
+def blocks_of(indices, X):
     """Return the indices in blocks of bounded size."""
     size = _BLOCK_ELEMENTS // int(np.prod(X.shape[1:]))
     size = max(1, min(_BLOCK_PICTURES, size))

@@ -81,9 +81,18 @@ def png_of_grey(image):
 
 
 def png_of_figure(figure, dpi=160):
-    """Return a figure as a PNG file with a clear background, as bytes."""
+    """Return a figure as a PNG file with a clear background, as bytes.
+
+    The figure keeps the background. `Figure.savefig` would draw all of it twice, the
+    first time for the layout alone.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, transparent=True)
+    figure.set_dpi(dpi)
+    for part in (figure, *figure.axes):
+        part.patch.set(facecolor="none", edgecolor="none")
+    FigureCanvasAgg(figure).print_png(buffer)
     return buffer.getvalue()
 
 

@@ -86,9 +86,9 @@ def outermost(X):
 
 
 def widened(row, size):
-    """Return a row (1, m) with its last value repeated up to (1, size)."""
+    """Return rows (d, m) with their last values repeated up to (d, size)."""
     xp = namespace(row)
-    more = xp.broadcast_to(row[:, -1:], (1, size - row.shape[1]))
+    more = xp.broadcast_to(row[:, -1:], (row.shape[0], size - row.shape[1]))
     return xp.concat([row, more], axis=1)
 
 

@@ -4,8 +4,9 @@ from math import log
 from numbers import Integral, Real
 
 import numpy as np
+from scipy.sparse import issparse
 
-from skad._array import like, namespace, to_double, to_numpy
+from skad._array import blocks, like, namespace, to_double, to_numpy
 from skad._left_out import LeftOutMixin
 from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import Interval, StrOptions
@@ -90,7 +91,8 @@ class HBOS(SampleWeightMixin, LeftOutMixin, BaseDetector):
     their lower edge and the last bin its upper one too, in `fit` and later. Neither
     binning changes its scores when a feature is scaled or shifted, but for values that
     rounding moves over an edge. With `sample_weight` a value counts that often, and the
-    number of training samples is the sum of the weights.
+    number of training samples is the sum of the weights. Of sparse rows a few columns
+    are dense at a time.
 
     The paper adds nothing to the heights, and so has no finite score for a value in an
     empty bin or outside the training range. It leaves the edges between dynamic bins
@@ -134,10 +136,19 @@ class HBOS(SampleWeightMixin, LeftOutMixin, BaseDetector):
     def _row_elements(self):
         return 6 * self.n_features_in_
 
+    _fits_sparse = True
     # How many values of each feature are known, where not all are.
     _known_ = None
 
     def _fit(self, X, y, sample_weight=None):
+        if issparse(X):
+            X = X.tocsc()  # a few columns at a time are dense
+            parts = [
+                self._of_columns(X[:, columns].toarray(), sample_weight)
+                for columns in blocks(X.shape[1], X.shape[0])
+            ]
+            self._put_together(parts, X)
+            return
         if known_values(X)[1] is not None:
             missing = to_numpy(namespace(X).isnan(X))
             self._known_ = (~missing).sum(axis=0)
@@ -157,10 +168,18 @@ class HBOS(SampleWeightMixin, LeftOutMixin, BaseDetector):
                 rows = np.resize(rows, max(2, len(rows)))
                 values = X[like(rows, X, dtype="keep"), j : j + 1]
                 own = None if weights is None else weights[rows]
-            part = HBOS(self.n_bins, binning=self.binning, alpha=self.alpha)
-            part.tol = self.tol
-            part._fit_known(values, own)
-            parts.append(part)
+            parts.append(self._of_columns(values, own))
+        self._put_together(parts, X)
+
+    def _of_columns(self, X, weights):
+        """Return a detector that has learned some columns, without a threshold."""
+        part = HBOS(self.n_bins, binning=self.binning, alpha=self.alpha, tol=self.tol)
+        part._fit_known(X, weights)
+        return part
+
+    def _put_together(self, parts, X):
+        """Take over what detectors of some columns each have learned."""
+        xp = namespace(X)
         width = max(part.heights_.shape[1] for part in parts)
         for name in ("heights_", "_height_of_one_", "bin_edges_"):
             rows = [getattr(part, name) for part in parts]

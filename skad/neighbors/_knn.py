@@ -11,7 +11,8 @@ from skad._sklearn import Interval, StrOptions
 from skad.base import BaseDetector
 from skad.neighbors._apart import drop_self
 from skad.neighbors._neighbors import NeighborsMixin, check_distances
-from skad.neighbors._search import ALGORITHMS, METRICS, NeighborSearch
+from skad.neighbors._search import ALGORITHMS, METRICS
+from skad.neighbors._sparse_search import search_among
 
 
 def rank_weights(method, k):
@@ -90,6 +91,10 @@ class KNN(NeighborsMixin, BaseDetector):
     of float32 could have changed are searched again in float64. The score does not
     change when features are permuted, nor, but for "cosine", when they are shifted.
 
+    Sparse rows stay as they are for "auto" and "brute" on the host: products of sparse
+    rows pick the candidates, and the distances are those of dense rows. Only the map is
+    dense. Other searches, and a GPU, take sparse rows that fit in ``working_memory``.
+
     References
     ----------
     .. [1] S. Ramaswamy, R. Rastogi, K. Shim, "Efficient algorithms for mining outliers
@@ -151,7 +156,7 @@ class KNN(NeighborsMixin, BaseDetector):
     def _fit(self, X, y):
         self.n_samples_fit_ = X.shape[0]
         if self.metric != "precomputed":
-            self._search_ = NeighborSearch(
+            self._search_ = search_among(
                 X,
                 self.metric,
                 self.p,

@@ -3,20 +3,15 @@
 import warnings
 from numbers import Integral, Real
 
-import numpy as np
-
-from skad._array import blocks, device_of, like, n_blocks, namespace, to_numpy
+from skad._array import blocks, device_of, like, n_blocks, namespace
 from skad._parameters import KW_ONLY, with_parameters
 from skad._random import Seed
 from skad._sklearn import Interval, StrOptions
 from skad.base import BaseDetector
 from skad.neighbors._apart import n_left_out
 from skad.neighbors._neighbors import NeighborsMixin, check_distances
-from skad.neighbors._search import (
-    ALGORITHMS,
-    METRICS,
-    NeighborSearch,
-)
+from skad.neighbors._search import ALGORITHMS, METRICS
+from skad.neighbors._sparse_search import different_rows, search_among
 
 # Keeps the density of duplicated rows finite, as scikit-learn does.
 _TINY = 1e-10
@@ -85,7 +80,7 @@ class LOF(NeighborsMixin, BaseDetector):
     `fit` finds every training row's neighbours, O(n^2 d) exactly; scoring costs O(n d)
     a row. A neighbour that coincides with the row books its part equally on all
     features. The factor does not change when all features are scaled together nor, but
-    for "cosine", when they are shifted.
+    for "cosine", when they are shifted. Sparse rows are read as by :class:`KNN`.
 
     A row with `k` equals or more has a k-distance of zero and an infinite density,
     beside which all others are anomalies. As the paper suggests, the next row that
@@ -159,7 +154,7 @@ class LOF(NeighborsMixin, BaseDetector):
         self.n_neighbors_ = min(self.n_neighbors, n_others)
         self.n_samples_fit_ = X.shape[0]
         if self.metric != "precomputed":
-            self._search_ = NeighborSearch(
+            self._search_ = search_among(
                 X,
                 self.metric,
                 self.p,
@@ -192,10 +187,10 @@ class LOF(NeighborsMixin, BaseDetector):
             others = xp.min(xp.where(others > 0, others, xp.inf), axis=1)
             reach[repeated] = xp.where(xp.isfinite(others), others, 0.0)
             return reach
-        different = np.unique(to_numpy(X), axis=0)
-        if len(different) > 1:
-            search = NeighborSearch(
-                like(different, X), self.metric, self.p, "auto", self.n_jobs, None, 2
+        different = different_rows(X)
+        if different.shape[0] > 1:
+            search = search_among(
+                different, self.metric, self.p, "auto", self.n_jobs, None, 2
             )
             reach[repeated] = search.query(X[repeated], 2)[0][:, 1]
         return reach

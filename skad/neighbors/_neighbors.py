@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from scipy.sparse import issparse
 from sklearn.utils.validation import check_is_fitted
 
 from skad._array import blocks, device_of, namespace
-from skad._sparse import dense_rows
+from skad._sparse import rows_to_learn
 from skad.neighbors._apart import drop_self
 from skad.neighbors._search import contributions
 from skad.neighbors._smallest import smallest
@@ -99,7 +100,7 @@ class NeighborsMixin:
             )
         if k < 1:
             raise ValueError(f"n_neighbors={k} must be at least 1.")
-        rows, xp = dense_rows(self, rows), namespace(rows)
+        rows, xp = rows_to_learn(self, rows), namespace(rows)
         distance, indices = self._in_blocks(
             lambda block: self._found(block, k + own), rows, dtype=xp.int64
         )
@@ -121,10 +122,19 @@ class NeighborsMixin:
             return drop_self(*nearest_of_given(X, k + 1))
         return self._search_.neighbors(X, k)
 
+    @property
+    def _reads_sparse(self):
+        if "_search_" in vars(self):  # once it has training rows, as these are
+            return issparse(self._search_.bank)
+        exact = self.metric != "precomputed" and self.algorithm in ("auto", "brute")
+        return exact and self.device in ("auto", "cpu")
+
     def _row_elements(self):
         # the search and the map make blocks of their own of what has all neighbours'
         # features: of many rows at a time it looks at the doubtful ones together
         k = getattr(self, "n_neighbors_", self.n_neighbors)
+        if self._reads_sparse:
+            return 3 * self.n_samples_fit_
         return 4 * (self.n_features_in_ + k + 9)
 
     def _folded(self, function, X, indices):

@@ -65,7 +65,7 @@ def contributions(difference, metric, p):
     if metric == "sqeuclidean":
         return parts, total
     if metric == "cosine":
-        return parts / 2, total / 2
+        return parts / 2, half_squares(total)
     distance = total ** (1 / p)
     share = xp.where(total > 0, total, 1.0)
     return parts * (distance / share)[..., None], distance
@@ -78,7 +78,18 @@ def distances(difference, metric, p):
     total = np.vecdot(difference, difference)  # without an array of squares
     if metric == "sqeuclidean":
         return total
-    return total / 2 if metric == "cosine" else np.sqrt(total)
+    return half_squares(total) if metric == "cosine" else np.sqrt(total)
+
+
+def half_squares(total, eps=None):
+    """Return the cosine distances of unit rows from their squared distances.
+
+    Rows of one direction are at distance zero, however their lengths were rounded:
+    NumPy and torch do not add up alike, and a row must know itself.
+    """
+    xp = namespace(total)
+    eps = float(xp.finfo(total.dtype).eps) if eps is None else eps
+    return xp.where(total > (16 * eps) ** 2, total / 2, 0.0)
 
 
 def unit_rows(X):

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import csr_array, issparse
 
 from skad._array import (
     blocks,
@@ -97,18 +98,45 @@ class Kernel(NamedTuple):
 
     def matrix(self, X, V):
         """Return the kernel matrix of the rows of `X` and of `V`, of shape (n, m)."""
+        if issparse(X):
+            return self.of_sparse(X, V)
         left, right = self.left(X), self.right(V)
         return self.activate(self.amend(left @ right, left, right, X, V))
+
+    def of_sparse(self, X, V):
+        """Return what `matrix` does, dense, of sparse rows, in float64.
+
+        They are not centred: that would fill them, and in float64 keeps no digits that
+        count until norms are a million times what distances matter.
+        """
+        X, V = to_double(X), to_double(V)
+        values = (X @ V.T).toarray()
+        if self.name == "rbf":
+            values *= -2
+            values += squared_norms(X)[:, None]
+            values += squared_norms(V)
+            values *= -self.gamma
+        elif self.name != "linear":
+            values *= self.gamma
+            values += self.coef0
+        return self.activate(values)
 
     def diagonal(self, X):
         """Return the kernel of each row with itself, of shape (n,)."""
         xp = namespace(X)
-        squares = xp.sum(X * X, axis=1)
+        squares = squared_norms(X)
         if self.name == "rbf":
             return xp.ones_like(squares)
         if self.name == "linear":
             return squares
         return self.activate(self.gamma * squares + self.coef0)
+
+
+def squared_norms(X):
+    """Return the squared length (n,) of the rows of an array, sparse ones too."""
+    if issparse(X):
+        return np.asarray((X * X).sum(axis=1))
+    return namespace(X).sum(X * X, axis=1)
 
 
 def _slices(n, step):
@@ -125,7 +153,9 @@ def scale_gamma(gamma, X, weights=None):
         return float(gamma)
     d = X.shape[1]
     variance = 1.0
-    if gamma == "scale":
+    if gamma == "scale" and issparse(X):
+        variance = _sparse_variance(X, weights)
+    elif gamma == "scale":
         mean = float(to_numpy(mean_row(X, weights)).mean())
         parts = [
             times((to_double(X[rows]) - mean) ** 2, weights, rows).sum()
@@ -134,6 +164,27 @@ def scale_gamma(gamma, X, weights=None):
         total = X.shape[0] if weights is None else float(weights.sum())
         variance = float(sum(parts)) / (total * d)
     return 1 / (d * variance) if variance > 0 else 1.0
+
+
+def _sparse_variance(X, weights):
+    """Return the variance of all values of sparse rows that count by `weights`."""
+    X = to_double(X)
+    weights = np.ones(X.shape[0]) if weights is None else weights
+    total = weights.sum() * X.shape[1]
+    mean = float((weights @ X).sum()) / total
+    # of the values that are not stored, and what the stored ones have beyond that
+    beyond = X.copy()
+    beyond.data = (X.data - mean) ** 2 - mean**2
+    return mean**2 + float((weights @ beyond).sum()) / total
+
+
+def sparse_sum(kernel, X, vectors, weights):
+    """Return what `weighted_sum` does, of sparse rows and vectors."""
+    parts = [
+        kernel.of_sparse(X[rows], vectors) @ weights
+        for rows in blocks(X.shape[0], 3 * vectors.shape[0])
+    ]
+    return np.concatenate(parts)
 
 
 def weighted_sum(kernel, X, vectors, right, weights):
@@ -165,130 +216,6 @@ def weighted_sum(kernel, X, vectors, right, weights):
             total = total + to_double(kernel.activate(values) @ weights[columns])
         sums.append(total)
     return xp.concat(sums)
-
-
-class VectorGram:
-    """The kernel matrix of the rows of `X`, in pieces."""
-
-    def __init__(self, kernel, X):
-        self.kernel, self.X = kernel, X
-        self.precision = float(namespace(X).finfo(X.dtype).eps)
-
-    def thin(self, step):
-        """Return the matrix of every `step`-th row."""
-        return VectorGram(self.kernel, self.X[::step])
-
-    def block(self, rows):
-        """Return the square matrix (q, q) of some rows, in float64."""
-        X = to_double(self.X[like(rows, self.X, dtype="keep")])
-        return to_numpy(self.kernel.matrix(X, X))
-
-    def product(self, rows, weights):
-        """Return the columns of some rows times `weights`: shape (n,), float64."""
-        vectors = self.X[like(rows, self.X, dtype="keep")]
-        right, weights = self.kernel.right(vectors), like(weights, self.X)
-        return to_numpy(weighted_sum(self.kernel, self.X, vectors, right, weights))
-
-    def diagonal(self):
-        """Return the diagonal (n,), in float64."""
-        return to_numpy(to_double(self.kernel.diagonal(self.X)))
-
-
-class LinearGram:
-    """The matrix ``X M X^T`` with a small `metric` `M` (the identity when None)."""
-
-    def __init__(self, X, metric=None):
-        self.X, self.metric = X, metric
-        self.precision = float(namespace(X).finfo(X.dtype).eps)
-
-    def thin(self, step):
-        """Return the matrix of every `step`-th row."""
-        return LinearGram(self.X[::step], self.metric)
-
-    def block(self, rows):
-        """Return the square matrix (q, q) of some rows, in float64."""
-        X = to_numpy(to_double(self.X[like(rows, self.X, dtype="keep")]))
-        return X @ X.T if self.metric is None else X @ self.metric @ X.T
-
-    def combine(self, rows, weights):
-        """Return `M X^T` of some rows times `weights`: shape (d,), float64."""
-        total = np.zeros(self.X.shape[1])
-        for part in blocks(len(rows), self.X.shape[1], device_of(self.X)):
-            X = to_double(self.X[like(rows[part], self.X, dtype="keep")])
-            total += to_numpy(X.T @ like(weights[part], X))
-        return total if self.metric is None else self.metric @ total
-
-    def product(self, rows, weights):
-        """Return the columns of some rows times `weights`: shape (n,), float64."""
-        direction = like(self.combine(rows, weights), self.X)
-        return to_numpy(to_double(self.X @ direction))
-
-    def diagonal(self):
-        """Return the diagonal (n,), in float64."""
-        X = self.X
-        xp = namespace(X)
-        parts = []
-        for rows in blocks(*X.shape):
-            block = to_double(X[rows])
-            other = block if self.metric is None else block @ like(self.metric, block)
-            parts.append(xp.sum(block * other, axis=1))
-        return to_numpy(xp.concat(parts))
-
-
-class MatrixGram:
-    """A kernel matrix that the user holds."""
-
-    def __init__(self, matrix):
-        self.matrix = matrix
-        self.precision = float(namespace(matrix).finfo(matrix.dtype).eps)
-
-    def thin(self, step):
-        """Return the matrix of every `step`-th row."""
-        return MatrixGram(self.matrix[::step, ::step])
-
-    def block(self, rows):
-        """Return the square matrix (q, q) of some rows, in float64."""
-        rows = like(rows, self.matrix, dtype="keep")
-        return to_numpy(to_double(self.matrix[rows][:, rows]))
-
-    def product(self, rows, weights):
-        """Return the columns of some rows times `weights`: shape (n,), float64."""
-        rows = like(rows, self.matrix, dtype="keep")
-        weights = like(weights, self.matrix)
-        parts = [
-            to_numpy(to_double(self.matrix[block][:, rows] @ weights))
-            for block in blocks(self.matrix.shape[0], max(1, len(rows)))
-        ]
-        return np.concatenate(parts)
-
-    def diagonal(self):
-        """Return the diagonal (n,), in float64."""
-        return to_numpy(to_double(namespace(self.matrix).linalg.diagonal(self.matrix)))
-
-
-class FunctionGram:
-    """The matrix of a user's kernel function, called on NumPy arrays, in pieces."""
-
-    def __init__(self, function, X):
-        self.function, self.X = function, to_numpy(X)
-        self.precision = float(np.finfo(self.X.dtype).eps)
-
-    def thin(self, step):
-        """Return the matrix of every `step`-th row."""
-        return FunctionGram(self.function, self.X[::step])
-
-    def block(self, rows):
-        """Return the square matrix (q, q) of some rows, in float64."""
-        X = self.X[rows]
-        return np.array(call_kernel(self.function, X, X), dtype=np.float64)
-
-    def product(self, rows, weights):
-        """Return the columns of some rows times `weights`: shape (n,), float64."""
-        return function_sum(self.function, self.X, self.X[rows], weights)
-
-    def diagonal(self):
-        """Return the diagonal (n,), in float64."""
-        return self_kernel(self.function, self.X)
 
 
 def call_kernel(function, X, V):
@@ -325,18 +252,6 @@ def self_kernel(kernel, X):
     return np.concatenate(parts).astype(np.float64)
 
 
-def gram_matrix(kernel, X):
-    """Return the kernel matrix of the rows of `X` behind one interface.
-
-    `kernel` is a `Kernel`, "precomputed" or a function of two arrays.
-    """
-    if kernel == "precomputed":
-        return MatrixGram(X)
-    if not isinstance(kernel, Kernel):
-        return FunctionGram(kernel, X)
-    return LinearGram(X) if kernel.name == "linear" else VectorGram(kernel, X)
-
-
 def kernel_columns(kernel, X, vectors):
     """Return the kernel matrix (n, m) of the rows and a few vectors."""
     if not isinstance(kernel, Kernel):
@@ -364,6 +279,8 @@ def expansion(kernel, vectors, weights):
     if not isinstance(kernel, Kernel):
         return to_numpy(vectors), weights
     weights = like(weights, vectors)
+    if issparse(vectors) and kernel.name != "linear":
+        return None, to_double(weights)
     if kernel.name == "linear":
         direction = vectors.T @ weights
         return direction[:, None], namespace(vectors).ones_like(direction[:1])
@@ -380,6 +297,11 @@ def expand(kernel, X, vectors, basis, weights):
         return to_double(columns @ like(weights, X))
     if not isinstance(kernel, Kernel):
         return function_sum(kernel, to_numpy(X), basis, to_numpy(weights))
+    if issparse(vectors):
+        X = csr_array(X)
+        if kernel.name == "linear":
+            return to_double(X @ basis[:, 0])
+        return sparse_sum(kernel, X, vectors, weights)
     if kernel.name == "rbf":
         vectors = like(vectors, X)
     return weighted_sum(kernel, X, vectors, like(basis, X), like(weights, X))

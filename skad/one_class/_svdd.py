@@ -16,11 +16,11 @@ from skad._sklearn import Interval, StrOptions
 from skad._validation import check_labels, label_column
 from skad.base import BaseDetector
 from skad.one_class._dual import inside, kernel_scale, minimise, rounding, threshold
+from skad.one_class._grams import gram_matrix
 from skad.one_class._kernels import (
     Kernel,
     expand,
     expansion,
-    gram_matrix,
     scale_gamma,
     self_kernel,
 )

@@ -5,23 +5,24 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 
-from skad._array import like, namespace, to_double, to_numpy
+from skad._array import is_torch, like, namespace, to_double, to_numpy
 from skad._distances import middle
 from skad._limits import warn_of_equal_scores, weighted_quantile
 from skad._moments import mean_row
 from skad._parameters import KW_ONLY, absent, with_parameters
 from skad._random import Seed, generator
 from skad._sklearn import Interval, StrOptions
+from skad._sparse import dense_rows
 from skad._weights import SampleWeightMixin
 from skad.base import BaseDetector
 from skad.one_class._dual import inside, kernel_scale, minimise, rounding, threshold
+from skad.one_class._grams import LinearGram, gram_matrix
 from skad.one_class._kernels import (
     Kernel,
-    LinearGram,
     expand,
     expansion,
-    gram_matrix,
     kernel_columns,
     scale_gamma,
 )
@@ -113,7 +114,7 @@ class OneClassSVM(SampleWeightMixin, BaseDetector):
         Numbers of the training rows with :math:`\alpha_j > 0`; for ``solver="exact"``.
     n_support_ : ndarray of shape (1,), int32
         How many these are.
-    support_vectors_ : ndarray of shape (n_support, n_features)
+    support_vectors_ : ndarray or CSR array of shape (n_support, n_features)
         These rows; not for a precomputed kernel.
     dual_coef_ : ndarray of shape (1, n_support)
         Their :math:`\alpha_j`.
@@ -158,6 +159,9 @@ class OneClassSVM(SampleWeightMixin, BaseDetector):
     of all is :math:`\nu` times the sum of the weights, as in libsvm. The solution and
     ``gamma="scale"`` are so those of repeated rows (scikit-learn's "scale" is not).
     Landmarks of "nystroem" are drawn with probabilities proportional to the weights.
+
+    Sparse rows stay sparse on the host for the exact solver and the kernels with a
+    name, as in scikit-learn; kernel values are then in float64. Maps are dense.
 
     References
     ----------
@@ -222,6 +226,13 @@ class OneClassSVM(SampleWeightMixin, BaseDetector):
         "random_state": ["random_state"],
     }
 
+    @property
+    def _reads_sparse(self):
+        if "_weights_" in vars(self):  # once it has support vectors, as these are
+            return issparse(vars(self).get("support_vectors_"))
+        named = isinstance(self.kernel, str) and self.kernel != "precomputed"
+        return self.solver == "exact" and named and self.device in ("auto", "cpu")
+
     def _check_parameters(self, X):
         if self.solver == "fourier" and self.kernel != "rbf":
             raise ValueError(
@@ -246,7 +257,8 @@ class OneClassSVM(SampleWeightMixin, BaseDetector):
     def _fit(self, X, y, sample_weight=None):
         weights = sample_weight
         self.gamma_ = scale_gamma(self.gamma, X, weights)
-        self._centre_, self._middle_ = mean_row(X, weights), middle(X)
+        self._centre_ = mean_row(X, weights)
+        self._middle_ = None if issparse(X) else middle(X)
         if self.solver == "exact":
             self._fit_exact(X, weights)
         elif self.solver == "nystroem":
@@ -362,7 +374,14 @@ class OneClassSVM(SampleWeightMixin, BaseDetector):
             return -waves(rows, like(self.frequencies_, X), like(self.wave_coef_, X))
         name = "landmarks_" if self.solver == "nystroem" else "support_vectors_"
         vectors = getattr(self, name, None)  # none for a precomputed kernel
-        return -expand(self._kernel(), X, vectors, self._basis_, self._weights_)
+        anomaly = -expand(
+            self._kernel(),
+            to_numpy(X) if issparse(vectors) and is_torch(X) else X,
+            vectors,
+            self._basis_,
+            self._weights_,
+        )
+        return like(anomaly, X, "keep")
 
     def _map(self, X):
         kernel = self._kernel()
@@ -379,6 +398,7 @@ class OneClassSVM(SampleWeightMixin, BaseDetector):
             vectors, weights = self.landmarks_, self.landmark_coef_
         else:
             vectors, weights = self.support_vectors_, self.dual_coef_[0]
+        X, vectors = dense_rows(self, X), dense_rows(self, vectors)
         vectors, weights = like(vectors, X), like(weights, X)
         if kernel.name != "rbf":
             return -X * gradient(kernel, X, vectors, weights)

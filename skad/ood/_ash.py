@@ -67,7 +67,7 @@ class ASH(ShapedEnergy):
     digits and generated classes, "s" and "p" were at .5 within .04 of `Energy` in
     linear layers and on maps, .06 worse on maps that were averaged, and up to .4 worse
     at the authors' .9, where "s" was often below chance; "b" was best at .65. The width
-    made little difference beside that.
+    made little difference beside that (``benchmarks/results/ood_shaping.tsv``).
 
     References
     ----------

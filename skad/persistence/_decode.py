@@ -10,6 +10,7 @@ import pathlib
 
 import numpy as np
 from numpy.random import RandomState
+from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator
 from sklearn.neighbors import NearestNeighbors
 
@@ -184,6 +185,21 @@ class Decoder:
         random.set_state(("MT19937", keys, int(position), int(has_gauss), float(gauss)))
         return random
 
+    def _sparse(self, node):
+        """Return sparse rows whose indices lead nowhere else."""
+        data, indices, starts = items = self._items(node)
+        (n, d), kinds = self._shape(node["shape"]), "fii"
+        fits = all(
+            isinstance(part, np.ndarray) and part.ndim == 1 and part.dtype.kind == kind
+            for part, kind in zip(items, kinds, strict=True)
+        )
+        fits = fits and starts.shape == (n + 1,) and indices.shape == data.shape
+        check(fits and indices.dtype == starts.dtype, "sparse rows that are none")
+        check(d < 2**31, "sparse rows of too many features")
+        rows = csr_array((data, indices, starts), shape=(n, d))
+        rows.check_format(full_check=True)
+        return rows
+
     def _state(self, node, cls):
         check(isinstance(node["state"], dict), "a state that is none")
         state = {}
@@ -309,6 +325,7 @@ class Decoder:
         "tensor": _array,
         "parameter": _array,
         "random": _random,
+        "sparse": _sparse,
         "object": _object,
         "neighbors": _neighbors,
         "module": _module,

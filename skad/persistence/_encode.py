@@ -12,6 +12,7 @@ from types import FunctionType
 
 import numpy as np
 from numpy.random import RandomState
+from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator
 from sklearn.neighbors import NearestNeighbors
 
@@ -29,7 +30,7 @@ BITS = {"bfloat16": "int16", "complex64": "float32", "complex128": "float64"}
 # What is numbered, so that it can be met again.
 REFERRED = {
     *("objects", "array", "tensor", "parameter", "random"),
-    *("object", "neighbors", "module", "tree"),
+    *("object", "neighbors", "module", "tree", "sparse"),
 }
 
 # Of a module, beside its plain attributes.
@@ -173,6 +174,11 @@ class Encoder:
     # ------------------------------------------------------------------------ objects
 
     def _object(self, value, path):
+        if type(value) is csr_array:
+            parts = (value.data, value.indices, value.indptr)
+            items = [self.encode(part, path) for part in parts]
+            shape = list(map(int, value.shape))
+            return self._keep(value, {"is": "sparse", "shape": shape, "items": items})
         if isinstance(value, RandomState):
             kind, *state = value.get_state(legacy=True)
             if kind != "MT19937":

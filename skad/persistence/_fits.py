@@ -8,6 +8,7 @@ what they lead into.
 import sys
 
 import numpy as np
+from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator
 from sklearn.neighbors import NearestNeighbors
 
@@ -201,13 +202,29 @@ def _neighbor_search(value):
         check(fits, "an index of other rows")
 
 
+def _sparse_search(value):
+    bank = value.bank
+    check(value.metric in METRICS, "an unknown metric")
+    check(type(bank) is csr_array and bank.shape[0] > 0, "other training rows")
+    check(_is_array(value.norms, bank.shape[:1], "f"), "norms of other rows")
+    check(value._turned is None, "rows that are turned already")
+
+
 def _searches(value):
     """Check what a detector of tables searches by its own number of features."""
     if "_search_" in vars(value):
-        bank = value._search_.bank
-        check(bank.shape[1] == value.n_features_in_, "training rows of other features")
+        n, d = value._search_.bank.shape
+        check(d == value.n_features_in_, "training rows of other features")
         k = vars(value).get("n_neighbors_", value.n_neighbors)
-        check(_is_int(k, 1, len(bank)), f"{k} neighbours of {len(bank)} rows")
+        check(_is_int(k, 1, n), f"{k} neighbours of {n} rows")
+        check(vars(value).get("n_samples_fit_", n) == n, "rows that are not there")
+
+
+def _sparse_vectors(value):
+    """Check that sparse support vectors are of the features of the input."""
+    vectors = vars(value).get("support_vectors_")
+    if isinstance(vectors, csr_array):
+        check(vectors.shape[1] == value.n_features_in_, "vectors of other features")
 
 
 def _joined(value):
@@ -277,8 +294,10 @@ _FITS = {
     "sklearn.cluster._kmeans.KMeans": _k_means,
     "skad.ensemble._isolation_forest.IsolationForest": _isolation_forest,
     "skad.neighbors._search.NeighborSearch": _neighbor_search,
+    "skad.neighbors._sparse_search.SparseSearch": _sparse_search,
     "skad.neighbors._knn.KNN": _searches,
     "skad.neighbors._lof.LOF": _searches,
+    "skad.one_class._svm.OneClassSVM": _sparse_vectors,
     "skad.series._edges.EdgeCounts": _edge_counts,
     "skad.series._matrix_profile.MatrixProfile": _joined,
     "skad.image.memory._patchcore.PatchCore": _owned("bank_"),

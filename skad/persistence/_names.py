@@ -63,6 +63,7 @@ PARTS = {
     "skad.ensemble._local_competence.LocalCompetence",
     "skad.neighbors._apart.Apart",
     "skad.neighbors._search.NeighborSearch",
+    "skad.neighbors._sparse_search.SparseSearch",
     "skad.one_class._kernels.Kernel",
     "skad.ood._gaussian.TiedGaussian",
     "skad.series._edges.EdgeCounts",
