@@ -10,6 +10,7 @@ from scipy import ndimage
 from scipy.spatial.distance import cdist
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.neighbors import NearestNeighbors
 from torch.nn import functional as F  # noqa: N812
 
 import skad
@@ -17,6 +18,7 @@ from skad.embedding import PatchEmbedding
 from skad.image import SPADE, PaDiM, PatchCore, PatchDetector, TiledDetector
 from skad.image._base import ImageDetector
 from skad.image._upsampling import smoothers, upsample
+from skad.image.memory import _search
 from skad.image.memory._coreset import GreedyKCenter, project
 from skad.image.memory._peaks import highest_pixels
 from skad.image.memory._search import nearest
@@ -368,7 +370,29 @@ def test_a_patch_of_the_bank_is_at_distance_zero():
     distances, indices = nearest(bank, bank, bank.square().sum(1))
     exact = torch.cdist(bank.double(), bank.double())
     assert (distances < 1).all()
-    assert_allclose(distances, exact[torch.arange(50), indices], atol=1e-5)
+    assert_allclose(distances, exact.gather(1, indices), atol=1e-5)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_the_nearest_are_those_of_scikit_learn(k, monkeypatch):
+    """In their order, in blocks, and without a picture's own."""
+    monkeypatch.setattr(_search, "_DISTANCES", 200)
+    rng = np.random.default_rng(0)
+    queries, bank = rng.normal(size=(30, 4)), rng.normal(size=(20, 4))
+    owners, own = rng.integers(4, size=20), rng.integers(4, size=30)
+    known = torch.tensor(bank), torch.tensor(bank).square().sum(1)
+    distances, indices = nearest(torch.tensor(queries), *known, k=k)
+    expected = NearestNeighbors(n_neighbors=k).fit(bank).kneighbors(queries)
+    assert_allclose(distances, expected[0], rtol=1e-12)
+    assert_array_equal(indices, expected[1])
+    pictures = torch.tensor(own), torch.tensor(owners)
+    distances, indices = nearest(torch.tensor(queries), *known, *pictures, k=k)
+    away = np.where(own[:, None] == owners, np.inf, cdist(queries, bank))
+    assert_allclose(distances, np.sort(away, axis=1)[:, :k])
+    assert (owners[indices] != own[:, None]).all()
+    alone = torch.zeros(20, dtype=torch.long)
+    distances, _ = nearest(torch.tensor(bank), *known, alone, alone, k=k)
+    assert distances.isinf().all()
 
 
 # ----------------------------------------------------------------------- PatchDetector
