@@ -28,6 +28,7 @@ ON_PICTURES = {
     "SPADE": {"n_pictures": 3},
     "STFPM": {"max_epochs": 1},
     "SimpleNet": {"max_epochs": 2},
+    "SoftPatch": {"coreset_ratio": 0.2},
 }
 
 

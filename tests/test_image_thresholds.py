@@ -24,6 +24,7 @@ from skad.image import (
     PatchDetector,
     ReverseDistillation,
     SimpleNet,
+    SoftPatch,
     TiledDetector,
     load_folder,
 )
@@ -54,6 +55,7 @@ SHORT = {"max_epochs": 2, "random_state": 0}
 DETECTORS = {
     "PatchCore": PatchCore(**GIVEN, random_state=0),
     "PatchCore, weights": PatchCore(**GIVEN, n_neighbors=9, random_state=0),
+    "SoftPatch": SoftPatch(**GIVEN, random_state=0),
     "PaDiM, full": PaDiM(**GIVEN, n_features=8, random_state=0),
     "PaDiM, few": PaDiM(**GIVEN, n_features=None),
     "SPADE": SPADE(**GIVEN, n_pictures=5),

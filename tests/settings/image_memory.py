@@ -8,4 +8,8 @@ PatchCore = Settings(
     [{"smoothing": 0, "n_neighbors": 9, "neighborhood": 1}],
     excused={"outliers": "the bank holds the farthest of the training patches"},
 )
+SoftPatch = Settings(
+    {**PIXELS, "neighborhood": 1},
+    excused={"outliers": "the bank holds far patches that others rate as normal"},
+)
 SPADE = Settings(FINE)

@@ -1,0 +1,153 @@
+"""Memories of patches: outlier factors of places, SoftPatch."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.spatial.distance import cdist
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.neighbors import LocalOutlierFactor
+
+from skad.image import PatchCore, SoftPatch
+from skad.image.memory import _factors
+from skad.image.memory._factors import outlier_factors
+
+
+class Squares(torch.nn.Module):
+    """A backbone that says what is in squares of 4 x 4 pixels."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.PixelUnshuffle(4)
+
+    def forward(self, x):
+        return self.first(x)
+
+
+GIVEN = {
+    "backbone": Squares,
+    "layers": ("first",),
+    "neighborhood": 1,
+    "smoothing": 0,
+    "random_state": 0,
+}
+
+
+def pictures(n, seed=0, side=24):
+    """Return pictures (n, side, side) of one texture with noise."""
+    rng = np.random.default_rng(seed)
+    texture = np.random.default_rng(9).normal(0.5, 0.1, size=(side, side))
+    return texture + rng.normal(0, 0.02, size=(n, side, side))
+
+
+def patches_of(detector, X):
+    """Return the features (n, gh, gw, d) of pictures."""
+    return detector.embedding_.embed(torch.tensor(X)[..., None]).numpy()
+
+
+# --------------------------------------------------------------------- outlier factors
+
+
+@pytest.mark.parametrize("k", [1, 3, 19, 50])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_factors_are_scikit_learn_s_at_each_place(k, dtype, monkeypatch):
+    monkeypatch.setattr(_factors, "blocks", lambda n, *_: [slice(0, 3), slice(3, n)])
+    rows = 5 + np.random.default_rng(0).normal(size=(7, 20, 4)).astype(dtype)
+    rows *= np.arange(1, 8, dtype=dtype)[:, None, None]
+    found = outlier_factors(torch.tensor(rows), k)
+    assert found.numpy().dtype == dtype
+    for place, factors in zip(rows.astype(float), found, strict=True):
+        judge = LocalOutlierFactor(n_neighbors=min(k, 19)).fit(place)
+        assert_allclose(factors, -judge.negative_outlier_factor_, rtol=1e-6)
+
+
+def test_rows_that_are_equally_far_from_each_other_have_the_factor_one():
+    simplex = torch.eye(9, dtype=torch.float64)[None]
+    assert_allclose(outlier_factors(simplex, 4), 1, rtol=1e-12)
+    assert_allclose(outlier_factors(simplex[:, :1], 4), 1)
+
+
+def test_factors_stay_finite_where_rows_repeat():
+    """A background that is the same in all pictures but one, and in all."""
+    rows = torch.zeros(2, 12, 3)
+    rows[0, 4], rows[0, 7] = 0.1, 0.5
+    found = outlier_factors(rows, 5)
+    assert_allclose(found[1], 1)
+    # the others reach 0.1, it one neighbour at 0.4 and four at 0.5
+    assert_allclose(found[0], np.where(np.arange(12) == 7, 4.8, 1), rtol=1e-6)
+
+
+# --------------------------------------------------------------------------- SoftPatch
+
+
+def test_softpatch_is_the_naive_loop():
+    """Rates by scikit-learn at each place, and squared distances by them."""
+    X, new = pictures(12), pictures(3, 1)
+    settings = {"outlier_ratio": 0.3, "n_neighbors": 4, "coreset_ratio": 1.0}
+    detector = SoftPatch(**GIVEN, **settings).fit(X)
+    features = patches_of(detector, X)
+    factors = np.empty(features.shape[:3])
+    for place in np.ndindex(features.shape[1:3]):
+        rows = features[:, *place]
+        judge = LocalOutlierFactor(n_neighbors=4).fit(rows)
+        factors[:, *place] = -judge.negative_outlier_factor_
+    kept = factors.ravel() <= np.sort(factors.ravel())[-int(0.3 * factors.size) - 1]
+    bank, weights = features.reshape(-1, 16)[kept], factors.ravel()[kept]
+    assert len(detector.bank_) == len(bank) == factors.size - int(0.3 * factors.size)
+    found = detector._patches(torch.tensor(new)[..., None])
+    for patches, each in zip(found, patches_of(detector, new), strict=True):
+        away = cdist(each.reshape(-1, 16), bank, "sqeuclidean")
+        expected = away.min(axis=1) * weights[away.argmin(axis=1)]
+        assert_allclose(patches.flatten(), expected, rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:All 9 training samples")
+def test_softpatch_of_rows_equally_far_apart_is_patchcore_squared():
+    X = np.zeros((9, 12, 12))
+    for i, each in enumerate(X):
+        each[i // 3 :: 4, i % 3 :: 4] = 1.0  # at every place a corner of the simplex
+    soft = SoftPatch(**GIVEN, coreset_ratio=1.0, contamination=0.5).fit(X)
+    hard = PatchCore(**GIVEN, coreset_ratio=1.0, contamination=0.5).fit(X)
+    assert_allclose(soft.weights_, 1, rtol=1e-6)
+    new = pictures(4, side=12)
+    squares = hard._patches(torch.tensor(new)[..., None]).square()
+    assert_allclose(soft._patches(torch.tensor(new)[..., None]), squares, rtol=1e-5)
+
+
+@pytest.mark.parametrize("memory", [1024, 0.02], ids=["kept", "in parts"])
+def test_a_planted_patch_is_not_in_the_bank_of_softpatch(memory):
+    X = pictures(20)
+    X[7, 8:12, 8:12] += 0.5
+    soft, hard = SoftPatch(**GIVEN), PatchCore(**GIVEN)
+    with config_context(working_memory=memory):
+        soft.fit(X)
+        hard.fit(X)
+    planted = patches_of(soft, X)[7, 2, 2]
+    assert cdist(planted[None], hard.bank_).min() == 0
+    assert cdist(planted[None], soft.bank_).min() > 1
+    assert soft.score_samples(X).argmin() == 7
+    assert len(soft.bank_) == len(soft.weights_) == len(soft.owners_) == 72
+
+
+def test_softpatch_leaves_a_picture_s_own_patches_out():
+    """For the threshold, against a bank without its entries."""
+    X = pictures(10)
+    detector = SoftPatch(**GIVEN).fit(X)
+    expected = []
+    for i in range(10):
+        without, others = clone(detector), detector.owners_ != i
+        without.__dict__.update(vars(detector))
+        without.bank_, without._squares_ = (
+            detector.bank_[others],
+            detector._squares_[others],
+        )
+        without.weights_ = detector.weights_[others]
+        expected.append(-without.score_samples(X[i : i + 1])[0])
+    assert_allclose(detector._threshold_anomaly_, expected, rtol=1e-9)
+
+
+def test_softpatch_keeps_everything_of_one_picture():
+    with pytest.warns(UserWarning, match="learned from one picture"):
+        detector = SoftPatch(**GIVEN, coreset_ratio=1.0).fit(pictures(1))
+    assert_array_equal(detector.weights_, np.ones(36))
