@@ -1,4 +1,4 @@
-"""Memories of patches: outlier factors of places, SoftPatch."""
+"""Memories of patches for training pictures with defects: SoftPatch and InReaCh."""
 
 import numpy as np
 import pytest
@@ -9,9 +9,10 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.neighbors import LocalOutlierFactor
 
-from skad.image import PatchCore, SoftPatch
+from skad.image import InReaCh, PatchCore, SoftPatch
 from skad.image.memory import _factors
 from skad.image.memory._factors import outlier_factors
+from skad.image.memory._inreach import association, recurring
 
 
 class Squares(torch.nn.Module):
@@ -130,19 +131,19 @@ def test_a_planted_patch_is_not_in_the_bank_of_softpatch(memory):
     assert len(soft.bank_) == len(soft.weights_) == len(soft.owners_) == 72
 
 
-def test_softpatch_leaves_a_picture_s_own_patches_out():
+@pytest.mark.parametrize("made", [SoftPatch, InReaCh])
+def test_a_picture_s_own_patches_are_left_out(made):
     """For the threshold, against a bank without its entries."""
     X = pictures(10)
-    detector = SoftPatch(**GIVEN).fit(X)
+    detector = made(**GIVEN).fit(X)
     expected = []
     for i in range(10):
         without, others = clone(detector), detector.owners_ != i
         without.__dict__.update(vars(detector))
-        without.bank_, without._squares_ = (
-            detector.bank_[others],
-            detector._squares_[others],
-        )
-        without.weights_ = detector.weights_[others]
+        without.bank_ = detector.bank_[others]
+        without._squares_ = detector._squares_[others]
+        if made is SoftPatch:
+            without.weights_ = detector.weights_[others]
         expected.append(-without.score_samples(X[i : i + 1])[0])
     assert_allclose(detector._threshold_anomaly_, expected, rtol=1e-9)
 
@@ -151,3 +152,98 @@ def test_softpatch_keeps_everything_of_one_picture():
     with pytest.warns(UserWarning, match="learned from one picture"):
         detector = SoftPatch(**GIVEN, coreset_ratio=1.0).fit(pictures(1))
     assert_array_equal(detector.weights_, np.ones(36))
+
+
+# ----------------------------------------------------------------------------- InReaCh
+
+
+def channels_by_loop(X, seeds):
+    """Return {(picture, patch) of a seed: list of (picture, patch)}, seeds included."""
+    n_patches = X.shape[1]
+    best = {}
+    for seed in seeds:
+        for other in range(len(X)):
+            if other == seed:
+                continue
+            away = cdist(X[seed], X[other])
+            for a in range(n_patches):
+                b = int(away[a].argmin())
+                if away[:, b].argmin() == a:
+                    found = (away[a, b], (seed, a))
+                    best[other, b] = min(best.get((other, b), found), found)
+    channels = {(seed, a): [(seed, a)] for seed in seeds for a in range(n_patches)}
+    for patch, (_, seed) in best.items():
+        channels[seed].append(patch)
+    return channels
+
+
+def kept_by_loop(X, channels, min_length, max_deviation):
+    """Return the set of patches in channels that are kept."""
+    kept = set()
+    for members in channels.values():
+        rows = np.array([X[member] for member in members])
+        away = np.linalg.norm(rows - rows.mean(axis=0), axis=1)
+        near = away <= max_deviation * np.sqrt(np.mean(away**2))
+        if len(members) > min_length and near.sum() > min_length:
+            kept |= {m for m, is_near in zip(members, near, strict=True) if is_near}
+    return kept
+
+
+@pytest.mark.parametrize("max_deviation", [1.5, 5.0])
+@pytest.mark.parametrize("min_length", [0, 3, 6])
+def test_channels_are_the_naive_loop_s(min_length, max_deviation):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(8, 3)) + 0.4 * rng.normal(size=(9, 8, 3))
+    seeds = [4, 1, 7]
+    channels = channels_by_loop(X, seeds)
+    joined = association(torch.tensor(X), torch.tensor(seeds))
+    for (seed, a), members in channels.items():
+        number = seeds.index(seed) * 8 + a
+        found = {tuple(each) for each in (joined == number).nonzero().tolist()}
+        assert found == set(members[1:])
+    kept = recurring(torch.tensor(X), torch.tensor(seeds), min_length, max_deviation)
+    expected = kept_by_loop(X, channels, min_length, max_deviation)
+    assert {tuple(each) for each in kept.nonzero().tolist()} == expected
+    assert 0 < len(expected) < 72
+
+
+@pytest.mark.filterwarnings("ignore:All 6 training samples")
+def test_of_equal_pictures_every_patch_is_kept_and_the_score_is_zero():
+    X = np.repeat(pictures(1), 6, axis=0)
+    detector = InReaCh(**GIVEN, n_seeds=2, coreset_ratio=1.0, contamination=0.5)
+    detector.fit(X)
+    assert len(detector.bank_) == 6 * 36
+    assert_allclose(detector.score_samples(X), 0, atol=1e-10)
+
+
+def test_the_anomaly_is_the_squared_distance_to_what_recurs():
+    X, new = pictures(9), pictures(3, 1)
+    detector = InReaCh(**GIVEN, coreset_ratio=1.0).fit(X)
+    rows = patches_of(detector, X).reshape(9, 36, 16)
+    seeds = np.random.RandomState(0).permutation(9)
+    kept = sorted(kept_by_loop(rows, channels_by_loop(rows, seeds.tolist()), 3, 5.0))
+    bank = np.array([rows[each] for each in kept])
+    assert_allclose(np.unique(detector.bank_, axis=0), np.unique(bank, axis=0))
+    each = patches_of(detector, new).reshape(-1, 16)
+    expected = cdist(each, bank, "sqeuclidean").min(axis=1)
+    found = detector._patches(torch.tensor(new)[..., None]).flatten()
+    assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_what_is_in_one_picture_is_in_no_channel_even_of_a_seed():
+    X = pictures(20)
+    X[7, 8:12, 8:12] += 0.5
+    detector = InReaCh(**GIVEN, n_seeds=20, coreset_ratio=1.0).fit(X)
+    planted = patches_of(detector, X)[7, 2, 2]
+    assert cdist(planted[None], detector.bank_).min() > 1
+    assert detector.score_samples(X).argmin() == 7
+
+
+def test_too_few_pictures_for_a_channel_are_an_error():
+    with pytest.raises(ValueError, match=r"min_length=3 has .* n_samples=3"):
+        InReaCh(**GIVEN).fit(pictures(3))
+    rng = np.random.default_rng(0)
+    with pytest.raises(
+        ValueError, match=r"No patch recurs .* min_length=9 .* n_seeds=1"
+    ):
+        InReaCh(**GIVEN, n_seeds=1, min_length=9).fit(rng.normal(size=(10, 24, 24)))

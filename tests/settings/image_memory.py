@@ -3,6 +3,10 @@
 from tests.settings import Settings
 from tests.settings.image import FINE, PIXELS
 
+InReaCh = Settings(
+    {**PIXELS, "neighborhood": 1, "min_length": 1},
+    excused={"outliers": "the bank holds far patches that recur"},
+)
 PatchCore = Settings(
     {**PIXELS, "neighborhood": 1},
     [{"smoothing": 0, "n_neighbors": 9, "neighborhood": 1}],

@@ -131,7 +131,10 @@ class PatchBank(BackboneDetector):
             self._set_bank(*self._thin(entries, size, random))
             return None
         entries = self._candidates(training.all(), owners, random)
-        groups = entries[1] if honest and self._bounded else None
+        if not self._bounded:
+            self._set_bank(*self._thin(entries, size, random))
+            return None
+        groups = entries[1] if honest else None
         chosen = self._choose(entries[0], size, random, groups)
         self._set_bank(*(part[chosen.picks] for part in entries))
         if not self._uses_bounds():
@@ -140,7 +143,7 @@ class PatchBank(BackboneDetector):
 
     def _uses_bounds(self):
         """Tell whether entries near patches spare looking at most of them."""
-        return self._bounded and self.pooling == "max"
+        return self.pooling == "max"
 
     def _features(self, x):
         """Return the features (b, gh, gw, d) of the patches of pictures."""
@@ -184,6 +187,8 @@ class PatchBank(BackboneDetector):
 
     def _thin(self, entries, size, random):
         """Return the core-set of `size` among what `_candidates` returns."""
+        if size >= len(entries[0]):
+            return entries
         picks = self._choose(entries[0], size, random).picks
         return tuple(part[picks] for part in entries)
 
