@@ -255,6 +255,35 @@ def test_padim_draws_features_once(pictures):
     assert len(set(first.features_.tolist())) == 3
 
 
+@pytest.mark.parametrize("n", [5, 10])  # fewer pictures than features, and more
+def test_padim_of_all_orthogonal_directions_is_that_of_all_features(pictures, n):
+    """The added variance is the same in every direction."""
+    whole = PaDiM(**backbone(), n_features=None).fit(pictures[0][:n])
+    turned = PaDiM(**backbone(), n_features=6, reduction="orthogonal", random_state=0)
+    turned.fit(pictures[0][:n])
+    assert turned.features_.shape == (6, 6)
+    assert not np.allclose(abs(turned.features_).amax(0), 1)
+    assert_allclose(turned.transform(pictures[2]), whole.transform(pictures[2]), 1e-4)
+    assert turned.offset_ == pytest.approx(whole.offset_, rel=1e-4)
+
+
+def test_padim_of_some_orthogonal_directions(pictures):
+    train, _, bad = pictures
+    settings = {"n_features": 3, "reduction": "orthogonal", "smoothing": 0}
+    detector = PaDiM(**backbone(), **settings, random_state=0).fit(train)
+    matrix = detector.features_.numpy()
+    assert_allclose(matrix.T @ matrix, np.eye(3), atol=1e-12)
+    rows, new = (
+        detector.embedding_.embed(torch.tensor(X)[..., None]).numpy()[:, 2, 5] @ matrix
+        for X in (train, bad)
+    )
+    covariance = np.cov(rows, rowvar=False) + 0.01 * np.eye(3)
+    away = new - rows.mean(axis=0)
+    expected = np.sqrt(np.sum(away @ np.linalg.inv(covariance) * away, axis=1))
+    found = detector._patches(torch.tensor(bad)[..., None])[:, 2, 5]
+    assert_allclose(found, expected, rtol=1e-4)
+
+
 # --------------------------------------------------------------------------- PatchCore
 
 
@@ -411,6 +440,66 @@ def test_one_detector_for_each_place_is_padim_with_another_covariance(pictures):
     inner = skad.Mahalanobis().fit(train[:, 2, 5])
     expected = -inner.score_samples(features[:, 2, 5])
     assert_allclose(detector._patches(bad)[:, 2, 5], expected, rtol=1e-7)
+
+
+class Layers(Grid):
+    """The same, and the means of two by two of them."""
+
+    def __init__(self):
+        super().__init__(3)
+        self.second = torch.nn.AvgPool2d(2)
+
+    def forward(self, x):
+        return self.second(self.first(x))
+
+
+@pytest.mark.parametrize("positions", ["shared", "each", "features"])
+def test_a_detector_for_each_layer(pictures, positions):
+    """Their anomalies are added at the grid of the first layer."""
+    settings = {"layers": ("first", "second"), "neighborhood": 1}
+    detector = PatchDetector(
+        PatchEmbedding(Layers, **settings),
+        skad.KNN(2),
+        positions=positions,
+        scales="each",
+        contamination=0.5,
+    ).fit(pictures[0])
+    assert len(detector.detectors_) == {"each": 2 * 48}.get(positions, 2)
+    train, new = (
+        detector.embedding_.embed(torch.tensor(X)[..., None]).numpy()
+        for X in (pictures[0], pictures[2])
+    )
+    place = 2, 5  # of 6 x 8
+    expected = np.zeros(len(new))
+    for layer in (slice(3), slice(3, 6)):
+        rows, queries = train[..., layer], new[:, *place, layer]
+        if positions == "each":
+            rows = rows[:, *place]
+        elif positions == "features":
+            where = np.stack(np.meshgrid(*map(np.arange, (6, 8)), indexing="ij"), -1)
+            where = (2 * where / [5, 7] - 1) * 3**0.5 * rows.std(ddof=1)
+            rows = np.concatenate([rows, np.tile(where, (10, 1, 1, 1))], -1)
+            queries = np.concatenate([queries, np.tile(where[place], (3, 1))], -1)
+        rows = rows.reshape(-1, rows.shape[-1])
+        expected += np.sort(cdist(queries, rows), axis=1)[:, 1]
+    found = detector._patches(torch.tensor(pictures[2])[..., None])[:, *place]
+    assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_of_repeated_layers_the_anomaly_is_that_on_their_own_grid(pictures):
+    settings = {"neighborhood": 1, "interpolation": "nearest"}
+    found, second = (
+        PatchDetector(
+            PatchEmbedding(Layers, layers, **settings), skad.KNN(1), scales="each"
+        )
+        .fit(pictures[0])
+        ._patches(torch.tensor(pictures[2])[..., None])
+        for layers in (("first", "second"), ("second",))
+    )
+    first = PatchDetector(PatchEmbedding(Layers, ("first",), **settings), skad.KNN(1))
+    first = first.fit(pictures[0])._patches(torch.tensor(pictures[2])[..., None])
+    second = second.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    assert_allclose(found, first + second, rtol=1e-4)
 
 
 @pytest.mark.parametrize("pooling", ["max", "top", "quantile", "mean"])

@@ -25,4 +25,4 @@ FastFlow = Settings(
     ],
     excused={"sign": "it normalises the maps of each picture, contrast and all"},
 )
-PaDiM = Settings(PIXELS)
+PaDiM = Settings(PIXELS, [{"reduction": "orthogonal", "n_features": 2}])
