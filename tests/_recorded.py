@@ -21,6 +21,7 @@ ON_PICTURES = {
     "CFLOW": {"max_epochs": 1, "n_steps": 1, "condition_size": 4},
     "DFR": {"max_epochs": 2},
     "FastFlow": {"max_epochs": 2, "n_steps": 2},
+    "GaussianAD": {},
     "InReaCh": {"coreset_ratio": 0.2},
     "PaDiM": {"n_features": 8},
     "PatchCore": {"coreset_ratio": 0.2},

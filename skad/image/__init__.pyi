@@ -4,6 +4,7 @@ from skad.image._patch_detector import PatchDetector as PatchDetector
 from skad.image._tiled import TiledDetector as TiledDetector
 from skad.image.density._cflow import CFLOW as CFLOW
 from skad.image.density._fastflow import FastFlow as FastFlow
+from skad.image.density._gaussian_ad import GaussianAD as GaussianAD
 from skad.image.density._padim import PaDiM as PaDiM
 from skad.image.discriminative._simplenet import SimpleNet as SimpleNet
 from skad.image.memory._inreach import InReaCh as InReaCh
@@ -14,4 +15,4 @@ from skad.image.restoration._dfr import DFR as DFR
 from skad.image.student._reverse_distillation import ReverseDistillation as ReverseDistillation
 from skad.image.student._stfpm import STFPM as STFPM
 
-__all__ = ["CFLOW", "DFR", "FastFlow", "InReaCh", "PaDiM", "PatchCore", "PatchDetector", "PictureFiles", "ReverseDistillation", "SPADE", "STFPM", "SimpleNet", "SoftPatch", "TiledDetector", "load_folder"]
+__all__ = ["CFLOW", "DFR", "FastFlow", "GaussianAD", "InReaCh", "PaDiM", "PatchCore", "PatchDetector", "PictureFiles", "ReverseDistillation", "SPADE", "STFPM", "SimpleNet", "SoftPatch", "TiledDetector", "load_folder"]
