@@ -20,6 +20,7 @@ FILE = pathlib.Path(__file__).parent / "files" / "scores.npz"
 ON_PICTURES = {
     "CFLOW": {"max_epochs": 1, "n_steps": 1, "condition_size": 4},
     "DFR": {"max_epochs": 2},
+    "FAPM": {"coreset_ratio": 0.5},
     "FastFlow": {"max_epochs": 2, "n_steps": 2},
     "GaussianAD": {},
     "InReaCh": {"coreset_ratio": 0.2},

@@ -493,6 +493,20 @@ def test_a_detector_for_each_layer(pictures, positions):
     assert_allclose(found, expected, rtol=1e-4)
 
 
+def test_gaussian_clusters_of_each_layer(pictures):
+    """GCPF: with one cluster the Mahalanobis distances of the layers, added."""
+    given = PatchEmbedding(Layers, ("first", "second"), neighborhood=1)
+    one, other = (
+        PatchDetector(given, head, scales="each", contamination=0.5)
+        .fit(pictures[0])
+        ._patches(torch.tensor(pictures[2])[..., None])
+        for head in (skad.GMM(1, reg_covar=1e-12), skad.Mahalanobis())
+    )
+    rest = one - other / 2
+    assert_allclose(rest, torch.full_like(rest, rest.mean()), rtol=1e-9)
+    assert other.std() > 1
+
+
 def test_of_repeated_layers_the_anomaly_is_that_on_their_own_grid(pictures):
     settings = {"neighborhood": 1, "interpolation": "nearest"}
     found, second = (

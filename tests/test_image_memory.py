@@ -1,4 +1,4 @@
-"""Memories of patches for training pictures with defects: SoftPatch and InReaCh."""
+"""Memories of patches: SoftPatch and InReaCh for defects in training, FAPM by place."""
 
 import numpy as np
 import pytest
@@ -9,9 +9,10 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.neighbors import LocalOutlierFactor
 
-from skad.image import InReaCh, PatchCore, SoftPatch
+from skad.image import FAPM, InReaCh, PatchCore, SoftPatch, TiledDetector
 from skad.image.memory import _factors
 from skad.image.memory._factors import outlier_factors
+from skad.image.memory._fapm import adaptive_core_sets
 from skad.image.memory._inreach import association, recurring
 
 
@@ -247,3 +248,77 @@ def test_too_few_pictures_for_a_channel_are_an_error():
         ValueError, match=r"No patch recurs .* min_length=9 .* n_seeds=1"
     ):
         InReaCh(**GIVEN, n_seeds=1, min_length=9).fit(rng.normal(size=(10, 24, 24)))
+
+
+# -------------------------------------------------------------------------------- FAPM
+
+
+class Layers(Squares):
+    """The same, and means of two by two of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.second = torch.nn.AvgPool2d(2)
+
+    def forward(self, x):
+        return self.second(self.first(x))
+
+
+def test_core_sets_of_places_are_the_naive_loop_s():
+    """The farthest of all places, one by one; a place that varies more keeps more."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(4, 12, 3)) * np.array([1, 1, 3, 0.1])[:, None, None]
+    owners = np.repeat(np.arange(6), 2)
+    kept = adaptive_core_sets(torch.tensor(rows), torch.tensor(owners), 20, 4)
+    banks = []
+    for place in rows:
+        away = cdist(place[[4]], place)[0]
+        away[owners == owners[4]] = -1
+        banks.append([4, int(away.argmax())])
+    while sum(map(len, banks)) < 20:
+        away = [cdist(r, r[b]).min(axis=1) for r, b in zip(rows, banks, strict=True)]
+        place, row = np.unravel_index(np.argmax(away), (4, 12))
+        banks[place].append(int(row))
+    found = [set(np.flatnonzero(each)) for each in kept]
+    assert found == [set(bank) for bank in banks]
+    assert len(banks[2]) > len(banks[0]) > len(banks[3]) == 2
+
+
+def test_fapm_of_all_patches_is_the_nearest_at_the_place():
+    X, new = pictures(9), np.roll(pictures(4, 1), 4, axis=1)
+    given = {**GIVEN, "backbone": Layers, "layers": ("first", "second")}
+    detector = FAPM(**given, coreset_ratio=1.0).fit(X)
+    train, queries = patches_of(detector, X), patches_of(detector, new)
+    away = [
+        np.linalg.norm(queries[:, None, ..., part] - train[None, ..., part], axis=-1)
+        for part in (slice(16), slice(16, 32))
+    ]
+    expected = sum(each.min(axis=1) for each in away)
+    found = detector._patches(torch.tensor(new)[..., None]).numpy()
+    assert_allclose(found, expected, rtol=1e-5)
+    first = {**GIVEN, "coreset_ratio": 1.0}
+    single = FAPM(**first).fit(X)._patches(torch.tensor(new)[..., None])
+    whole = PatchCore(**first).fit(X)._patches(torch.tensor(new)[..., None])
+    assert (single >= whole - 1e-9).all()
+    assert (single > whole).any()
+    own = torch.tensor(patches_of(detector, X))
+    left = detector._found(own, torch.arange(9))[0].numpy()
+    among = [
+        np.linalg.norm(train[:, None, ..., part] - train[None, ..., part], axis=-1)
+        for part in (slice(16), slice(16, 32))
+    ]
+    for each in among:
+        each[np.arange(9), np.arange(9)] = np.inf
+    assert_allclose(left, sum(each.min(axis=1) for each in among), rtol=1e-5)
+
+
+def test_fapm_leaves_something_of_every_place_to_others():
+    """However few entries there are, so that every picture has a threshold."""
+    detector = FAPM(**GIVEN, coreset_ratio=0.01).fit(pictures(12))
+    assert [len(bank[0]) for bank in detector.bank_] == [2]
+    assert len(detector._threshold_anomaly_) == 12
+    tiled = TiledDetector(FAPM(**GIVEN, coreset_ratio=0.01), tile=12, overlap=0)
+    tiled.fit(pictures(5))
+    assert np.isfinite(tiled.offset_)
+    with pytest.raises(ValueError, match="needs two pictures"):
+        FAPM(**GIVEN).fit(pictures(1))

@@ -15,12 +15,12 @@ from skad._random import Seed, generator
 from skad._sklearn import HasMethods, Interval, StrOptions
 from skad.base import BaseDetector
 from skad.embedding import PatchEmbedding
-from skad.embedding._patches import join_maps
 from skad.image._base import ImageDetector, TrainingPatches, owners_of
+from skad.image._layers import LayersMixin
 
 
 @with_parameters(kw_only=False)
-class PatchDetector(ImageDetector):
+class PatchDetector(LayersMixin, ImageDetector):
     r"""Pictures with patches that any detector on vectors finds anomalous.
 
     An embedding describes each patch of a picture by a vector, and a detector learns
@@ -117,7 +117,6 @@ class PatchDetector(ImageDetector):
     max_patches: int | None = 20000
     random_state: Seed = None
 
-    _widths_ = None  # in files of 0.1, which have one detector for all layers
     _parameter_constraints = {
         "detector": [HasMethods(["fit", "score_samples"]), None],
         "embedding": [PatchEmbedding, None],
@@ -135,7 +134,7 @@ class PatchDetector(ImageDetector):
         )
         self.embedding_.fit(X)
         self.embedding_._keep_dtype(self._are_rows_)
-        self._widths_ = None
+        self._widths_ = None if self.scales == "each" else ()
         training = TrainingPatches(self, X, self._measured)
         owners = owners_of(X)
         honest = self._leaves_out(owners)
@@ -144,20 +143,6 @@ class PatchDetector(ImageDetector):
         if honest:
             return self._cross_fitted(training, owners.numpy(), random)
         return self._of_training(training, owners, False)
-
-    def _measured(self, x):
-        """Return the features of patches; see how many are of which layer."""
-        embedding = self.embedding_
-        maps = embedding.feature_maps(x)
-        if self.scales == "each" and self._widths_ is None:
-            self._widths_ = [layer.shape[1] for layer in maps]
-        return join_maps(maps, embedding.neighborhood, embedding.interpolation)
-
-    def _layers(self, features):
-        """Return the features (..., d) that detectors learn apart from each other."""
-        return (
-            [features] if self._widths_ is None else features.split(self._widths_, -1)
-        )
 
     def _fit_members(self, training, pictures, random):
         """Set what is learned from the patches of some pictures, given by number."""

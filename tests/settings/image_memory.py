@@ -3,6 +3,10 @@
 from tests.settings import Settings
 from tests.settings.image import FINE, PIXELS
 
+FAPM = Settings(
+    {**PIXELS, "neighborhood": 1},
+    excused={"outliers": "the banks hold the farthest of the training patches"},
+)
 InReaCh = Settings(
     {**PIXELS, "neighborhood": 1, "min_length": 1},
     excused={"outliers": "the bank holds far patches that recur"},

@@ -37,7 +37,7 @@ def outlier_factors(rows, k):
     if not k:
         return found
     for places in blocks(n_places, 3 * n * n + n * rows.shape[2], rows.device):
-        away = _distances(rows[places])  # (q, n, n)
+        away = place_distances(rows[places])  # (q, n, n)
         reach, near = away.topk(k, dim=2, largest=False)
         last = reach[..., -1]
         others = away.masked_fill(away == 0, math.inf).amin(2)
@@ -50,7 +50,7 @@ def outlier_factors(rows, k):
     return found
 
 
-def _distances(rows):
+def place_distances(rows):
     """Return the distances (q, n, n) between rows (q, n, d), to themselves infinite."""
     # differences of squares lose digits where rows are much alike
     rows = (rows - rows.mean(1, keepdim=True)).double()
