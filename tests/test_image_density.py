@@ -6,7 +6,6 @@ import torch
 from numpy.testing import assert_allclose
 from sklearn.covariance import LedoitWolf
 
-from skad._cross_fitting import folds
 from skad._limits import upper_limit
 from skad.image import GaussianAD
 
@@ -71,24 +70,27 @@ def test_the_mean_of_its_map_is_the_score():
     assert (maps.reshape(5, -1).argmax(1) % 6 // 2 == 1).all()
 
 
-def test_the_threshold_is_of_pictures_that_were_not_learned_from():
-    X = pictures(23)
+@pytest.mark.parametrize("n", [6, 40])
+def test_the_threshold_leaves_each_picture_out(n):
+    """Against Gaussians of the others with the shrinkage of all."""
+    X = pictures(n)
     detector = GaussianAD(**GIVEN).fit(X)
-    expected = np.concatenate(
-        [
-            -GaussianAD(**GIVEN, contamination=0.5)
-            .fit(np.delete(X, fold, axis=0))
-            .score_samples(X[np.sort(fold)])
-            for fold in folds(23)
-        ]
-    )
+    expected = np.zeros(n)
+    for rows in means_of(detector, X):
+        shrinkage = LedoitWolf().fit(rows).shrinkage_
+        added = shrinkage * np.cov(rows.T, ddof=0).trace() / rows.shape[1]
+        for i, row in enumerate(rows):
+            others = np.delete(rows, i, axis=0)
+            covariance = (1 - shrinkage) * np.cov(others.T, ddof=0)
+            covariance += added * np.eye(rows.shape[1])
+            away = row - others.mean(axis=0)
+            expected[i] += np.sqrt(away @ np.linalg.solve(covariance, away)) / 2
+    assert_allclose(detector._threshold_anomaly_, expected, rtol=1e-6)
     assert_allclose(-detector.offset_, upper_limit(expected, 0.05), rtol=1e-6)
-    assert_allclose(np.sort(detector._threshold_anomaly_), np.sort(expected), rtol=1e-6)
+    assert (expected > -detector.score_samples(X)).all()
 
 
-def test_two_pictures_are_their_own_threshold():
-    with pytest.warns(UserWarning, match="cannot be fitted without some of the 2"):
-        detector = GaussianAD(**GIVEN).fit(pictures(2))
-    assert np.isfinite(detector.offset_)
+def test_two_pictures_are_the_fewest():
+    assert np.isfinite(GaussianAD(**GIVEN).fit(pictures(2)).offset_)
     with pytest.raises(ValueError, match="needs two pictures"):
         GaussianAD(**GIVEN).fit(pictures(1))

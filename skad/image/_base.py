@@ -15,7 +15,6 @@ import torch
 from sklearn import get_config
 
 from skad._array import is_torch, slices
-from skad._cross_fitting import folds
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad._validation import check_pictures
@@ -191,34 +190,6 @@ class ImageDetector(BaseDetector):
             found.append(
                 self._left_out(features, own) if honest else self._known(features)
             )
-        return torch.cat(found)
-
-    def _fold_by_fold(self, owners, scored, seen):
-        """Return the anomaly (m,) of pictures by what learned without them.
-
-        Parameters
-        ----------
-        owners : ndarray of shape (n,)
-            As `owners_of` returns them.
-        scored : callable
-            Learns without the pictures of a mask (n,), and returns their anomaly.
-        seen : callable
-            Returns the anomaly of all, where that fails for a fold of the few.
-        """
-        known, found = np.unique(owners), []
-        try:
-            for fold in folds(len(known)):
-                found.append(scored(np.isin(owners, known[fold])))
-        except ValueError as error:
-            warnings.warn(
-                f"{type(self).__name__} cannot be fitted without some of the "
-                f"{len(known)} training pictures ({error}): its threshold comes from "
-                "scores of pictures that it has learned from, and more than "
-                f"false_alarm_rate={self.false_alarm_rate} of new normal ones will "
-                "fall below it.",
-                stacklevel=7,
-            )
-            return seen()
         return torch.cat(found)
 
     def _honest_anomaly(self, X, y, anomaly, **params):

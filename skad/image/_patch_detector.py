@@ -1,6 +1,7 @@
 """The lift from vectors to pictures: any detector on the features of patches."""
 
 import copy
+import warnings
 from numbers import Integral, Real
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from sklearn.base import clone
 
 from skad._array import to_numpy
+from skad._cross_fitting import folds
 from skad._members import anomaly_of, seeded_clone
 from skad._parameters import KW_ONLY, with_parameters
 from skad._random import Seed, generator
@@ -173,16 +175,25 @@ class PatchDetector(LayersMixin, ImageDetector):
         """Return the anomaly (m,) of pictures by copies that learned without them."""
         member = copy.copy(self)
         vars(member).pop("_callback_fit_ctx", None)  # it reports nothing
-
-        def scored(held):
-            member._fit_members(training, np.flatnonzero(~held), random)
-            pictures = training.of(held.nonzero()[0])
-            return torch.cat([member._known(part) for part in pictures])
-
-        def seen():
+        known, found = np.unique(owners), []
+        try:
+            for fold in folds(len(known)):
+                held = np.isin(owners, known[fold])
+                member._fit_members(training, np.flatnonzero(~held), random)
+                found += [
+                    member._known(part) for part in training.of(held.nonzero()[0])
+                ]
+        except ValueError as error:
+            warnings.warn(
+                f"{type(self).__name__} cannot be fitted without some of the "
+                f"{len(known)} training pictures ({error}): its threshold comes from "
+                "scores of pictures that it has learned from, and more than "
+                f"false_alarm_rate={self.false_alarm_rate} of new normal ones will "
+                "fall below it.",
+                stacklevel=6,
+            )
             return self._of_training(training, torch.as_tensor(owners), False)
-
-        return self._fold_by_fold(owners, scored, seen)
+        return torch.cat(found)
 
     def _check_parameters(self, X):
         if self.positions == "each" and X.shape[0] < 2:

@@ -1,6 +1,5 @@
 """GaussianAD: a Gaussian of whole pictures for each layer of a network."""
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -13,19 +12,37 @@ from skad.image._base import BackboneDetector, as_tensor, owners_of
 
 
 def shrunk_gaussian(rows):
-    r"""Return the mean (d,) and W (d, d), :math:`W^T W = \Sigma^{-1}`, of rows (n, d).
+    r"""Return the Gaussian of rows (n, d), and how far each is from that of the others.
 
-    :math:`\Sigma` is Ledoit and Wolf's shrunk covariance; directions without variance
-    are left out, as in the pseudo-inverse.
+    Without row i the mean moves and the covariance loses a term of rank one. The
+    shrinkage s and the mean variance v are kept: with the deviation r of the row and
+    :math:`A = (1 - s) \sum r r^T / (n - 1) + s v I`, the Sherman-Morrison formula is
+
+    .. math:: M_i^2 = \left(\frac{n}{n - 1}\right)^2 \frac{q}{1 - (1 - s) n q /
+        (n - 1)^2}, \qquad q = r^T A^{-1} r.
+
+    Returns
+    -------
+    mean : tensor of shape (d,)
+    whitening : tensor of shape (d, d)
+        W with :math:`W^T W = \Sigma^{-1}` for Ledoit and Wolf's shrunk covariance;
+        directions without variance are left out, as in the pseudo-inverse.
+    apart : tensor of shape (n,)
+        The distances :math:`M_i`.
     """
-    if len(rows) < 2:
-        raise ValueError("a covariance needs two pictures")
-    found = to_numpy(rows).astype(np.float64)
-    values, vectors = np.linalg.eigh(ledoit_wolf(found)[0])
-    varies = values > values.max() * len(values) * np.finfo(values.dtype).eps
-    root = np.where(varies, 1 / np.sqrt(np.where(varies, values, 1.0)), 0.0)
-    whitening = root[:, None] * vectors.T
-    return torch.as_tensor(found.mean(axis=0)), torch.as_tensor(whitening)
+    found, n = to_numpy(rows).astype(np.float64), len(rows)
+    covariance, shrinkage = ledoit_wolf(found)
+    values, vectors = np.linalg.eigh(covariance)
+    varies = values > values.max() * n * np.finfo(values.dtype).eps
+    values = np.where(varies, values, np.inf)
+    added = shrinkage * np.trace(covariance) / len(values)
+    coded = (found - found.mean(axis=0)) @ vectors
+    q = (coded**2 / ((values - added) * n / (n - 1) + added)).sum(axis=1)
+    rest = 1 - (1 - shrinkage) * n / (n - 1) ** 2 * q
+    rest = np.maximum(rest, np.finfo(rest.dtype).eps)
+    apart = n / (n - 1) * np.sqrt(q / rest)
+    mean, whitening = found.mean(axis=0), vectors.T / np.sqrt(values)[:, None]
+    return tuple(torch.as_tensor(each) for each in (mean, whitening, apart))
 
 
 @with_parameters
@@ -72,9 +89,8 @@ class GaussianAD(BackboneDetector):
     map; the one here is exact, but a linear part of the whole and no distance of
     places.
 
-    With ``contamination="auto"`` the threshold comes from pictures that the Gaussians
-    have not learned from, five times refitted up to 200 pictures, once beyond; the
-    backbone sees each picture once.
+    With ``contamination="auto"`` the threshold comes from distances of the training
+    pictures to the Gaussians without them, in closed form, with the shrinkage of all.
 
     References
     ----------
@@ -103,6 +119,7 @@ class GaussianAD(BackboneDetector):
     pooling: Any = absent()
     quantile: Any = absent()
 
+    _honesty = "leave one out"
     _exports = True
 
     def _check_parameters(self, X):
@@ -116,25 +133,10 @@ class GaussianAD(BackboneDetector):
             maps = self.embedding_.feature_maps(as_tensor(X[rows]))
             parts.append([layer.mean((2, 3)) for layer in maps])
         means = [torch.cat(of_layer) for of_layer in zip(*parts, strict=True)]
-        owners = owners_of(X)
-        honest = self._leaves_out(owners)
-        self._set_gaussians(means)
-        return self._cross_fitted(means, owners) if honest else self._distance(means)
-
-    def _set_gaussians(self, means):
+        honest = self._leaves_out(owners_of(X))
         found = [shrunk_gaussian(rows) for rows in means]
-        self.location_, self.whitening_ = map(list, zip(*found, strict=True))
-
-    def _cross_fitted(self, means, owners):
-        """Return the anomaly (m,) of pictures by Gaussians that are without them."""
-        member = copy.copy(self)
-
-        def scored(held):
-            held = torch.as_tensor(held)
-            member._set_gaussians([rows[~held] for rows in means])
-            return member._distance([rows[held] for rows in means])
-
-        return self._fold_by_fold(owners.numpy(), scored, lambda: self._distance(means))
+        self.location_, self.whitening_, apart = map(list, zip(*found, strict=True))
+        return torch.stack(apart).mean(0) if honest else self._distance(means)
 
     def _white(self, means):
         """Yield of each layer W (d, d) and deviations (b, d), those made white."""
