@@ -224,7 +224,7 @@ def speed(options):
     model = PatchcoreModel(["layer2", "layer3"], "wide_resnet50_2", pre_trained=False)
     model.memory_bank, model.num_neighbors = bank, 9
     detector = PatchCore(n_neighbors=9)
-    detector._set_bank(bank)
+    detector._set_bank(bank, torch.zeros(len(bank)))
     grid = patches.reshape(1, 28, 28, -1)
     found = []
 
@@ -232,7 +232,9 @@ def speed(options):
         near = detector._search(grid)
         largest, place = near[0].flatten().max(0)
         neighbour = near[1].flatten()[place]
-        score = detector._weighted(patches[place][None], largest[None], neighbour[None])
+        score = detector._of_farthest(
+            patches[place][None], largest[None], neighbour[None]
+        )
         found[:] = [float(score[0]), upsample(near[0], (224, 224), 4.0)]
 
     def peer_predict():

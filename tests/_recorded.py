@@ -20,7 +20,10 @@ FILE = pathlib.Path(__file__).parent / "files" / "scores.npz"
 ON_PICTURES = {
     "CFLOW": {"max_epochs": 1, "n_steps": 1, "condition_size": 4},
     "DFR": {"max_epochs": 2},
+    "FAPM": {"coreset_ratio": 0.5},
     "FastFlow": {"max_epochs": 2, "n_steps": 2},
+    "GaussianAD": {},
+    "InReaCh": {"coreset_ratio": 0.2},
     "PaDiM": {"n_features": 8},
     "PatchCore": {"coreset_ratio": 0.2},
     "PatchDetector": {},
@@ -28,6 +31,7 @@ ON_PICTURES = {
     "SPADE": {"n_pictures": 3},
     "STFPM": {"max_epochs": 1},
     "SimpleNet": {"max_epochs": 2},
+    "SoftPatch": {"coreset_ratio": 0.2},
 }
 
 

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import skad
-from skad.image import PaDiM, PatchCore
+from skad.image import FAPM, InReaCh, PaDiM, PatchCore, SoftPatch
 from skad.model_selection import excess_mass
 from tests._instances import identify
 
@@ -207,6 +207,38 @@ def test_core_sets_of_blocks_make_a_core_set(pictures):
     assert_array_equal(many.predict(da.from_array(bad, chunks=2)), [-1] * 4)
     again = clone(detector).fit(lazy)
     assert_array_equal(again.bank_, many.bank_)
+
+
+class Squares(torch.nn.Module):
+    """A backbone that says what is in squares of 4 x 4 pixels."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.PixelUnshuffle(4)
+
+    def forward(self, x):
+        return self.first(x)
+
+
+def test_softpatch_rates_patches_within_blocks(pictures):
+    """What is planted in one picture is an outlier of its block, and in no bank."""
+    mixed = pictures.copy()
+    mixed[9, 4:8, 4:8] = 1.0
+    lazy = da.from_array(mixed, chunks=(8, 16, 16))
+    given = {"backbone": Squares, "layers": ("first",), "neighborhood": 1}
+    given |= {"coreset_ratio": 0.5, "random_state": 0}
+    detector, other = SoftPatch(**given).fit(lazy), PatchCore(**given).fit(lazy)
+    assert len(detector.weights_) == len(detector.bank_) == len(detector.owners_) == 192
+    planted = torch.ones(1, 16)
+    assert torch.cdist(planted, other.bank_.float()).min() == 0
+    assert torch.cdist(planted, detector.bank_.float()).min() > 1
+    assert detector.score_samples(mixed).argmin() == 9
+
+
+@pytest.mark.parametrize("made", [InReaCh, FAPM])
+def test_what_compares_all_pictures_says_so(made, pictures):
+    with pytest.raises(ValueError, match="learns from all rows at once"):
+        made().fit(da.from_array(pictures, chunks=(8, 16, 16)))
 
 
 @pytest.mark.parametrize(

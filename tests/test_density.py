@@ -13,14 +13,16 @@ from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 from sklearn.base import clone
+from sklearn.cluster import KMeans
 from sklearn.covariance import OAS, EllipticEnvelope, LedoitWolf, MinCovDet
 from sklearn.metrics import roc_auc_score
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KernelDensity
 
-from skad.density import GMM, KDE, Mahalanobis
+from skad.density import GMM, KDE, SOM, Mahalanobis
 from skad.density._gmm import corr_max
 from skad.density._kde import row_keys
+from skad.density._som import batch_step, start_of_map
 from tests._shared import peer_figures, tables
 
 AS = pytest.mark.parametrize("as_array", [np.asarray, torch.as_tensor])
@@ -517,3 +519,83 @@ def test_kde_ranks_as_scikit_learns(shared):
         peer = roc_auc_score(labels, -KernelDensity().fit(train).score_samples(test))
         found = roc_auc_score(labels, -KDE().fit(train).score_samples(test))
         assert found > peer - 0.005, key
+
+
+# ---------------------------------------------------------------------------------- SOM
+
+
+def test_a_map_of_one_node_is_the_mahalanobis_distance(rows):
+    train, test = rows
+    found = SOM(map_shape=(1, 1), reg_covar=1e-12).fit(train)
+    expected = Mahalanobis().fit(train)
+    assert_allclose(found.score_samples(test), expected.score_samples(test), rtol=1e-6)
+    assert_allclose(found.transform(test), expected.transform(test), rtol=1e-6)
+
+
+def test_a_step_without_width_is_one_of_k_means(rows):
+    train, _ = rows
+    start = start_of_map(train, (3, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one iteration is not enough
+        lloyd = KMeans(6, init=start, n_init=1, max_iter=1).fit(train)
+    # what scikit-learn returns are the means of the labels before
+    labels = cdist(train, start).argmin(axis=1)
+    found = batch_step(train, start, 0, (3, 2))
+    expected = [
+        train[labels == i].mean(axis=0) if (labels == i).any() else start[i]
+        for i in range(6)
+    ]
+    assert_allclose(found, expected)
+    assert_allclose(found[labels], lloyd.cluster_centers_[labels])
+
+
+@AS
+def test_som_is_the_naive_loop(rows, as_array):
+    train, test = rows
+    shape, epochs, last = (2, 3), 4, 0.5
+    detector = SOM(map_shape=shape, n_epochs=epochs, final_width=last, prior_count=7.0)
+    detector.fit(as_array(train))
+    nodes = start_of_map(train, shape)
+    for width in np.geomspace(1.5, last, epochs):
+        best = cdist(train, nodes).argmin(axis=1)
+        moved = nodes.copy()
+        for j in range(6):
+            away = [
+                (j // 3 - b // 3) ** 2 + (j % 3 - b % 3) ** 2 for b in best.tolist()
+            ]
+            moved[j] = np.average(
+                train, axis=0, weights=np.exp(-np.array(away) / (2 * width**2))
+            )
+        nodes = moved
+    assert_allclose(detector.nodes_, nodes)
+    best = cdist(train, nodes).argmin(axis=1)
+    rest = train - nodes[best]
+    ridge = 1e-6 * train.var(axis=0).mean() * np.eye(4)
+    for found, row in zip(detector.score_samples(as_array(test)), test, strict=True):
+        node = np.linalg.norm(row - nodes, axis=1).argmin()
+        own = rest[best == node]
+        covariance = (own.T @ own + 7 * rest.T @ rest / len(rest)) / (len(own) + 7)
+        away = row - nodes[node]
+        expected = away @ np.linalg.solve(covariance + ridge, away)
+        assert_allclose(-float(found), expected, rtol=1e-7)
+    assert_allclose(
+        -np.asarray(detector.transform(as_array(test))).sum(axis=1),
+        np.asarray(detector.score_samples(as_array(test))),
+    )
+
+
+def test_neighbours_on_the_map_are_neighbours_among_rows():
+    """On an arc, which is where a mixture of as many Gaussians has no order."""
+    angle = np.random.default_rng(0).uniform(0, 3, size=400)
+    nodes = (
+        SOM(map_shape=(8, 1)).fit(np.stack([np.cos(angle), np.sin(angle)], 1)).nodes_
+    )
+    order = np.argsort(np.arctan2(nodes[:, 1], nodes[:, 0]))
+    assert order.tolist() in (list(range(8)), list(range(8))[::-1])
+
+
+def test_a_map_needs_rows_and_columns():
+    with pytest.raises(ValueError, match=r"map_shape=\(3,\) must be two numbers"):
+        SOM(map_shape=(3,)).fit(np.eye(4))
+    with pytest.raises(ValueError, match=r"map_shape=\(3, 0\) must be two numbers"):
+        SOM(map_shape=(3, 0)).fit(np.eye(4))

@@ -10,13 +10,22 @@ from scipy import ndimage
 from scipy.spatial.distance import cdist
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.neighbors import NearestNeighbors
 from torch.nn import functional as F  # noqa: N812
 
 import skad
 from skad.embedding import PatchEmbedding
-from skad.image import SPADE, PaDiM, PatchCore, PatchDetector, TiledDetector
+from skad.image import (
+    SPADE,
+    GaussianAD,
+    PaDiM,
+    PatchCore,
+    PatchDetector,
+    TiledDetector,
+)
 from skad.image._base import ImageDetector
 from skad.image._upsampling import smoothers, upsample
+from skad.image.memory import _search
 from skad.image.memory._coreset import GreedyKCenter, project
 from skad.image.memory._peaks import highest_pixels
 from skad.image.memory._search import nearest
@@ -253,6 +262,35 @@ def test_padim_draws_features_once(pictures):
     assert len(set(first.features_.tolist())) == 3
 
 
+@pytest.mark.parametrize("n", [5, 10])  # fewer pictures than features, and more
+def test_padim_of_all_orthogonal_directions_is_that_of_all_features(pictures, n):
+    """The added variance is the same in every direction."""
+    whole = PaDiM(**backbone(), n_features=None).fit(pictures[0][:n])
+    turned = PaDiM(**backbone(), n_features=6, reduction="orthogonal", random_state=0)
+    turned.fit(pictures[0][:n])
+    assert turned.features_.shape == (6, 6)
+    assert not np.allclose(abs(turned.features_).amax(0), 1)
+    assert_allclose(turned.transform(pictures[2]), whole.transform(pictures[2]), 1e-4)
+    assert turned.offset_ == pytest.approx(whole.offset_, rel=1e-4)
+
+
+def test_padim_of_some_orthogonal_directions(pictures):
+    train, _, bad = pictures
+    settings = {"n_features": 3, "reduction": "orthogonal", "smoothing": 0}
+    detector = PaDiM(**backbone(), **settings, random_state=0).fit(train)
+    matrix = detector.features_.numpy()
+    assert_allclose(matrix.T @ matrix, np.eye(3), atol=1e-12)
+    rows, new = (
+        detector.embedding_.embed(torch.tensor(X)[..., None]).numpy()[:, 2, 5] @ matrix
+        for X in (train, bad)
+    )
+    covariance = np.cov(rows, rowvar=False) + 0.01 * np.eye(3)
+    away = new - rows.mean(axis=0)
+    expected = np.sqrt(np.sum(away @ np.linalg.inv(covariance) * away, axis=1))
+    found = detector._patches(torch.tensor(bad)[..., None])[:, 2, 5]
+    assert_allclose(found, expected, rtol=1e-4)
+
+
 # --------------------------------------------------------------------------- PatchCore
 
 
@@ -368,7 +406,29 @@ def test_a_patch_of_the_bank_is_at_distance_zero():
     distances, indices = nearest(bank, bank, bank.square().sum(1))
     exact = torch.cdist(bank.double(), bank.double())
     assert (distances < 1).all()
-    assert_allclose(distances, exact[torch.arange(50), indices], atol=1e-5)
+    assert_allclose(distances, exact.gather(1, indices), atol=1e-5)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_the_nearest_are_those_of_scikit_learn(k, monkeypatch):
+    """In their order, in blocks, and without a picture's own."""
+    monkeypatch.setattr(_search, "_DISTANCES", 200)
+    rng = np.random.default_rng(0)
+    queries, bank = rng.normal(size=(30, 4)), rng.normal(size=(20, 4))
+    owners, own = rng.integers(4, size=20), rng.integers(4, size=30)
+    known = torch.tensor(bank), torch.tensor(bank).square().sum(1)
+    distances, indices = nearest(torch.tensor(queries), *known, k=k)
+    expected = NearestNeighbors(n_neighbors=k).fit(bank).kneighbors(queries)
+    assert_allclose(distances, expected[0], rtol=1e-12)
+    assert_array_equal(indices, expected[1])
+    pictures = torch.tensor(own), torch.tensor(owners)
+    distances, indices = nearest(torch.tensor(queries), *known, *pictures, k=k)
+    away = np.where(own[:, None] == owners, np.inf, cdist(queries, bank))
+    assert_allclose(distances, np.sort(away, axis=1)[:, :k])
+    assert (owners[indices] != own[:, None]).all()
+    alone = torch.zeros(20, dtype=torch.long)
+    distances, _ = nearest(torch.tensor(bank), *known, alone, alone, k=k)
+    assert distances.isinf().all()
 
 
 # ----------------------------------------------------------------------- PatchDetector
@@ -387,6 +447,80 @@ def test_one_detector_for_each_place_is_padim_with_another_covariance(pictures):
     inner = skad.Mahalanobis().fit(train[:, 2, 5])
     expected = -inner.score_samples(features[:, 2, 5])
     assert_allclose(detector._patches(bad)[:, 2, 5], expected, rtol=1e-7)
+
+
+class Layers(Grid):
+    """The same, and the means of two by two of them."""
+
+    def __init__(self):
+        super().__init__(3)
+        self.second = torch.nn.AvgPool2d(2)
+
+    def forward(self, x):
+        return self.second(self.first(x))
+
+
+@pytest.mark.parametrize("positions", ["shared", "each", "features"])
+def test_a_detector_for_each_layer(pictures, positions):
+    """Their anomalies are added at the grid of the first layer."""
+    settings = {"layers": ("first", "second"), "neighborhood": 1}
+    detector = PatchDetector(
+        PatchEmbedding(Layers, **settings),
+        skad.KNN(2),
+        positions=positions,
+        scales="each",
+        contamination=0.5,
+    ).fit(pictures[0])
+    assert len(detector.detectors_) == {"each": 2 * 48}.get(positions, 2)
+    train, new = (
+        detector.embedding_.embed(torch.tensor(X)[..., None]).numpy()
+        for X in (pictures[0], pictures[2])
+    )
+    place = 2, 5  # of 6 x 8
+    expected = np.zeros(len(new))
+    for layer in (slice(3), slice(3, 6)):
+        rows, queries = train[..., layer], new[:, *place, layer]
+        if positions == "each":
+            rows = rows[:, *place]
+        elif positions == "features":
+            where = np.stack(np.meshgrid(*map(np.arange, (6, 8)), indexing="ij"), -1)
+            where = (2 * where / [5, 7] - 1) * 3**0.5 * rows.std(ddof=1)
+            rows = np.concatenate([rows, np.tile(where, (10, 1, 1, 1))], -1)
+            queries = np.concatenate([queries, np.tile(where[place], (3, 1))], -1)
+        rows = rows.reshape(-1, rows.shape[-1])
+        expected += np.sort(cdist(queries, rows), axis=1)[:, 1]
+    found = detector._patches(torch.tensor(pictures[2])[..., None])[:, *place]
+    assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_gaussian_clusters_of_each_layer(pictures):
+    """GCPF: with one cluster the Mahalanobis distances of the layers, added."""
+    given = PatchEmbedding(Layers, ("first", "second"), neighborhood=1)
+    one, other = (
+        PatchDetector(given, head, scales="each", contamination=0.5)
+        .fit(pictures[0])
+        ._patches(torch.tensor(pictures[2])[..., None])
+        for head in (skad.GMM(1, reg_covar=1e-12), skad.Mahalanobis())
+    )
+    rest = one - other / 2
+    assert_allclose(rest, torch.full_like(rest, rest.mean()), rtol=1e-9)
+    assert other.std() > 1
+
+
+def test_of_repeated_layers_the_anomaly_is_that_on_their_own_grid(pictures):
+    settings = {"neighborhood": 1, "interpolation": "nearest"}
+    found, second = (
+        PatchDetector(
+            PatchEmbedding(Layers, layers, **settings), skad.KNN(1), scales="each"
+        )
+        .fit(pictures[0])
+        ._patches(torch.tensor(pictures[2])[..., None])
+        for layers in (("first", "second"), ("second",))
+    )
+    first = PatchDetector(PatchEmbedding(Layers, ("first",), **settings), skad.KNN(1))
+    first = first.fit(pictures[0])._patches(torch.tensor(pictures[2])[..., None])
+    second = second.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    assert_allclose(found, first + second, rtol=1e-4)
 
 
 @pytest.mark.parametrize("pooling", ["max", "top", "quantile", "mean"])
@@ -408,13 +542,13 @@ def test_pooling(pictures, make, pooling):
 
 
 def test_every_picture_detector_pools_its_map():
-    """All but the one whose score is of the picture as a whole, and the tiles' lift."""
+    """All but those whose score is of the picture as a whole, and the lift of tiles."""
     every = [each for _, each in skad.all_detectors()]
     of_pictures = [each for each in every if issubclass(each, ImageDetector)]
     assert len(of_pictures) >= 10
     for each in of_pictures:
         known = {"pooling", "quantile"} <= set(each().get_params())
-        assert known == (each is not SPADE), each
+        assert known == (each not in (SPADE, GaussianAD)), each
 
 
 def test_the_highest_pixel_is_found_from_few_patches():

@@ -16,14 +16,18 @@ from skad.embedding import PatchEmbedding
 from skad.image import (
     CFLOW,
     DFR,
+    FAPM,
     SPADE,
     STFPM,
     FastFlow,
+    GaussianAD,
+    InReaCh,
     PaDiM,
     PatchCore,
     PatchDetector,
     ReverseDistillation,
     SimpleNet,
+    SoftPatch,
     TiledDetector,
     load_folder,
 )
@@ -54,9 +58,13 @@ SHORT = {"max_epochs": 2, "random_state": 0}
 DETECTORS = {
     "PatchCore": PatchCore(**GIVEN, random_state=0),
     "PatchCore, weights": PatchCore(**GIVEN, n_neighbors=9, random_state=0),
+    "SoftPatch": SoftPatch(**GIVEN, random_state=0),
+    "FAPM": FAPM(**GIVEN, coreset_ratio=0.5, random_state=0),
+    "InReaCh": InReaCh(**GIVEN, random_state=0),
     "PaDiM, full": PaDiM(**GIVEN, n_features=8, random_state=0),
     "PaDiM, few": PaDiM(**GIVEN, n_features=None),
     "SPADE": SPADE(**GIVEN, n_pictures=5),
+    "GaussianAD": GaussianAD(**GIVEN),
     "PatchDetector": PatchDetector(PatchEmbedding(**GIVEN), random_state=0),
     "PatchDetector, each": PatchDetector(
         PatchEmbedding(**GIVEN), skad.KNN(), positions="each"
@@ -170,6 +178,10 @@ def test_one_picture_is_its_own_threshold():
     for detector in DETECTORS.values():
         if getattr(detector, "positions", None) == "each":
             continue
+        if isinstance(detector, GaussianAD | FAPM):  # for which one is an error
+            continue
+        if isinstance(detector, InReaCh):
+            detector = clone(detector).set_params(min_length=0)
         with pytest.warns(UserWarning, match="learned from one picture"):
             detector = clone(detector).fit(pictures(1))
         assert_allclose(detector.offset_, detector.score_samples(pictures(1)))

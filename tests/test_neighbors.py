@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.spatial.distance import cdist
 from sklearn.base import clone
 from sklearn.metrics import pairwise_distances, roc_auc_score
 from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 
-from skad.neighbors import CBLOF, KNN, LOF
+from skad.neighbors import CBLOF, KNN, LDKNN, LOF
 from skad.neighbors._cblof import n_large
 from skad.neighbors._search import NeighborSearch
 from skad.neighbors._smallest import coarse_smallest, smallest
@@ -376,3 +377,49 @@ def test_cblof_with_more_clusters_than_different_rows():
     with pytest.warns(UserWarning, match="3 clusters are made"):
         detector = CBLOF().fit(X)
     assert_allclose(-detector.score_samples([[0.0], [2.0], [5.5]]), [0, 1, 0.5])
+
+
+# -------------------------------------------------------------------------------- LDKNN
+
+
+@pytest.mark.parametrize("algorithm", ["brute", "kd_tree"])
+@pytest.mark.parametrize(("k", "weight"), [(1, 1.0), (4, 0.5), (9, 0.0)])
+def test_ldknn_is_the_naive_loop(algorithm, k, weight):
+    rng = np.random.default_rng(0)
+    X, new = rng.normal(size=(40, 3)), rng.normal(size=(15, 3))
+    settings = {"density_weight": weight, "algorithm": algorithm}
+    detector = LDKNN(k, **settings).fit(X)
+    among = cdist(X, X, "sqeuclidean")
+    np.fill_diagonal(among, np.inf)
+    usual = np.sort(among, axis=1)[:, :k].mean(axis=1)
+    for rows, away in ((new, cdist(new, X, "sqeuclidean")), (X, among)):
+        expected = away.min(axis=1) - weight * usual[away.argmin(axis=1)]
+        assert_allclose(-detector.score_samples(rows), expected, rtol=1e-9, atol=1e-12)
+        maps = detector.transform(rows)
+        assert_allclose(maps.sum(axis=1), expected, rtol=1e-9, atol=1e-12)
+        nearest = X[away.argmin(axis=1)]
+        assert_allclose(
+            maps + weight * detector.spread_[away.argmin(axis=1)], (rows - nearest) ** 2
+        )
+
+
+def test_ldknn_on_a_lattice_orders_as_knn_does():
+    """Away from the border every row has the same neighbours."""
+    X = np.stack(np.meshgrid(*[np.arange(9.0)] * 2), -1).reshape(-1, 2)
+    new = np.random.default_rng(0).uniform(3, 5, size=(30, 2))
+    found = LDKNN(4).fit(X).score_samples(new)
+    expected = KNN(1, metric="sqeuclidean").fit(X).score_samples(new)
+    assert_allclose(found, expected + 1, rtol=1e-12)
+
+
+def test_ldknn_minds_that_clusters_are_of_different_density():
+    """A row as far out of a thick cluster is nearer to normal in a thin one."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 2))
+    X[200:] = 10 * X[200:] + 200
+    new = np.array([[6.0, 0.0], [200 + 30.0, 200.0]])
+    ldknn, knn = (
+        detector.fit(X).score_samples(new)
+        for detector in (LDKNN(), KNN(1, metric="sqeuclidean"))
+    )
+    assert ldknn[1] / ldknn[0] < 0.9 * knn[1] / knn[0]

@@ -18,10 +18,11 @@ from skad._sklearn import HasMethods, Interval, StrOptions
 from skad.base import BaseDetector
 from skad.embedding import PatchEmbedding
 from skad.image._base import ImageDetector, TrainingPatches, owners_of
+from skad.image._layers import LayersMixin
 
 
 @with_parameters(kw_only=False)
-class PatchDetector(ImageDetector):
+class PatchDetector(LayersMixin, ImageDetector):
     r"""Pictures with patches that any detector on vectors finds anomalous.
 
     An embedding describes each patch of a picture by a vector, and a detector learns
@@ -45,6 +46,9 @@ class PatchDetector(ImageDetector):
     position_weight : float, default=1.0
         Standard deviation, in units of that of all features together, that the two
         features of ``positions="features"`` get.
+    scales : {"joined", "each"}, default="joined"
+        One detector for the features of all layers of the embedding together; or one
+        for those of each layer, whose anomalies are added.
     max_patches : int or None, default=20000
         Patches, drawn at random, that a shared detector learns from; None is all.
     random_state : int, RandomState instance or None, default=None
@@ -59,7 +63,8 @@ class PatchDetector(ImageDetector):
     embedding_ : PatchEmbedding
         The fitted embedding.
     detectors_ : list of detector
-        The fitted detector, or one for each place, row by row.
+        The fitted detector, or one for each place, row by row; with ``scales="each"``
+        those of the first layer come first.
 
     See Also
     --------
@@ -68,6 +73,11 @@ class PatchDetector(ImageDetector):
 
     Notes
     -----
+    With ``scales="each"`` every layer is scored at the grid of the first, to which the
+    embedding brings its features: repeated (``interpolation="nearest"``), the anomaly
+    is that on the layer's own grid. Detectors whose anomalies are of one scale, such as
+    densities, can be added as they are.
+
     The detector's own `contamination` is not used. With ``positions="each"`` there are
     as many detectors as places and each learns from as many vectors as there are
     pictures. The cost is the backbone's and the detector's on all patches. With
@@ -105,6 +115,7 @@ class PatchDetector(ImageDetector):
     _: KW_ONLY
     positions: str = "shared"
     position_weight: float = 1.0
+    scales: str = "joined"
     max_patches: int | None = 20000
     random_state: Seed = None
 
@@ -113,6 +124,7 @@ class PatchDetector(ImageDetector):
         "embedding": [PatchEmbedding, None],
         "positions": [StrOptions({"shared", "each", "features"})],
         "position_weight": [Interval(Real, 0, None, closed="left")],
+        "scales": [StrOptions({"joined", "each"})],
         "max_patches": [Interval(Integral, 2, None, closed="left"), None],
         "random_state": ["random_state"],
     }
@@ -124,7 +136,8 @@ class PatchDetector(ImageDetector):
         )
         self.embedding_.fit(X)
         self.embedding_._keep_dtype(self._are_rows_)
-        training = TrainingPatches(self, X, self.embedding_.embed)
+        self._widths_ = None if self.scales == "each" else ()
+        training = TrainingPatches(self, X, self._measured)
         owners = owners_of(X)
         honest = self._leaves_out(owners)
         random = generator(self.random_state)
@@ -135,19 +148,28 @@ class PatchDetector(ImageDetector):
 
     def _fit_members(self, training, pictures, random):
         """Set what is learned from the patches of some pictures, given by number."""
-        self._unit_ = None
+        self._unit_ = []
         if self.positions == "each":
             features = training.all().flatten(1, 2)  # (n, p, d)
-            places = self._steps(range(features.shape[1]), "fit", features.shape[1])
-            self.detectors_ = [
-                self._fit_member(features[pictures, place], random) for place in places
-            ]
-            return
-        patches, places = self._drawn(training, pictures, random)
-        if self.positions == "features":
-            self._unit_ = self.position_weight * float(patches.std())
-            patches = self._placed(patches, places, training.grid)
-        self.detectors_ = [self._fit_member(patches, random)]
+            layers, places = self._layers(features), range(features.shape[1])
+            rows = (layer[pictures, place] for layer in layers for place in places)
+            n_members = len(layers) * len(places)
+        else:
+            patches, places = self._drawn(training, pictures, random)
+            rows = list(self._layers(patches))
+            n_members = len(rows)
+            if self.positions == "features":
+                self._unit_ = [
+                    self.position_weight * float(part.std()) for part in rows
+                ]
+                rows = [
+                    self._placed(part, places, training.grid, unit)
+                    for part, unit in zip(rows, self._unit_, strict=True)
+                ]
+        self.detectors_ = [
+            self._fit_member(part, random)
+            for part in self._steps(rows, "fit", n_members)
+        ]
 
     def _cross_fitted(self, training, owners, random):
         """Return the anomaly (m,) of pictures by copies that learned without them."""
@@ -193,14 +215,14 @@ class PatchDetector(ImageDetector):
             start = stop
         return torch.cat(parts), torch.as_tensor(chosen % n_places)
 
-    def _placed(self, patches, places, grid):
+    def _placed(self, patches, places, grid, unit):
         """Return patches (m, d) with their row and column as two more features."""
         height, width = grid
-        unit = {"dtype": patches.dtype, "device": patches.device}
-        place = torch.stack([places // width, places % width], 1).to(**unit)
+        kind = {"dtype": patches.dtype, "device": patches.device}
+        place = torch.stack([places // width, places % width], 1).to(**kind)
         # -1 to 1 where the grid has more than one row or column, scaled to deviation 1
-        ends = torch.tensor([height - 1, width - 1], **unit).clamp(min=1)
-        return torch.cat([patches, (2 * place / ends - 1) * 3**0.5 * self._unit_], 1)
+        ends = torch.tensor([height - 1, width - 1], **kind).clamp(min=1)
+        return torch.cat([patches, (2 * place / ends - 1) * 3**0.5 * unit], 1)
 
     def _fit_member(self, rows, random):
         detector = self.detector
@@ -223,16 +245,25 @@ class PatchDetector(ImageDetector):
 
     def _anomaly_of_patches(self, features):
         """Return the anomaly (b, gh, gw) of patches (b, gh, gw, d)."""
+        layers = self._layers(features)
+        n = len(self.detectors_) // len(layers)
+        return sum(
+            self._anomaly_of_layer(layer, i, self.detectors_[i * n : (i + 1) * n])
+            for i, layer in enumerate(layers)
+        )
+
+    def _anomaly_of_layer(self, features, i, members):
+        """Return the anomaly (b, gh, gw) of the i-th layer's features."""
         shape, rows = features.shape[:3], features.flatten(0, 2)
         if self.positions == "each":
-            rows = features.flatten(1, 2).unbind(1)
-            parts = zip(rows, self.detectors_, strict=True)
+            parts = zip(features.flatten(1, 2).unbind(1), members, strict=True)
             found = torch.stack([self._anomaly_of(*part) for part in parts], 1)
         else:
             if self.positions == "features":
                 places = torch.arange(shape[1] * shape[2]).repeat(shape[0])
-                rows = self._placed(rows, places, shape[1:])
-            found = self._anomaly_of(rows, self.detectors_[0])
+                unit = np.ravel(self._unit_)[i]  # a number in files of 0.1
+                rows = self._placed(rows, places, shape[1:], unit)
+            found = self._anomaly_of(rows, members[0])
         return found.to(features).reshape(shape)
 
     def _known(self, features):

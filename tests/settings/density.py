@@ -10,6 +10,7 @@ GMM = Settings(
         {"covariance_type": "spherical"},
     ]
 )
+SOM = Settings({"map_shape": (2, 2), "n_epochs": 5}, [{"map_shape": (3, 1)}])
 KDE = Settings(variants=[{"kernel": "exponential", "bandwidth": "scott"}])
 Mahalanobis = Settings(
     variants=[

@@ -19,7 +19,7 @@ PatchDetector = Settings(
     },
     [
         {"detector": skad.KNN(), "positions": "features"},
-        {"positions": "each", "pooling": "top"},
+        {"positions": "each", "pooling": "top", "scales": "each"},
     ],
 )
 TiledDetector = Settings({"detector": skad.image.PaDiM(**PIXELS), "tile": 256})

@@ -1,7 +1,7 @@
 """Pictures: a density of features."""
 
 from tests.settings import Settings
-from tests.settings.image import FINE, PIXELS
+from tests.settings.image import FINE, PIXELS, SCALES
 
 CFLOW = Settings(
     {
@@ -25,4 +25,5 @@ FastFlow = Settings(
     ],
     excused={"sign": "it normalises the maps of each picture, contrast and all"},
 )
-PaDiM = Settings(PIXELS)
+GaussianAD = Settings(SCALES)
+PaDiM = Settings(PIXELS, [{"reduction": "orthogonal", "n_features": 2}])

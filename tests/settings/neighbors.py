@@ -11,4 +11,5 @@ KNN = Settings(
         {"metric": "sqeuclidean", "algorithm": "brute"},
     ]
 )
+LDKNN = Settings(variants=[{"algorithm": "brute", "density_weight": 0.5}])
 LOF = Settings(variants=[{"algorithm": "brute"}])

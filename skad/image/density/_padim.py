@@ -2,12 +2,13 @@
 
 from numbers import Integral, Real
 
+import numpy as np
 import torch
 
 from skad._array import blocks, on_device
 from skad._parameters import with_parameters
 from skad._random import Seed, generator
-from skad._sklearn import Interval
+from skad._sklearn import Interval, StrOptions
 from skad.image._base import BackboneDetector, TrainingPatches, owners_of
 
 
@@ -120,6 +121,13 @@ def left_out(squares, n):
     return ((n - 2) * m**2 / (n - 1) * squares / rest).sqrt()
 
 
+def semi_orthogonal(d, k, random):
+    """Return a random matrix (d, k) with orthonormal columns, k at most d."""
+    columns, triangle = np.linalg.qr(random.normal(size=(d, k)))
+    # with this sign it is uniform over all such matrices
+    return torch.as_tensor(columns * np.sign(np.diag(triangle)))
+
+
 def patch_sums(batches, start=None):
     """Return sums over pictures, from batches of features (b, gh, gw, d).
 
@@ -165,7 +173,8 @@ class PaDiM(BackboneDetector):
     r"""Patches that do not fit the Gaussian of their place in the picture.
 
     A network describes each place :math:`(i, j)` of a picture by the features
-    :math:`x_{ij}` of several layers, of which `n_features` are drawn once at random.
+    :math:`x_{ij}` of several layers, of which `n_features` are drawn once at random, or
+    which are projected to as many random directions.
     Over the normal pictures they have a mean :math:`\mu_{ij}` and a covariance
     :math:`\Sigma_{ij}` with :math:`\epsilon I` added. The anomaly of a patch is
 
@@ -180,21 +189,25 @@ class PaDiM(BackboneDetector):
     Parameters
     ----------
     n_features : int or None, default=100
-        Features of a place that are drawn from those of all layers; None takes all. The
+        Features of a place that are made of those of all layers; None takes all. The
         paper draws 100 of the 448 of a ResNet-18 and 550 of the 1,792 of a
         Wide-ResNet-50-2.
+    reduction : {"sample", "orthogonal"}, default="sample"
+        How they are made: some features are drawn; or all are multiplied by a random
+        matrix :math:`W` with orthonormal columns, the semi-orthogonal embedding [2]_,
+        which keeps something of each.
     regularization : float, default=0.01
         :math:`\epsilon`.
     random_state : int, RandomState instance or None, default=None
-        Draws the features. Pass an int for reproducible results.
+        Draws the features, or the matrix. Pass an int for reproducible results.
     layers : tuple of str or None, default=None
         Names of the layers whose output describes a patch; None is the first three of a
         ResNet, and all of the bank of filters.
 
     Attributes
     ----------
-    features_ : tensor of shape (n_features,)
-        Indices of the drawn features.
+    features_ : tensor of shape (n_features,) or (n_all_features, n_features)
+        Indices of the drawn features, or :math:`W`.
     location_ : tensor of shape (gh, gw, n_features)
         :math:`\mu`.
 
@@ -215,13 +228,17 @@ class PaDiM(BackboneDetector):
     backbone computes the features once more for it. Of one picture no other is left,
     and its own score is the threshold. Where features are so large that rounding
     drowns :math:`\epsilon`, as much is added as rounding needs. Layers are brought to
-    the grid of the first by repeating values, as the paper does.
+    the grid of the first by repeating values, as the paper does. With
+    ``reduction="orthogonal"`` and as many features as there are, distances are those of
+    ``n_features=None``: :math:`\epsilon I` is the same in all directions.
 
     References
     ----------
     .. [1] T. Defard, A. Setkov, A. Loesch and R. Audigier, "PaDiM: a patch distribution
        modeling framework for anomaly detection and localization", ICPR workshops, 2021,
        equations (1) and (2).
+    .. [2] J.-H. Kim, D.-H. Kim, S. Yi and T. Lee, "Semi-orthogonal embedding for
+       efficient unsupervised anomaly segmentation", 2021.
 
     Examples
     --------
@@ -240,6 +257,7 @@ class PaDiM(BackboneDetector):
     """
 
     n_features: int | None = 100
+    reduction: str = "sample"
     regularization: float = 0.01
     random_state: Seed = None
 
@@ -248,6 +266,7 @@ class PaDiM(BackboneDetector):
     _exports = True
     _parameter_constraints = {
         "n_features": [Interval(Integral, 1, None, closed="left"), None],
+        "reduction": [StrOptions({"sample", "orthogonal"})],
         "regularization": [Interval(Real, 0, None, closed="neither")],
         "random_state": ["random_state"],
     }
@@ -292,10 +311,15 @@ class PaDiM(BackboneDetector):
         return TrainingPatches(self, on_device(X, self.device_), self._features)
 
     def _drawn(self, d):
-        """Return the indices of the features that are drawn from d."""
-        if self.n_features is None or self.n_features >= d:
+        """Return the indices of the features that are drawn from d, or the matrix."""
+        random = generator(self.random_state)
+        if self.n_features is None:
             return torch.arange(d)
-        drawn = generator(self.random_state).permutation(d)[: self.n_features]
+        if self.reduction == "orthogonal":
+            return semi_orthogonal(d, min(self.n_features, d), random)
+        if self.n_features >= d:
+            return torch.arange(d)
+        drawn = random.permutation(d)[: self.n_features]
         return torch.as_tensor(sorted(drawn))
 
     def _fit_few(self, features, honest):
@@ -329,6 +353,8 @@ class PaDiM(BackboneDetector):
         features = self.embedding_.embed(x)
         if self.features_ is None:
             self.features_ = self._drawn(features.shape[3]).to(features.device)
+        if self.features_.ndim == 2:
+            return features @ self.features_.to(features)
         return features[..., self.features_.to(x.device)]
 
     def _rows(self, features):

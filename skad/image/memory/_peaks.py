@@ -1,6 +1,13 @@
-"""The highest pixels of smoothed maps, without looking at every patch."""
+"""The highest pixels of smoothed maps, and the farthest patches, without a look at all.
+
+Of every patch an upper bound of its anomaly is known. What lies below what was found
+need not be looked up.
+"""
 
 import torch
+
+# Patches of each picture that are looked up together.
+_AT_ONCE = 16
 
 
 def highest_pixels(bounds, exact, rows, columns):
@@ -38,3 +45,38 @@ def highest_pixels(bounds, exact, rows, columns):
         values[patches] = exact(*patches)
         known[patches] = True
     return found
+
+
+def farthest_patches(bounds, search):
+    """Return the largest anomaly (b,) of pictures, its patch (b,) and what is nearest.
+
+    Patches are looked up in the order of their bounds, until these fall below what was
+    found.
+
+    Parameters
+    ----------
+    bounds : tensor of shape (b, p)
+        At least the anomaly of each patch.
+    search : callable
+        From the numbers (o,) of pictures and those (o, k) of patches in them to the
+        anomalies (o, k) and the indices (o, k) of what is nearest.
+    """
+    n_pictures, n_patches = bounds.shape
+    found = bounds.new_zeros(n_pictures)
+    bounds, order = bounds.sort(dim=1, descending=True)
+    place, neighbour = (order.new_zeros(n_pictures) for _ in range(2))
+    for start in range(0, n_patches, _AT_ONCE):
+        # rounding must not end the search early
+        open_ = (bounds[:, start] * (1 + 1e-3) >= found).nonzero()[:, 0]
+        if not len(open_):
+            break
+        which = order[open_, start : start + _AT_ONCE]  # (o, k)
+        distances, indices = search(open_, which)
+        largest, k = distances.max(1)
+        rows = torch.arange(len(open_), device=k.device)
+        better = (largest > found[open_]) | (start == 0)
+        open_, k, rows = open_[better], k[better], rows[better]
+        found[open_] = largest[better]
+        place[open_] = which[rows, k]
+        neighbour[open_] = indices[rows, k]
+    return found, place, neighbour

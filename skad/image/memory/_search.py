@@ -31,22 +31,41 @@ def mask_own(distances, own, owners):
     return distances
 
 
-def nearest(queries, bank, squares, own=None, owners=None):
-    """Return distances (q,) to the nearest rows of `bank` (m, d), and their indices.
+def nearest(queries, bank, squares, own=None, owners=None, k=1):
+    """Return distances (q, k) to the nearest rows of `bank` (m, d), and their indices.
 
     Candidates come from the product of matrices; their distances are computed once
     more from the differences, so that a patch of the bank is at distance zero. With
     `own` and `owners` (see `mask_own`) a picture's own entries are left out; where no
     other is left the distance is infinite.
+
+    Parameters
+    ----------
+    queries : tensor of shape (q, d)
+        The patches.
+    bank : tensor of shape (m, d)
+        The entries.
+    squares : tensor of shape (m,)
+        Squared lengths of the entries.
+    own, owners : tensor of shape (q,) and (m,), or None
+        The pictures of patches and of entries.
+    k : int, default=1
+        How many entries are found, the nearest first; at most m.
     """
-    indices = torch.empty(len(queries), dtype=torch.long, device=queries.device)
-    alone = torch.zeros(len(queries), dtype=torch.bool, device=queries.device)
-    for rows in slices(len(queries), max(1, _DISTANCES // len(bank))):
-        distances = torch.addmm(squares, queries[rows], bank.T, alpha=-2)
-        if own is None:
-            indices[rows] = distances.argmin(1)
-            continue
-        least, indices[rows] = mask_own(distances, own[rows], owners).min(1)
-        alone[rows] = least == math.inf
-    found = (queries - bank[indices]).square().sum(1).sqrt()
-    return found.masked_fill_(alone, math.inf), indices
+    indices = torch.empty((len(queries), k), dtype=torch.long, device=queries.device)
+    found = queries.new_empty(len(queries), k)
+    elements = max(len(bank), k * queries.shape[1])
+    for rows in slices(len(queries), max(1, _DISTANCES // elements)):
+        near = torch.addmm(squares, queries[rows], bank.T, alpha=-2)
+        near = mask_own(near, None if own is None else own[rows], owners)
+        if k == 1:
+            least, place = near.min(1, keepdim=True)
+        else:
+            least, place = near.topk(k, dim=1, largest=False)
+        away = (queries[rows, None] - bank[place]).square().sum(2).sqrt()
+        away.masked_fill_(least == math.inf, math.inf)
+        if k > 1:  # in the order of what was computed again
+            away, order = away.sort(dim=1, stable=True)
+            place = place.gather(1, order)
+        found[rows], indices[rows] = away, place
+    return found, indices

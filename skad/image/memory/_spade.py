@@ -163,7 +163,7 @@ class SPADE(BackboneDetector):
             alike = join_maps([layer[own].to(places) for layer in self.maps_])
             bank = alike.flatten(0, 2)
             distances, _ = nearest(places[i].flatten(0, 1), bank, bank.square().sum(1))
-            found[i] = distances.square().reshape(found.shape[1:])
+            found[i] = distances[:, 0].square().reshape(found.shape[1:])
         return found
 
     def _graph(self, x):
