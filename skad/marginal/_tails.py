@@ -18,7 +18,8 @@ def sorted_columns(X):
     if is_torch(X):
         columns = by_columns(X).sort(dim=1).values
     else:
-        columns = np.sort(by_columns(X), axis=1)
+        columns = by_columns(X, copy=True)
+        columns.sort(axis=1)
     missing = namespace(X).isnan(columns[:, -1])
     if missing.any():
         columns[namespace(X).isnan(columns)] = np.inf
