@@ -16,7 +16,7 @@ from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 from skad.neighbors import CBLOF, KNN, LOF
 from skad.neighbors._cblof import n_large
 from skad.neighbors._search import NeighborSearch
-from skad.neighbors._smallest import coarse_smallest
+from skad.neighbors._smallest import _candidates, coarse_smallest
 from tests import _naive
 
 METRICS = ["euclidean", "sqeuclidean", "manhattan", "cosine", "minkowski"]
@@ -200,6 +200,21 @@ def test_rows_in_float64_are_made_once_for_all_blocks(monkeypatch, method, dtype
     copy = pickle.loads(pickle.dumps(detector))
     assert copy._search_.exact is None  # what is kept twice is not written twice
     assert_allclose(copy.score_samples(X), detector.score_samples(X), rtol=0)
+
+
+@pytest.mark.parametrize("n_values", [3, 10**9])  # equal values, and none
+@pytest.mark.parametrize("n", [9, 90, 1003])
+def test_candidates_hold_the_smallest(n, n_values):
+    values = np.random.default_rng(0).integers(0, n_values, size=(50, n))
+    values = values.astype(np.float32)
+    found, columns = _candidates(values, 7)
+    assert found.shape[1] < n or n < 10
+    there = np.take_along_axis(values, columns, axis=1)
+    assert_array_equal(there[found < np.inf], found[found < np.inf])
+    expected = np.sort(values, axis=1)[:, :7]
+    assert_array_equal(np.sort(found, axis=1)[:, :7], expected)
+    known = [len(np.unique(c[f < np.inf])) for f, c in zip(found, columns, strict=True)]
+    assert_array_equal(known, np.sum(found < np.inf, axis=1))
 
 
 def test_coarse_pass_keeps_the_smallest_over_column_blocks(monkeypatch):
