@@ -41,10 +41,15 @@ class Kernel(NamedTuple):
         """Return the rows' factor, of shape (n, d + 2) or (n, d + 1)."""
         xp = namespace(X)
         if self.name == "rbf":
-            X = X - like(self.centre, X)
-            squares = xp.sum(X * X, axis=1)[:, None]
-            one = xp.ones_like(squares)
-            return xp.concat([2 * self.gamma * X, -self.gamma * squares, one], axis=1)
+            # one array, since each of many rows takes as long to allocate as to fill
+            shape = X.shape[0], X.shape[1] + 2
+            factor = xp.ones(shape, dtype=X.dtype, device=device_of(X))
+            factor[:, :-2] = X
+            rows = factor[:, :-2]
+            rows -= like(self.centre, X)
+            factor[:, -2] = -self.gamma * xp.vecdot(rows, rows)
+            rows *= 2 * self.gamma
+            return factor
         if self.name == "linear":
             return X
         return xp.concat([self.gamma * X, xp.ones_like(X[:, :1])], axis=1)
@@ -136,11 +141,11 @@ def scale_gamma(gamma, X, weights=None):
     return 1 / (d * variance) if variance > 0 else 1.0
 
 
-def weighted_sum(kernel, X, vectors, right, weights):
+def weighted_sum(kernel, X, vectors, right, weights, left=None):
     """Return ``sum_j weights_j k(x, v_j)`` of each row, of shape (n,), in float64.
 
-    `right` is `kernel.right(vectors)`; tiles of kernel values are summed as they are
-    made.
+    `right` is `kernel.right(vectors)`, and `left` is `kernel.left(X)` where that is
+    known; tiles of kernel values are summed as they are made.
     """
     xp, m = namespace(X), right.shape[1]
     on_gpu = is_torch(X) and X.device.type != "cpu"
@@ -150,18 +155,18 @@ def weighted_sum(kernel, X, vectors, right, weights):
     buffer = None if is_torch(X) else np.empty(max(_TILE, width), X.dtype)
     sums, doubtful = [], kernel.has_far(right, X)
     for rows in _slices(X.shape[0], (_TILE_GPU if on_gpu else _TILE) // max(1, width)):
-        left = kernel.left(X[rows])
-        total = 0 * to_double(left[:, 0])
+        own = kernel.left(X[rows]) if left is None else left[rows]
+        total = xp.zeros(own.shape[0], dtype=xp.float64, device=device_of(X))
         for columns in _slices(m, width):
             factor = right[:, columns]
             if buffer is None:
-                values = left @ factor
+                values = own @ factor
             else:
-                shape = left.shape[0], factor.shape[1]
+                shape = own.shape[0], factor.shape[1]
                 values = buffer[: shape[0] * shape[1]].reshape(shape)
-                np.matmul(left, factor, out=values)
+                np.matmul(own, factor, out=values)
             if doubtful:
-                kernel.amend(values, left, factor, X[rows], vectors[columns])
+                kernel.amend(values, own, factor, X[rows], vectors[columns])
             total = total + to_double(kernel.activate(values) @ weights[columns])
         sums.append(total)
     return xp.concat(sums)
@@ -171,7 +176,7 @@ class VectorGram:
     """The kernel matrix of the rows of `X`, in pieces."""
 
     def __init__(self, kernel, X):
-        self.kernel, self.X = kernel, X
+        self.kernel, self.X, self.left = kernel, X, None
         self.precision = float(namespace(X).finfo(X.dtype).eps)
 
     def thin(self, step):
@@ -187,7 +192,11 @@ class VectorGram:
         """Return the columns of some rows times `weights`: shape (n,), float64."""
         vectors = self.X[like(rows, self.X, dtype="keep")]
         right, weights = self.kernel.right(vectors), like(weights, self.X)
-        return to_numpy(weighted_sum(self.kernel, self.X, vectors, right, weights))
+        if self.left is None:  # the same in every round
+            self.left = self.kernel.left(self.X)
+        return to_numpy(
+            weighted_sum(self.kernel, self.X, vectors, right, weights, self.left)
+        )
 
     def diagonal(self):
         """Return the diagonal (n,), in float64."""
