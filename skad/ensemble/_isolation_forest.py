@@ -1,6 +1,5 @@
 """Isolation forest: anomalies are cut off by few random splits."""
 
-import hashlib
 import warnings
 from copy import copy, deepcopy
 from numbers import Integral
@@ -26,6 +25,7 @@ from skad.base import BaseDetector
 from skad.ensemble._nodes import Nodes, flatten
 from skad.ensemble._paths import average_path_length, lengths_without
 from skad.ensemble._walk import (
+    fingerprint,
     path_gains,
     path_lengths,
     rows_of_features,
@@ -413,12 +413,3 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
         if not hasattr(self, "forest_"):  # AttributeError is what hasattr asks for
             raise AttributeError(f"This IsolationForest is not fitted: no {name}.")
         return getattr(self.forest_, name)
-
-
-def fingerprint(rows):
-    """Return what tells rows (n, d) from others."""
-    digest = hashlib.blake2b(str(rows.shape).encode(), digest_size=16)
-    parts = [rows.data, rows.indices] if issparse(rows) else [rows]
-    for part in parts:
-        digest.update(np.ascontiguousarray(part))
-    return digest.hexdigest()
