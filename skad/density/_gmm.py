@@ -218,10 +218,8 @@ class GMM(LeftOutMixin, BaseDetector):
         shape = heights.shape[0], *whitening.shape[1:]
         whitening = xp.broadcast_to(whitening, shape)  # one for all if "tied"
         # one cloud after the other: deviations from all do not stay in the cache
-        centred = xp.empty_like(X)
         for mean, own in zip(like(self.mixture_.means_, X), whitening, strict=True):
-            xp.subtract(X, mean, out=centred)
-            white = centred * own if own.ndim == 1 else centred @ own
+            white = (X - mean) * own if own.ndim == 1 else (X - mean) @ own
             squares.append(xp.vecdot(white, white))
         squares = xp.stack(squares)
         return squares, heights[:, None] - squares / 2

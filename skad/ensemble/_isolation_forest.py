@@ -293,7 +293,7 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
         X = to_double(X)
         X = X - like(self.centre_, X)
         X /= like(self.scale_, X)
-        return single(namespace(X).clip(X, -_LARGEST, _LARGEST, out=X))
+        return single(namespace(X).clip(X, -_LARGEST, _LARGEST))
 
     def _honest_anomaly(self, X, y, anomaly, **params):
         if self._norm_ == 0:

@@ -99,7 +99,7 @@ def _bins_by_width(X, edges, n_bins):
     What rounding leaves in doubt, at the edges, is compared with them; None where that
     is much, as of whole numbers.
     """
-    edges, X = narrower(edges, X)
+    edges, X = narrower(edges, X.detach() if is_torch(X) else X)
     xp = namespace(X)
     low, high = edges[:, 0], edges[:, -1]
     n_bins, spread = like(n_bins, X), high - low

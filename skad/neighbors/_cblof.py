@@ -162,11 +162,10 @@ class CBLOF(LeftOutMixin, BaseDetector):
         """Return the distances (b, k) of rows to all centres."""
         xp = namespace(X)
         # one centre after the other: differences from all do not stay in the cache
-        difference, squares = xp.empty_like(X), []
-        for centre in like(self.cluster_centers_, X):
-            xp.subtract(X, centre, out=difference)
-            squares.append(xp.vecdot(difference, difference))
-        return xp.sqrt(xp.stack(squares, axis=1))
+        differences = (X - centre for centre in like(self.cluster_centers_, X))
+        return xp.sqrt(
+            xp.stack([xp.vecdot(each, each) for each in differences], axis=1)
+        )
 
     def _weight(self, distance):
         """Return the weights (b,) of rows from their distances (b, k)."""

@@ -262,6 +262,8 @@ class NeighborSearch:
         xp = namespace(queries)
         standard = self._standard(queries, xp.float32)
         coarse = _with_one(standard, xp.float32)
+        if is_torch(coarse):
+            coarse = coarse.detach()  # what is found has no gradient
         # a query far outside would overflow float32; the check below sends it on
         coarse = xp.clip(coarse, -1e9, 1e9, out=coarse)
         matrix = like(self.products, coarse)

@@ -41,13 +41,19 @@ class Kernel(NamedTuple):
         """Return the rows' factor, of shape (n, d + 2) or (n, d + 1)."""
         xp = namespace(X)
         if self.name == "rbf":
+            if is_torch(X):  # through which gradients may go
+                X = X - like(self.centre, X)
+                squares = xp.vecdot(X, X)[:, None]
+                one = xp.ones_like(squares)
+                factors = [2 * self.gamma * X, -self.gamma * squares, one]
+                return xp.concat(factors, axis=1)
             # one array, since each of many rows takes as long to allocate as to fill
             shape = X.shape[0], X.shape[1] + 2
-            factor = xp.ones(shape, dtype=X.dtype, device=device_of(X))
+            factor = np.ones(shape, dtype=X.dtype)
             factor[:, :-2] = X
             rows = factor[:, :-2]
             rows -= like(self.centre, X)
-            factor[:, -2] = -self.gamma * xp.vecdot(rows, rows)
+            factor[:, -2] = -self.gamma * np.vecdot(rows, rows)
             rows *= 2 * self.gamma
             return factor
         if self.name == "linear":
