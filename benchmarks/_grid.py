@@ -50,7 +50,7 @@ def pairs():
             partial(EllipticEnvelope, **seed),
             1,
         ),
-        ("CBLOF", seed, partial(CBLOF, **seed), 1),
+        ("CBLOF", {"n_init": 1} | seed, partial(CBLOF, **seed), 1),
         ("KNN", {}, KNN, 2),
         ("LOF", {}, partial(LocalOutlierFactor, novelty=True), 2),
         ("OneClassSVM", {"nu": 0.1}, partial(OneClassSVM, nu=0.1), 2),

@@ -70,9 +70,30 @@ def like(array, reference, dtype=None):
     return np.asarray(to_numpy(array), dtype=dtype)
 
 
-def by_columns(X):
-    """Return the columns of `X` (n, d) as rows (d, n), each together in memory."""
-    return X.T.contiguous() if is_torch(X) else np.ascontiguousarray(X.T)
+def by_columns(X, *, copy=False):
+    """Return the columns of `X` (n, d) as rows (d, n), each together in memory.
+
+    With `copy` an array shares no memory with `X`.
+    """
+    if is_torch(X):
+        return X.T.contiguous()
+    return np.array(X.T, order="C") if copy else np.ascontiguousarray(X.T)
+
+
+def row_sums(X):
+    """Return the sums (n,) of the rows of `X` (n, d)."""
+    if is_torch(X) or X.shape[1] > 128:
+        return namespace(X).sum(X, axis=1)
+    # as exact: up to so many NumPy sums one by one too, in up to four times the time
+    return np.einsum("ij->i", X)
+
+
+def places_of(mask):
+    """Return the rows and the columns in which a `mask` (n, d) is true."""
+    if is_torch(mask):
+        return namespace(mask).nonzero(mask)
+    # a seventh of the time of looking for pairs of indices
+    return np.divmod(np.flatnonzero(mask), mask.shape[1])
 
 
 def on_device(array, device):

@@ -5,6 +5,7 @@ checkers see instead is in `_sklearn.pyi` beside this file.
 """
 
 import sys
+from functools import cache
 
 import numpy as np
 from sklearn.base import (
@@ -40,6 +41,16 @@ class ScikitLearnDetector(
     OneToOneFeatureMixin, TransformerMixin, OutlierMixin, BaseEstimator
 ):
     """What scikit-learn calls a detector, and its map a transform."""
+
+    @classmethod
+    def _get_param_names(cls):
+        return list(_parameter_names(cls))
+
+
+@cache
+def _parameter_names(cls):
+    """Return what scikit-learn reads from a constructor, twice in each `fit`."""
+    return BaseEstimator._get_param_names.__func__(cls)
 
 
 __all__ = [

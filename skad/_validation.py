@@ -24,14 +24,16 @@ def check_table(
     `allow_nan`. Sparse rows become a CSR array with `keep_sparse`, and are without
     missing values, else dense.
     """
-    if not reset and _is_plain(estimator, X) and X.shape[0] >= (min_samples or 1):
-        _check_magnitude(X)
-        return X
     if min_samples is None:
         # the first piece of a stream may be one row
         goes_on = getattr(estimator, "_goes_on", False)
         least = getattr(estimator, "_least_rows", 2)
         min_samples = least if reset and not goes_on else 1
+    if _is_plain(estimator, X, reset) and X.shape[0] >= min_samples:
+        _check_magnitude(X)
+        if reset:
+            estimator.n_features_in_ = X.shape[1]
+        return X
     refuse_unreadable(X)
     if issparse(X):
         allow_nan = False
@@ -61,16 +63,16 @@ def check_table(
     return X
 
 
-def _is_plain(estimator, X):
+def _is_plain(estimator, X, reset):
     """Tell whether `X` is a plain array that no check has anything to say of.
 
-    For one row the checks would take longer than most scores.
+    The checks would take longer than most scores of one row, and than some fits.
     """
     if type(X) is not np.ndarray or X.dtype not in (np.float64, np.float32):
         return False
-    if X.ndim != 2 or hasattr(estimator, "feature_names_in_"):
+    if X.ndim != 2 or 0 in X.shape or hasattr(estimator, "feature_names_in_"):
         return False
-    if 0 in X.shape or X.shape[1] != getattr(estimator, "n_features_in_", None):
+    if not reset and X.shape[1] != getattr(estimator, "n_features_in_", None):
         return False
     # a sum needs no memory, and is not finite where a value is not
     with np.errstate(over="ignore", invalid="ignore"):

@@ -26,6 +26,7 @@ from skad._array import (
     on_host,
     over_blocks,
     resolve_device,
+    row_sums,
     slices,
 )
 from skad._callbacks import FitCallbacksMixin
@@ -97,7 +98,7 @@ class BaseDetector(
 
     def _anomaly(self, X):
         """Return how anomalous each row of a block is, of shape (b,)."""
-        return namespace(X).sum(self._map(X), axis=1)
+        return row_sums(self._map(X))
 
     @abstractmethod
     def _map(self, X):
@@ -107,7 +108,7 @@ class BaseDetector(
         """Return the anomaly (b,) and the map of a block, from one pass."""
         maps = self._map(*block)
         if type(self)._anomaly is BaseDetector._anomaly:
-            return namespace(maps).sum(maps, axis=1), maps
+            return row_sums(maps), maps
         return self._anomaly(*block), maps
 
     def _validate(self, X, *, reset):

@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 import skad
 from skad._cross_fitting import cross_fitted
+from skad.ensemble._nodes import flatten
 from skad.ensemble._paths import average_path_length, lengths_without
 from tests._instances import identify
 
@@ -148,7 +149,10 @@ def test_forests_leave_a_row_out_of_their_trees():
     for estimator, seen in trees:
         tree = estimator.tree_
         ends = tree.apply(X[seen])
-        found = lengths_without(tree, X[seen], ends, np.ones(40, dtype=int))
+        nodes = flatten([tree], [np.arange(2)])
+        found = lengths_without(
+            nodes, tree.n_node_samples, X, seen, ends, np.ones(40, dtype=int)
+        )
         for i, row in enumerate(X[seen]):
             # drop the row, and every split that then has nothing on one side
             others = X[np.delete(seen, i)]

@@ -8,10 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from numpy.testing import assert_equal
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
+from skad._array import to_numpy
 from skad.marginal import COPOD, ECOD, HBOS
+from skad.marginal._bins import _bins_by_width, bins_of, equal_width_bins
 from skad.marginal._tails import (
     central_sums,
     count_below,
@@ -98,6 +101,30 @@ def test_histograms_match_the_formula(n_bins, tol, blobs):
         for row in rows
     ]
     np.testing.assert_allclose(detector.transform(rows), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("make", [np.asarray, torch.as_tensor])
+def test_bins_by_division_are_those_of_a_search(make, dtype):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(5000, 5)) * [1, 1e-3, 1e6, 1, 1] + [0, 5, -1e6, 1e3, 0]
+    X[:, 4] = 3.0  # a constant
+    X = X.astype(dtype)
+    edges, n_bins = equal_width_bins(sorted_columns(X), 17)
+    # the edges themselves, their neighbours and what is far outside
+    rows = [X, edges.T, edges.T * 1e30]
+    rows += [np.nextafter(edges.T, dtype(end)) for end in (-np.inf, np.inf)]
+    rows = make(np.concatenate(rows))
+    edges, n_bins = make(edges), make(n_bins)
+    assert _bins_by_width(rows, edges, n_bins) is not None
+    found = bins_of(rows, edges, n_bins, equal_width=True)
+    assert_equal(to_numpy(found), to_numpy(bins_of(rows, edges, n_bins)))
+    whole = rng.integers(0, 18, size=(500, 1)).astype(dtype)
+    edges, n_bins = equal_width_bins(sorted_columns(whole), 17)
+    # where many lie on edges nothing is gained
+    assert _bins_by_width(make(whole), make(edges), make(n_bins)) is None
+    found = bins_of(make(whole), make(edges), make(n_bins), equal_width=True)
+    assert_equal(to_numpy(found), np.minimum(whole, 16))
 
 
 def test_equal_width_heights_are_numpys(blobs):

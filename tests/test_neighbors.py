@@ -17,7 +17,7 @@ from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 from skad.neighbors import CBLOF, KNN, LDKNN, LOF
 from skad.neighbors._cblof import n_large
 from skad.neighbors._search import NeighborSearch
-from skad.neighbors._smallest import coarse_smallest, smallest
+from skad.neighbors._smallest import _candidates, coarse_smallest, smallest
 from tests import _naive
 
 METRICS = ["euclidean", "sqeuclidean", "manhattan", "cosine", "minkowski"]
@@ -209,6 +209,21 @@ def test_what_a_search_finds_may_be_written_to():
         found = smallest(np.arange(10.0).reshape(2, 5), k)
         assert found.shape == (2, k)
         assert found.flags.writeable
+
+
+@pytest.mark.parametrize("n_values", [3, 10**9])  # equal values, and none
+@pytest.mark.parametrize("n", [9, 90, 1003])
+def test_candidates_hold_the_smallest(n, n_values):
+    values = np.random.default_rng(0).integers(0, n_values, size=(50, n))
+    values = values.astype(np.float32)
+    found, columns = _candidates(values, 7)
+    assert found.shape[1] < n or n < 10
+    there = np.take_along_axis(values, columns, axis=1)
+    assert_array_equal(there[found < np.inf], found[found < np.inf])
+    expected = np.sort(values, axis=1)[:, :7]
+    assert_array_equal(np.sort(found, axis=1)[:, :7], expected)
+    known = [len(np.unique(c[f < np.inf])) for f, c in zip(found, columns, strict=True)]
+    assert_array_equal(known, np.sum(found < np.inf, axis=1))
 
 
 def test_coarse_pass_keeps_the_smallest_over_column_blocks(monkeypatch):

@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skad.density import Mahalanobis
 from skad.subspace import KernelPCAReconstruction, MatrixSketch, PCAReconstruction
+from skad.subspace._left_out import left_out
 from skad.subspace._pca import compress, residual_limit, scatter_factor
 from skad.subspace._sketch import shrink
 from tests._shared import peer_figures, tables
@@ -550,3 +551,20 @@ def test_rows_are_factored_without_orthogonal_factors_where_they_can(monkeypatch
     expected = np.linalg.qr(X)[1]
     monkeypatch.delattr(np.linalg, "qr")
     assert_allclose(np.abs(compress(X)), np.abs(expected), atol=1e-12)
+
+
+@pytest.mark.parametrize("far", [1, 30, 1000])
+def test_left_out_finds_the_smallest_eigenvector_however_far_a_row(far):
+    rng = np.random.default_rng(6)
+    X = rng.normal(size=(60, 8)) * np.logspace(0, -3, 8)
+    X[0] *= far
+    X -= X.mean(axis=0)
+    _, values, vectors = np.linalg.svd(X, full_matrices=False)
+    squares, variances, k, gain = (X @ vectors.T) ** 2, values**2, 5, 60 / 59
+    residual, around = squares[:, k:].sum(axis=1), squares[:, k:] @ variances[k:]
+    found, _ = left_out(squares[:, :k], variances[:k], residual, around, gain)
+    for i in range(60):
+        z = np.sqrt([*squares[i, :k], residual[i]])
+        poles = np.diag([*variances[:k], around[i] / residual[i]])
+        vector = np.linalg.eigh(poles - gain * np.outer(z, z))[1][:, 0]
+        assert_allclose(found[i], (vector @ z) ** 2, rtol=1e-5)

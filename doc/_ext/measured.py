@@ -78,7 +78,14 @@ class SpeedBesidePeers(SphinxDirective):
             "Theirs over ours: scikit-learn's own class where there is one, else "
             "PyOD's. *Fit* sets our threshold, from scores of rows that are left out; "
             "*fit, same threshold* takes the quantile of training scores that theirs "
-            "takes. Where a dash stands a fit takes too long to be measured."
+            "takes. Where a dash stands a fit takes too long to be measured. What is "
+            "slower, and why: ``IsolationForest`` finds again which rows each tree has "
+            "seen, to leave them out, and compares features in units of their own; "
+            "``CBLOF`` leaves each row out of its centre (with as many starts of "
+            "k-means as theirs has, one; the default is ten); ``GMM`` and "
+            "``Mahalanobis`` fit as theirs do and leave rows out besides, and ``GMM`` "
+            "takes a root of each covariance, for maps; ``OneClassSVM`` takes sets of "
+            "variables at a time, which repays itself with many rows."
         )
         note = f"{note} {balance(grid_ratios())}"
         parts.append(as_source("Tables, by size", note, grid()))

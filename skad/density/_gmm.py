@@ -14,6 +14,9 @@ from skad._random import Seed, generator
 from skad._sklearn import Interval, StrOptions
 from skad.base import BaseDetector
 
+# Smallest eigenvalue of correlations from which their root keeps its digits.
+_INDEPENDENT = 1e-4
+
 
 def corr_max(precision_cholesky):
     r"""Return :math:`W^T` for :math:`W = P^{-1/2} V^{-1/2}` of each component.
@@ -28,9 +31,14 @@ def corr_max(precision_cholesky):
         return precision_cholesky
     inverse = np.linalg.inv(precision_cholesky)  # Sigma = inverse.T @ inverse
     deviation = np.sqrt(np.sum(inverse**2, axis=1))  # (k, d)
-    _, roots, right = np.linalg.svd(
-        np.swapaxes(precision_cholesky, 1, 2) * deviation[:, None, :]
-    )
+    scaled = inverse / deviation[:, None, :]
+    values, right = np.linalg.eigh(np.swapaxes(scaled, 1, 2) @ scaled)  # of P
+    if values.min() > _INDEPENDENT:
+        roots, right = values**-0.5, np.swapaxes(right, 1, 2)
+    else:  # digits would be lost
+        _, roots, right = np.linalg.svd(
+            np.swapaxes(precision_cholesky, 1, 2) * deviation[:, None, :]
+        )
     root = np.swapaxes(right, 1, 2) * roots[:, None, :] @ right  # (k, d, d), symmetric
     return root / deviation[:, :, None]
 
@@ -203,18 +211,21 @@ class GMM(LeftOutMixin, BaseDetector):
         height = like(self._log_height_, X)[:, None]
         return white, height - xp.sum(white, axis=2) / 2
 
-    def _anomaly(self, X):
+    def _distances(self, X):
+        """Return the sums of squared whitened deviations and log densities (k, b)."""
         xp, whitening = namespace(X), like(self._whitening_, X)
-        heights, logs = like(self._log_height_, X), []
+        heights, squares = like(self._log_height_, X), []
         shape = heights.shape[0], *whitening.shape[1:]
         whitening = xp.broadcast_to(whitening, shape)  # one for all if "tied"
         # one cloud after the other: deviations from all do not stay in the cache
-        for mean, own, height in zip(
-            like(self.mixture_.means_, X), whitening, heights, strict=True
-        ):
+        for mean, own in zip(like(self.mixture_.means_, X), whitening, strict=True):
             white = (X - mean) * own if own.ndim == 1 else (X - mean) @ own
-            logs.append(height - xp.vecdot(white, white) / 2)
-        return -log_sum_exp(xp.stack(logs))
+            squares.append(xp.vecdot(white, white))
+        squares = xp.stack(squares)
+        return squares, heights[:, None] - squares / 2
+
+    def _anomaly(self, X):
+        return -log_sum_exp(self._distances(X)[1])
 
     def _left_out(self, X):
         r"""Return the anomaly (b,) of training rows, each without itself.
@@ -226,7 +237,11 @@ class GMM(LeftOutMixin, BaseDetector):
         """
         xp = namespace(X)
         n, d = self._n_rows_, X.shape[1]
-        white, logs = self._clouds(to_double(X))
+        if self.covariance_type in ("full", "tied"):
+            white, logs = self._distances(to_double(X))
+            white = white[:, :, None]
+        else:
+            white, logs = self._clouds(to_double(X))
         share = xp.exp(logs - log_sum_exp(logs))  # responsibilities (k, b)
         size = n * like(self.mixture_.weights_, white)[:, None]  # N
         rest = size - share
@@ -237,8 +252,6 @@ class GMM(LeftOutMixin, BaseDetector):
             before, after = xp.zeros_like(size) + n, xp.zeros_like(rest) + n - 1
         if self.covariance_type == "spherical":
             white = xp.mean(white, axis=2, keepdims=True)
-        elif self.covariance_type != "diag":
-            white = xp.sum(white, axis=2, keepdims=True)
         lever = (share * size / rest / before)[:, :, None]
         left = xp.clip(1 - lever * white, 1e-12, None)  # (k, b, 1) or (k, b, d)
         times = d if self.covariance_type == "spherical" else 1

@@ -1,6 +1,5 @@
 """Isolation forest: anomalies are cut off by few random splits."""
 
-import hashlib
 import warnings
 from copy import copy, deepcopy
 from numbers import Integral
@@ -24,8 +23,15 @@ from skad._sklearn import Interval, RealNotInt, StrOptions
 from skad._weights import SampleWeightMixin
 from skad.base import BaseDetector
 from skad.ensemble._nodes import Nodes, flatten
-from skad.ensemble._paths import average_path_length, lengths_without, path_ends
-from skad.ensemble._walk import path_gains, path_lengths, single, typical
+from skad.ensemble._paths import average_path_length, lengths_without
+from skad.ensemble._walk import (
+    fingerprint,
+    path_gains,
+    path_lengths,
+    rows_of_features,
+    single,
+    typical,
+)
 
 # From this many rows on, scikit-learn's compiled walk of one tree after the other is
 # faster than the walk of all trees together.
@@ -285,38 +291,51 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
             rows.sort_indices()
             return rows
         X = to_double(X)
-        X = (X - like(self.centre_, X)) / like(self.scale_, X)
+        X = X - like(self.centre_, X)
+        X /= like(self.scale_, X)
         return single(namespace(X).clip(X, -_LARGEST, _LARGEST))
 
     def _honest_anomaly(self, X, y, anomaly, **params):
         if self._norm_ == 0:
             return self._seen_anomaly(X, anomaly)
         rows, forest = self._single(X if issparse(X) else to_numpy(X)), self.forest_
-        n_samples, these = rows.shape[0], fingerprint(rows)
+        n_samples, these, nodes = rows.shape[0], fingerprint(rows), self._nodes_
         norm, fewer = average_path_length([self.max_samples_, self.max_samples_ - 1])
         repetitions = np.maximum(params.get("sample_weight", np.ones(n_samples)), 1)
-        total = np.zeros(n_samples)
+        total, own_rows, counted = np.zeros(n_samples), [], []
         trees = zip(
             forest.estimators_,
             forest.estimators_features_,
             forest.estimators_samples_,
             self._grown_from_,
+            nodes.roots,
             strict=True,
         )
-        for estimator, features, seen, grown_from in trees:
-            tree, own = estimator.tree_, rows_of_features(rows, features)
-            ends = tree.apply(own)
-            lengths = path_ends(tree)[ends] / norm
+        for estimator, features, seen, grown_from, root in trees:
+            tree = estimator.tree_
+            ends = tree.apply(rows_of_features(rows, features)) + root
+            total += nodes.lengths[ends]
+            counted.append(tree.n_node_samples)
             if grown_from != these:  # before a warm start with other rows
-                total += lengths
                 continue
-            seen, times = np.unique(seen, return_counts=True)
-            without = lengths_without(tree, own[seen], ends[seen], times)
+            times = np.ones(len(seen), dtype=np.int64)
+            if self.bootstrap:
+                seen, times = np.unique(seen, return_counts=True)
+            different = tree.n_node_samples[0] < times.sum()  # rows in the nodes
+            own_rows.append((seen, ends[seen], times, times**0 if different else times))
+        total /= norm
+        if own_rows:
+            seen, ends, times, in_nodes = map(
+                np.concatenate, zip(*own_rows, strict=True)
+            )
+            without = lengths_without(
+                nodes, np.concatenate(counted), rows, seen, ends, in_nodes
+            )
             without /= fewer if fewer > 0 else norm
             # that no other repetition has been drawn
             alone = repetitions[seen] ** -times.astype(np.float64)
-            lengths[seen] = alone * without + (1 - alone) * lengths[seen]
-            total += lengths
+            change = alone * (without - nodes.lengths[ends] / norm)
+            total += np.bincount(seen, change, minlength=n_samples)
         return 2 ** -(total / len(forest.estimators_))
 
     def _anomaly(self, X):
@@ -394,20 +413,3 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
         if not hasattr(self, "forest_"):  # AttributeError is what hasattr asks for
             raise AttributeError(f"This IsolationForest is not fitted: no {name}.")
         return getattr(self.forest_, name)
-
-
-def fingerprint(rows):
-    """Return what tells rows (n, d) from others."""
-    digest = hashlib.blake2b(str(rows.shape).encode(), digest_size=16)
-    parts = [rows.data, rows.indices] if issparse(rows) else [rows]
-    for part in parts:
-        digest.update(np.ascontiguousarray(part))
-    return digest.hexdigest()
-
-
-def rows_of_features(rows, features):
-    """Return some features of rows, as trees read them."""
-    if np.array_equal(features, np.arange(rows.shape[1])):
-        return rows
-    rows = rows[:, features]
-    return rows if issparse(rows) else np.ascontiguousarray(rows)

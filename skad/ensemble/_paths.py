@@ -12,13 +12,8 @@ def average_path_length(n_samples):
     return np.where(n_samples > 2, length, np.where(n_samples == 2, 1.0, 0.0))
 
 
-def path_ends(tree):
-    """Return the expected path length of a row that ends in each node of a tree."""
-    return tree.compute_node_depths() + average_path_length(tree.n_node_samples) - 1.0
-
-
-def lengths_without(tree, X, ends, times):
-    """Return the path lengths (n,) of a tree's own rows in the tree without each.
+def lengths_without(nodes, n_samples, X, seen, ends, times):
+    """Return the path lengths (m,) of trees' own rows in the trees without each.
 
     Without a row that is cut off alone its last split falls into a gap and is none:
     what was on the other side moves up, and the row goes on there. That is a tree of
@@ -26,38 +21,38 @@ def lengths_without(tree, X, ends, times):
 
     Parameters
     ----------
-    tree : sklearn.tree._tree.Tree
-        The tree.
+    nodes : Nodes
+        The trees' nodes.
+    n_samples : ndarray of shape (n_nodes,)
+        How many rows have reached each of them.
     X : ndarray or CSR array of shape (n, n_features), float32
-        Rows that it was grown from.
-    ends : ndarray of shape (n,)
+        Rows that the trees were grown from.
+    seen : ndarray of shape (m,)
+        Numbers of rows that a tree was grown from, of all trees.
+    ends : ndarray of shape (m,)
         The leaves in which they end.
-    times : ndarray of shape (n,)
-        How often the tree has drawn each.
+    times : ndarray of shape (m,)
+        How often the nodes count each.
     """
-    if tree.n_node_samples[0] < times.sum():
-        times = 1  # nodes count different rows
-    left = tree.n_node_samples[ends] - times
-    lengths = path_ends(tree)
-    found = lengths[ends] - average_path_length(tree.n_node_samples[ends])
+    left = n_samples[ends] - times
+    found = nodes.lengths[ends] - average_path_length(n_samples[ends])
     found += average_path_length(left)
     alone = np.flatnonzero(left == 0)
-    siblings = np.full(tree.node_count, -1)
-    inner = np.flatnonzero(tree.children_left >= 0)
-    children = tree.children_left[inner], tree.children_right[inner]
-    siblings[children[0]], siblings[children[1]] = children[1], children[0]
+    first, second = nodes.children.reshape(-1, 2).T
+    siblings = np.full(len(first), -1)
+    inner = np.flatnonzero(first != np.arange(len(first)))
+    siblings[first[inner]], siblings[second[inner]] = second[inner], first[inner]
     here = siblings[ends[alone]]
     alone, here = alone[here >= 0], here[here >= 0]
-    while True:
-        down = np.flatnonzero(tree.children_left[here] >= 0)
-        if not len(down):
-            break
-        nodes = here[down]
-        values = np.asarray(X[alone[down], tree.feature[nodes]]).ravel()
-        right = values > tree.threshold[nodes]
-        right |= np.isnan(values) & ~tree.missing_go_to_left[nodes].astype(bool)
-        here[down] = np.where(
-            right, tree.children_right[nodes], tree.children_left[nodes]
-        )
-    found[alone] = lengths[here] - 1
+    missing_left = nodes.missing_left
+    down = np.flatnonzero(first[here] != here)
+    while len(down):
+        at = here[down]
+        values = np.asarray(X[seen[alone[down]], nodes.features[at]]).ravel()
+        right = values > nodes.thresholds[at]
+        if missing_left is not None:
+            right |= np.isnan(values) & ~missing_left[at]
+        here[down] = np.where(right, second[at], first[at])
+        down = down[first[here[down]] != here[down]]
+    found[alone] = nodes.lengths[here] - 1
     return found

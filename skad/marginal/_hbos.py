@@ -6,13 +6,22 @@ from numbers import Integral, Real
 import numpy as np
 from scipy.sparse import issparse
 
-from skad._array import blocks, like, namespace, to_double, to_numpy
+from skad._array import (
+    blocks,
+    like,
+    namespace,
+    places_of,
+    row_sums,
+    to_double,
+    to_numpy,
+)
 from skad._left_out import LeftOutMixin
 from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad._weights import SampleWeightMixin
 from skad.base import BaseDetector
 from skad.marginal._bins import (
+    at_places,
     bin_counts,
     bin_widths,
     bins_of,
@@ -20,6 +29,7 @@ from skad.marginal._bins import (
     equal_width_bins,
     outermost,
     widened,
+    without_ends,
 )
 from skad.marginal._tails import (
     known_values,
@@ -197,19 +207,16 @@ class HBOS(SampleWeightMixin, LeftOutMixin, BaseDetector):
         if sample_weight is not None:
             n = sample_weight.sum()
             weights = sample_weight[np.argsort(to_numpy(X), axis=0, kind="stable")].T
-        self.bin_edges_, self.n_bins_ = self._bins(columns, n, weights)
-        self._set_counts(bin_counts(columns, self.bin_edges_, self.n_bins_, weights))
+        bins = self._bins(columns, n, weights)
         if weights is not None:
+            self._set_bins(bins, bin_counts(columns, *bins, weights))
             self._rareness_of_ends_ = self._rareness_of_weighted_ends(columns, weights)
             return
-        without = []
-        for end, others in ((0, columns[:, 1:]), (-1, columns[:, :-1])):
-            edges, n_bins = self._bins(others, n - 1)
-            counts = bin_counts(others, edges, n_bins)
-            without.append(
-                self._rareness_beside(columns[:, end], edges, n_bins, counts)
-            )
-        self._rareness_of_ends_ = namespace(X).stack(without)
+        # all, without the smallest, without the largest
+        bins = bins, *(self._bins(some, n - 1) for some in without_ends(columns))
+        counts = [bin_counts(columns, *some) for some in bins]
+        self._set_bins(bins[0], counts[0])
+        self._set_rareness_of_ends(columns, bins[1:], counts[1:])
 
     def _bins(self, columns, n, weights=None):
         """Return the edges and the numbers of the bins of sorted columns (d, m)."""
@@ -232,9 +239,9 @@ class HBOS(SampleWeightMixin, LeftOutMixin, BaseDetector):
                 others = column[None, like(rows, column, dtype="keep")]
                 edges, n_bins = self._bins(others, left.sum(), left[None, rows])
                 counts = bin_counts(others, edges, n_bins, left[None, rows])
-                value = column[None, place]
+                value = column[None, place][None]
                 rareness.append(self._rareness_beside(value, edges, n_bins, counts))
-        return xp.stack([xp.concat(rareness) for rareness in found.values()])
+        return xp.concat([xp.concat(parts, axis=1) for parts in found.values()])
 
     def _fit_blocks(self, blocks):
         if self.binning == "dynamic":
@@ -245,57 +252,71 @@ class HBOS(SampleWeightMixin, LeftOutMixin, BaseDetector):
         n = blocks.shape[0]
         bins = [
             equal_width_bins(ends, self._most_bins(n)),
-            equal_width_bins(ends[:, 1:], self._most_bins(n - 1)),
-            equal_width_bins(ends[:, :-1], self._most_bins(n - 1)),
+            *(equal_width_bins(e, self._most_bins(n - 1)) for e in without_ends(ends)),
         ]
-        counts, above, below = blocks.reduce(
+        counts = blocks.reduce(
             lambda _, X: [bin_counts(sorted_columns(X), *some) for some in bins],
             lambda a, b: [one + other for one, other in zip(a, b, strict=True)],
         )
-        self.bin_edges_, self.n_bins_ = bins[0]
-        self._set_counts(counts)
-        # the end itself was counted to the bin beside it
-        above[:, 0] -= 1
-        below[np.arange(len(below)), bins[2][1] - 1] -= 1
-        self._rareness_of_ends_ = np.stack(
-            [
-                self._rareness_beside(ends[:, 0], *bins[1], above),
-                self._rareness_beside(ends[:, -1], *bins[2], below),
-            ]
-        )
+        self._set_bins(bins[0], counts[0])
+        self._set_rareness_of_ends(ends, bins[1:], counts[1:])
 
     def _most_bins(self, n):
         return max(2, round(n**0.5)) if self.n_bins == "auto" else self.n_bins
 
-    def _set_counts(self, counts):
-        xp = namespace(self.bin_edges_)
-        heights = to_double(xp.astype(counts, self.bin_edges_.dtype))
+    def _set_bins(self, bins, counts):
+        """Keep the histograms of bins, their edges and numbers, that hold `counts`."""
+        self.bin_edges_, self.n_bins_ = bins
+        heights, self._height_of_one_ = self._heights(bins[0], counts)
+        self.heights_, xp = heights, namespace(heights)
+        # the highest of the other bins
+        tied = xp.sum(xp.astype(heights == 1, heights.dtype), axis=1) > 1
+        second = xp.max(xp.where(heights == 1, 0.0, heights), axis=1)
+        self._second_ = xp.where(tied, 1.0, second)
+        self._range_ = self._range_of(*bins)
+
+    def _heights(self, edges, counts):
+        """Return the heights (d, m) of bins, and what one value adds to them."""
+        xp = namespace(edges)
+        heights = to_double(xp.astype(counts, edges.dtype))
         widths = xp.ones_like(heights[:, :1])
         if self.binning == "dynamic":
-            widths = bin_widths(self.bin_edges_)
+            widths = bin_widths(edges)
         heights = heights / widths
         highest = xp.max(heights, axis=1, keepdims=True)
-        self.heights_ = heights / highest
-        self._height_of_one_ = 1 / widths / highest  # what one value adds to a bin
-        # the highest of the other bins
-        tied = xp.sum(xp.astype(heights == highest, heights.dtype), axis=1) > 1
-        second = xp.max(xp.where(heights == highest, 0.0, heights), axis=1)
-        self._second_ = xp.where(tied, highest[:, 0], second) / highest[:, 0]
+        return heights / highest, 1 / widths / highest
 
-        edges = to_double(self.bin_edges_)
+    def _range_of(self, edges, n_bins):
+        """Return the least and the largest values (2, d) that count to some bin."""
+        reference, edges = edges, to_double(edges)
+        xp = namespace(edges)
         features = like(np.arange(edges.shape[0]), edges, dtype="keep")
         first = edges[:, 1] - edges[:, 0]
-        last = edges[features, self.n_bins_] - edges[features, self.n_bins_ - 1]
+        last = edges[features, n_bins] - edges[features, n_bins - 1]
         lowest = edges[:, 0] - self.tol * first
         highest = edges[:, -1] + self.tol * last
-        self._range_ = like(xp.stack((lowest, highest)), self.bin_edges_)
+        return like(xp.stack((lowest, highest)), reference)
+
+    def _set_rareness_of_ends(self, columns, bins, counts):
+        """Keep what the ends of sorted columns (d, m) add, each beside all others.
+
+        `bins` are those of the others, `counts` what they hold of all values.
+        """
+        found = []
+        for end, (edges, n_bins), held in zip((0, -1), bins, counts, strict=True):
+            value = columns[None, :, end]
+            (own,) = self._bins_of(value, edges, n_bins)
+            features = like(np.arange(held.shape[0]), held, dtype="keep")
+            held[features, own] -= 1
+            found.append(self._rareness_beside(value, edges, n_bins, held))
+        self._rareness_of_ends_ = namespace(columns).concat(found)
 
     def _rareness_beside(self, values, edges, n_bins, counts):
-        """Return what a value of each feature (d,) adds beside others' histogram."""
-        rest = HBOS(binning=self.binning, alpha=self.alpha, tol=self.tol)
-        rest.bin_edges_, rest.n_bins_ = edges, n_bins
-        rest._set_counts(counts)
-        return rest._map(values[None])[0]
+        """Return what values (1, d) of each feature add beside others' histogram."""
+        heights, _ = self._heights(edges, counts)
+        heights = at_places(heights, self._bins_of(values, edges, n_bins))
+        rareness = self._rareness(like(heights, values))
+        return self._with_outside(rareness, values, self._range_of(edges, n_bins))
 
     def _left_out(self, X, once=1.0):
         """Return the anomaly (b,) of training rows, each without itself.
@@ -306,37 +327,43 @@ class HBOS(SampleWeightMixin, LeftOutMixin, BaseDetector):
         X, absent = known_values(X, self._known_)
         heights, second = like(self.heights_, X), like(self._second_, X)[:, None]
         one = xp.broadcast_to(like(self._height_of_one_, X), heights.shape)
-        places = self._places(X)
+        bins = self._bins_of(X, self.bin_edges_, self.n_bins_)
         if np.ndim(once):  # else all rows of a bin find the same
-            heights, one, once = heights[places], one[places], once[:, None]
-            second = second.T
+            heights, one = at_places(heights, bins), at_places(one, bins)
+            second, once = second.T, once[:, None]
         fewer = xp.clip(heights - once * one, 0, None)
         # the highest bin without one of its values is lower, or one as high takes over
         highest = xp.where(heights < 1, 1.0, xp.maximum(second, fewer))
         rareness = self._rareness(fewer / xp.where(highest > 0, highest, 1.0))
-        rareness = rareness if np.ndim(once) else rareness[places]
-        rareness = xp.where(self._is_outside(X), self._rareness(0.0), rareness)
+        rareness = rareness if np.ndim(once) else at_places(rareness, bins)
+        rareness = self._with_outside(rareness, X, self._range_)
         edges, values = narrower(self.bin_edges_, X)
         for place, end in zip((0, -1), self._rareness_of_ends_, strict=True):
-            rareness = xp.where(values == edges[:, place], like(end, X), rareness)
-        return xp.sum(over_known(rareness, absent), axis=1)
+            rows, features = places_of(values == edges[:, place])
+            rareness[rows, features] = like(end, rareness)[features]
+        return row_sums(over_known(rareness, absent))
 
     def _map(self, X):
         X, absent = known_values(X, self._known_)
-        rareness = self._rareness(like(self.heights_, X))[self._places(X)]
-        outside = self._is_outside(X)
-        rareness = namespace(X).where(outside, self._rareness(0.0), rareness)
+        heights = like(self.heights_, X)
+        bins = self._bins_of(X, self.bin_edges_, self.n_bins_)
+        if X.shape[0] < heights.shape[1]:  # fewer than there are bins
+            rareness = self._rareness(at_places(heights, bins))
+        else:
+            rareness = at_places(self._rareness(heights), bins)
+        rareness = self._with_outside(rareness, X, self._range_)
         return over_known(rareness, absent)
 
-    def _places(self, X):
-        """Return the features and the bins (b, d) of values, which index heights."""
-        features = like(np.arange(X.shape[1]), X, dtype="keep")
-        return features, bins_of(X, self.bin_edges_, self.n_bins_)
+    def _bins_of(self, X, edges, n_bins):
+        """Return the bins (b, d) of values."""
+        return bins_of(X, edges, n_bins, equal_width=self.binning == "static")
 
-    def _is_outside(self, X):
-        """Tell which values (b, d) are too far outside of the outermost bins."""
-        (lowest, highest), values = narrower(self._range_, X)
-        return (values < lowest) | (values > highest)
+    def _with_outside(self, rareness, X, ends):
+        """Return what values add, `rareness` inside of `ends` (2, d)."""
+        (lowest, highest), values = narrower(ends, X)
+        rows, features = places_of((values < lowest) | (values > highest))
+        rareness[rows, features] = self._rareness(0.0)
+        return rareness
 
     def _rareness(self, heights):
         """Return what values in bins of some heights add to the anomaly."""

@@ -18,7 +18,8 @@ def sorted_columns(X):
     if is_torch(X):
         columns = by_columns(X).sort(dim=1).values
     else:
-        columns = np.sort(by_columns(X), axis=1)
+        columns = by_columns(X, copy=True)
+        columns.sort(axis=1)
     missing = namespace(X).isnan(columns[:, -1])
     if missing.any():
         columns[namespace(X).isnan(columns)] = np.inf
@@ -206,7 +207,9 @@ def central_sums(columns, known=None):
     else:
         mean = xp.sum(standard, axis=1) / one_or_more(known)
         standard = xp.where(there, standard - mean[:, None], 0.0)
-    squares, cubes = xp.sum(standard**2, axis=1), xp.sum(standard**3, axis=1)
+    squares = standard * standard  # a power of 3 takes ten times as long
+    standard *= squares
+    squares, cubes = xp.sum(squares, axis=1), xp.sum(standard, axis=1)
     return xp.stack((columns[:, 0], unit, mean, squares, cubes))
 
 
@@ -219,18 +222,26 @@ def skewness(squares, cubes, n_samples):
     xp = namespace(squares)
     # in units of the spread those of values that differ sum to at least 1/2
     variance = xp.where(squares > 1e-10, squares, 1.0) / one_or_more(n_samples - 1)
-    skew = cubes / one_or_more(n_samples) / variance**1.5
+    skew = cubes / one_or_more(n_samples) / (variance * xp.sqrt(variance))
     return xp.where(xp.abs(skew) < 1e-12, 0.0, skew)
 
 
 def skewness_without(sums, n_samples, X):
     """Return the columns' skewness (b, d) without each of the training rows `X`."""
     origin, unit, mean, squares, cubes = like(sums, to_double(X[:0]))
-    rows = (to_double(X) - origin) / unit - mean
+    rows = to_double(X) - origin
+    rows /= unit
+    rows -= mean
     shift = rows / one_or_more(n_samples - 1)  # back to the mean of the others
-    squares = squares - rows**2
-    cubes = cubes - rows**3 + 3 * shift * squares - 2 * rows * shift**2
-    return skewness(squares - rows * shift, cubes, n_samples - 1)
+    own = rows * rows
+    squares = squares - own
+    own *= rows
+    cubes = cubes - own
+    # powers by products, which take a tenth of the time
+    shifted = rows * shift
+    cubes += shift * (3 * squares - 2 * shifted)
+    squares -= shifted
+    return skewness(squares, cubes, n_samples - 1)
 
 
 def skewed_tail(left, right, skew):

@@ -62,6 +62,8 @@ class CBLOF(LeftOutMixin, BaseDetector):
         Whether distances are multiplied by the size of the row's cluster, as in the
         paper. Then a row of a small cluster is less anomalous than the same distance in
         a large one, which is seldom meant [2]_.
+    n_init : int, default=10
+        Number of starts of k-means, of which the best is kept.
     random_state : int, RandomState instance or None, default=None
         Draws the first centres. Pass an int for reproducible results.
 
@@ -84,8 +86,9 @@ class CBLOF(LeftOutMixin, BaseDetector):
     ``contamination="auto"`` takes each training row out of the centre of its cluster,
     and out of its size, as if k-means had ended there.
 
-    `fit` costs O(n k d) an iteration of scikit-learn's ``KMeans``, the best of ten
-    starts, which runs on the host; scoring costs O(k d) a row and runs where `X` lives.
+    `fit` costs O(n k d) an iteration of scikit-learn's ``KMeans``, the best of
+    `n_init` starts, which runs on the host; scoring costs O(k d) a row and runs where
+    `X` lives.
     The score scales with the features; it does not change when they are shifted or
     rotated. The paper clusters categorical rows, and takes the first :math:`b` for
     which one of the conditions holds; both together are PyOD's reading.
@@ -113,6 +116,7 @@ class CBLOF(LeftOutMixin, BaseDetector):
     alpha: float = 0.9
     beta: float = 5
     use_weights: bool = False
+    n_init: int = 10
     random_state: Seed = None
 
     _map_sums_to_score = True
@@ -121,6 +125,7 @@ class CBLOF(LeftOutMixin, BaseDetector):
         "alpha": [Interval(Real, 0.5, 1, closed="neither")],
         "beta": [Interval(Real, 1, None, closed="neither")],
         "use_weights": ["boolean"],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
     }
 
@@ -130,7 +135,10 @@ class CBLOF(LeftOutMixin, BaseDetector):
     def _fit(self, X, y):
         rows = to_double(to_numpy(X))
         middle = rows.mean(axis=0)  # far from zero products would cancel
-        different = len(np.unique(rows, axis=0))
+        # to tell some rows apart is enough, where there are so many
+        different = len(np.unique(rows[: 10 * self.n_clusters], axis=0))
+        if different < self.n_clusters:
+            different = len(np.unique(rows, axis=0))
         if different < self.n_clusters:
             warnings.warn(
                 f"n_clusters={self.n_clusters} is more than the number of different "
@@ -139,7 +147,7 @@ class CBLOF(LeftOutMixin, BaseDetector):
             )
         model = KMeans(
             min(self.n_clusters, different),
-            n_init=10,
+            n_init=self.n_init,
             random_state=generator(self.random_state),
         )
         with config_context(array_api_dispatch=False):

@@ -99,6 +99,16 @@ def unit_rows(X):
     return X / xp.where(norm > 0, norm, 1.0)
 
 
+def _with_one(rows, dtype=None):
+    """Return rows (b, d + 1) with a last feature that is 1, in a dtype of their own."""
+    xp = namespace(rows)
+    shape = rows.shape[0], rows.shape[1] + 1
+    wider = xp.ones(shape, dtype=dtype or rows.dtype, device=device_of(rows))
+    with np.errstate(over="ignore"):
+        wider[:, :-1] = rows
+    return wider
+
+
 class NeighborSearch:
     """Finds the nearest of the rows it was built with.
 
@@ -240,15 +250,18 @@ class NeighborSearch:
         matrix = xp.empty((d + 1, n), dtype=dtype, device=device_of(self.bank))
         for rows in blocks(n, d, device_of(self.bank)):
             standard = self._standard(self.bank[rows], dtype)
-            matrix[:d, rows] = xp.astype(-2 * standard.T, dtype)
-            matrix[d, rows] = xp.astype(xp.sum(standard**2, axis=1), dtype)
+            matrix[:d, rows] = standard.T
+            matrix[d, rows] = xp.astype(xp.vecdot(standard, standard), dtype)
+        matrix[:d] *= -2
         return matrix
 
     def _standard(self, rows, dtype):
         """Return rows (b, d) centred and scaled, in `dtype` or as exact as they are."""
         xp = namespace(rows)
         rows = rows if dtype == xp.float32 else xp.astype(rows, dtype)
-        return (rows - like(self.centre, rows)) / self.scale
+        rows = rows - like(self.centre, rows)
+        rows /= self.scale
+        return rows
 
     def _exact_products(self):
         """Return the products' matrix in float64, made once however many blocks ask."""
@@ -259,8 +272,11 @@ class NeighborSearch:
     def _query_products(self, queries, k, hidden=None):
         xp = namespace(queries)
         standard = self._standard(queries, xp.float32)
+        coarse = _with_one(standard, xp.float32)
+        if is_torch(coarse):
+            coarse = coarse.detach()  # what is found has no gradient
         # a query far outside would overflow float32; the check below sends it on
-        coarse = xp.astype(xp.clip(standard, -1e9, 1e9), xp.float32)
+        coarse = xp.clip(coarse, -1e9, 1e9, out=coarse)
         matrix = like(self.products, coarse)
         distance, indices, proven = self._search(
             queries, standard, coarse, matrix, k, hidden
@@ -271,7 +287,7 @@ class NeighborSearch:
             matrix = like(self._exact_products(), fine)
             some = None if hidden is None else hidden[:, doubtful]
             distance[doubtful], indices[doubtful], proven = self._search(
-                queries[doubtful], fine, fine, matrix, k, some
+                queries[doubtful], fine, _with_one(fine), matrix, k, some
             )
             if not xp.all(proven):
                 doubtful = doubtful[~proven]
@@ -292,10 +308,7 @@ class NeighborSearch:
         if hidden is not None:
             n -= int((hidden[1] - hidden[0]).max())
         kept = min(k + _SPARE, n)
-        ones = xp.ones_like(coarse[:, :1])
-        found, bound = coarse_smallest(
-            xp.concat([coarse, ones], axis=1), matrix, kept, hidden
-        )
+        found, bound = coarse_smallest(coarse, matrix, kept, hidden)
         distance, indices = self._refine(queries, found, k)
         if kept == matrix.shape[1]:
             return distance, indices, xp.ones_like(bound, dtype=xp.bool)
@@ -304,7 +317,7 @@ class NeighborSearch:
             squared = distance[:, -1] * (2.0 if self.metric == "cosine" else 1.0)
         standard = xp.astype(standard, xp.float64)
         squared = xp.astype(squared, xp.float64) / self.scale**2
-        norm = xp.sqrt(xp.sum(standard**2, axis=1))
+        norm = xp.sqrt(xp.vecdot(standard, standard))
         longest = matrix.shape[0] ** 0.5  # every entry is at most 1
         unit, own = (float(xp.finfo(a.dtype).eps) for a in (coarse, distance))
         # rounding of a product of length d + 1 (Higham and Mary 2019, lambda = 4)

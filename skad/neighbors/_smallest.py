@@ -12,8 +12,10 @@ from skad._array import (
     to_numpy,
 )
 
-# Queries of one coarse block at least: fewer make slow products.
+# Queries of one coarse block at least: fewer make slow products. On the host not many
+# more: to allocate a large block costs as much as the products in it.
 _BLOCK_QUERIES = 256
+_BLOCK_ELEMENTS = 2**18
 # Training rows of one coarse block; on a GPU wide blocks leave less to select from.
 _BANK_ROWS = 2**15
 _GPU_BANK_ROWS = 2**18
@@ -72,19 +74,21 @@ def coarse_smallest(queries, matrix, k, hidden=None):
     if is_torch(queries):
         queries = queries.detach()  # indices have no gradient
     width = min(n, _BANK_ROWS if str(device) == "cpu" else _GPU_BANK_ROWS)
-    parts, step = [], max(_BLOCK_QUERIES, block_rows(width, device))
-    room = xp.empty(
-        (min(step, len(queries)), width), dtype=queries.dtype, device=device
-    )
+    step = block_rows(width, device)
+    if str(device) == "cpu":
+        step = min(step, _BLOCK_ELEMENTS // width)
+    parts, step = [], max(_BLOCK_QUERIES, step)
+    size = min(step, len(queries)) * width
+    room = xp.empty(size, dtype=queries.dtype, device=device)
     for rows in slices(queries.shape[0], step):
         best = None
         for start in range(0, n, width):
-            values = room[: len(queries[rows]), : min(width, n - start)]  # (b, c)
+            shape = len(queries[rows]), min(width, n - start)
+            values = room[: shape[0] * shape[1]].reshape(shape)  # (b, c), contiguous
             xp.matmul(queries[rows], matrix[:, start : start + width], out=values)
             if hidden is not None:
                 _hide(values, hidden[:, rows] - start)
-            columns = _group_columns(values, min(k, values.shape[1]))
-            values = picked(values, columns)
+            values, columns = _candidates(values, min(k, values.shape[1]))
             columns = columns + start if start else columns
             if best is not None:
                 values = xp.concat([best[0], values], axis=1)
@@ -107,8 +111,8 @@ def _hide(values, hidden):
     values[rows[inside], columns[inside]] = np.inf
 
 
-def _group_columns(values, k):
-    """Return columns (b, c) that hold the `k` smallest values of each row.
+def _candidates(values, k):
+    """Return values and their columns (b, c), the `k` smallest of each row among them.
 
     The `k` smallest values lie in the `k` groups with the smallest minima.
     """
@@ -116,14 +120,44 @@ def _group_columns(values, k):
     b, width = values.shape
     size = round((width / k) ** 0.5)  # the fewest minima and members together
     if size <= 2:
-        return _partition(values, k)
+        columns = _partition(values, k)
+        return picked(values, columns), columns
     n_groups = width // size
     grouped = values[:, : n_groups * size].reshape(b, size, n_groups)
-    groups = _partition(xp.min(grouped, axis=1), k)  # (b, k)
+    minima = xp.min(grouped, axis=1)
+    found = None
+    if not is_torch(values):
+        found = _up_to(values, np.partition(minima, k - 1, axis=1)[:, k - 1], k)
+    if found is not None:
+        return found
+    groups = _partition(minima, k)  # (b, k)
     members = xp.arange(size, device=device_of(values)) * n_groups
     columns = (groups[:, :, None] + members).reshape(b, -1)
-    if n_groups * size == width:
-        return columns
-    rest = xp.arange(n_groups * size, width, device=device_of(values))
-    rest = xp.broadcast_to(rest, (b, rest.shape[0]))
-    return xp.concat([columns, rest], axis=1)
+    if n_groups * size < width:
+        rest = xp.arange(n_groups * size, width, device=device_of(values))
+        rest = xp.broadcast_to(rest, (b, rest.shape[0]))
+        columns = xp.concat([columns, rest], axis=1)
+    return picked(values, columns), columns
+
+
+def _up_to(values, bound, k):
+    """Return the values (b, c) up to a bound (b,) for each row, and their columns.
+
+    Rows are filled up with infinity. None where some row has less than `k` of them, or
+    far more, as of equal values.
+    """
+    b, width = values.shape
+    flat = np.flatnonzero(values <= bound[:, None])
+    rows = flat // width
+    counts = np.bincount(rows, minlength=b)
+    most = int(counts.max())
+    if counts.min() < k or most > 4 * k + 32:
+        return None
+    # one after the other within their row
+    first = np.arange(b) * most - (counts.cumsum() - counts)
+    places = np.arange(len(flat)) + first[rows]
+    near = np.full(b * most, np.inf, dtype=values.dtype)
+    columns = np.zeros(b * most, dtype=np.int64)
+    near[places] = values.reshape(-1).take(flat)
+    columns[places] = flat - rows * width
+    return near.reshape(b, most), columns.reshape(b, most)

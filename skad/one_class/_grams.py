@@ -19,7 +19,7 @@ class VectorGram:
     """The kernel matrix of the rows of `X`, in pieces."""
 
     def __init__(self, kernel, X):
-        self.kernel, self.X = kernel, X
+        self.kernel, self.X, self.left = kernel, X, None
         self.precision = float(namespace(X).finfo(X.dtype).eps)
 
     def thin(self, step):
@@ -37,7 +37,11 @@ class VectorGram:
         if issparse(self.X):
             return sparse_sum(self.kernel, self.X, vectors, weights)
         right, weights = self.kernel.right(vectors), like(weights, self.X)
-        return to_numpy(weighted_sum(self.kernel, self.X, vectors, right, weights))
+        if self.left is None:  # the same in every round
+            self.left = self.kernel.left(self.X)
+        return to_numpy(
+            weighted_sum(self.kernel, self.X, vectors, right, weights, self.left)
+        )
 
     def diagonal(self):
         """Return the diagonal (n,), in float64."""

@@ -42,10 +42,21 @@ class Kernel(NamedTuple):
         """Return the rows' factor, of shape (n, d + 2) or (n, d + 1)."""
         xp = namespace(X)
         if self.name == "rbf":
-            X = X - like(self.centre, X)
-            squares = xp.sum(X * X, axis=1)[:, None]
-            one = xp.ones_like(squares)
-            return xp.concat([2 * self.gamma * X, -self.gamma * squares, one], axis=1)
+            if is_torch(X):  # through which gradients may go
+                X = X - like(self.centre, X)
+                squares = xp.vecdot(X, X)[:, None]
+                one = xp.ones_like(squares)
+                factors = [2 * self.gamma * X, -self.gamma * squares, one]
+                return xp.concat(factors, axis=1)
+            # one array, since each of many rows takes as long to allocate as to fill
+            shape = X.shape[0], X.shape[1] + 2
+            factor = np.ones(shape, dtype=X.dtype)
+            factor[:, :-2] = X
+            rows = factor[:, :-2]
+            rows -= like(self.centre, X)
+            factor[:, -2] = -self.gamma * np.vecdot(rows, rows)
+            rows *= 2 * self.gamma
+            return factor
         if self.name == "linear":
             return X
         return xp.concat([self.gamma * X, xp.ones_like(X[:, :1])], axis=1)
@@ -187,11 +198,11 @@ def sparse_sum(kernel, X, vectors, weights):
     return np.concatenate(parts)
 
 
-def weighted_sum(kernel, X, vectors, right, weights):
+def weighted_sum(kernel, X, vectors, right, weights, left=None):
     """Return ``sum_j weights_j k(x, v_j)`` of each row, of shape (n,), in float64.
 
-    `right` is `kernel.right(vectors)`; tiles of kernel values are summed as they are
-    made.
+    `right` is `kernel.right(vectors)`, and `left` is `kernel.left(X)` where that is
+    known; tiles of kernel values are summed as they are made.
     """
     xp, m = namespace(X), right.shape[1]
     on_gpu = is_torch(X) and X.device.type != "cpu"
@@ -201,18 +212,18 @@ def weighted_sum(kernel, X, vectors, right, weights):
     buffer = None if is_torch(X) else np.empty(max(_TILE, width), X.dtype)
     sums, doubtful = [], kernel.has_far(right, X)
     for rows in _slices(X.shape[0], (_TILE_GPU if on_gpu else _TILE) // max(1, width)):
-        left = kernel.left(X[rows])
-        total = 0 * to_double(left[:, 0])
+        own = kernel.left(X[rows]) if left is None else left[rows]
+        total = xp.zeros(own.shape[0], dtype=xp.float64, device=device_of(X))
         for columns in _slices(m, width):
             factor = right[:, columns]
             if buffer is None:
-                values = left @ factor
+                values = own @ factor
             else:
-                shape = left.shape[0], factor.shape[1]
+                shape = own.shape[0], factor.shape[1]
                 values = buffer[: shape[0] * shape[1]].reshape(shape)
-                np.matmul(left, factor, out=values)
+                np.matmul(own, factor, out=values)
             if doubtful:
-                kernel.amend(values, left, factor, X[rows], vectors[columns])
+                kernel.amend(values, own, factor, X[rows], vectors[columns])
             total = total + to_double(kernel.activate(values) @ weights[columns])
         sums.append(total)
     return xp.concat(sums)

@@ -2,8 +2,8 @@
 
 from skad._array import by_columns, namespace
 
-# Newton's steps on the inverse of the secular function, which is nearly a line.
-_STEPS = 8
+# Steps towards the root of the secular function, of which rows take three or four.
+_STEPS = 20
 
 
 def left_out(along, variances, residual, around, gain):
@@ -42,24 +42,29 @@ def left_out(along, variances, residual, around, gain):
     if not xp.any(some):
         return residual, left_out_leverage(leverage, gain)
     beside = xp.where(some, around / xp.where(some, residual, 1.0), 0.0)  # mu
-    weights = xp.concat([along, residual[None, :]]) * gain  # (k + 1, b)
-    poles = xp.broadcast_to(variances[:, None], along.shape)
-    poles = xp.concat([poles, beside[None, :]])
-    # no term alone exceeds 1, and from there Newton's steps only go down
-    theta = xp.min(poles - weights, axis=0)
-    largest = xp.max(poles, axis=0)
+    along, own = gain * along, gain * residual
+    variances = variances[:, None]
+    # no term alone exceeds 1, and from there steps only go down
+    theta, lowest, largest = beside - own, beside, beside
+    if along.shape[0]:
+        theta = xp.minimum(theta, xp.min(variances - along, axis=0))
+        lowest = xp.minimum(lowest, xp.min(variances))
+        largest = xp.maximum(largest, xp.max(variances))
     largest = xp.where(largest > 0, largest, 1.0)
-    least = float(xp.finfo(poles.dtype).eps) * largest
+    least = float(xp.finfo(theta.dtype).eps) * largest
     for _ in range(_STEPS):
-        gap = poles - theta
-        gap = xp.maximum(gap, least, out=gap)
-        terms = weights / gap
-        value = xp.sum(terms, axis=0)
-        terms /= gap
-        slope = xp.sum(terms, axis=0)
+        theta = xp.minimum(theta, lowest - least)
+        inverse = 1 / (variances - theta)  # (k, b)
+        value = xp.einsum("kb,kb->b", along, inverse)
+        inverse *= inverse
+        slope = xp.einsum("kb,kb->b", along, inverse)
+        gap = beside - theta
+        step = _step(own, gap, value, slope)
+        value = value + own / gap
+        slope = slope + own / gap**2
         slope = xp.where(slope > 0, slope, 1.0)
-        step = xp.clip(value * (value - 1) / slope, 0, None)
-        if not xp.any(step > 1e-12 * largest):
+        step = xp.maximum(step, value * (value - 1) / slope)
+        if not xp.any(step > xp.maximum(1e-8 * (lowest - theta), least)):
             break
         theta = theta - step
     found = xp.where(some, 1 / (gain * slope), residual)
@@ -71,6 +76,24 @@ def left_out(along, variances, residual, around, gain):
     known = (1 - gain * whole > 1e-6) & (theta > 1e-9 * beside) & (beside > 0)
     rest = left_out_leverage(whole, gain) - found / xp.where(known, theta, 1.0)
     return found, xp.where(known, xp.clip(rest, 0, None), inside)
+
+
+def _step(weight, gap, value, slope):
+    """Return how far down a pole and the tangent of all others sum to 1, at least 0.
+
+    They have the given `value` and `slope`, and the pole `weight` over its `gap`. The
+    others lie above their tangent, so that the step does not go too far.
+    """
+    xp = namespace(gap)
+    steep = xp.where(slope > 0, slope, 1.0)
+    excess = value + slope * gap - 1
+    root = xp.sqrt(excess**2 + 4 * slope * weight)
+    found = xp.where(
+        excess > 0,
+        (excess + root) / (2 * steep),
+        2 * weight / xp.where(root > excess, root - excess, 1.0),
+    )
+    return xp.where(slope > 0, xp.clip(found - gap, 0, None), 0.0)
 
 
 def left_out_leverage(leverage, gain):

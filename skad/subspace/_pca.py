@@ -245,6 +245,11 @@ class PCAReconstruction(IncrementalMixin, LeftOutMixin, BaseDetector):
                 f"measure={self.measure!r} with n_features={X.shape[1]}."
             )
 
+    def _row_elements(self):
+        # of a dozen arrays; those of few features stay in the cache, and many features
+        # want blocks of more rows for their products
+        return self.n_features_in_ * (32 if self.n_features_in_ <= 100 else 8)
+
     def _fit(self, X, y):
         fresh, known = factored(X), hasattr(self, "n_samples_seen_")
         self._set_factor(merge_factors(self._known(), fresh) if known else fresh)
@@ -271,6 +276,7 @@ class PCAReconstruction(IncrementalMixin, LeftOutMixin, BaseDetector):
         k = self.n_components_ = self._count(variances[:rank])
         self.components_, self.explained_variance_ = vectors[:k], variances[:k]
         self.hotelling_limit_ = chi2_quantile(self.confidence, k) if k else 1.0
+        self._beside_, self._variance_beside_ = vectors[k:], variances[k:]
         rest = variances[k:rank]
         self.residual_limit_ = floor if floor > 0 else 1.0
         if len(rest):
@@ -295,18 +301,18 @@ class PCAReconstruction(IncrementalMixin, LeftOutMixin, BaseDetector):
         """Return the anomaly (b,) of training rows, each without itself."""
         xp = namespace(self._factor_)
         n = self.n_samples_seen_
-        gain = n / (n - 1)
-        centred = (like(X, self.mean_) - self.mean_) / self.scale_
-        scores = centred @ self.components_.T
+        gain, k = n / (n - 1), self.n_components_
         # in this unit squares of squares neither overflow nor vanish
-        unit = float(self.explained_variance_[0]) ** 0.5 if len(scores.T) else 1.0
-        rest = (centred - scores @ self.components_) / unit
-        around = rest @ (self._factor_ / self.scale_ / unit).T
+        unit = float(self.explained_variance_[0]) ** 0.5 if k else 1.0
+        centred = (like(X, self.mean_) - self.mean_) / (self.scale_ * unit)
+        # the training rows lie in the components and the directions beside them
+        squares = xp.concat([self.components_, self._beside_]) @ centred.T
+        squares *= squares  # (k + r, b)
         residual, leverage = left_out(
-            (scores / unit) ** 2,
+            squares[:k].T,
             self.explained_variance_ / unit**2 * (n - 1),
-            xp.vecdot(rest, rest),
-            xp.vecdot(around, around),
+            xp.sum(squares[k:], axis=0),
+            self._variance_beside_ / unit**2 * (n - 1) @ squares[k:],
             gain,
         )
         residual = gain**2 * unit**2 * residual
