@@ -97,6 +97,7 @@ class LDKNN(NeighborsMixin, BaseDetector):
     metric: ClassVar[str] = "sqeuclidean"
     _map_sums_to_score = True
     _honesty = "leave one out"
+    _reads_sparse = False  # a spread of each row and feature is kept
     _parameter_constraints = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "density_weight": [Interval(Real, 0, None, closed="left")],
