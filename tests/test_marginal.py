@@ -372,3 +372,13 @@ def test_counts_are_those_of_comparing_with_every_value(m, dtype, as_array):
         np.testing.assert_array_equal(count_below(*given, inclusive=True), most)
         np.testing.assert_array_equal(counts_around(*given)[0], less)
         np.testing.assert_array_equal(counts_around(*given)[1], most)
+
+
+@pytest.mark.parametrize("n_features", [2, 3, 10, 40, 200])
+@pytest.mark.parametrize("cls", [ECOD, COPOD, HBOS])
+def test_a_row_alone_has_the_same_score_to_the_last_bit(cls, n_features):
+    """Ensembles that rank scores make a step of the smallest difference."""
+    X = np.random.default_rng(0).normal(size=(20, n_features))
+    detector = cls().fit(X)
+    alone = [detector.score_samples(X[i : i + 1])[0] for i in range(20)]
+    assert_equal(np.array(alone), detector.score_samples(X))
