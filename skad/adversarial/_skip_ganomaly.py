@@ -139,8 +139,8 @@ class SkipGANomaly(IncrementalNetworkMixin, GameDetector):
     Norms are means over their elements and the second ones are squared, as in the
     authors' code; the paper's score has absolute errors of the elements, which are
     worse: for three classes of Fashion-MNIST, by 800 pictures in 12 epochs, a ROC AUC
-    of .49 in the mean, against .56, both far below the distance to the mean picture
-    (.86). The paper takes :math:`\lambda = 0.9`. The authors' code has a weight of 50
+    of .49 in the mean, against .56. By 1,500 pictures it gets .65 in the mean over the
+    ten classes, far below the distance to the mean picture (.89). The paper takes :math:`\lambda = 0.9`. The authors' code has a weight of 50
     instead of the paper's 40 in the loss, adds the distance of the features to the
     discriminator's loss too, takes batches of 64 and a rate of 0.0002 that falls,
     pictures in -1..1 that the generator ends with tanh for, never leaves training mode
