@@ -156,9 +156,9 @@ class ALOCC(IncrementalNetworkMixin, GameDetector):
     of Fashion-MNIST against the others got a ROC AUC of .74, .39, .22, .22 and .53 by
     "refined" as epochs went by, and of .83 to .90 by "reconstruction" in the same run,
     so that is the default; by 1,500 pictures in 12 epochs .87 in the mean over the ten
-    classes, where the distance to the mean picture gets .89. The discriminator has no batch normalization. Features
-    should be on one scale (StandardScaler). Training is in float32, scoring in the
-    dtype of `X`.
+    classes, where the distance to the mean picture gets .89. The discriminator has no
+    batch normalization. Features should be on one scale (StandardScaler). Training is
+    in float32, scoring in the dtype of `X`.
 
     References
     ----------

@@ -140,15 +140,16 @@ class SkipGANomaly(IncrementalNetworkMixin, GameDetector):
     authors' code; the paper's score has absolute errors of the elements, which are
     worse: for three classes of Fashion-MNIST, by 800 pictures in 12 epochs, a ROC AUC
     of .49 in the mean, against .56. By 1,500 pictures it gets .65 in the mean over the
-    ten classes, far below the distance to the mean picture (.89). The paper takes :math:`\lambda = 0.9`. The authors' code has a weight of 50
-    instead of the paper's 40 in the loss, adds the distance of the features to the
-    discriminator's loss too, takes batches of 64 and a rate of 0.0002 that falls,
-    pictures in -1..1 that the generator ends with tanh for, never leaves training mode
-    to score, and keeps the epoch whose scores of the test set are best; nothing of that
-    is done here. The features' distance has no part in the score by default: it is what
-    the discriminator was trained to find, so it is larger for normal samples than for
-    others (alone it got ROC AUCs of .09 to .37 for classes of Fashion-MNIST), and grows
-    until it outweighs the error.
+    ten classes, far below the distance to the mean picture (.89). The paper takes
+    :math:`\lambda = 0.9`. The authors' code has a weight of 50 instead of the paper's
+    40 in the loss, adds the distance of the features to the discriminator's loss too,
+    takes batches of 64 and a rate of 0.0002 that falls, pictures in -1..1 that the
+    generator ends with tanh for, never leaves training mode to score, and keeps the
+    epoch whose scores of the test set are best; nothing of that is done here. The
+    features' distance has no part in the score by default: it is what the discriminator
+    was trained to find, so it is larger for normal samples than for others (alone it
+    got ROC AUCs of .09 to .37 for classes of Fashion-MNIST), and grows until it
+    outweighs the error.
 
     Features are those before the discriminator's last layer. The paper scales the
     scores to 0..1 by the smallest and largest of the scored batch; here a score does
