@@ -128,23 +128,23 @@ class CFA(TrainedImageDetector):
     .. math:: \mathrm{mean}_{k \le K} \max(0, d_k^2 - r^2)
         + \mathrm{mean}_{K < j \le K + J} \max(0, r^2 - d_j^2 - \alpha).
 
-    The anomaly of a patch is large where one centre is not near, or several are as near
-    as that,
+    The anomaly of a patch is the distance to its nearest centre, times the softmin of
+    that among the nearest,
 
-    .. math:: d_1 \frac{\exp(-d_1)}{\sum_{k \le K} \exp(-d_k)}
+    .. math:: d_1 \frac{\exp(-d_1)}{\sum_{k \le K} \exp(-d_k)}.
 
-    times. The map is that anomaly, interpolated to the pixels of the picture and
-    smoothed, and the score is its maximum.
+    The map is that anomaly, interpolated to the pixels of the picture and smoothed, and
+    the score is its maximum.
 
     Read more in the :ref:`User Guide <image>`.
 
     Parameters
     ----------
     n_neighbors : int, default=3
-        :math:`K`; with 1 the anomaly is :math:`d_1`. Where there are fewer centres than
-        :math:`K + J`, those nearest are the first.
+        :math:`K`; with 1 the anomaly is :math:`d_1`. All centres where there are fewer.
     n_repelled : int, default=3
-        :math:`J`, the hard negatives of the paper; 0 is none.
+        :math:`J`, the hard negatives of the paper; 0 is none. The rest of the centres
+        where there are fewer than :math:`K + J`.
     margin : float, default=0.1
         :math:`\alpha`.
     radius : float, default=1e-05
