@@ -49,6 +49,7 @@ SCORES = {
 # Epochs after which a training is looked at, by set.
 EPOCHS = {
     "SimpleNet": {"magnetic_tile": [20, 40, 80, 120], "cookie": [20, 40, 80]},
+    "CFA": {"magnetic_tile": [1, 10, 30], "cookie": [1, 10, 30]},
     "STFPM": {"magnetic_tile": [10, 20], "cookie": [25, 50]},
     "ReverseDistillation": {"magnetic_tile": [5, 10], "cookie": [10, 20]},
     "CFLOW": {"magnetic_tile": [1, 2], "cookie": [2, 4]},

@@ -18,6 +18,7 @@ FILE = pathlib.Path(__file__).parent / "files" / "scores.npz"
 
 # Pictures of few pixels, on networks of few steps.
 ON_PICTURES = {
+    "CFA": {"max_epochs": 2},
     "CFLOW": {"max_epochs": 1, "n_steps": 1, "condition_size": 4},
     "DFR": {"max_epochs": 2},
     "FAPM": {"coreset_ratio": 0.5},

@@ -14,6 +14,7 @@ from skad._cross_fitting import folds
 from skad._limits import upper_limit
 from skad.embedding import PatchEmbedding
 from skad.image import (
+    CFA,
     CFLOW,
     DFR,
     FAPM,
@@ -74,6 +75,7 @@ DETECTORS = {
     ),
 }
 TRAINED = {
+    "CFA": CFA(**GIVEN, **SHORT),
     "DFR": DFR(**GIVEN, **SHORT),
     "SimpleNet": SimpleNet(**GIVEN, hidden_size=16, **SHORT),
     "FastFlow": FastFlow(**GIVEN, n_steps=2, **SHORT),

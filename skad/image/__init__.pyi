@@ -7,6 +7,7 @@ from skad.image.density._fastflow import FastFlow as FastFlow
 from skad.image.density._gaussian_ad import GaussianAD as GaussianAD
 from skad.image.density._padim import PaDiM as PaDiM
 from skad.image.discriminative._simplenet import SimpleNet as SimpleNet
+from skad.image.memory._cfa import CFA as CFA
 from skad.image.memory._fapm import FAPM as FAPM
 from skad.image.memory._inreach import InReaCh as InReaCh
 from skad.image.memory._patchcore import PatchCore as PatchCore
@@ -16,4 +17,4 @@ from skad.image.restoration._dfr import DFR as DFR
 from skad.image.student._reverse_distillation import ReverseDistillation as ReverseDistillation
 from skad.image.student._stfpm import STFPM as STFPM
 
-__all__ = ["CFLOW", "DFR", "FAPM", "FastFlow", "GaussianAD", "InReaCh", "PaDiM", "PatchCore", "PatchDetector", "PictureFiles", "ReverseDistillation", "SPADE", "STFPM", "SimpleNet", "SoftPatch", "TiledDetector", "load_folder"]
+__all__ = ["CFA", "CFLOW", "DFR", "FAPM", "FastFlow", "GaussianAD", "InReaCh", "PaDiM", "PatchCore", "PatchDetector", "PictureFiles", "ReverseDistillation", "SPADE", "STFPM", "SimpleNet", "SoftPatch", "TiledDetector", "load_folder"]

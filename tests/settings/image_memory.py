@@ -1,8 +1,15 @@
 """Pictures: the nearest among kept patches."""
 
 from tests.settings import Settings
-from tests.settings.image import FINE, PIXELS
+from tests.settings.image import FINE, PIXELS, SCALES
 
+CFA = Settings(
+    {**FINE, "max_epochs": 2},
+    [{**SCALES, "max_epochs": 2, "center_reduction": 2, "n_neighbors": 1}],
+    excused={
+        "feature": "far from six means is a feature of large spread, moved or not"
+    },
+)
 FAPM = Settings(
     {**PIXELS, "neighborhood": 1},
     excused={"outliers": "the banks hold the farthest of the training patches"},
