@@ -203,7 +203,7 @@ def distances(train, scored):
 
 def norms(train, scored):
     """Return the norms (m,) of rows or steps, standardized as the training data are."""
-    return (np.linalg.norm((scored - train.mean(0)) / train.std(0), axis=1),)
+    return (np.linalg.norm(StandardScaler().fit(train).transform(scored), axis=1),)
 
 
 def check_training(cls, sets, simple):
