@@ -79,17 +79,13 @@ CANDIDATES = {
         *grid(latent_size=[2, 8], hidden_sizes=[(128,)], lr=[3e-4], noise=[0.3]),
     ],
     "VAE": [
+        *grid(measure=["reconstruction_probability", "iwae", "kl"]),
         UNTRAINED,
-        {"max_epochs": 10},
         *[
-            {"measure": measure, "min_deviation": floor, "max_epochs": 10}
-            for measure, floor in (
-                ("elbo", 0.5),
-                ("elbo", 1.0),
-                ("reconstruction_probability", 1.0),
-            )
+            {**measure, **given}
+            for given in ({"max_epochs": 10}, {"min_deviation": 1.0})
+            for measure in ({}, {"measure": "reconstruction_probability"})
         ],
-        {"measure": "elbo", "min_deviation": 0.5, "max_epochs": 20},
     ],
 }
 

@@ -76,7 +76,16 @@ PICTURE_SETTINGS = {
         10_000,
         falling(30, lr=1e-3, hidden_sizes=(16, 32), latent_size=32, pretrain_epochs=10),
     ),
-    "VAE": (2000, 10_000, falling(15, architecture="mlp", hidden_sizes=(256, 64))),
+    "VAE": (
+        2000,
+        10_000,
+        falling(
+            15,
+            measure="reconstruction_probability",
+            architecture="mlp",
+            hidden_sizes=(256, 64),
+        ),
+    ),
     "GANomaly": (1500, 10_000, {"max_epochs": 12, "hidden_sizes": (16, 32)}),
     # the paper advises thresholds of 1 to 3 over the number of items, here 100
     "MemAE": (

@@ -90,28 +90,29 @@ class VAENetwork(Network):
         self.draws.normal_()
 
     def terms(self, x):
-        """Return surprises and log p(z) - log q(z|x), L draws of each first."""
+        """Return surprises and log p(z) - log q(z|x), draws first, and divergences."""
         mean, log_variance = self.encode(x)
         noise = self.draws[:, None]  # (L, 1, latent_size)
         z = mean + (log_variance / 2).exp() * noise  # (L, b, latent_size)
         ratios = (noise**2 + log_variance - z**2).sum(2) / 2
         many = x.expand(len(z), *x.shape)  # (L, b, ...)
         surprises = self.surprise(many.flatten(0, 1), z.flatten(0, 1))
-        return surprises.reshape(many.shape), ratios
+        gaps = divergence(mean, log_variance)  # (b,)
+        return surprises.reshape(many.shape), ratios, gaps
 
     def anomaly(self, x):
         """Return minus the bound, or the part of it, that `measure` names."""
         if self.measure == "kl":
             return divergence(*self.encode(x))
-        return self.bound(x, *self.terms(x))
+        return self.bound(*self.terms(x))
 
-    def bound(self, x, surprises, ratios):
-        """Return the anomaly (b,) from the `terms` of `x`."""
+    def bound(self, surprises, ratios, gaps):
+        """Return the anomaly (b,) from the `terms` of samples."""
         surprises = surprises.flatten(2).sum(2)  # (L, b)
         if self.measure == "reconstruction_probability":
             return surprises.mean(0)
         if self.measure == "elbo":
-            return surprises.mean(0) + divergence(*self.encode(x))
+            return surprises.mean(0) + gaps
         logs = {
             "iwae": ratios - surprises,
             "iwae_reconstruction": -surprises,
@@ -124,15 +125,15 @@ class VAENetwork(Network):
         if self.measure in ("kl", "iwae_kl"):
             rebuilt = self.reconstruct(x)
             return over_channels(integrated_gradients(self.anomaly, x, rebuilt))
-        return self.shares(x, *self.terms(x))
+        return self.shares(*self.terms(x))
 
-    def shares(self, x, surprises, ratios):
-        """Return the surprise of every element from the `terms` of `x`."""
+    def shares(self, surprises, ratios, gaps):
+        """Return the surprise of every element from the `terms` of samples."""
         logs = torch.zeros_like(ratios)  # of the weights of the draws
         if self.measure.startswith("iwae"):
             logs = -surprises.flatten(2).sum(2)
             logs = logs + ratios if self.measure == "iwae" else logs
-        weights = logs.softmax(0).reshape(*logs.shape, *[1] * (x.ndim - 1))
+        weights = logs.softmax(0).reshape(*logs.shape, *[1] * (surprises.ndim - 2))
         return over_channels((weights * surprises).sum(0))
 
     def inspect(self, x):
@@ -140,7 +141,7 @@ class VAENetwork(Network):
         if self.measure in ("kl", "iwae_kl"):
             return super().inspect(x)
         terms = self.terms(x)
-        return self.bound(x, *terms), self.shares(x, *terms)
+        return self.bound(*terms), self.shares(*terms)
 
 
 @with_parameters
@@ -151,27 +152,26 @@ class VAE(IncrementalNetworkMixin, ShapedDetector):
     mean and the variance of a Gaussian, :math:`p(x | z) = N(\mu_x(z), \sigma_x^2(z))`;
     an encoder returns those of the code, :math:`q(z | x) = N(\mu_z(x), \sigma_z^2(x))`.
     Training minimises :math:`-E_q \log p(x | z) + KL(q(z | x) \| p(z))`, minus the
-    evidence lower bound. The anomaly is minus the reconstruction probability [1]_,
+    evidence lower bound. The anomaly is this bound of the sample,
 
-    .. math:: a(x) = - \frac{1}{L} \sum_{l=1}^{L} \log p(x | z_l), \qquad
-        z_l = \mu_z(x) + \sigma_z(x) \epsilon_l,
+    .. math:: a(x) = - \frac{1}{L} \sum_{l=1}^{L} \log p(x | z_l)
+        + KL(q(z | x) \| p(z)), \qquad z_l = \mu_z(x) + \sigma_z(x) \epsilon_l,
 
     with normal draws :math:`\epsilon_l` that are fixed in `fit`, so that a score is
-    always the same. The map is the mean surprise of every element, whose sum is the
-    anomaly. Others of the scores that have been proposed [3]_ are, with :math:`r_l =
+    always the same. The map is the mean surprise of every element, which sums to the
+    first term. Others of the scores that have been proposed [3]_ are, with :math:`r_l =
     p(z_l) / q(z_l | x)`,
 
-    - "elbo": :math:`a(x) + KL(q(z | x) \| p(z))`,
+    - "reconstruction_probability": the first term alone [1]_, to which the map sums,
     - "kl": :math:`KL(q(z | x) \| p(z))`,
     - "iwae": :math:`-\log \frac{1}{L} \sum_l p(x | z_l) \, r_l`, the importance
       weighted bound [2]_,
     - "iwae_reconstruction" and "iwae_kl": :math:`-\log \frac{1}{L} \sum_l p(x | z_l)`
       and :math:`-\log \frac{1}{L} \sum_l r_l`.
 
-    For "elbo" the map is the same, without the term of the code; for "iwae" and
-    "iwae_reconstruction" it is the surprise of every element in the mean over the draws
-    with the weights of their sum; for "kl" and "iwae_kl" it is the integrated gradients
-    of the score on the way from the reconstruction.
+    For "iwae" and "iwae_reconstruction" the map is the surprise of every element in the
+    mean over the draws with the weights of their sum; for "kl" and "iwae_kl" it is the
+    integrated gradients of the score on the way from the reconstruction.
 
     Read more in the :ref:`User Guide <reconstruction>`.
 
@@ -179,9 +179,9 @@ class VAE(IncrementalNetworkMixin, ShapedDetector):
     ----------
     latent_size : int, default=16
         Length of the code.
-    measure : {"reconstruction_probability", "elbo", "kl", "iwae", \
-            "iwae_reconstruction", "iwae_kl"}, default="reconstruction_probability"
-        The anomaly, as above.
+    measure : {"elbo", "reconstruction_probability", "kl", "iwae", \
+            "iwae_reconstruction", "iwae_kl"}, default="elbo"
+        The anomaly, as above. The paper [1]_ has "reconstruction_probability".
     variance : {"element", "shared"}, default="element"
         Whether the decoder returns a variance for every element, as in [1]_, or one
         variance is learned for all.
@@ -208,6 +208,13 @@ class VAE(IncrementalNetworkMixin, ShapedDetector):
     component analysis, and its bound is tight [4]_. Training takes one draw a sample.
     Features should be on one scale (StandardScaler). Training is in float32, scoring in
     the dtype of `X`.
+
+    Over 25 real tables whose training data hold anomalies the bound finds these better
+    than the reconstruction probability does (ROC AUC .75 and .73), and new ones as well
+    where the training data are normal (.76 both); without training it is .70 and .71
+    (benchmarks/results/defaults_vae.tsv). A few hundred steps may be too few: 87 digits
+    in 0..1 are rebuilt no better than by their mean after 50 epochs, and better after
+    200 or with ``batch_size=8``.
 
     References
     ----------
@@ -253,7 +260,7 @@ class VAE(IncrementalNetworkMixin, ShapedDetector):
     }
 
     latent_size: int = 16
-    measure: str = "reconstruction_probability"
+    measure: str = "elbo"
     variance: str = "element"
     min_deviation: float = 0.2
     n_draws: int = 10

@@ -192,7 +192,9 @@ class OmniAnomaly(StepwiseNetwork):
     .295 and .47 after 2,500 windows, .297 and .92 after 5,000, .275 and .91 after
     10,000. A training that will take more than ten minutes on the host says so before
     it begins. There take fewer units, or a larger `stride` with ``align="mean"``: with
-    "end", steps between the ends of windows repeat the one before them.
+    "end", steps between the ends of windows repeat the one before them. Trained on 500
+    batches of drawn waves, of which stretches are faster, backwards or still, 16 units
+    tell steps apart no better than their norms do (ROC AUC .58 both).
 
     As in the authors' code, draws depend on the draw before it went through the flow,
     so that all steps go through it together, and the hidden states' walk has unit

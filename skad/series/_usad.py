@@ -162,7 +162,10 @@ class USAD(SeriesNetwork):
     and where the first rebuilds well, ``alpha=1, beta=0`` can find much more: on
     machine 1-7 of the Server Machine Dataset VUS-PR is .11 with the paper's weights and
     .67 with these, on series 136 of the UCR archive .03 and .69, on NAB's taxi
-    passengers .24 and .10 (10 epochs).
+    passengers .24 and .10 (10 epochs). So it is on drawn waves of which stretches are
+    faster, backwards or still: with the defaults the ROC AUC of steps is .41, below the
+    .50 of the weights as they were drawn and the .58 of the norm of a step; with
+    ``window_size=24, alpha=1, beta=0`` it is .77.
 
     A `fit` with `warm_start` goes on counting epochs. The defaults of window, code and
     epochs are those of the paper for its SWaT data. Training is in float32, scoring in
