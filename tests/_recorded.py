@@ -20,6 +20,14 @@ FILE = pathlib.Path(__file__).parent / "files" / "scores.npz"
 ON_PICTURES = {
     "CFLOW": {"max_epochs": 1, "n_steps": 1, "condition_size": 4},
     "DFR": {"max_epochs": 2},
+    "EfficientAD": {
+        "channels": 8,
+        "width": 4,
+        "latent_size": 4,
+        "teacher_epochs": 1,
+        "max_epochs": 1,
+        "batch_size": 2,
+    },
     "FastFlow": {"max_epochs": 2, "n_steps": 2},
     "PaDiM": {"n_features": 8},
     "PatchCore": {"coreset_ratio": 0.2},

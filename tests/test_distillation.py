@@ -159,7 +159,7 @@ def test_calibration_of_equal_maps_is_finite():
 def test_channel_scale_is_that_of_all_places():
     maps = torch.rand(6, 4, 3, 5) * torch.tensor([1.0, 9, 100, 0])[:, None, None] + 1000
     part = ChannelScale(4)
-    part.learn(lambda: iter(maps.split(4)))
+    part.learn(iter(maps.split(4)))
     each = maps.double().transpose(0, 1).flatten(1).numpy()  # (c, n h w)
     assert_allclose(part.mean, each.mean(1), rtol=1e-6)
     assert_allclose(part.std, [*each.std(1)[:3], 1], rtol=1e-5)
@@ -350,13 +350,13 @@ def test_files_of_descriptions_may_number_their_layers_in_any_way():
 def test_the_autoencoder_takes_pictures_of_any_size(size):
     module = DescriptionAutoEncoder((3, *size), (4, 7, 5)).eval()
     x = torch.rand(2, 3, *size)
-    code = module.encoder(x)
+    code = module.encode(x)
     assert code.shape[1] == 64
     if max(size) <= 256:
         assert code.shape[2:] == (1, 1)
     assert module(x).shape == (2, 4, 7, 5)
-    sizes = [part.size for part in module.decoder if hasattr(part, "size")]
     if size == (256, 256):
-        assert sizes == [(n, n) for n in (3, 8, 15, 32, 63, 127)] + [(7, 5)]
+        sizes = [(n, n) for n in (3, 8, 15, 32, 63, 127)] + [(7, 5)]
+        assert module.sizes == sizes
         assert module(x).std() > 0
     assert needs_zeros(size) == tuple(n < 64 for n in size)

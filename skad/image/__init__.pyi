@@ -9,7 +9,8 @@ from skad.image.discriminative._simplenet import SimpleNet as SimpleNet
 from skad.image.memory._patchcore import PatchCore as PatchCore
 from skad.image.memory._spade import SPADE as SPADE
 from skad.image.restoration._dfr import DFR as DFR
+from skad.image.student._efficient_ad import EfficientAD as EfficientAD
 from skad.image.student._reverse_distillation import ReverseDistillation as ReverseDistillation
 from skad.image.student._stfpm import STFPM as STFPM
 
-__all__ = ["CFLOW", "DFR", "FastFlow", "PaDiM", "PatchCore", "PatchDetector", "PictureFiles", "ReverseDistillation", "SPADE", "STFPM", "SimpleNet", "TiledDetector", "load_folder"]
+__all__ = ["CFLOW", "DFR", "EfficientAD", "FastFlow", "PaDiM", "PatchCore", "PatchDetector", "PictureFiles", "ReverseDistillation", "SPADE", "STFPM", "SimpleNet", "TiledDetector", "load_folder"]

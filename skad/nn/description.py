@@ -78,50 +78,60 @@ def decoder_sizes(n):
 class DescriptionAutoEncoder(nn.Module):
     """Says of a picture what a teacher says of its patches, by way of one short code.
 
+    Small pictures have fewer layers: none of them leads from one place to one place.
+
     Parameters
     ----------
     shape : tuple of int
         (c, h, w) of pictures.
     target : tuple of int
         (c, h, w) of the teacher's maps.
+    latent_size : int, default=64
+        Length of the code of a picture of 256 x 256 or fewer pixels, and channels of
+        the layers; the first two have half as many.
     dropout : float, default=0.2
         Of the decoder's layers.
     """
 
-    def __init__(self, shape, target, dropout=0.2):
+    def __init__(self, shape, target, latent_size=64, dropout=0.2):
         super().__init__()
-        into, *size = shape
+        (into, *size), half = shape, max(1, latent_size // 2)
         parts = []
-        for out in (32, 32, 64, 64, 64):
+        for out in (half, half, *(latent_size,) * 3):
+            if max(size) == 1:
+                break
             # one pixel, as pictures of one row have, cannot be halved
             kernel, stride, zeros = zip(
                 *((4, 2, 1) if n > 1 else (1, 1, 0) for n in size), strict=True
             )
-            parts += [nn.Conv2d(into, out, kernel, stride, zeros), nn.ReLU()]
+            parts.append(nn.Conv2d(into, out, kernel, stride, zeros))
             into, size = out, [n // 2 if n > 1 else 1 for n in size]
-        parts.append(nn.Conv2d(64, 64, [min(8, n) for n in size]))
-        self.encoder = nn.Sequential(*parts)
-        parts = []
-        for size in zip(*(decoder_sizes(n) for n in shape[1:]), strict=True):
-            parts += [_Resize(size), nn.Conv2d(64, 64, 4, padding=2), nn.ReLU()]
-            parts.append(nn.Dropout(dropout))
-        parts += [_Resize(target[1:]), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU()]
-        self.decoder = nn.Sequential(*parts, nn.Conv2d(64, target[0], 3, padding=1))
+        parts.append(nn.Conv2d(into, latent_size, [min(8, n) for n in size]))
+        self.encoder, into = nn.ModuleList(parts), latent_size
+        sizes = zip(*(decoder_sizes(n) for n in shape[1:]), strict=True)
+        self.sizes = [each for each in sizes if max(each) > 1]
+        parts = [nn.Conv2d(into, into, 4, padding=2) for _ in self.sizes]
+        self.sizes.append(tuple(target[1:]))
+        parts.append(nn.Conv2d(into, into, 3, padding=1))
+        self.decoder = nn.ModuleList(parts)
+        self.last = nn.Conv2d(into, target[0], 3, padding=1)
+        self.dropout = dropout
+
+    def encode(self, x):
+        """Return the code of pictures, (b, latent_size, 1, 1) up to 256 x 256."""
+        *parts, last = self.encoder
+        for part in parts:
+            x = F.relu(part(x))
+        return last(x)
 
     def forward(self, x):
         """Return maps (b, c, h, w) of the shape of the teacher's."""
-        return self.decoder(self.encoder(x))
-
-
-class _Resize(nn.Module):
-    """Interpolates maps to a size."""
-
-    def __init__(self, size):
-        super().__init__()
-        self.size = tuple(size)
-
-    def forward(self, x):
-        return F.interpolate(x, self.size, mode="bilinear")
+        x = self.encode(x)
+        for size, part in zip(self.sizes, self.decoder, strict=True):
+            x = F.relu(part(F.interpolate(x, size, mode="bilinear")))
+            if part is not self.decoder[-1]:
+                x = F.dropout(x, self.dropout, self.training)
+        return self.last(x)
 
 
 def by_order(arrays, module):

@@ -218,19 +218,20 @@ class ChannelScale(nn.Module):
         self.register_buffer("std", torch.ones(n_channels))
 
     def learn(self, batches):
-        """Take the constants from `batches()`, which iterates over maps (b, c, h, w).
+        """Take the constants from an iterator over maps (b, c, h, w), in float64.
 
-        In two passes, in float64. A channel that says nothing keeps its unit.
+        A channel that is constant keeps its unit.
         """
-        n, total = 0, 0.0
-        for maps in batches():
-            n += maps.numel() // maps.shape[1]
-            total = total + maps.double().sum((0, 2, 3))
-        mean, scatter = total / n, 0.0
-        for maps in batches():
-            scatter = scatter + (maps - mean.view(-1, 1, 1)).square().sum((0, 2, 3))
+        n, mean, scatter = 0, 0.0, 0.0
+        for maps in batches:
+            values = maps.double().transpose(0, 1).flatten(1)  # (c, b h w)
+            m, own = values.shape[1], values.mean(1)
+            apart, n = own - mean, n + m
+            mean = mean + apart * (m / n)
+            scatter = scatter + (values - own[:, None]).square().sum(1)
+            scatter = scatter + apart.square() * ((n - m) * m / n)
         std = (scatter / n).sqrt()
-        flat = std <= 1e-6 * mean.abs()  # rounding, of a channel that is constant
+        flat = std <= 1e-6 * mean.abs()  # what is left is rounding
         self.mean.copy_(mean)
         self.std.copy_(torch.where(flat, 1.0, std))
 
@@ -245,7 +246,8 @@ class ChannelScale(nn.Module):
 class Distillation(Network):
     """A student that has to say what its teacher says, be the picture altered or not.
 
-    A method writes `pairs`. Samples are pictures (b, c, h, w) in 0..1.
+    A method writes `pairs`, and `measure` where distances are not squared. What is
+    altered are pictures (b, c, h, w) in 0..1.
 
     Parameters
     ----------
@@ -256,14 +258,11 @@ class Distillation(Network):
     corruption : Module or None, default=None
         From pictures to altered ones and a mask (b, h, w): `NoiseRectangles`, say. None
         leaves them as they are.
-    measure : callable, default=squared
-        From two maps (b, c, h, w) to their distances (b, ..., h, w).
     """
 
-    def __init__(self, size, hard, corruption=None, measure=squared):
+    def __init__(self, size, hard, corruption=None):
         super().__init__()
-        self.size, self.hard = size, hard
-        self.corruption, self.measure = corruption, measure
+        self.size, self.hard, self.corruption = size, hard, corruption
 
     def pairs(self, seen, clean):
         """Return (teacher's map, student's map) of each layer, (b, c, h, w).
@@ -271,6 +270,10 @@ class Distillation(Network):
         The student sees the altered pictures; whether the teacher does is the method's.
         """
         raise NotImplementedError
+
+    def measure(self, teacher, student):
+        """Return the distances (b, ..., h, w) of two maps (b, c, h, w)."""
+        return squared(teacher, student)
 
     def distances(self, seen, clean):
         """Return the distances (b, ..., h, w) of each layer."""
