@@ -12,7 +12,7 @@ import numpy as np
 from skad._array import is_torch, like, namespace, to_numpy
 from skad._sklearn import _fit_context
 from skad._sparse import dense_rows
-from skad._validation import check_labels
+from skad._validation import Pictures, check_labels
 
 
 class OutliersMixin:
@@ -60,6 +60,10 @@ class OutliersMixin:
         if y is not None:
             labels = check_labels(y, X.shape[0], others=True)
         labels = np.concatenate([labels, np.full(outliers.shape[0], -1)])
+        if isinstance(X, Pictures):
+            return X.joined(outliers), labels, params
+        if isinstance(outliers, Pictures):
+            outliers = outliers[:]
         return namespace(X).concat([X, like(outliers, X)]), labels, params
 
 

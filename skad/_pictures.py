@@ -180,6 +180,25 @@ class PictureFiles:
         taken.sizes = self.sizes[rows]
         return taken
 
+    def joined(self, others):
+        """Return these pictures and others of the same size and dtype behind them.
+
+        Parameters
+        ----------
+        others : PictureFiles
+            More files.
+
+        Returns
+        -------
+        pictures : PictureFiles
+            All of them, unread.
+        """
+        both = copy.copy(self)
+        both.paths = self.paths + others.paths
+        both.sizes = np.concatenate([self.sizes, others.sizes])
+        both.skipped = self.skipped + others.skipped
+        return both
+
     def _indices(self, rows):
         """Return an int, or integers of shape (b,), all from 0 to n - 1."""
         if isinstance(rows, tuple) and rows[1:] == (Ellipsis,):

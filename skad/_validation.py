@@ -181,6 +181,17 @@ class Pictures:
         """Return the same pictures, read to another device."""
         return Pictures(self.source, str(device))
 
+    def joined(self, others):
+        """Return these pictures and others (m, h, w, c) behind them.
+
+        Files stay files beside files; else both are read.
+        """
+        both = [self.source, getattr(others, "source", others)]
+        if len({(type(each), each.dtype) for each in both}) > 1:
+            both = [to_numpy(each[:]) for each in (self, others)]
+        join = getattr(both[0], "joined", None)
+        return Pictures(join(both[1]) if join else np.concatenate(both), self.device)
+
 
 def check_pictures(estimator, X, *, reset, any_values=False):
     """Return pictures of shape (n, h, w, c), floats in 0..1; sets `image_shape_`.

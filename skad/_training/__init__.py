@@ -10,6 +10,7 @@ with the numbers it would have drawn.
 from skad._training._arguments import from_parameters
 from skad._training._detector import TorchDetector
 from skad._training._incremental import IncrementalNetworkMixin
+from skad._training._schedules import lower_at_the_end
 from skad._training._seeds import reproducible, seed_generators
 from skad._training._shaped import ShapedDetector
 
@@ -18,6 +19,7 @@ __all__ = [
     "ShapedDetector",
     "TorchDetector",
     "from_parameters",
+    "lower_at_the_end",
     "reproducible",
     "seed_generators",
 ]

@@ -2,7 +2,26 @@
 
 import copy
 
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, LRScheduler
+from torch.optim.lr_scheduler import StepLR
+
+
+def lower_at_the_end(n_epochs, share, factor):
+    """Return the callbacks that multiply learning rates in the last of some epochs.
+
+    Parameters
+    ----------
+    n_epochs : int
+        Epochs of the phase.
+    share : float
+        Of these, rounded down, have the lower rate; where none do there is no callback.
+    factor : float
+        What the rates are multiplied by.
+    """
+    last = int(share * n_epochs)
+    if not last:
+        return ()
+    return (LRScheduler(StepLR, step_size=n_epochs - last, gamma=factor),)
 
 
 class Schedules(Callback):

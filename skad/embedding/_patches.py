@@ -365,6 +365,13 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             return tuple(self.image_shape_[:2])
         return (size, size) if isinstance(size, Integral) else tuple(size)
 
+    def _resized(self, x):
+        """Return pictures (b, h, w, c) as (b, c, h, w), of the size of `image_size`."""
+        x = x.permute(0, 3, 1, 2)
+        if x.shape[-2:] != self.input_size and self.image_size is not None:
+            x = F.interpolate(x, self.input_size, mode="bilinear", antialias=True)
+        return x
+
     def network_input(self, x):
         """Return pictures as the network takes them: resized and normalised.
 
@@ -378,9 +385,7 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         x : tensor of shape (b, c, h, w)
             With the height and width of `image_size`.
         """
-        x = x.permute(0, 3, 1, 2)
-        if x.shape[-2:] != self.input_size and self.image_size is not None:
-            x = F.interpolate(x, self.input_size, mode="bilinear", antialias=True)
+        x = self._resized(x)
         if self._repeat_ > 1:
             x = x.expand(-1, self._repeat_, -1, -1)
         if self.mean_ is not None:

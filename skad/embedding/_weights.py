@@ -49,10 +49,11 @@ def as_arrays(state):
     return arrays
 
 
-def load_arrays(module, arrays, source, ignore=lambda name: False):
+def load_arrays(module, arrays, source, ignore=lambda name: False, of="backbone"):
     """Put `arrays` into `module`, in place, or raise one error about all that differs.
 
-    `ignore` tells which further names of the file are no fault.
+    `ignore` tells which further names of the file are no fault, `of` what the module
+    is to the user.
     """
     expected = {
         name: tuple(value.shape)
@@ -74,7 +75,7 @@ def load_arrays(module, arrays, source, ignore=lambda name: False):
     }
     if any(faults.values()):
         raise ValueError(
-            f"weights={source} do not fit the backbone: "
+            f"{'weights' if of == 'backbone' else of}={source} do not fit the {of}: "
             + "; ".join(
                 f"{len(names)} arrays {fault}: {', '.join(names[:_SHOWN])}"
                 + (", ..." if len(names) > _SHOWN else "")

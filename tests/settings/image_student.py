@@ -3,6 +3,19 @@
 from tests.settings import Settings
 from tests.settings.image import FINE, SCALES
 
+EfficientAD = Settings(
+    {
+        **FINE,
+        "batch_size": 512,
+        "channels": 4,
+        "width": 2,
+        "latent_size": 2,
+        "teacher_epochs": 0,
+        "max_epochs": 1,
+        "lr": 0.02,
+    },
+    excused={"feature": "its patches of 33 pixels see all the features of a row"},
+)
 ReverseDistillation = Settings(
     {**FINE, "batch_size": 128, "n_blocks": 1, "max_epochs": 2, "lr": 0.05},
     [{**SCALES, "batch_size": 128, "n_blocks": 2, "max_epochs": 4, "lr": 0.02}],

@@ -1,0 +1,123 @@
+"""Altered pictures that a student or a restoring network is shown in training.
+
+Each is a module that takes pictures (b, c, h, w) in 0..1. What is drawn is drawn on the
+host from torch's own generator, which the training loop seeds, so that it is the same
+on every device.
+"""
+
+import torch
+from torch import nn
+
+# ITU-R BT.601, as the image libraries turn colour into grey.
+_LUMA = (0.299, 0.587, 0.114)
+
+
+def grey(x):
+    """Return the luma (b, 1, h, w) of pictures: of other than 3 channels the mean."""
+    if x.shape[1] != 3:
+        return x.mean(1, keepdim=True)
+    return (x * x.new_tensor(_LUMA).view(3, 1, 1)).sum(1, keepdim=True)
+
+
+def jitter(x, kinds, factors):
+    """Return pictures whose brightness, contrast or saturation is multiplied.
+
+    Parameters
+    ----------
+    x : tensor of shape (b, c, h, w)
+        The pictures.
+    kinds : tensor of shape (b,)
+        What changes in each: 0 is its brightness, 1 its contrast, 2 its saturation.
+    factors : tensor of shape (b,)
+        By how much; 1 changes nothing.
+    """
+    luma = grey(x)  # (b, 1, h, w)
+    kinds, factors = (each.view(-1, 1, 1, 1) for each in (kinds, factors))
+    # each goes away from, or towards, a picture without what is changed
+    none = torch.where(kinds == 1, luma.mean((1, 2, 3), keepdim=True), luma)
+    none = torch.where(kinds == 0, torch.zeros_like(luma), none)
+    return none + factors * (x - none)
+
+
+class ColourJitter(nn.Module):
+    """Changes one of brightness, contrast and saturation of each picture.
+
+    Parameters
+    ----------
+    strength : float, default=0.2
+        Factors are drawn evenly from ``1 - strength`` to ``1 + strength``.
+    """
+
+    def __init__(self, strength=0.2):
+        super().__init__()
+        self.strength = strength
+
+    def forward(self, x):
+        """Return the altered pictures, which are not clipped to 0..1."""
+        kinds = torch.randint(3, (len(x),)).to(x.device)
+        factors = 1 + self.strength * (2 * torch.rand(len(x)) - 1)
+        return jitter(x, kinds, factors.to(x))
+
+
+def paste(x, boxes, noise):
+    """Return pictures with noise in rectangles, and where it is.
+
+    Parameters
+    ----------
+    x : tensor of shape (b, c, h, w)
+        The pictures.
+    boxes : list of (int, int, int, int, int)
+        Rectangles (picture, top, left, bottom, right), bottom and right not included.
+    noise : tensor of shape (b, c, h, w)
+        What stands in them.
+
+    Returns
+    -------
+    seen : tensor of shape (b, c, h, w)
+        The altered pictures.
+    mask : tensor of bool, of shape (b, h, w)
+        Where they were altered.
+    """
+    mask = torch.zeros(len(x), *x.shape[2:], dtype=torch.bool)
+    for i, top, left, bottom, right in boxes:
+        mask[i, top:bottom, left:right] = True
+    mask = mask.to(x.device)
+    return torch.where(mask[:, None], noise, x), mask
+
+
+class NoiseRectangles(nn.Module):
+    """Puts rectangles of white noise into pictures, as CDO does.
+
+    Parameters
+    ----------
+    most : int, default=4
+        Rectangles of a picture: 0 to as many, each number as often.
+    sizes : pair of float, default=(0.025, 0.1)
+        Least and largest half of a side, as a share of the picture's side.
+    """
+
+    def __init__(self, most=4, sizes=(1 / 40, 1 / 10)):
+        super().__init__()
+        self.most, self.sizes = most, sizes
+
+    def boxes(self, shape):
+        """Draw the rectangles of pictures of a shape (b, c, h, w), for `paste`."""
+        low, high = self.sizes
+        b, _, *sides = shape
+        found = []
+        for i, n in enumerate(torch.randint(self.most + 1, (b,)).tolist()):
+            for centre, half in torch.rand(n, 2, 2).tolist():
+                edges = []
+                for at, share, side in zip(centre, half, sides, strict=True):
+                    reach = max(0.5, (low + (high - low) * share) * side)
+                    edges.append(
+                        (max(0, round(at * side - reach)), round(at * side + reach))
+                    )
+                (top, bottom), (left, right) = edges
+                found.append((i, top, left, bottom, right))
+        return found
+
+    def forward(self, x):
+        """Return the altered pictures (b, c, h, w) and where they are, (b, h, w)."""
+        boxes = self.boxes(x.shape)
+        return paste(x, boxes, torch.rand(x.shape).to(x))

@@ -1,0 +1,151 @@
+"""Small networks of EfficientAD: what describes patches, and an autoencoder of it.
+
+The sizes are those of the paper's tables; they work at any size of picture.
+"""
+
+import re
+
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+# Of each layer: kernel, zeros around the picture where there are any, and channels in
+# units of the first layer's. None is an average pool of 2 x 2; 0 channels the output.
+SIZES = {
+    "small": ((4, 3, 1), (None, 1, 1), (4, 3, 2), (None, 1, 1), (3, 1, 2), (4, 0, 0)),
+    "medium": (
+        *((4, 3, 1), (None, 1, 1), (4, 3, 2), (None, 1, 1)),
+        *((1, 0, 2), (3, 1, 2), (4, 0, 0), (1, 0, 0)),
+    ),
+}
+WIDTHS = {"small": 128, "medium": 256}
+# Sides shorter than this have zeros around them: else few places, or none, are left.
+_FEWEST_PIXELS = 64
+
+
+class PatchDescription(nn.Module):
+    """Describes each square of 33 x 33 pixels, in steps of 4, by a few convolutions.
+
+    Parameters
+    ----------
+    n_channels : int
+        Channels of pictures.
+    out : int
+        Channels of the map.
+    size : {"small", "medium"}, default="small"
+        The paper's network S or M.
+    width : int or None, default=None
+        Channels of the first layer; None is the paper's, 128 or 256.
+    """
+
+    def __init__(self, n_channels, out, size="small", width=None):
+        super().__init__()
+        self.layers = SIZES[size]
+        width, into = width or WIDTHS[size], n_channels
+        self.convolutions = nn.ModuleList()
+        for kernel, _, times in self.layers:
+            if kernel is not None:
+                channels = times * width or out
+                self.convolutions.append(nn.Conv2d(into, channels, kernel))
+                into = channels
+
+    def forward(self, x, padded=(False, False)):
+        """Return the map (b, c, gh, gw) of pictures (b, c, h, w).
+
+        With zeros around rows or columns, which `padded` says of both, n pixels have
+        about n / 4 places, else 8 fewer.
+        """
+        parts = iter(self.convolutions)
+        for i, (kernel, zeros, _) in enumerate(self.layers):
+            high, wide = (zeros if each else 0 for each in padded)
+            x = F.pad(x, (wide, wide, high, high)) if high or wide else x
+            x = F.avg_pool2d(x, 2) if kernel is None else next(parts)(x)
+            if kernel is not None and i < len(self.layers) - 1:
+                x = F.relu(x)
+        return x
+
+
+def needs_zeros(size):
+    """Return whether a picture of a size (h, w) has zeros around rows and columns."""
+    return tuple(n < _FEWEST_PIXELS for n in size)
+
+
+def decoder_sizes(n):
+    """Return the sizes of the decoder's maps along an axis of n pixels."""
+    sizes = n // 64 - 1, n // 32, n // 16 - 1, n // 8, n // 4 - 1, n // 2 - 1
+    return [max(1, size) for size in sizes]
+
+
+class DescriptionAutoEncoder(nn.Module):
+    """Says of a picture what a teacher says of its patches, by way of one short code.
+
+    Small pictures have fewer layers: none of them leads from one place to one place.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (c, h, w) of pictures.
+    target : tuple of int
+        (c, h, w) of the teacher's maps.
+    latent_size : int, default=64
+        Length of the code of a picture of 256 x 256 or fewer pixels, and channels of
+        the layers; the first two have half as many.
+    dropout : float, default=0.2
+        Of the decoder's layers.
+    """
+
+    def __init__(self, shape, target, latent_size=64, dropout=0.2):
+        super().__init__()
+        (into, *size), half = shape, max(1, latent_size // 2)
+        parts = []
+        for out in (half, half, *(latent_size,) * 3):
+            if max(size) == 1:
+                break
+            # one pixel, as pictures of one row have, cannot be halved
+            kernel, stride, zeros = zip(
+                *((4, 2, 1) if n > 1 else (1, 1, 0) for n in size), strict=True
+            )
+            parts.append(nn.Conv2d(into, out, kernel, stride, zeros))
+            into, size = out, [n // 2 if n > 1 else 1 for n in size]
+        parts.append(nn.Conv2d(into, latent_size, [min(8, n) for n in size]))
+        self.encoder, into = nn.ModuleList(parts), latent_size
+        sizes = zip(*(decoder_sizes(n) for n in shape[1:]), strict=True)
+        self.sizes = [each for each in sizes if max(each) > 1]
+        parts = [nn.Conv2d(into, into, 4, padding=2) for _ in self.sizes]
+        self.sizes.append(tuple(target[1:]))
+        parts.append(nn.Conv2d(into, into, 3, padding=1))
+        self.decoder = nn.ModuleList(parts)
+        self.last = nn.Conv2d(into, target[0], 3, padding=1)
+        self.dropout = dropout
+
+    def encode(self, x):
+        """Return the code of pictures, (b, latent_size, 1, 1) up to 256 x 256."""
+        *parts, last = self.encoder
+        for part in parts:
+            x = F.relu(part(x))
+        return last(x)
+
+    def forward(self, x):
+        """Return maps (b, c, h, w) of the shape of the teacher's."""
+        x = self.encode(x)
+        for size, part in zip(self.sizes, self.decoder, strict=True):
+            x = F.relu(part(F.interpolate(x, size, mode="bilinear")))
+            if part is not self.decoder[-1]:
+                x = F.dropout(x, self.dropout, self.training)
+        return self.last(x)
+
+
+def by_order(arrays, module):
+    """Return the arrays of a file under the names that a description has.
+
+    The files that are about number the layers, each in a way of its own.
+    """
+    expected, found = list(module.state_dict()), sorted(arrays, key=_place)
+    if len(found) != len(expected):
+        return arrays  # the error about them has the names of the file
+    return {name: arrays[own] for name, own in zip(expected, found, strict=True)}
+
+
+def _place(name):
+    """Return the number of the layer that an array belongs to, weights first."""
+    layer, _, kind = name.rpartition(".")
+    return [int(number) for number in re.findall("[0-9]+", layer)], kind != "weight"
