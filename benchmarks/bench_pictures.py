@@ -1,15 +1,17 @@
 """Pictures at 128 px on one core: how a map is pooled, and how trainings go on.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_pictures.py pooling --data ../shared/data
+    OMP_NUM_THREADS=1 python benchmarks/bench_pictures.py settings --data ../shared/data
     OMP_NUM_THREADS=1 python benchmarks/bench_pictures.py training --data ../shared/data
 
 `pooling` chose the defaults of PatchCore's score: seven textures, drawn anew for
-each seed, with four kinds of defects, beside the two sets of pictures. `training` looks
-at detectors after more and more epochs: of each set at most 80 pictures to train on and
-160 to score, half of them good, beside baselines that train nothing. ResNet-18 is the
-network whose weights are in the data's folder. Times are seconds of processor time
-without what is looked at on the way; steps are batches of pictures, which CFLOW takes
-apart into many of patches. Each part writes
+each seed, with four kinds of defects, beside the two sets of pictures. `settings`
+trains with other rates and batches on some of these textures alone, and chose the rates
+that are no paper's. `training` looks at detectors after more and more epochs: of each
+set at most 80 pictures to train on and 160 to score, half of them good, beside
+baselines that train nothing. ResNet-18 is the network whose weights are in the data's
+folder. Times are seconds of processor time without what is looked at on the way; steps
+are batches of pictures, which CFLOW takes apart into many of patches. Each part writes
 ``benchmarks/results/images_<part>.tsv``.
 """
 
@@ -52,12 +54,28 @@ EPOCHS = {
     "CFA": {"magnetic_tile": [1, 10, 30], "cookie": [1, 10, 30]},
     "STFPM": {"magnetic_tile": [10, 20], "cookie": [25, 50]},
     "ReverseDistillation": {"magnetic_tile": [5, 10], "cookie": [10, 20]},
-    "CFLOW": {"magnetic_tile": [1, 2], "cookie": [2, 4]},
+    "CFLOW": {"magnetic_tile": [2, 8], "cookie": [4, 8]},
     "FastFlow": {"magnetic_tile": [5, 10], "cookie": [20, 40]},
     "DFR": {"magnetic_tile": [10, 20], "cookie": [25, 50]},
 }
 
 
+# What is tried: on which textures, after how many epochs, with which settings.
+SOME = ("grain", "dots")
+TRIED = {
+    "DFR": (
+        (*SOME, "cloth", "flower.jpg"),
+        [6, 18],
+        [{"lr": lr} for lr in (1e-4, 1e-3, 3e-3, 1e-2)],
+    ),
+    "CFLOW": (
+        (*SOME, "flower.jpg"),
+        [1, 2],
+        [{"lr": lr} for lr in (2e-4, 1e-3, 2e-3, 4e-3, 1e-2)],
+    ),
+    "STFPM": (SOME, [7, 14], [{"batch_size": n} for n in (32, 4)]),
+    "ReverseDistillation": (SOME, [4, 9], [{"batch_size": n} for n in (16, 4)]),
+}
 # Of trainings that would end before the last look.
 WHOLE = {"SimpleNet": {"stop_loss": None}}
 
@@ -203,32 +221,37 @@ class Looks(Callback):
             self.spent += time.process_time() - start
 
 
-def trained(detector, name, sets, table):
-    """Add a row for each look at a training."""
+def trained(detector, names, sets, epochs, table):
+    """Add a row for each look at a training.
+
+    Without masks, the figure before `finish` stands in the place of that of pixels.
+    """
     train, test, y, masks = sets
-    describe, samples = detector._samples, {}
+    describe, samples, size = detector._samples, {}, detector.batch_size
 
     def kept(X):
         samples["train"] = describe(X)
         return samples["train"]
 
+    def scored(network):
+        parts = []
+        for x in torch.as_tensor(test).split(8):
+            x = x if x.ndim == 4 else x[..., None]
+            parts.append(network.map(detector._describe(x).float()))
+        maps = detector._upsampled(torch.cat(parts))
+        score = pool(maps, detector.pooling, detector.quantile)
+        return roc_auc_score(y, score.numpy()), maps
+
     def look(network, n_epochs, n_steps, loss, seconds):
         network = copy.deepcopy(network).eval()
         with torch.no_grad():
-            network.finish(lambda: ((x, None) for x in samples["train"].split(8)))
-            parts = []
-            for x in torch.as_tensor(test).split(8):
-                x = x if x.ndim == 4 else x[..., None]
-                parts.append(network.map(detector._describe(x).float()))
-            maps = detector._upsampled(torch.cat(parts))
-            score = pool(maps, detector.pooling, detector.quantile)
-        image = roc_auc_score(y, score.numpy())
-        pixel = pixel_roc_auc(masks, maps.numpy())
-        kind = type(detector).__name__
-        table.add(name, kind, n_epochs, n_steps, loss, image, pixel, seconds)
+            before = scored(network)[0] if masks is None else None
+            network.finish(lambda: ((x, None) for x in samples["train"].split(size)))
+            image, maps = scored(network)
+        other = before if masks is None else pixel_roc_auc(masks, maps.numpy())
+        table.add(*names, n_epochs, n_steps, loss, image, other, seconds)
 
     detector._samples = kept
-    epochs = EPOCHS[type(detector).__name__][name]
     detector.set_params(max_epochs=max(epochs), callbacks=[Looks(epochs, look)])
     detector.fit(train)
 
@@ -261,6 +284,54 @@ def untrained(name, sets, weights, table):
         table.add(name, kind, 0, 0, "", *figures, seconds)
 
 
+def components(name, sets, weights, table):
+    """Add the row of DFR's linear twin: principal components, as many as its code."""
+    train, test, y, masks = sets
+    detector = skad.image.DFR(
+        backbone="resnet18", weights=weights, max_epochs=1, random_state=0
+    ).fit(train)
+
+    def features(X):
+        parts = torch.as_tensor(X if X.ndim == 4 else X[..., None]).split(8)
+        return torch.cat([detector._layers(x)[0] for x in parts]).permute(0, 2, 3, 1)
+
+    start = time.process_time()
+    with torch.no_grad():
+        rows = features(train).flatten(0, 2)
+        mean = rows.mean(0)
+        rows = rows - mean
+        values, vectors = torch.linalg.eigh(rows.T @ rows / len(rows))
+        left = vectors[:, : -detector.latent_size_]  # what is not rebuilt
+        seconds = time.process_time() - start
+        errors = ((features(test) - mean) @ left).square().sum(3) / len(values)
+        maps = detector._upsampled(errors)
+    loss = float(values[: -detector.latent_size_].sum()) / len(values)
+    image = roc_auc_score(y, maps.flatten(1).amax(1).numpy())
+    figures = loss, image, pixel_roc_auc(masks, maps.numpy()), seconds
+    table.add(name, "DFR_components", 0, 0, *figures)
+
+
+def settings(options):
+    """Image ROC AUC on textures by rates and batches, with and without `finish`."""
+    table = Table(
+        "set detector settings epochs steps loss image_auc unfinished_auc"
+        " fit_cpu_s".split()
+    )
+    weights = pathlib.Path(options.data) / RESNET
+    for kind in options.detectors or TRIED:
+        names, epochs, tried = TRIED[kind]
+        for given in tried:
+            for name in names:
+                detector = getattr(skad.image, kind)(
+                    backbone="resnet18", weights=weights, random_state=0, **given
+                )
+                brief = ", ".join(f"{key}={value:g}" for key, value in given.items())
+                sets = (*drawn(name, 0), None)
+                trained(detector, (name, kind, brief), sets, epochs, table)
+                table.write(pathlib.Path(options.out, "images_settings.tsv"))
+    return table
+
+
 def training(options):
     """Image and pixel ROC AUC after more and more epochs."""
     table = Table(
@@ -271,17 +342,18 @@ def training(options):
         sets = real(data / "images" / name)
         if not options.detectors:
             untrained(name, sets, data / RESNET, table)
+            components(name, sets, data / RESNET, table)
         for kind in options.detectors or EPOCHS:
             detector = getattr(skad.image, kind)(
                 backbone="resnet18", weights=data / RESNET, random_state=0
             ).set_params(**WHOLE.get(kind, {}))
-            trained(detector, name, sets, table)
+            trained(detector, (name, kind), sets, EPOCHS[kind][name], table)
             table.write(pathlib.Path(options.out, "images_training.tsv"))
     return table
 
 
 def main():
-    parts = {"pooling": pooling, "training": training}
+    parts = {"pooling": pooling, "settings": settings, "training": training}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", choices=[*parts, []], default=list(parts))
     parser.add_argument("--data", default="../shared/data")

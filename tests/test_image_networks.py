@@ -1,5 +1,7 @@
 """Students, decoders and discriminators on the features of pictures."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from skad._samples import Maps
 from skad.embedding._resnet import ResNet
 from skad.image import (
     CFA,
+    DFR,
     STFPM,
     PictureFiles,
     ReverseDistillation,
@@ -313,6 +316,8 @@ def test_values_too_large_for_float32_are_refused(detector, stripes):
 @pytest.mark.parametrize("patience", [None, 5])
 def test_a_fit_in_bounded_memory_is_the_same(detector, stripes, patience, monkeypatch):
     detector = clone(detector).set_params(patience=patience, validation_fraction=0.2)
+    # no more pictures at once where nothing is trained: norms know their batches
+    monkeypatch.setattr("skad.image._trained._SCORED_ELEMENTS", 1)
     whole = clone(detector).fit(stripes[0])
     asked = []
     taken = Maps.__getitem__
@@ -325,8 +330,6 @@ def test_a_fit_in_bounded_memory_is_the_same(detector, stripes, patience, monkey
     monkeypatch.setattr(Maps, "__getitem__", record)
     # no batches ahead
     monkeypatch.setattr("skad._training._batches._GATHERED_ELEMENTS", 1)
-    # nor more pictures at once where nothing is trained
-    monkeypatch.setattr("skad.image._trained._SCORED_ELEMENTS", 1)
     with config_context(working_memory=1e-3):
         parts = clone(detector).fit(stripes[0])
     assert sum(asked) > 2 * 15  # both epochs asked for all pictures of theirs
@@ -547,6 +550,34 @@ def test_the_decoder_is_the_teacher_turned_around(name, shape, n_blocks):
     inner = network.decoder.stages[0][1].body[0][0].weight.shape
     width = 512 if name.startswith("wide") else 256
     assert inner[0] == width
+
+
+@pytest.mark.parametrize("cls", [DFR, STFPM])
+def test_norms_know_all_training_pictures(cls, stripes):
+    """And no average over the last steps, while the weights moved."""
+    train = stripes[0][:12]  # one batch, where nothing is trained
+    detector = cls(**SMALL, contamination=0.1).fit(train)
+    network, seen = copy.deepcopy(detector.net_).train(), {}
+
+    def note(part, inputs):
+        x = inputs[0].movedim(1, 0).flatten(1)
+        seen[part] = x.mean(1), x.var(1)
+
+    norms = {
+        name: part
+        for name, part in network.named_modules()
+        if isinstance(part, torch.nn.BatchNorm2d)
+    }
+    for part in norms.values():
+        part.register_forward_pre_hook(note)
+    network.loss(detector._describe(as_batch(train)).float(), None)
+    for name, part in norms.items():
+        settled = detector.net_.get_submodule(name)
+        assert not settled.training
+        assert settled.momentum == 0.1
+        mean, variance = seen[part]
+        assert_allclose(settled.running_mean, mean.detach(), rtol=1e-4, atol=1e-5)
+        assert_allclose(settled.running_var, variance.detach(), rtol=1e-4, atol=1e-6)
 
 
 def test_layers_may_come_in_any_order(stripes):
