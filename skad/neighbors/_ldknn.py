@@ -68,9 +68,10 @@ class LDKNN(NeighborsMixin, BaseDetector):
     Notes
     -----
     `fit` finds every training row's neighbours, O(n^2 d) exactly; scoring costs O(n d)
-    a row. Distances are squared, as in the authors' code. The order of scores does not
-    change when all features are scaled together or shifted. Where the training rows
-    lie on a lattice the second term is the same for all, and the order that of `KNN`.
+    a row. Distances are squared, as in the authors' code. Scores do not change when
+    features are shifted or rotated; their order does not when all are scaled together.
+    Where the training rows lie on a lattice the second term is the same for all, and
+    the order that of `KNN`.
 
     References
     ----------
