@@ -409,11 +409,10 @@ def _check_magnitude(X):
     """Refuse values whose sums of squares leave the range of the dtype."""
     xp = namespace(X)
     limit = float(xp.finfo(X.dtype).max) ** 0.4
-    low, high = float(xp.min(X)), float(xp.max(X))
-    if high != high:  # values are missing: a copy, which no others need
+    largest = max(float(xp.max(X)), -float(xp.min(X)))
+    if largest != largest:  # values are missing: a copy, which no others need
         X = xp.where(xp.isnan(X), 0.0, X)
-        low, high = float(xp.min(X)), float(xp.max(X))
-    largest = max(high, -low)
+        largest = max(float(xp.max(X)), -float(xp.min(X)))
     if largest > limit:
         raise ValueError(
             f"Input X contains {largest:.3g}, too large for sums of squares in "

@@ -36,6 +36,15 @@ CHEAP = {
     "AnoGAN": {"n_search_steps": 20},
     "CFLOW": {"max_epochs": 2},
     "DFR": {"max_epochs": 20},
+    "EfficientAD": {
+        "channels": 64,
+        "width": 32,
+        "latent_size": 16,
+        "teacher_epochs": 20,
+        "max_epochs": 20,
+        "batch_size": 4,
+        "lr": 1e-3,
+    },
     "FastFlow": {"max_epochs": 15, "batch_size": 4},
     "LSTMAutoEncoder": {"max_epochs": 30, "window_size": 20, "stride": 2},
     "OmniAnomaly": {"hidden_size": 16, "window_size": 20, "stride": 2},
@@ -43,7 +52,7 @@ CHEAP = {
     "STFPM": {"max_epochs": 15, "batch_size": 4},
     "SimpleNet": {"max_epochs": 15},
 }
-SLOW = {"CFLOW", "SimpleNet"}  # take more than ten CPU seconds
+SLOW = {"CFLOW", "EfficientAD", "SimpleNet"}  # take more than ten CPU seconds
 BELOW = {
     "AnoGAN": 0.80,
     "DAGMM": 0.78,
