@@ -289,7 +289,12 @@ class EfficientAD(OutliersMixin, TrainedImageDetector):
 
     The paper trains 70,000 steps of one picture, here 350 epochs of 200 pictures, and
     the teacher 60,000 of 16: with pictures of 256 x 256 that is a GPU's work. A step
-    takes some 150 billion multiplications with the small networks.
+    takes some 150 billion multiplications with the small networks, several seconds of a
+    core. Without a GPU, take pictures of 128 x 128, ``channels=96, width=32`` and fewer
+    epochs: on the cookies of the benchmarks, with a ResNet-18, 30 epochs for the
+    teacher and ``lr=1e-3``, the ROC AUC of pictures is .17 before the student learns,
+    .87 after 20 epochs and .88 after 40, in 74 CPU seconds; PatchCore has 1.00 there in
+    one second, and the distance to the mean picture .96.
 
     Other departures from the paper, whose authors published no code: the quantile of
     :math:`D` is that of each picture, so that a batch is the mean of the paper's steps;
@@ -297,10 +302,10 @@ class EfficientAD(OutliersMixin, TrainedImageDetector):
     maps do not have repeats the outermost ones, where zeros could exceed all of a clean
     picture. The backbone sees pictures at the size that the student does, not at twice
     that size, and its pictures are flipped and sometimes grey, not cropped; those of
-    the penalty are never grey. Sides of less than 64
-    pixels have zeros around them in all layers, as they have for the teacher's
-    training, and the autoencoder is as deep as the picture lets it be. Pictures of
-    other than 1 or 3 channels are not normalised.
+    the penalty are never grey. Sides of less than 64 pixels have zeros around them in
+    all layers, as they have for the teacher's training, and the autoencoder is as deep
+    as the picture lets it be. Pictures of other than 1 or 3 channels are not
+    normalised.
 
     Where fewer than 12 pictures are normal, none are held out: then the maps are
     brought to one scale by training pictures, on which both are small. Training is in
