@@ -231,7 +231,7 @@ def test_two_workers_score_as_one(detector, table, one_thread):
 # ------------------------------------------------------------------- processes, threads
 
 
-def run_fresh(code, timeout=300, **environment):
+def run_fresh(code, **environment):
     """Run `code` in a new interpreter with default threads; return what it prints."""
     kept = {
         name: value
@@ -241,7 +241,7 @@ def run_fresh(code, timeout=300, **environment):
     kept |= {"PYTHONPATH": os.pathsep.join(sys.path), **environment}
     code = textwrap.dedent(code)
     options = ["-W", "error::RuntimeWarning", "-c", code]
-    return run_python(*options, env=kept, timeout=timeout).stdout
+    return run_python(*options, env=kept).stdout
 
 
 # scikit-learn itself imports pandas and rich where they are installed.

@@ -37,7 +37,7 @@ def canonical(X):
     return X
 
 
-def row_sums(values, X):
+def stored_sums(values, X):
     """Return sums (n,) of `values` of what the rows of `X` store, in float64."""
     n = X.shape[0]
     owners = np.repeat(np.arange(n), np.diff(X.indptr))
@@ -106,7 +106,7 @@ class SparseSearch:
 
     @staticmethod
     def _squares(X):
-        return row_sums(X.data.astype(np.float64) ** 2, X)
+        return stored_sums(X.data.astype(np.float64) ** 2, X)
 
     @property
     def _power(self):
@@ -168,7 +168,7 @@ class SparseSearch:
         difference = csr_array(rows - others)
         values, power = difference.data.astype(np.float64), self._power
         values = values**2 if power == 2 else np.abs(values) ** power
-        total = row_sums(values, difference)
+        total = stored_sums(values, difference)
         if self.metric == "sqeuclidean":
             return total
         if self.metric == "cosine":
