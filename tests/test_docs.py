@@ -385,6 +385,17 @@ def extensions():
     sys.path.remove(folder)
 
 
+def test_what_two_modules_make_public_has_one_page(extensions):
+    """Sphinx warns of a second description, and `make doc` fails on a warning."""
+    described = [
+        (member.__module__, member.__qualname__)
+        for module, names in extensions("public_names").modules().items()
+        for member in (getattr(importlib.import_module(module), n) for n in names)
+    ]
+    assert len(described) > 200
+    assert len(set(described)) == len(described)
+
+
 def test_figures_of_the_table_are_those_of_the_results(extensions):
     module = extensions("detector_figures")
     results = module.read("tables_accuracy")
