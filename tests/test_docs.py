@@ -388,11 +388,12 @@ def extensions():
 def test_what_two_modules_make_public_has_one_page(extensions):
     """Sphinx warns of a second description, and `make doc` fails on a warning."""
     described = [
-        (member.__module__, member.__qualname__)
+        (member.__module__, getattr(member, "__qualname__", name))
         for module, names in extensions("public_names").modules().items()
-        for member in (getattr(importlib.import_module(module), n) for n in names)
+        for name in names
+        for member in [getattr(importlib.import_module(module), name)]
     ]
-    assert len(described) > 200
+    assert len(described) > 150
     assert len(set(described)) == len(described)
 
 
