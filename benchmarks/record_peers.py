@@ -4,10 +4,10 @@
 
 writes ``tests/files/<library>-<version>.json``, which `tests/test_peers.py` and
 `tests/test_peers_networks.py` compare with ours. Run it where they can be imported:
-``pip install --no-deps pyod==3.6.7 stumpy==1.14.1 pytorch-ood==0.4.0 anomalib==2.7.0``
-beside what skad needs, and for anomalib ``kornia lightning lightning-utilities
-torchmetrics omegaconf jsonargparse einops`` too. torchvision, timm and other packages
-that these import and that nothing here computes with may be absent.
+``pip install --no-deps pyod==3.6.7 combo==0.1.3 stumpy==1.14.1 pytorch-ood==0.4.0
+anomalib==2.7.0`` beside what skad needs, and for anomalib ``kornia lightning
+lightning-utilities torchmetrics omegaconf jsonargparse einops`` too. torchvision, timm
+and other packages that these import and nothing here computes with may be absent.
 """
 
 import abc
@@ -77,6 +77,87 @@ def rounded(values, digits=4):
 # ------------------------------------------------------------------------------- PyOD
 
 
+def related(rng, n, mixing):
+    """Return rows of eight features that two unseen ones bring about, nearly."""
+    return rng.normal(size=(n, 2)) @ mixing + 0.15 * rng.normal(size=(n, 8))
+
+
+def networks_of_pyod():
+    """Return how well PyOD's networks see what breaks a relation, by five seeds.
+
+    Each feature of an anomaly is usual, so that a network that has not learned how they
+    belong together does not see it.
+    """
+    import torch
+    from pyod.models.alad import ALAD
+    from pyod.models.auto_encoder import AutoEncoder
+    from pyod.models.deep_svdd import DeepSVDD
+    from pyod.models.vae import VAE
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(2, 8))
+    X_train, normal = (rounded(related(rng, n, mixing), 3) for n in (400, 100))
+    broken = rng.permuted(rounded(related(rng, 100, mixing), 3), axis=0)
+    X_new, y = np.concatenate([normal, broken]), np.repeat([0, 1], 100)
+    made = {
+        "AutoEncoder(epoch_num=10)": lambda seed: AutoEncoder(
+            epoch_num=10, random_state=seed, verbose=0
+        ),
+        "VAE(epoch_num=30)": lambda seed: VAE(
+            epoch_num=30, random_state=seed, verbose=0
+        ),
+        "DeepSVDD(n_features=4)": lambda seed: DeepSVDD(
+            n_features=8, random_state=seed, verbose=0
+        ),
+        "ALAD()": lambda seed: ALAD(),
+    }
+    figures, fitted = {}, {}
+    for name, make in made.items():
+        figures[name] = []
+        for seed in range(5):
+            np.random.seed(seed)  # noqa: NPY002, ALAD has no random_state
+            torch.manual_seed(seed)
+            fitted[name] = make(seed).fit(X_train)
+            anomaly = fitted[name].decision_function(X_new)
+            figures[name].append(roc_auc_score(y, anomaly))
+    few = X_new[95:105]
+    ae, svdd = fitted["AutoEncoder(epoch_num=10)"], fitted["DeepSVDD(n_features=4)"]
+    alad = fitted["ALAD()"]
+    calls = [alad.decision_function(few) for _ in range(2)]
+    scaled = torch.as_tensor((few - ae.X_mean) / ae.X_std).float()
+    codes = torch.as_tensor(svdd.scaler_.transform(few)).float()
+    with torch.no_grad():
+        rebuilt = ae.model.eval()(scaled)
+        codes = svdd.model_.eval()(codes) - svdd.c_
+    return {
+        "X_train": X_train,
+        "X_new": X_new,
+        "y": y,
+        "roc_auc": figures,
+        "errors": (scaled - rebuilt).double().numpy(),
+        "scores_of_errors": ae.decision_function(few),
+        "codes": codes.double().numpy(),
+        "scores_of_codes": svdd.decision_function(few),
+        "alad_between_two_calls": float(np.max(np.abs(calls[0] - calls[1]))),
+        "alad_spread": float(np.ptp(calls[0])),
+        "alad_steps": len(alad.hist_loss_gen),
+    }
+
+
+def bagging_of_pyod(X_train, X_new):
+    """Return the scores of PyOD's bagging and the features of its members."""
+    from pyod.models.feature_bagging import FeatureBagging
+
+    found = {}
+    for combination in ("average", "max"):
+        bagging = FeatureBagging(combination=combination, random_state=0)
+        bagging.fit(X_train)
+        found[combination] = bagging.decision_function(X_new)
+    features = [np.sort(own) for own in bagging.estimators_features_]
+    return {"scores": found, "features": features}
+
+
 def pyod():
     """Return the scores of PyOD's detectors, on the rows that are recorded."""
     from pyod.models.copod import COPOD
@@ -130,6 +211,8 @@ def pyod():
         "scores": scores,
         "train": train,
         "vae_between_two_calls": float(np.max(np.abs(calls[0] - calls[1]))),
+        "bagging": bagging_of_pyod(X_train, X_new),
+        "networks": networks_of_pyod(),
         "knn": {
             "labels": knn.predict(X_new),
             "labels_": knn.labels_,

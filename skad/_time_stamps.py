@@ -127,6 +127,8 @@ def read_stamp(text, likely=None):
     stamp : Stamp or None
     shape : re.Pattern or None
     """
+    if text[:1] + text[-1:] == "[]":  # as in the logs of web servers
+        text = text[1:-1]
     for shape in (likely, *_SHAPES) if likely is not None else _SHAPES:
         found = shape.fullmatch(text)
         stamp = None if found is None else _stamp(found.groupdict())

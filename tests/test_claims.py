@@ -106,6 +106,15 @@ def test_exceptions_are_named(name, setting, change):
     assert re.search(rf'but for [^.]*"{value}"', words)
 
 
+@pytest.mark.parametrize("covariance", ["empirical", "mcd"])
+def test_units_far_apart_do_not_change_scores(covariance):
+    rows, units = X[:200], 10.0 ** np.array([-6, 0, 3, 6, -2, 1])
+    detector = skad.Mahalanobis(covariance=covariance, random_state=0)
+    scores = clone(detector).fit(rows).score_samples(X_NEW)
+    moved = clone(detector).fit(rows * units).score_samples(X_NEW * units)
+    np.testing.assert_allclose(moved, scores, rtol=1e-7)
+
+
 def test_every_claim_that_scores_do_not_change_is_tested():
     claim = re.compile(
         r"\b(?:[Ss]cores?|factor|Forests|it) do(?:es)? not change\b"

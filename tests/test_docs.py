@@ -385,6 +385,18 @@ def extensions():
     sys.path.remove(folder)
 
 
+def test_what_two_modules_make_public_has_one_page(extensions):
+    """Sphinx warns of a second description, and `make doc` fails on a warning."""
+    described = [
+        (member.__module__, getattr(member, "__qualname__", name))
+        for module, names in extensions("public_names").modules().items()
+        for name in names
+        for member in [getattr(importlib.import_module(module), name)]
+    ]
+    assert len(described) > 150
+    assert len(set(described)) == len(described)
+
+
 def test_figures_of_the_table_are_those_of_the_results(extensions):
     module = extensions("detector_figures")
     results = module.read("tables_accuracy")

@@ -44,6 +44,7 @@ FORMATS = [
     *("%Y-%m-%d %H:%M:%S,%f", "%Y/%m/%d %H:%M:%S", "%Y.%m.%d %H:%M:%S"),
     *("%Y-%m-%d-%H.%M.%S.%f", "%d-%b-%Y %H:%M:%S", "%d-%b-%y %I.%M.%S.%f %p"),
     *("%a, %d %b %Y %H:%M:%S", "%a %b %d %H:%M:%S %Y", "%d/%b/%Y:%H:%M:%S"),
+    *("[%d/%b/%Y:%H:%M:%S +0000]", "[%Y-%m-%d %H:%M:%S]"),
     *("%B %d, %Y %I:%M:%S %p", "%d %B %Y %H:%M:%S", "%Y-%b-%d %H:%M:%S"),
     *("%d.%m.%Y %H:%M:%S", "%m/%d/%Y %I:%M:%S %p", "%d/%m/%y, %H:%M:%S"),
 ]
@@ -293,6 +294,47 @@ def test_a_column_that_counts_the_rows_is_no_feature(tmp_path):
     assert read_table(path).columns == ["n", "a"]
     path = write(tmp_path, "0,0.5\n1,0.7\n3,0.1\n")
     assert read_table(path, header=False).columns == ["x0", "x1"]
+
+
+def test_a_separator_at_the_end_of_lines_is_no_column(tmp_path):
+    path = write(tmp_path, "a,b,\n1,2,\n3,4,\n")
+    with pytest.warns(UserWarning, match="no name and no values"):
+        assert read_table(path).columns == ["a", "b"]
+    path = write(tmp_path, "a,b,\n1,2,\n3,4,5\n")
+    with pytest.raises(ValueError, match="'Unnamed: 2' in row 0 is missing"):
+        read_table(path)
+
+
+def test_digits_of_one_width_may_be_names(tmp_path):
+    path = write(tmp_path, "m,v\n007,0.5\n070,0.7\n123,01\n")
+    with pytest.warns(UserWarning, match="column 'm' holds '007'") as warned:
+        assert read_table(path).X[:, 0].tolist() == [7, 70, 123]
+    assert len(warned) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert list(read_table(path, aside=["m"]).aside["m"]) == ["007", "070", "123"]
+        path = write(tmp_path, "a,b\n0,07\n1,7\n")
+        assert read_table(path).X.tolist() == [[0, 7], [1, 7]]
+
+
+@pytest.mark.parametrize("series", [True, False])
+def test_a_feature_that_counts_is_pointed_at(series, tmp_path, capsys):
+    steps = 1_711_836_000_000 + 100 * np.arange(40)
+    content = "".join(f"{t},{v}\n" for t, v in zip(steps, WAVE, strict=True))
+    path = write(tmp_path, "ts,v\n" + content)
+    assert detect(path, "--out", tmp_path / "r", series=series) == 0
+    said = capsys.readouterr().err
+    assert "column 'ts' grows by one step" in said
+    option = "--time-column" if series else "--id-column"
+    assert f"{option} or --drop names it" in said
+    assert detect(path, option, "ts", "--out", tmp_path / "s", series=series) == 0
+    assert "grows" not in capsys.readouterr().err
+
+
+def test_a_stray_zero_byte_is_no_other_encoding(tmp_path):
+    path = write(tmp_path, "a,b\n1.25,2.5\n3.25\0,4.5\n")
+    with pytest.raises(ValueError, match=r"column 'a' is not numeric: row 1 holds"):
+        read_table(path)
 
 
 @pytest.mark.parametrize(

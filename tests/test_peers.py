@@ -17,11 +17,15 @@ import sklearn.ensemble
 import sklearn.mixture
 import sklearn.neighbors
 import sklearn.svm
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
+from sklearn.preprocessing import StandardScaler
 
 import skad
 from skad.calibration import ProbabilityCalibrator
+from skad.ensemble import _feature_bagging
 from tests.test_docs import MIGRATION, calls
 
 FILES = Path(__file__).parent / "files"
@@ -108,6 +112,71 @@ def test_scores_are_random_there_and_not_here():
     detector = skad.VAE(max_epochs=1).fit(X_TRAIN)
     scores = detector.score_samples(X_NEW)
     assert_array_equal(detector.score_samples(X_NEW), scores)
+
+
+@pytest.mark.parametrize("there", ["average", "max"])
+def test_bags_of_the_same_features_give_the_scores_of_pyod(there, monkeypatch):
+    recorded = PYOD["bagging"]
+    subsets = [np.array(own) for own in recorded["features"]]
+    assert max(map(len, subsets)) == X_TRAIN.shape[1]  # as the page says
+    monkeypatch.setattr(_feature_bagging, "draw_features", lambda *args: subsets.pop(0))
+    detector = built(rows_of_pyod()["FeatureBagging()"])
+    if there == "max":
+        detector.set_params(combination="maximum")
+    anomaly = -detector.fit(X_TRAIN).score_samples(X_NEW)
+    assert_allclose(anomaly, recorded["scores"][there], rtol=1e-6)
+
+
+# ROC AUC here is at least that of the worst seed there less this, as seeds differ.
+NETWORKS = {
+    "AutoEncoder(epoch_num=10)": 0.02,
+    "VAE(epoch_num=30)": 0.05,
+    "DeepSVDD(n_features=4)": 0.02,
+    "ALAD()": 0.0,
+}
+
+
+@pytest.mark.parametrize("there", NETWORKS)
+@pytest.mark.filterwarnings("ignore")
+def test_networks_see_the_broken_relations_that_those_of_pyod_see(there):
+    recorded = PYOD["networks"]
+    scaler = StandardScaler().fit(recorded["X_train"])
+    train, new = (scaler.transform(recorded[part]) for part in ("X_train", "X_new"))
+    y, figures = recorded["y"], recorded["roc_auc"][there]
+    detector = built(rows_of_pyod()[there]).set_params(contamination=0.1)
+    if there == "ALAD()":
+        detector.set_params(max_epochs=20)  # of 50
+    found = roc_auc_score(y, -detector.fit(train).score_samples(new))
+    bound = min(figures) - NETWORKS[there]
+    assert found > bound
+    untrained = detector.set_params(max_epochs=1, lr=1e-9).fit(train)
+    least = roc_auc_score(y, -untrained.score_samples(new))
+    if there == "ALAD()":  # as the page says: it is hardly trained there
+        assert recorded["alad_steps"] == 200
+        assert max(figures) < 0.7 < 0.95 < found
+        assert recorded["alad_between_two_calls"] > 0.1 * recorded["alad_spread"]
+    else:
+        assert least < bound - 0.1  # which no network without training passes
+
+
+def test_networks_measure_what_those_of_pyod_measure():
+    """Squares of what is not rebuilt, and of the way to the centre."""
+    recorded = PYOD["networks"]
+    squares = np.square(recorded["errors"]).sum(axis=1)
+    assert_allclose(np.square(recorded["scores_of_errors"]), squares, rtol=1e-4)
+    detector = skad.AutoEncoder(max_epochs=1, random_state=0).fit(X_TRAIN)
+    with torch.no_grad():
+        rebuilt = detector.net_.reconstruct(torch.tensor(X_NEW).float()).numpy()
+    squares = np.square(X_NEW - rebuilt).sum(axis=1)
+    assert_allclose(-detector.score_samples(X_NEW), squares, rtol=1e-4)
+    squares = np.square(recorded["codes"]).sum(axis=1)
+    assert_allclose(recorded["scores_of_codes"], squares, rtol=1e-4)
+    detector = skad.DeepSVDD(max_epochs=1, random_state=0).fit(X_TRAIN)
+    net = detector.net_
+    with torch.no_grad():
+        way = net.encoder(torch.tensor(X_NEW).float()) - net.centre
+    squares = way.double().square().sum(dim=1).numpy()
+    assert_allclose(-detector.score_samples(X_NEW), squares, rtol=1e-4)
 
 
 # --------------------------------------------------------------------------- STUMPY

@@ -11,30 +11,11 @@ from pathlib import Path
 
 from docutils import nodes
 from gallery import gallery_names
+from public_names import modules, places
 from sphinx.addnodes import pending_xref
 from sphinx.util.docutils import SphinxDirective
 
-import skad
 from skad.base import BaseDetector
-
-# What a module without `__all__` shows.
-OTHERS = {"skad": ["all_detectors"], "skad.base": ["BaseDetector"]}
-
-
-def modules():
-    """Return {module: its public names}, detectors first."""
-    families = [f"skad.{name}" for name in (*skad._FAMILIES, *skad._TOOLS)]
-    found = {name: sorted(import_module(name).__all__) for name in families}
-    return found | OTHERS
-
-
-def places():
-    """Return {public name: its full name}, of names that are public in one module."""
-    found = {}
-    for module, names in modules().items():
-        for name in names:
-            found.setdefault(name, []).append(f"{module}.{name}")
-    return {name: full[0] for name, full in found.items() if len(full) == 1}
 
 
 def kind(member):

@@ -3,15 +3,34 @@
 import os
 from pathlib import Path
 
+import numpy as np
+
 from skad._commands._build import kind_of_data
 from skad._needed import need
-from skad.datasets._words import shown
+from skad.datasets._words import note, shown
 
 
 def one_file(paths, option):
     if paths is None:
         raise ValueError(f"{option} is missing")
     return paths[0]
+
+
+def note_counters(kind, table, path):
+    """Warn of features that grow by one step, as numbers of rows and times do."""
+    steps = np.diff(table.X, axis=0)
+    if len(steps) < 20:
+        return
+    usual = np.median(steps, axis=0)
+    steady = (usual > 0) & (np.abs(steps - usual) <= 0.01 * usual).all(axis=0)
+    option = "--time-column" if kind == "series" else "--id-column"
+    for j in np.flatnonzero(steady):
+        name = table.columns[j]
+        note(
+            f"{shown(path)}: column {name!r} grows by one step from row to row, as "
+            "times and counters do, and is taken for a feature; "
+            f"{option} or --drop names it where it is none"
+        )
 
 
 def refuse(kind, *options):

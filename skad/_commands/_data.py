@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from skad import datasets
-from skad._commands._checks import check_columns, one_file
+from skad._commands._checks import check_columns, note_counters, one_file
 from skad._commands._columns import (
     checked_shape,
     labels,
@@ -193,6 +193,7 @@ def read_data(kind, reading, train, test, *, allow_nan=False, only_learn=False):
         names = [shown(Path(path).name) for path in files]
         datasets.check_same_columns(*tables, *names)
     seen, new = tables[0], tables[-1]
+    note_counters(kind, seen, file)
     if only_learn:
         ys = [training_labels(seen, file, reading)]
     else:

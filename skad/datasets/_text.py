@@ -119,7 +119,35 @@ def read_text(path, *, as_text=(), sep=None, decimal=None, encoding=None, header
         ) from error
     except pd.errors.EmptyDataError:
         columns = {name: np.empty(0) for name in names}
-    return columns, named
+    _note_padded(path, names, rows[named:], as_text)
+    return _without_last(path, columns, first, as_text) if named else columns, named
+
+
+def _note_padded(path, names, rows, as_text):
+    """Warn of numbers of one width that begin with 0: names, more often than not."""
+    for name, cells in zip(names, zip(*rows, strict=False), strict=False):
+        cells = [cell.strip(BLANKS) for cell in cells]
+        digits = all(cell.isdecimal() for cell in cells)
+        width = {len(cell) for cell in cells}
+        zeros = [cell for cell in cells if cell[:1] == "0"]
+        if name not in as_text and digits and zeros and len(width) == 1 < max(width):
+            note(
+                f"{shown(path)}: column {name!r} holds {zeros[0]!r} and is taken for "
+                "numbers; leave it out where they are names, or make it the label, "
+                "group, time or id column, which keep their zeros"
+            )
+
+
+def _without_last(path, columns, first, as_text):
+    """Return the columns but a last one without a name or a value: lines end so."""
+    last = f"Unnamed: {len(first) - 1}"
+    if len(first) < 2 or first[-1] or last in as_text:
+        return columns
+    values = columns[last]
+    if not all(value != value or value in MISSING for value in values.tolist()):
+        return columns
+    note(f"{shown(path)}: the last column has no name and no values; it is left out")
+    return {name: values for name, values in columns.items() if name != last}
 
 
 def _column(series, is_text):
@@ -146,8 +174,8 @@ def _encoding(path):
             return "utf-16"
         if start.startswith(b"\xef\xbb\xbf"):
             return "utf-8-sig"
-        if b"\0" in start:
-            even, odd = start[::2].count(0), start[1::2].count(0)
+        even, odd = start[::2].count(0), start[1::2].count(0)
+        if 4 * max(even, odd) > len(start):  # few are strays, which cells show
             return "utf-16-le" if odd > even else "utf-16-be"
         file.seek(0)
         if _reads(file, "utf-8"):

@@ -229,12 +229,17 @@ class Mahalanobis(IncrementalMixin, SampleWeightMixin, LeftOutMixin, BaseDetecto
                         "sample_weight has no meaning: repeat the rows instead."
                     )
                 whole = np.cov(rows, rowvar=False, bias=True).reshape(2 * X.shape[1:])
+                # on one scale, as the estimate cuts off small eigenvalues; powers of
+                # two round nothing
+                deviation = np.sqrt(np.diagonal(whole))
+                unit = np.exp2(np.rint(np.log2(np.where(deviation > 0, deviation, 1))))
                 estimate = MinCovDet(
                     support_fraction=self.support_fraction,
                     random_state=generator(self.random_state),
-                ).fit(rows)
-                self.location_, covariance = estimate.location_, estimate.covariance_
-                self._trusted_ = self._trust(estimate, rows)
+                ).fit(rows / unit)
+                self.location_ = estimate.location_ * unit
+                covariance = estimate.covariance_ * np.outer(unit, unit)
+                self._trusted_ = self._trust(estimate, rows / unit)
             else:
                 self.location_ = np.average(rows, axis=0, weights=weights)
                 # relative to the largest deviation, whose fourth power may overflow
