@@ -132,6 +132,8 @@ class TorchDetector(HeldOutMixin, BaseDetector):
     _optimizer_options = {}
     # Parameters with epochs of phases, which a checkpoint may go beyond.
     _epoch_parameters = ("max_epochs",)
+    # Others that a fit takes less time with when they are lower.
+    _costly = ()
     _parameter_constraints = {
         "max_epochs": [
             Interval(Integral, 1, None, closed="left"),

@@ -344,6 +344,7 @@ class EfficientAD(OutliersMixin, TrainedImageDetector):
 
     _uses_labels = True
     _epoch_parameters = ("max_epochs", "teacher_epochs")
+    _costly = ("image_size", "channels", "width")
     _resnet_layers = ("layer2", "layer3")
     neighborhood: ClassVar[int] = 3  # of the features that the teacher learns
     _parameter_constraints = {
