@@ -272,7 +272,7 @@ class Training:
         kinds = [one[1] if isinstance(one, tuple) else one for one in given]
         own = [
             one
-            for one in self.detector._own_callbacks(phase)
+            for one in self.detector._own_callbacks(phase, self.asked[phase])
             if not any(isinstance(other, type(one)) for other in kinds)
         ]
         return [_over_all_optimizers(one) for one in (*own, *given)]

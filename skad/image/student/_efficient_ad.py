@@ -380,10 +380,10 @@ class EfficientAD(OutliersMixin, TrainedImageDetector):
     def _epochs(self, phase):
         return self.teacher_epochs if phase == "teacher" else self.max_epochs
 
-    def _own_callbacks(self, phase):
+    def _own_callbacks(self, phase, n_epochs):
         if phase == "teacher":
             return ()
-        return lower_at_the_end(self.max_epochs, share=0.05, factor=0.1)
+        return lower_at_the_end(n_epochs, share=0.05, factor=0.1)
 
     def _layers(self, x):
         return [self.embedding_._resized(x)]
