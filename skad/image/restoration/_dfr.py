@@ -11,7 +11,7 @@ from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.image._trained import TrainedImageDetector
 from skad.nn.network import Network
-from skad.nn.residual import settle_norms
+from skad.nn.statistics import settle_norms
 
 
 class DFRNetwork(Network):

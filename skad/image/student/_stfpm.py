@@ -7,13 +7,8 @@ from skad._parameters import with_parameters
 from skad.embedding._resnet import ResNet
 from skad.image._trained import TrainedImageDetector, split_maps
 from skad.nn.network import Network
-from skad.nn.residual import (
-    Pyramid,
-    direction_distance,
-    initialize,
-    settle_norms,
-    stacked,
-)
+from skad.nn.residual import Pyramid, direction_distance, initialize, stacked
+from skad.nn.statistics import settle_norms
 
 
 class STFPMNetwork(Network):
