@@ -553,7 +553,7 @@ def test_the_decoder_is_the_teacher_turned_around(name, shape, n_blocks):
     assert inner[0] == width
 
 
-@pytest.mark.parametrize("cls", [DFR, STFPM])
+@pytest.mark.parametrize("cls", [DFR, ReverseDistillation, STFPM])
 def test_norms_know_all_training_pictures(cls, stripes):
     """And no average over the last steps, while the weights moved."""
     train = stripes[0][:12]  # one batch, where nothing is trained
@@ -581,7 +581,7 @@ def test_norms_know_all_training_pictures(cls, stripes):
         assert_allclose(settled.running_var, variance.detach(), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("cls", [DFR, STFPM])
+@pytest.mark.parametrize("cls", [DFR, ReverseDistillation, STFPM])
 def test_norms_do_not_depend_on_the_order_of_the_pictures(cls, stripes):
     """Sorted by their light, those of a batch are more alike than those of training."""
     light = np.linspace(0.2, 1, 12)[:, None, None]

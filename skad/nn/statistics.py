@@ -2,6 +2,8 @@
 
 from torch import nn
 
+from skad.nn.network import Network
+
 
 class Spread:
     """Mean and squared deviations (d,) of rows that come in batches, in float64.
@@ -71,3 +73,11 @@ def settle_norms(network, samples):
         if spread.n:
             part.running_mean.copy_(spread.mean)
             part.running_var.copy_(spread.variance())
+
+
+class SettledNetwork(Network):
+    """A network whose batch norms take their statistics at the end of the training."""
+
+    def finish(self, batches, held=None):
+        """Take the statistics of batch norms from all of the training data."""
+        settle_norms(self, (x for x, _ in batches()))

@@ -10,7 +10,6 @@ from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad.embedding._resnet import ARCHITECTURES
 from skad.image._trained import TrainedImageDetector, split_maps
-from skad.nn.network import Network
 from skad.nn.residual import (
     Residual,
     convolution,
@@ -21,6 +20,7 @@ from skad.nn.residual import (
     initialize,
     stacked,
 )
+from skad.nn.statistics import SettledNetwork
 
 
 class Bottleneck(nn.Module):
@@ -108,7 +108,7 @@ class Decoder(nn.Module):
         return maps[::-1]
 
 
-class ReverseDistillationNetwork(Network):
+class ReverseDistillationNetwork(SettledNetwork):
     """A bottleneck over the teacher's maps and a decoder that has to rebuild them."""
 
     def __init__(self, shapes, size, n_blocks, widen, signed, similarity):

@@ -6,12 +6,11 @@ from numbers import Integral
 from skad._parameters import with_parameters
 from skad.embedding._resnet import ResNet
 from skad.image._trained import TrainedImageDetector, split_maps
-from skad.nn.network import Network
 from skad.nn.residual import Pyramid, direction_distance, initialize, stacked
-from skad.nn.statistics import settle_norms
+from skad.nn.statistics import SettledNetwork
 
 
-class STFPMNetwork(Network):
+class STFPMNetwork(SettledNetwork):
     """A student that is shown pictures and has to say what its teacher says."""
 
     def __init__(self, student, shapes):
@@ -27,10 +26,6 @@ class STFPMNetwork(Network):
     def loss(self, x, y):
         """Return the mean distance of places, summed over layers."""
         return sum(distance.mean() for distance in self.distances(x))
-
-    def finish(self, batches, held=None):
-        """Take the statistics of batch norms from all of the training pictures."""
-        settle_norms(self, (x for x, _ in batches()))
 
     def map(self, x):
         """Return the product of the layers' distances, each at the picture's size."""
