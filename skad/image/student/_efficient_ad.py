@@ -307,6 +307,11 @@ class EfficientAD(OutliersMixin, TrainedImageDetector):
     as the picture lets it be. Pictures of other than 1 or 3 channels are not
     normalised.
 
+    A threshold from few held-out pictures is rough: with 6 of 31 cookies at 64 x 64, of
+    nine random splits of the good ones it flagged .10 of 14 new ones in the mean, from
+    none to .36, since the largest scores of good pictures lie far apart. Give more
+    pictures, or a larger `validation_fraction`.
+
     Where fewer than 12 pictures are normal, none are held out: then the maps are
     brought to one scale by training pictures, on which both are small. Training is in
     float32, scoring in the dtype of `X`.
