@@ -3,16 +3,18 @@
     OMP_NUM_THREADS=1 python benchmarks/bench_pictures.py pooling --data ../shared/data
     OMP_NUM_THREADS=1 python benchmarks/bench_pictures.py settings --data ../shared/data
     OMP_NUM_THREADS=1 python benchmarks/bench_pictures.py training --data ../shared/data
+    OMP_NUM_THREADS=1 python benchmarks/bench_pictures.py norms --data ../shared/data
 
 `pooling` chose the defaults of PatchCore's score: seven textures, drawn anew for
 each seed, with four kinds of defects, beside the two sets of pictures. `settings`
 trains with other rates and batches on some of these textures alone, and chose the rates
-that are no paper's. `training` looks at detectors after more and more epochs: of each
-set at most 80 pictures to train on and 160 to score, half of them good, beside
-baselines that train nothing. ResNet-18 is the network whose weights are in the data's
-folder. Times are seconds of processor time without what is looked at on the way; steps
-are batches of pictures, which CFLOW takes apart into many of patches. Each part writes
-``benchmarks/results/images_<part>.tsv``.
+that are no paper's. `norms` looks at tiles of 64 px, whose files are sorted by the
+light, with the statistics of batch norms taken in three ways. `training` looks at
+detectors after more and more epochs: of each set at most 80 pictures to train on and
+160 to score, half of them good, beside baselines that train nothing. ResNet-18 is the
+network whose weights are in the data's folder. Times are seconds of processor time
+without what is looked at on the way; steps are batches of pictures, which CFLOW takes
+apart into many of patches. Each part writes ``benchmarks/results/images_<part>.tsv``.
 """
 
 import argparse
@@ -27,10 +29,13 @@ from scipy import ndimage
 from sklearn.datasets import load_sample_image
 from sklearn.metrics import roc_auc_score
 from skorch.callbacks import Callback
+from torch import nn
 
 import skad.image
+from skad._training._held_out import held_samples
 from skad.image._pooling import pool
 from skad.metrics import pixel_roc_auc
+from skad.nn.statistics import settle_norms
 
 RESNET = "weights/resnet18_conv1_to_layer3_bnfolded.npz"
 SIZE = 128
@@ -52,7 +57,7 @@ SCORES = {
 EPOCHS = {
     "SimpleNet": {"magnetic_tile": [20, 40, 80, 120], "cookie": [20, 40, 80]},
     "CFA": {"magnetic_tile": [1, 10, 30], "cookie": [1, 10, 30]},
-    "STFPM": {"magnetic_tile": [10, 20], "cookie": [25, 50]},
+    "STFPM": {"magnetic_tile": [20, 50], "cookie": [25, 50]},
     "ReverseDistillation": {"magnetic_tile": [5, 10], "cookie": [10, 20]},
     "CFLOW": {"magnetic_tile": [2, 8], "cookie": [4, 8]},
     "FastFlow": {"magnetic_tile": [5, 10], "cookie": [20, 40]},
@@ -85,9 +90,9 @@ def spread(rows, n):
     return rows[np.unique(np.linspace(0, len(rows) - 1, n).astype(int))]
 
 
-def real(folder, n_train=80, n_test=160):
+def real(folder, n_train=80, n_test=160, size=SIZE):
     """Return pictures to train on, those to score, their labels and masks."""
-    data = skad.image.load_folder(folder, size=(SIZE, SIZE))
+    data = skad.image.load_folder(folder, size=(size, size))
     y = np.asarray(data.y_test) == -1
     rows = [spread(np.flatnonzero(y == kind), n_test // 2) for kind in (False, True)]
     rows = np.concatenate(rows)
@@ -256,6 +261,58 @@ def trained(detector, names, sets, epochs, table):
     detector.fit(train)
 
 
+def means_of_batches(network, batches):
+    """Give batch norms the means over batches of their statistics."""
+    parts = [one for one in network.modules() if isinstance(one, nn.BatchNorm2d)]
+    for part in parts:
+        part.reset_running_stats()
+        part.momentum = None
+    network.train()
+    for x in batches:
+        network.loss(x, None)
+    network.eval()
+
+
+def norms(options):
+    """Loss on training pictures, and image ROC AUC, by the statistics of norms."""
+    table = Table("set detector epochs steps statistics loss image_auc".split())
+    data, name = pathlib.Path(options.data), "magnetic_tile"
+    train, test, y, _ = real(data / "images" / name, size=64)
+    kept = np.delete(train, held_samples(len(train), 0.2), axis=0)
+    ways = {
+        "last steps": lambda network, batches: None,
+        "batches in order": means_of_batches,
+        "all pictures": settle_norms,
+    }
+    given = {"backbone": "resnet18", "weights": data / RESNET, "random_state": 0}
+    beside = skad.image.PatchCore(**given).fit(train)
+    auc = roc_auc_score(y, -beside.score_samples(test))
+    table.add(name, "PatchCore", 0, 0, "", "", auc)
+    kinds = ["STFPM", "ReverseDistillation"]
+    for kind in kinds if options.detectors is None else options.detectors:
+        detector = getattr(skad.image, kind)(**given)
+        samples = []
+
+        def look(network, n_epochs, n_steps, *_, kind=kind, own=detector, x=samples):
+            if not x:
+                for part in map(torch.as_tensor, (kept, test)):
+                    x.append(own._samples(part.reshape(*part.shape[:3], -1)))
+            for way, settle in ways.items():
+                one = copy.deepcopy(network).eval()
+                with torch.no_grad():
+                    settle(one, x[0].split(own.batch_size))
+                    loss = float(one.loss(x[0], None))
+                    maps = torch.cat([one.map(part) for part in x[1].split(16)])
+                    score = pool(own._upsampled(maps), "max", 1.0)
+                figures = loss, roc_auc_score(y, score.numpy())
+                table.add(name, kind, n_epochs, n_steps, way, *figures)
+
+        epochs = [10, 25, 50]
+        detector.set_params(max_epochs=max(epochs), callbacks=[Looks(epochs, look)])
+        detector.fit(train)
+    return table
+
+
 def untrained(name, sets, weights, table):
     """Add the rows of what trains nothing: two on pixels, and PatchCore and PaDiM."""
     train, test, y, masks = sets
@@ -353,7 +410,12 @@ def training(options):
 
 
 def main():
-    parts = {"pooling": pooling, "settings": settings, "training": training}
+    parts = {
+        "pooling": pooling,
+        "settings": settings,
+        "norms": norms,
+        "training": training,
+    }
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", choices=[*parts, []], default=list(parts))
     parser.add_argument("--data", default="../shared/data")

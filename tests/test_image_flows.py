@@ -8,6 +8,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 from scipy.spatial.distance import cdist
+from skorch.callbacks import Callback
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -266,6 +267,26 @@ def test_the_loss_and_map_of_cflow_by_hand(pictures):  # noqa: F811
         maps = network.map(x).flatten(1)
         expected = 1 - torch.exp(likelihood - likelihood.max())
         assert_allclose(maps, expected.reshape(10, 48), atol=1e-5)
+
+
+class Rates(Callback):
+    """Notes the rates of all optimizers."""
+
+    noted = []
+
+    def on_epoch_begin(self, net, **parameters):
+        Rates.noted.append([one.param_groups[0]["lr"] for one in net.updaters.values()])
+
+
+def test_the_rates_of_cflow_may_fall(pictures):  # noqa: F811
+    for schedule, factors in ((None, [1, 1]), ("cosine", [1, 0.5005])):
+        Rates.noted.clear()
+        detector = CHEAP["cflow"]().set_params(schedule=schedule, max_epochs=2)
+        detector.set_params(lr=0.01, callbacks=[Rates()], contamination=0.1).fit(
+            pictures[0]
+        )
+        for rates, factor in zip(Rates.noted, factors, strict=True):
+            assert_allclose(rates, 0.01 * factor)
 
 
 def test_the_code_of_dfr_has_the_length_of_the_principal_components(pictures):  # noqa: F811

@@ -34,6 +34,7 @@ from skad.nn.residual import (
     direction_distance,
     halvings,
 )
+from skad.nn.statistics import settle_norms
 
 
 class Grid(torch.nn.Module):
@@ -552,7 +553,7 @@ def test_the_decoder_is_the_teacher_turned_around(name, shape, n_blocks):
     assert inner[0] == width
 
 
-@pytest.mark.parametrize("cls", [DFR, STFPM])
+@pytest.mark.parametrize("cls", [DFR, ReverseDistillation, STFPM])
 def test_norms_know_all_training_pictures(cls, stripes):
     """And no average over the last steps, while the weights moved."""
     train = stripes[0][:12]  # one batch, where nothing is trained
@@ -578,6 +579,28 @@ def test_norms_know_all_training_pictures(cls, stripes):
         mean, variance = seen[part]
         assert_allclose(settled.running_mean, mean.detach(), rtol=1e-4, atol=1e-5)
         assert_allclose(settled.running_var, variance.detach(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("cls", [DFR, ReverseDistillation, STFPM])
+def test_norms_do_not_depend_on_the_order_of_the_pictures(cls, stripes):
+    """Sorted by their light, those of a batch are more alike than those of training."""
+    light = np.linspace(0.2, 1, 12)[:, None, None]
+    train = stripes[0][:12] * light
+    detector = cls(**SMALL, contamination=0.1).fit(train)
+    samples = detector._describe(as_batch(train)).float()
+    norms = [
+        part
+        for part in detector.net_.modules()
+        if isinstance(part, torch.nn.BatchNorm2d)
+    ]
+    found = []
+    for batches in ([samples], samples.split(4), samples.roll(2, 0).split(4)):
+        settle_norms(detector.net_, batches)
+        # behind it, batches are normalised by themselves
+        found.append((norms[0].running_mean.clone(), norms[0].running_var.clone()))
+    for mean, variance in found[1:]:
+        assert_allclose(mean, found[0][0], rtol=1e-3, atol=1e-5)
+        assert_allclose(variance, found[0][1], rtol=0.02)
 
 
 def test_layers_may_come_in_any_order(stripes):

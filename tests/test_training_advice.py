@@ -2,6 +2,8 @@
 
 import re
 import warnings
+from itertools import count as counted
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,8 +11,10 @@ import torch
 from sklearn.base import clone
 from torch import nn
 
+from skad._training import _advice
 from skad._training._held_out import held_samples
 from skad.adversarial import EGBAD
+from skad.image import EfficientAD
 from skad.image._base import ImageDetector
 from skad.one_class import DeepSVDD
 from skad.reconstruction import VAE, AutoEncoder, MemAE, RaPP
@@ -50,6 +54,75 @@ def brief(detector):
         **{name: value for name, value in lengths.items() if name in known},
         random_state=0,
     )
+
+
+# -------------------------------------------------------------------------- the time
+
+LONG = r"took (\d+) s for (\d+) of (\d+) steps, so that the fit takes about (\d+) min"
+
+
+def at_pace(monkeypatch, seconds):
+    """Let each step take as many seconds, as the clock of the advice says."""
+    clock = (i * seconds for i in counted())
+    fake = SimpleNamespace(perf_counter=lambda: next(clock))
+    monkeypatch.setattr(_advice, "time", fake)
+
+
+def long(found):
+    """Return the numbers of what is said of the time: at most once."""
+    said = [match for one in found if (match := re.search(LONG, one))]
+    assert len(said) < 2
+    return [int(number) for number in said[0].groups()] if said else None
+
+
+def test_a_long_fit_says_so_once(monkeypatch, rows):
+    detector = AutoEncoder(**{**SMALL, "max_epochs": 30}, batch_size=16)
+    at_pace(monkeypatch, 6.1)  # 160 training samples in 10 steps, 30 times
+    found = messages(detector, rows)
+    assert long(found) == [12, 2, 300, round(300 * 6.1 / 60)]
+    assert any("Lower max_epochs (30 now), take a GPU" in one for one in found)
+    at_pace(monkeypatch, 5.9)
+    assert long(messages(detector, rows)) is None
+    at_pace(monkeypatch, 6.1)
+    assert long(messages(detector.set_params(max_epochs=29), rows)) is None
+    at_pace(monkeypatch, 1e4)  # no step after the first: nothing is known
+    detector.set_params(max_epochs=1, batch_size=200)
+    assert long(messages(detector, rows)) is None
+
+
+def test_all_phases_to_come_count(monkeypatch):
+    pictures = np.random.default_rng(0).random((10, 16, 16))
+    detector = EfficientAD(
+        channels=4,
+        width=2,
+        latent_size=2,
+        teacher_epochs=20,
+        max_epochs=2,
+        random_state=0,
+        contamination=0.1,
+        device="cpu",
+    )
+    at_pace(monkeypatch, 20.0)
+    found = messages(detector, pictures)
+    n_steps = 22 * 9  # a last picture joins the one before
+    assert long(found) == [20, 1, n_steps, round(n_steps / 3)]
+    named = "max_epochs (2 now) or teacher_epochs (20 now) or image_size (None now)"
+    assert any(named in one for one in found)
+
+
+def test_pieces_of_a_stream_say_nothing_of_time(monkeypatch, rows):
+    at_pace(monkeypatch, 1e4)
+    detector = AutoEncoder(**SMALL, batch_size=16)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", LONG)
+        detector.partial_fit(rows)
+
+
+def test_the_time_is_said_where_fit_was_called(monkeypatch, rows):
+    at_pace(monkeypatch, 1e4)
+    with pytest.warns(_advice.TrainingWarning, match=LONG) as caught:
+        AutoEncoder(**SMALL, batch_size=16).fit(rows)
+    assert any(one.filename == __file__ for one in caught)
 
 
 # ------------------------------------------------------------------------- the scale

@@ -1,6 +1,7 @@
 """What a method may ask of the loop: schedules, clipping, averages, frozen parts."""
 
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from skorch.callbacks import Callback, GradientNormClipping, LRScheduler
 from torch import nn
 
 from skad._parameters import with_parameters
-from skad._training import ShapedDetector, from_parameters
+from skad._training import ShapedDetector, from_parameters, warm_cosine
 from skad._training._batches import Batches
 from skad.nn.network import Network, all_but
 
@@ -147,7 +148,7 @@ def test_a_fit_that_goes_on_goes_on_with_its_schedule(schedule, rows, rates, tmp
 class Clipped(Two):
     """Brings a schedule and a clipping of its own."""
 
-    def _own_callbacks(self, phase):
+    def _own_callbacks(self, phase, n_epochs):
         return [LRScheduler("StepLR", step_size=1), GradientNormClipping(1e-12)]
 
 
@@ -163,6 +164,34 @@ def test_a_method_brings_callbacks_that_users_replace(rows, rates):
     moved = Clipped(callbacks=own, optimizer="sgd", lr=0.1).fit(rows)
     assert_allclose([one for one, _ in rates], [0.1, 0.1, 0.01, 0.01])
     assert np.ptp(state(moved)["first.weight"] - state(start)["first.weight"]) > 1e-3
+
+
+def test_methods_are_told_the_epochs_that_auto_stands_for(rows):
+    told = []
+
+    class Told(Two):
+        def _own_callbacks(self, phase, n_epochs):
+            told.append(n_epochs)
+            return ()
+
+    Told(max_epochs="auto").fit(rows)
+    assert told == [50]
+
+
+def test_rates_rise_and_fall_as_those_of_cflow_do(rows, rates):
+    """Against the authors' code, where ours is in its first batch of an epoch."""
+    Two(callbacks=[*warm_cosine(25), Rates()], max_epochs=25, lr=2e-4).fit(rows)
+    lowest = 2e-4 * 0.1**3
+    fall = [
+        lowest + (2e-4 - lowest) * (1 + math.cos(math.pi * epoch / 25)) / 2
+        for epoch in range(25)
+    ]
+    rise = [2e-5, 2e-5 + (fall[2] - 2e-5) / 2]
+    for found in zip(*rates, strict=True):
+        assert_allclose(found, [*rise, *fall[2:]], rtol=1e-12)
+    rates.clear()  # of few epochs none is for the rise
+    Two(callbacks=[*warm_cosine(2), Rates()], max_epochs=2, lr=1.0).fit(rows)
+    assert_allclose([one for one, _ in rates], [1, 0.5005])
 
 
 class OwnRates(Two):

@@ -1,10 +1,12 @@
-"""Warnings at the end of a fit about what makes a network's scores worth little.
+"""Warnings of a fit: that it will take long, or that scores may be worth little.
 
-No labels are needed to see either: features far from unit scale, and reconstructions
-that are no better than the mean sample.
+No labels are needed to see the latter: features far from unit scale, and
+reconstructions that are no better than the mean sample.
 """
 
 import math
+import sys
+import time
 import warnings
 
 import torch
@@ -18,6 +20,10 @@ _LARGE, _SMALL = 100.0, 0.01
 _FEWEST = 10
 # Samples that are rebuilt at most.
 _MOST = 4096
+# Seconds of a fit that are worth a word, and of steps that tell how fast it is.
+_LONG, _LOOK = 1800.0, 10.0
+# Whose calls a fit is made of: a warning stands where somebody else called it.
+_INSIDE = ("skad", "skorch", "sklearn", "torch")
 
 
 class TrainingWarning(UserWarning):
@@ -67,6 +73,70 @@ def warn_of_rebuilding(detector, network, training):
         TrainingWarning,
         stacklevel=6,
     )
+
+
+class Pace:
+    """How fast a fit is; says once, after its first steps, when it will take long.
+
+    Parameters
+    ----------
+    training : Training
+        The fit, whose phases may have steps of different cost.
+    """
+
+    def __init__(self, training):
+        detector = self.detector = training.detector
+        self.training = training
+        # pieces of a stream are as long as they are
+        self.is_told = detector._is_copy or training.only is not None
+
+    def begin(self, n_steps):
+        """Begin a phase; `n_steps` are left in it and in those behind it."""
+        self.n_steps, self.n_done, self.start = n_steps, 0, None
+        self.is_known = self.is_told
+
+    def step(self):
+        """Take a step into account."""
+        if self.is_known:
+            return
+        now = time.perf_counter()
+        if self.start is None:  # what is done once is in the first step
+            self.start = now
+            return
+        self.n_done += 1
+        seconds = now - self.start
+        if seconds < _LOOK:
+            return
+        self.is_known = True
+        if seconds / self.n_done * self.n_steps > _LONG:
+            self.is_told = True
+            self._tell(seconds)
+
+    def _tell(self, seconds):
+        detector, name = self.detector, type(self.detector).__name__
+        minutes = seconds / self.n_done * self.n_steps / 60
+        names = dict.fromkeys((*detector._epoch_parameters, *detector._costly))
+        lower = [f"{each} ({getattr(detector, each)!r} now)" for each in names]
+        end = " if nothing ends it before" if detector.patience is not None else ""
+        gpu = ", take a GPU (device='cuda')" if detector.device_ == "cpu" else ""
+        warnings.warn(
+            f"{name} took {seconds:.0f} s for {self.n_done} of {self.n_steps} steps, "
+            f"so that the fit takes about {minutes:.0f} minutes{end}. Lower "
+            f"{' or '.join(lower)}{gpu} or pass on_interrupt='keep' and interrupt it "
+            "when it has to end.",
+            TrainingWarning,
+            stacklevel=_calls_inside(),
+        )
+
+
+def _calls_inside():
+    """Return the `stacklevel`, in the caller, of the first call from outside."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None:
+        if frame.f_globals.get("__name__", "").split(".")[0] not in _INSIDE:
+            break
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _rebuilt(network, batches):

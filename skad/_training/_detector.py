@@ -132,6 +132,8 @@ class TorchDetector(HeldOutMixin, BaseDetector):
     _optimizer_options = {}
     # Parameters with epochs of phases, which a checkpoint may go beyond.
     _epoch_parameters = ("max_epochs",)
+    # Others that a fit takes less time with when they are lower.
+    _costly = ()
     _parameter_constraints = {
         "max_epochs": [
             Interval(Integral, 1, None, closed="left"),
@@ -161,8 +163,8 @@ class TorchDetector(HeldOutMixin, BaseDetector):
         """Return how many epochs a phase has, or "auto"."""
         return self.max_epochs
 
-    def _own_callbacks(self, phase):
-        """Return skorch callbacks of the method's own, new for each phase.
+    def _own_callbacks(self, phase, n_epochs):
+        """Return skorch callbacks of the method's own, new for a phase of some epochs.
 
         A schedule or the clipping of gradients, say. Those of a class that is among the
         user's `callbacks` are replaced by these.

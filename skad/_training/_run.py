@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from skorch.callbacks import Callback, LRScheduler
 
+from skad._training._advice import Pace
 from skad._training._arguments import epochs_of
 from skad._training._averages import Averages
 from skad._training._batches import Batches, resident
@@ -37,6 +38,10 @@ class _EpochEnd(Callback):
             raise Stop  # a callback of scikit-learn's said so
         epoch = self.training.n_epochs + 1
         seed_generators((self.training.seed + epoch) % 2**31, self.training.device)
+
+    def on_batch_end(self, net, training=False, **parameters):
+        if training:
+            self.training.pace.step()
 
     def on_epoch_end(self, net, **parameters):
         training, network = self.training, net.module_
@@ -124,7 +129,7 @@ class Training:
             x, y = select(kept), None if y is None else y[kept]
         self.train = make(x, y, shuffle=True, share=detector._anomaly_share())
         self.in_order = partial(whole, x, y)
-        self.checkpoint = None
+        self.checkpoint, self.pace = None, Pace(self)
 
     def run(self, network, saved=None):
         """Train `network` through its phases, from a saved state where there is one."""
@@ -157,6 +162,8 @@ class Training:
                 with torch.no_grad():
                     network.begin(phase, self.in_order)
             self.best, self.misses = (None, 0) if not resumed else saved["best"]
+            later = sum(self.asked[one] for one in self.phases[i + 1 :])
+            self.pace.begin((n_epochs + later) * len(self.train))
             self._run_phase(network, phase, done, n_epochs, saved if resumed else None)
             self._take_best(network)
 
@@ -265,7 +272,7 @@ class Training:
         kinds = [one[1] if isinstance(one, tuple) else one for one in given]
         own = [
             one
-            for one in self.detector._own_callbacks(phase)
+            for one in self.detector._own_callbacks(phase, self.asked[phase])
             if not any(isinstance(other, type(one)) for other in kinds)
         ]
         return [_over_all_optimizers(one) for one in (*own, *given)]

@@ -1,9 +1,11 @@
 """What goes over all optimizers of a phase: schedules of their learning rates."""
 
 import copy
+import math
+from functools import partial
 
 from skorch.callbacks import Callback, LRScheduler
-from torch.optim.lr_scheduler import StepLR
+from torch.optim.lr_scheduler import LambdaLR, StepLR
 
 
 def lower_at_the_end(n_epochs, share, factor):
@@ -22,6 +24,38 @@ def lower_at_the_end(n_epochs, share, factor):
     if not last:
         return ()
     return (LRScheduler(StepLR, step_size=n_epochs - last, gamma=factor),)
+
+
+def _warm_cosine(epoch, n_epochs, n_warm, start, end):
+    """Return what the learning rate of an epoch, from 0, is multiplied by."""
+
+    def cosine(epoch):
+        return end + (1 - end) * (1 + math.cos(math.pi * epoch / n_epochs)) / 2
+
+    if epoch >= n_warm:
+        return cosine(epoch)
+    return start + (cosine(n_warm) - start) * epoch / n_warm
+
+
+def warm_cosine(n_epochs, warm=0.08, start=0.1, end=1e-3):
+    """Return the callbacks of rates that rise, then fall as half a cosine does.
+
+    As CFLOW's authors have it, but for steps: theirs rise with each batch.
+
+    Parameters
+    ----------
+    n_epochs : int
+        Epochs of the phase.
+    warm : float, default=0.08
+        Share of these, rounded down, in which rates rise.
+    start, end : float
+        What the rates are multiplied by at the beginning, and at the end.
+    """
+    n_warm = int(warm * n_epochs)
+    factor = partial(
+        _warm_cosine, n_epochs=n_epochs, n_warm=n_warm, start=start, end=end
+    )
+    return (LRScheduler(LambdaLR, lr_lambda=factor),)
 
 
 class Schedules(Callback):

@@ -63,6 +63,7 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
         Training pictures.
     """
 
+    _costly = ("image_size",)
     _keeps_samples = True
     _exports = True
     # What samples are: "maps" of the frozen backbone's layers, "pictures" as it takes

@@ -12,6 +12,7 @@ from torch import nn
 
 from skad.nn.network import Network
 from skad.nn.residual import fit_to, stacked
+from skad.nn.statistics import Spread, places
 
 
 def squared(teacher, student):
@@ -222,17 +223,12 @@ class ChannelScale(nn.Module):
 
         A channel that is constant keeps its unit.
         """
-        n, mean, scatter = 0, 0.0, 0.0
+        spread = Spread()
         for maps in batches:
-            values = maps.double().transpose(0, 1).flatten(1)  # (c, b h w)
-            m, own = values.shape[1], values.mean(1)
-            apart, n = own - mean, n + m
-            mean = mean + apart * (m / n)
-            scatter = scatter + (values - own[:, None]).square().sum(1)
-            scatter = scatter + apart.square() * ((n - m) * m / n)
-        std = (scatter / n).sqrt()
-        flat = std <= 1e-6 * mean.abs()  # what is left is rounding
-        self.mean.copy_(mean)
+            spread.add(places(maps))
+        std = spread.variance().sqrt()
+        flat = std <= 1e-6 * spread.mean.abs()  # what is left is rounding
+        self.mean.copy_(spread.mean)
         self.std.copy_(torch.where(flat, 1.0, std))
 
     def forward(self, maps):

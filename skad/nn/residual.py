@@ -21,33 +21,6 @@ class Norm(nn.BatchNorm2d):
         return super().forward(x)
 
 
-def settle_norms(network, samples):
-    """Take the statistics of batch norms from all of the training data.
-
-    Those that they have are averages over the last steps, while the weights moved; set
-    are the means of what each batch is normalised by (Wu and Johnson, "Rethinking
-    'Batch' in BatchNorm", 2021).
-
-    Parameters
-    ----------
-    network : Network
-        Left in evaluation mode; its `loss` is what samples go through.
-    samples : iterable of tensor of shape (b, ...)
-        Batches, as large as in training at least.
-    """
-    parts = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
-    momenta = [part.momentum for part in parts]
-    for part in parts:
-        part.reset_running_stats()
-        part.momentum = None  # the plain mean over batches
-        part.train()
-    for x in samples:
-        network.loss(x, None)
-    for part, momentum in zip(parts, momenta, strict=True):
-        part.momentum = momentum
-        part.eval()
-
-
 def convolution(into, out, size=3, stride=(1, 1), up=False):
     """Return a convolution and its norm; `up` makes the map larger by the stride."""
     if up and stride != (1, 1):

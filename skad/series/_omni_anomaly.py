@@ -1,6 +1,5 @@
 """OmniAnomaly: a recurrent model with hidden states that depend on one another."""
 
-import warnings
 from math import log, pi
 from numbers import Integral, Real
 
@@ -18,10 +17,6 @@ from skad.series._stepwise import StepwiseNetwork
 # What ``max_epochs="auto"`` takes at most: epochs, which are the authors', and windows
 # seen in all of them, those that are held out too: five minutes of a core.
 _EPOCHS, _SEEN = 10, 9_000
-# Multiplications a second of one core in training, measured with the defaults.
-_SPEED = 1.6e10
-# Seconds of a training that are worth a word before it begins.
-_LONG = 600
 
 
 def surprise(x, mean, deviation):
@@ -190,8 +185,8 @@ class OmniAnomaly(StepwiseNetwork):
     five minutes however long the series are; scores cost a minute for 4,000 steps. With
     64 units on two channels of spacecraft (P-1 of SMAP, D-14 of MSL) the VUS-PR was
     .295 and .47 after 2,500 windows, .297 and .92 after 5,000, .275 and .91 after
-    10,000. A training that will take more than ten minutes on the host says so before
-    it begins. There take fewer units, or a larger `stride` with ``align="mean"``: with
+    10,000. A training that will take more than half an hour says so after its first
+    steps. There take fewer units, or a larger `stride` with ``align="mean"``: with
     "end", steps between the ends of windows repeat the one before them. Trained on 500
     batches of drawn waves, of which stretches are faster, backwards or still, 16 units
     tell steps apart no better than their norms do (ROC AUC .58 both).
@@ -241,6 +236,7 @@ class OmniAnomaly(StepwiseNetwork):
     validation_fraction: float = 0.3
 
     _network_class = OmniAnomalyNetwork
+    _costly = ("hidden_size",)
     _parameter_constraints = {
         "hidden_size": [Interval(Integral, 1, None, closed="left")],
         "latent_size": [Interval(Integral, 1, None, closed="left")],
@@ -265,28 +261,6 @@ class OmniAnomaly(StepwiseNetwork):
         if self.max_epochs != "auto":
             return self.max_epochs
         return max(1, min(_EPOCHS, round(_SEEN / n_windows)))
-
-    def _fit_windows(self, series, labels):
-        self._warn_of_time([x.shape[0] for x in series])
-        super()._fit_windows(series, labels)
-
-    def _warn_of_time(self, lengths):
-        """Warn of a training of series of some lengths that will take long on a CPU."""
-        if self._is_copy or self.device_ != "cpu":
-            return
-        self._lengths_, size = lengths, self.window_size_
-        n_windows = len(self._training_starts())
-        n_epochs = self._epochs_of(n_windows)
-        n_trained = n_windows * (1 - self.validation_fraction) * n_epochs
-        seconds = 30 * size * self.hidden_size**2 * n_trained / _SPEED
-        if seconds > _LONG:
-            warnings.warn(
-                f"OmniAnomaly(hidden_size={self.hidden_size}, max_epochs="
-                f"{self.max_epochs!r}) learns from {n_windows} windows of {size} steps"
-                f", which takes about {seconds / 60:.0f} minutes on a core: take a GPU "
-                "(device='cuda'), a smaller hidden_size or max_epochs='auto'.",
-                stacklevel=10,
-            )
 
     def _row_elements(self):
         # the states of both GRUs and of the layers after them

@@ -9,6 +9,7 @@ from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.image._trained import TrainedImageDetector, split_maps
 from skad.nn.network import Network
+from skad.nn.statistics import Spread
 
 
 def truncated_l1(normal, noisy, margin):
@@ -63,19 +64,13 @@ class SimpleNetNetwork(Network):
         Those that it has are averages over the last steps, while the weights moved.
         """
         first, norm, *_ = self.discriminator
-        n, mean, scatter = 0, 0.0, 0.0
+        spread = Spread()
         for x, _ in batches():
-            hidden = first(self.adapted(x))
-            m, own = len(hidden), hidden.mean(0)
-            apart = own - mean
-            scatter = scatter + (hidden - own).square().sum(0)
-            scatter = scatter + apart.square() * (n * m / (n + m))
-            mean = mean + apart * (m / (n + m))
-            n += m
-        norm.running_mean.copy_(mean)
+            spread.add(first(self.adapted(x)))
+        norm.running_mean.copy_(spread.mean)
         # of normal patches and of as many with noise, which adds its own variance
         noise = self.noise**2 * first.weight.square().sum(1)
-        norm.running_var.copy_(scatter / n + noise / 2)
+        norm.running_var.copy_(spread.variance() + noise / 2)
 
     def map(self, x):
         """Return minus the discriminator's values, (b, gh, gw)."""

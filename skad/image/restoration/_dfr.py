@@ -10,11 +10,10 @@ from torch import nn
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.image._trained import TrainedImageDetector
-from skad.nn.network import Network
-from skad.nn.residual import settle_norms
+from skad.nn.statistics import SettledNetwork
 
 
-class DFRNetwork(Network):
+class DFRNetwork(SettledNetwork):
     """An autoencoder of 1 x 1 convolutions on the features of all layers."""
 
     def __init__(self, shape, latent_size):
@@ -42,10 +41,6 @@ class DFRNetwork(Network):
     def loss(self, x, y):
         """Return the mean squared error."""
         return self.errors(x).mean()
-
-    def finish(self, batches, held=None):
-        """Take the statistics of batch norms from all of the training pictures."""
-        settle_norms(self, (x for x, _ in batches()))
 
     def map(self, x):
         """Return the mean error of the features of each place, (b, h, w)."""
