@@ -13,7 +13,7 @@ from skad._array import is_torch, like, namespace, to_double
 # It is a bound; what happens is about a hundredth.
 _ROUNDING = 0.05
 # Rows of which `middle` takes the median.
-_ROWS = 1000
+_ROWS = 200
 
 
 def middle(X):

@@ -70,6 +70,7 @@ __all__ = [
     "_check_sample_weight",
     "_fit_context",
     "_safe_indexing",
+    "drawn_for_tree",
     "splits_series",
     "thread_count",
     "torch_namespace",
@@ -91,6 +92,22 @@ def tree_class():
     from sklearn.tree._tree import Tree
 
     return Tree
+
+
+def drawn_for_tree(forest, draws):
+    """Return the features, and the rows, that a forest draws for a tree from a seed."""
+    from sklearn.ensemble._bagging import _generate_bagging_indices
+
+    return _generate_bagging_indices(
+        draws,
+        forest.bootstrap_features,
+        forest.bootstrap,
+        forest.n_features_in_,
+        forest._n_samples,
+        forest._max_features,
+        forest._max_samples,
+        forest._sample_weight,
+    )
 
 
 def thread_count():

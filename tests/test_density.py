@@ -286,6 +286,13 @@ def test_gmm_parameters_take_effect(clouds, parameters):
     assert np.abs(found - base).max() > 1e-3
 
 
+def test_gmm_of_a_cloud_without_volume_says_what_to_do():
+    X = np.random.default_rng(0).normal(size=(20, 3))
+    X[:, 2] = 0.0
+    with pytest.raises(ValueError, match="ill-defined"):
+        GMM(reg_covar=0).fit(X)
+
+
 def test_gmm_is_the_sum_of_densities(clouds):
     train, test = clouds
     detector = GMM(3, random_state=0).fit(train)

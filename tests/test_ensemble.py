@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skad.density import Mahalanobis
 from skad.ensemble import FeatureBagging, IsolationForest
+from skad.ensemble._grow import grow
 from skad.marginal import ECOD
 from skad.neighbors import KNN, LOF
 
@@ -155,6 +156,37 @@ def test_a_watched_forest_is_the_same(rows):
             watched.fit(rows).score_samples(rows), plain.score_samples(rows)
         )
         assert watch.names.count("grow trees step") == 10
+
+
+@pytest.mark.parametrize("seed", [0, np.random.RandomState(1)], ids=["int", "state"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    "setting",
+    [{}, {"bootstrap": True}, {"max_features": 2, "n_jobs": 2}, {"n_estimators": 1}],
+    ids=str,
+)
+def test_trees_grow_as_in_scikit_learn(setting, weighted, seed, rows):
+    rows = np.tile(rows, (3, 1)).astype(np.float32)
+    rows += np.random.RandomState(0).normal(size=rows.shape).astype(np.float32)
+    weights = np.arange(1.0, len(rows) + 1) if weighted else None
+    peer = sklearn.ensemble.IsolationForest(
+        max_samples=40, warm_start=True, random_state=deepcopy(seed), **setting
+    )
+    forest, samples = deepcopy(peer), []
+    for more in (0, 3):
+        for each in (peer, forest):
+            each.set_params(n_estimators=each.n_estimators + more)
+        peer.fit(rows, sample_weight=weights)
+        samples = grow(forest, rows, weights)
+        seen = peer.estimators_samples_[-len(samples) :]
+        np.testing.assert_array_equal(samples, seen)
+    for found, tree in zip(forest.estimators_, peer.estimators_, strict=True):
+        assert found.get_params() == tree.get_params()
+        found, tree = found.tree_.__getstate__(), tree.tree_.__getstate__()
+        np.testing.assert_array_equal(found["nodes"], tree["nodes"])
+        np.testing.assert_array_equal(found["values"], tree["values"])
+    np.testing.assert_array_equal(forest.score_samples(rows), peer.score_samples(rows))
+    assert vars(forest).keys() == vars(peer).keys()
 
 
 def test_forest_random_state_advances_like_scikit_learns(rows):

@@ -558,3 +558,23 @@ def test_kernel_matrix_is_scikit_learns():
         assert_allclose(kernel.matrix(X, V), expected)
     kernel = Kernel("rbf", 0.1, centre=X.mean(axis=0))
     assert_allclose(kernel.matrix(X, V), rbf_kernel(X, V, gamma=0.1))
+
+
+@pytest.mark.parametrize("kernel", ["rbf", "poly", "sigmoid"])
+@pytest.mark.parametrize("cls", [OneClassSVM, SVDD])
+def test_kept_kernel_values_change_nothing(cls, kernel, monkeypatch):
+    X = np.random.default_rng(0).normal(size=(300, 4)) + 5
+    if cls is SVDD and kernel != "rbf":
+        pytest.skip("needs a constant diagonal")
+    settings = {"kernel": kernel, "nu": 0.1, "gamma": 0.02}
+    kept = cls(**settings).fit(X)
+    monkeypatch.setattr("skad.one_class._grams._KEPT", 0)
+    monkeypatch.setattr("skad.one_class._svm._FEW_ROUNDS", -1)
+    again = cls(**settings).fit(X)
+    np.testing.assert_array_equal(kept.support_, again.support_)
+    np.testing.assert_allclose(kept.dual_coef_, again.dual_coef_, rtol=1e-8)
+    scores = kept.score_samples(X)
+    np.testing.assert_allclose(scores, again.score_samples(X), rtol=1e-9)
+    np.testing.assert_allclose(kept.offset_, again.offset_, rtol=1e-9)
+    for row, score in zip(X, scores, strict=True):  # as they are alone
+        assert (kept.predict(row[None])[0] == 1) == (score >= kept.offset_)

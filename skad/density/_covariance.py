@@ -1,6 +1,7 @@
 """Estimates of a covariance, and what makes rows white under them."""
 
 import numpy as np
+from sklearn.covariance import MinCovDet
 
 from skad._array import like, namespace, to_double
 from skad._moments import deviations, times
@@ -80,6 +81,20 @@ def exact_whitening(covariance, scale, mean, tol, freedom, silent=None):
     axes = [vectors[:, low]] if floor < np.inf else []
     exact = xp.concat([identity[:, constant], *axes], axis=1)
     return (vectors * root) @ vectors.T / scale[None, :], exact, floor
+
+
+class TrustingCovariance(MinCovDet):
+    """scikit-learn's minimum covariance determinant, in half the time.
+
+    It forms a thousand covariances, and read and checked the rows anew for each.
+    """
+
+    @staticmethod
+    def _nonrobust_covariance(rows, assume_centered=False):
+        centred = rows if assume_centered else rows - rows.mean(axis=0)
+        covariance = centred.T @ centred
+        covariance *= 1 / len(rows)  # as NumPy's `cov` rounds it
+        return covariance
 
 
 def shrink_oas(covariance, n_samples):

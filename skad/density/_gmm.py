@@ -5,7 +5,6 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn import config_context
-from sklearn.mixture import GaussianMixture
 
 from skad._array import like, namespace, to_double, to_numpy
 from skad._left_out import LeftOutMixin
@@ -13,6 +12,7 @@ from skad._parameters import KW_ONLY, with_parameters
 from skad._random import Seed, generator
 from skad._sklearn import Interval, StrOptions
 from skad.base import BaseDetector
+from skad.density._mixture import Mixture
 
 # Smallest eigenvalue of correlations from which their root keeps its digits.
 _INDEPENDENT = 1e-4
@@ -171,7 +171,7 @@ class GMM(LeftOutMixin, BaseDetector):
         return 3 * self.n_components * self.n_features_in_
 
     def _fit(self, X, y):
-        mixture = GaussianMixture(
+        mixture = Mixture(
             n_components=self.n_components,
             covariance_type=self.covariance_type,
             tol=self.tol,
@@ -183,6 +183,7 @@ class GMM(LeftOutMixin, BaseDetector):
         )
         with config_context(array_api_dispatch=False):  # which knows no k-means
             mixture.fit(to_double(to_numpy(X)))
+        mixture = mixture.plain()
         self.mixture_, self.n_iter_ = mixture, mixture.n_iter_
         self._n_rows_ = X.shape[0]
         factors = mixture.precisions_cholesky_

@@ -5,7 +5,7 @@ from numbers import Integral, Real
 from typing import Self
 
 import numpy as np
-from sklearn.covariance import MinCovDet, ledoit_wolf
+from sklearn.covariance import ledoit_wolf
 from sklearn.utils.metaestimators import available_if
 
 from skad._array import like, namespace, to_double, to_numpy
@@ -19,6 +19,7 @@ from skad._sklearn import Interval, StrOptions, _fit_context
 from skad._weights import SampleWeightMixin, weighted
 from skad.base import BaseDetector
 from skad.density._covariance import (
+    TrustingCovariance,
     exact_whitening,
     least_scale,
     low_rank_whitening,
@@ -233,7 +234,7 @@ class Mahalanobis(IncrementalMixin, SampleWeightMixin, LeftOutMixin, BaseDetecto
                 # two round nothing
                 deviation = np.sqrt(np.diagonal(whole))
                 unit = np.exp2(np.rint(np.log2(np.where(deviation > 0, deviation, 1))))
-                estimate = MinCovDet(
+                estimate = TrustingCovariance(
                     support_fraction=self.support_fraction,
                     random_state=generator(self.random_state),
                 ).fit(rows / unit)

@@ -6,7 +6,7 @@ from numbers import Integral
 
 import numpy as np
 import sklearn.ensemble
-from scipy.sparse import csr_array, issparse
+from scipy.sparse import issparse
 
 from skad._array import (
     blocks,
@@ -14,7 +14,6 @@ from skad._array import (
     is_torch,
     like,
     namespace,
-    to_double,
     to_numpy,
 )
 from skad._parameters import KW_ONLY, with_parameters
@@ -22,10 +21,12 @@ from skad._random import Seed, generator
 from skad._sklearn import Interval, RealNotInt, StrOptions
 from skad._weights import SampleWeightMixin
 from skad.base import BaseDetector
+from skad.ensemble._grow import grow
 from skad.ensemble._nodes import Nodes, flatten
 from skad.ensemble._paths import average_path_length, lengths_without
 from skad.ensemble._walk import (
     fingerprint,
+    in_units,
     path_gains,
     path_lengths,
     rows_of_features,
@@ -36,8 +37,6 @@ from skad.ensemble._walk import (
 # From this many rows on, scikit-learn's compiled walk of one tree after the other is
 # faster than the walk of all trees together.
 _TREEWISE_ROWS = 500
-# Features in their units go this far in the trees, whose nodes take differences.
-_LARGEST = 1e37
 
 
 @with_parameters(kw_only=False)
@@ -219,8 +218,8 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
             n_jobs=self.n_jobs,
             warm_start=True,
         )
-        self._grow(forest, rows, sample_weight)
-        self.forest_ = forest
+        samples = self._grow(forest, rows, sample_weight)
+        self._grown_, self.forest_ = (rows, samples), forest
         self.max_samples_ = forest.max_samples_
         all_rows = not self.bootstrap and self.max_samples_ == rows.shape[0]
         if sample_weight is not None and np.ptp(sample_weight) > 0 and all_rows:
@@ -239,7 +238,7 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
         return self.max_samples
 
     def _grow(self, forest, rows, sample_weight):
-        """Grow `n_estimators` trees, or what is missing of them."""
+        """Grow `n_estimators` trees, or what is missing; return the new ones' rows."""
         grown = len(getattr(forest, "estimators_", ()))
         if self.n_estimators < grown:
             raise ValueError(
@@ -252,31 +251,33 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
                 "trees.",
                 stacklevel=6,
             )
-            return
+            return []
         # as scikit-learn, which starts anew from an int each time that it draws
-        state = self.random_state
-        state = generator(state) if state is None else state
+        state = generator(None) if self.random_state is None else self.random_state
         # one step unless somebody watches: each costs a look at all trees so far
         n_steps = 10 if hasattr(self, "_skl_callbacks") else 1
         stops = np.linspace(grown, self.n_estimators, n_steps + 1).astype(int)
         stops = np.unique(stops[stops > grown])
-        seeds = list(getattr(forest, "_seeds", ()))
+        seeds, samples = list(getattr(forest, "_seeds", ())), []
         for stop in self._steps(stops, "grow trees", len(stops), may_stop=True):
             # each step starts from the same state and skips what was drawn before, so
             # that the forest is the one of a single step
             forest.set_params(n_estimators=stop, random_state=deepcopy(state))
-            forest.fit(rows, sample_weight=sample_weight)
+            samples += grow(forest, rows, sample_weight)
             seeds.extend(forest._seeds)
         forest._seeds = seeds  # of all steps, for `estimators_samples_`
         if not isinstance(state, Integral):
             state.set_state(forest.random_state.get_state())
         before = list(self._grown_from_) or [""] * grown  # files of 0.1 lack it
         self._grown_from_ = before + [fingerprint(rows)] * (self.n_estimators - grown)
+        return samples
 
     # Files of 0.1 have no scale: their trees compare the features as they are.
     centre_ = scale_ = None
     # What tells the rows that each tree was grown from.
     _grown_from_ = ()
+    # While it is fitted: what the trees see of the rows, and which each was given.
+    _grown_ = None
 
     def _single(self, X):
         """Return what the trees see of `X`, in float32."""
@@ -284,37 +285,40 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
             return single(X)
         if issparse(X) and self.centre_.any():  # fitted to dense rows
             X = X.toarray()
-        if issparse(X):
-            scaled = np.clip(X.data / self.scale_[X.indices], -_LARGEST, _LARGEST)
-            rows = csr_array(X, dtype=np.float32)
-            rows.data = single(scaled)
-            rows.sort_indices()
-            return rows
-        X = to_double(X)
-        X = X - like(self.centre_, X)
-        X /= like(self.scale_, X)
-        return single(namespace(X).clip(X, -_LARGEST, _LARGEST))
+        return in_units(X, self.centre_, self.scale_)
+
+    def _fit_offset(self, X, y, anomaly, **params):
+        offset = super()._fit_offset(X, y, anomaly, **params)
+        del self._grown_
+        return offset
 
     def _honest_anomaly(self, X, y, anomaly, **params):
         if self._norm_ == 0:
             return self._seen_anomaly(X, anomaly)
-        rows, forest = self._single(X if issparse(X) else to_numpy(X)), self.forest_
-        n_samples, these, nodes = rows.shape[0], fingerprint(rows), self._nodes_
+        forest, nodes = self.forest_, self._nodes_
+        if self._grown_ is None:
+            rows, samples = self._single(X if issparse(X) else to_numpy(X)), []
+            these = fingerprint(rows)
+        else:
+            (rows, samples), these = self._grown_, self._grown_from_[-1]
+        if len(samples) < len(forest.estimators_):
+            samples = forest.estimators_samples_
+        n_samples = rows.shape[0]
         norm, fewer = average_path_length([self.max_samples_, self.max_samples_ - 1])
         repetitions = np.maximum(params.get("sample_weight", np.ones(n_samples)), 1)
         total, own_rows, counted = np.zeros(n_samples), [], []
         trees = zip(
             forest.estimators_,
             forest.estimators_features_,
-            forest.estimators_samples_,
+            samples,
             self._grown_from_,
             nodes.roots,
             strict=True,
         )
         for estimator, features, seen, grown_from, root in trees:
             tree = estimator.tree_
-            ends = tree.apply(rows_of_features(rows, features)) + root
-            total += nodes.lengths[ends]
+            ends = tree.apply(rows_of_features(rows, features))
+            total += nodes.lengths[root:][ends]
             counted.append(tree.n_node_samples)
             if grown_from != these:  # before a warm start with other rows
                 continue
@@ -322,7 +326,8 @@ class IsolationForest(SampleWeightMixin, BaseDetector):
             if self.bootstrap:
                 seen, times = np.unique(seen, return_counts=True)
             different = tree.n_node_samples[0] < times.sum()  # rows in the nodes
-            own_rows.append((seen, ends[seen], times, times**0 if different else times))
+            in_nodes = times**0 if different else times
+            own_rows.append((seen, ends[seen] + root, times, in_nodes))
         total /= norm
         if own_rows:
             seen, ends, times, in_nodes = map(

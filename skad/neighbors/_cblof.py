@@ -134,9 +134,9 @@ class CBLOF(LeftOutMixin, BaseDetector):
 
     def _fit(self, X, y):
         rows = to_double(to_numpy(X))
-        middle = rows.mean(axis=0)  # far from zero products would cancel
-        # to tell some rows apart is enough, where there are so many
-        different = len(np.unique(rows[: 10 * self.n_clusters], axis=0))
+        # to tell some rows apart is enough, where there are so many; -0.0 is 0.0
+        some = rows[: 10 * self.n_clusters] + 0.0
+        different = len({row.tobytes() for row in some})
         if different < self.n_clusters:
             different = len(np.unique(rows, axis=0))
         if different < self.n_clusters:
@@ -151,21 +151,22 @@ class CBLOF(LeftOutMixin, BaseDetector):
             random_state=generator(self.random_state),
         )
         with config_context(array_api_dispatch=False):
-            model.fit(rows - middle)
+            model.fit(rows)  # which subtracts the mean before it forms products
         sizes = np.bincount(model.labels_, minlength=model.n_clusters)
         order = np.argsort(-sizes, kind="stable")
         self.cluster_sizes_ = sizes[order]
-        self.cluster_centers_ = model.cluster_centers_[order] + middle
+        self.cluster_centers_ = model.cluster_centers_[order]
         self.n_large_ = n_large(self.cluster_sizes_, self.alpha, self.beta)
 
     def _distances(self, X):
         """Return the distances (b, k) of rows to all centres."""
-        xp = namespace(X)
+        xp, squares = namespace(X), []
         # one centre after the other: differences from all do not stay in the cache
-        differences = (X - centre for centre in like(self.cluster_centers_, X))
-        return xp.sqrt(
-            xp.stack([xp.vecdot(each, each) for each in differences], axis=1)
-        )
+        difference = xp.empty_like(X)
+        for centre in like(self.cluster_centers_, X):
+            xp.subtract(X, centre, out=difference)
+            squares.append(xp.vecdot(difference, difference))
+        return xp.sqrt(xp.stack(squares, axis=1))
 
     def _weight(self, distance):
         """Return the weights (b,) of rows from their distances (b, k)."""

@@ -130,7 +130,7 @@ def pair_steps(matrix, gradient, beta, low, high, tol):
     for _ in range(_pairs(len(beta))):
         i = growing.argmin()
         gain = shrinking - growing[i]
-        if not gain.max() > tol:
+        if not np.maximum.reduce(gain) > tol:  # half the time of the method
             break
         row = matrix[i]
         np.multiply(row, -2, out=curvature)
@@ -222,13 +222,15 @@ def working_set(gradient, beta, low, high, smallest, largest):
         grow = grow[np.argpartition(gradient[grow], half)[:half]]
     if len(shrink) > half:
         shrink = shrink[np.argpartition(-gradient[shrink], half)[:half]]
-    rows = np.union1d(grow, shrink)
-    free = np.setdiff1d(np.flatnonzero((beta > low) & (beta < high)), rows)
-    n_more = _WORKING_SET - len(rows)
+    chosen = np.zeros(len(beta), dtype=bool)
+    chosen[grow] = chosen[shrink] = True
+    free = np.flatnonzero((beta > low) & (beta < high) & ~chosen)
+    n_more = _WORKING_SET - np.count_nonzero(chosen)
     if len(free) > n_more:
         far = np.abs(gradient[free] - (smallest + largest) / 2)
         free = free[np.argpartition(-far, n_more)[:n_more]]
-    return np.union1d(rows, free)
+    chosen[free] = True
+    return np.flatnonzero(chosen)
 
 
 def decompose(gram, beta, gradient, low, high, tol):

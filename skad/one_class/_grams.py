@@ -3,7 +3,15 @@
 import numpy as np
 from scipy.sparse import issparse
 
-from skad._array import blocks, device_of, like, namespace, to_double, to_numpy
+from skad._array import (
+    blocks,
+    device_of,
+    is_torch,
+    like,
+    namespace,
+    to_double,
+    to_numpy,
+)
 from skad.one_class._kernels import (
     Kernel,
     call_kernel,
@@ -14,13 +22,20 @@ from skad.one_class._kernels import (
     weighted_sum,
 )
 
+# Of so many rows or fewer the kernel's values are kept: 8 MB.
+_KEPT = 1000
+
 
 class VectorGram:
     """The kernel matrix of the rows of `X`, in pieces."""
 
     def __init__(self, kernel, X):
-        self.kernel, self.X, self.left = kernel, X, None
+        self.kernel, self.X, self.left, self.right = kernel, X, None, None
         self.precision = float(namespace(X).finfo(X.dtype).eps)
+        self.places = self.values = None
+        if X.shape[0] <= _KEPT and not (issparse(X) or is_torch(X)):
+            self.places = np.full(X.shape[0], -1)  # of the rows' values among all
+            self.values = np.empty((X.shape[0],) * 2, X.dtype)
 
     def thin(self, step):
         """Return the matrix of every `step`-th row."""
@@ -28,11 +43,16 @@ class VectorGram:
 
     def block(self, rows):
         """Return the square matrix (q, q) of some rows, in float64."""
+        if self.places is not None and self.places[rows].min() >= 0:
+            known = self.values[np.ix_(self.places[rows], rows)]
+            return known.astype(np.float64, copy=False)
         X = to_double(self.X[like(rows, self.X, dtype="keep")])
         return to_numpy(self.kernel.matrix(X, X))
 
     def product(self, rows, weights):
         """Return the columns of some rows times `weights`: shape (n,), float64."""
+        if self.places is not None:
+            return self._kept(rows, weights)
         vectors = self.X[like(rows, self.X, dtype="keep")]
         if issparse(self.X):
             return sparse_sum(self.kernel, self.X, vectors, weights)
@@ -42,6 +62,22 @@ class VectorGram:
         return to_numpy(
             weighted_sum(self.kernel, self.X, vectors, right, weights, self.left)
         )
+
+    def _kept(self, rows, weights):
+        """Return what `product` does; rounds ask for many of the rows again."""
+        new = rows[self.places[rows] < 0]
+        if len(new):
+            if self.right is None:
+                self.right = self.kernel.right(self.X)
+            vectors = self.X[new]
+            start = self.places.max() + 1
+            self.places[new] = np.arange(start, start + len(new))
+            values = self.values[start : start + len(new)]
+            left = self.kernel.left(vectors)
+            np.matmul(left, self.right, out=values)
+            self.kernel.amend(values, left, self.right, vectors, self.X)
+            self.kernel.activate(values)
+        return weights @ self.values[self.places[rows]]
 
     def diagonal(self):
         """Return the diagonal (n,), in float64."""

@@ -15,7 +15,7 @@ from skad._array import (
     to_numpy,
 )
 from skad._distances import amend, trusted
-from skad._moments import mean_row, times
+from skad._moments import times
 
 # Elements of a tile of kernel values: half to one megabyte, which stays in the cache of
 # one core; a GPU needs large products instead.
@@ -134,10 +134,9 @@ class Kernel(NamedTuple):
 
     def diagonal(self, X):
         """Return the kernel of each row with itself, of shape (n,)."""
-        xp = namespace(X)
-        squares = squared_norms(X)
         if self.name == "rbf":
-            return xp.ones_like(squares)
+            return X.new_ones(len(X)) if is_torch(X) else np.ones(X.shape[0], X.dtype)
+        squares = squared_norms(X)
         if self.name == "linear":
             return squares
         return self.activate(self.gamma * squares + self.coef0)
@@ -155,10 +154,10 @@ def _slices(n, step):
     return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
 
-def scale_gamma(gamma, X, weights=None):
+def scale_gamma(gamma, X, centre, weights=None):
     """Return the value of `gamma`: "scale" is 1 / (d variance), "auto" is 1 / d.
 
-    Rows count by `weights` (n,) in the variance.
+    Rows count by `weights` (n,) in the variance; `centre` (d,) is their mean.
     """
     if not isinstance(gamma, str):
         return float(gamma)
@@ -167,7 +166,7 @@ def scale_gamma(gamma, X, weights=None):
     if gamma == "scale" and issparse(X):
         variance = _sparse_variance(X, weights)
     elif gamma == "scale":
-        mean = float(to_numpy(mean_row(X, weights)).mean())
+        mean = float(to_numpy(centre).mean())
         parts = [
             times((to_double(X[rows]) - mean) ** 2, weights, rows).sum()
             for rows in blocks(*X.shape)

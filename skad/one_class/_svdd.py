@@ -214,8 +214,8 @@ class SVDD(OutliersMixin, BaseDetector):
                 f"All {n} labels in y are -1, known anomalies; at least one row has to "
                 "be normal or unlabelled."
             )
-        self.gamma_ = scale_gamma(self.gamma, X)
         self._centre_, self._middle_ = mean_row(X), middle(X)
+        self.gamma_ = scale_gamma(self.gamma, X, self._centre_)
         kernel = self._kernel()
         # a shift moves the sphere of the linear kernel along: shift to keep the digits
         rows = X - like(self._centre_, X) if self.kernel == "linear" else X

@@ -36,6 +36,9 @@ from skad.one_class._relevance import (
     waves,
 )
 
+# After so many rounds or fewer the solver's scores are those of the result, as exact.
+_FEW_ROUNDS = 8
+
 
 def pseudo_inverse(matrix, tol):
     """Return the inverse of a symmetric matrix on its eigenvalues above `tol`."""
@@ -256,8 +259,8 @@ class OneClassSVM(SampleWeightMixin, BaseDetector):
 
     def _fit(self, X, y, sample_weight=None):
         weights = sample_weight
-        self.gamma_ = scale_gamma(self.gamma, X, weights)
         self._centre_ = mean_row(X, weights)
+        self.gamma_ = scale_gamma(self.gamma, X, self._centre_, weights)
         self._middle_ = None if issparse(X) else middle(X)
         if self.solver == "exact":
             self._fit_exact(X, weights)
@@ -302,6 +305,8 @@ class OneClassSVM(SampleWeightMixin, BaseDetector):
             max_rounds=self.max_rounds,
         )
         self.intercept_ = np.array([-threshold(scores, weights, low, high)])
+        exact = self.solver == "exact" and self.kernel == "rbf"
+        self._solved_ = -scores if exact and self.n_rounds_ <= _FEW_ROUNDS else None
         return weights
 
     def _fit_exact(self, X, high):
@@ -362,9 +367,12 @@ class OneClassSVM(SampleWeightMixin, BaseDetector):
             exact = self.solver == "exact"
             weights = self.dual_coef_ if exact else self.landmark_coef_
             error = rounding(X, weights, self._kernel())
-        anomaly = self._in_blocks(self._anomaly, X)
-        warn_of_equal_scores(self, to_numpy(anomaly))
-        offset = inside(-float(self.intercept_[0]), anomaly, self.nu, error)
+        anomaly = self._solved_ if X.dtype == np.float64 else None
+        if anomaly is None:
+            anomaly = to_numpy(self._in_blocks(self._anomaly, X))
+        del self._solved_
+        warn_of_equal_scores(self, anomaly)
+        offset = inside(-float(self.intercept_[0]), anomaly, self.nu, 2 * error)
         self.intercept_ = np.array([-offset])
         return offset
 
