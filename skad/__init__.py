@@ -20,6 +20,7 @@ _FAMILIES = (
     "reconstruction",
     "series",
     "subspace",
+    "supervised",
 )
 _TOOLS = (
     "calibration",

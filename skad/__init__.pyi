@@ -17,6 +17,7 @@ from skad import persistence as persistence
 from skad import reconstruction as reconstruction
 from skad import series as series
 from skad import subspace as subspace
+from skad import supervised as supervised
 from skad.adversarial import *
 from skad.density import *
 from skad.ensemble import *
@@ -28,6 +29,7 @@ from skad.ood import *
 from skad.reconstruction import *
 from skad.series import *
 from skad.subspace import *
+from skad.supervised import *
 from skad.calibration import *
 from skad.persistence import CorruptFileError as CorruptFileError
 from skad.persistence import load as load

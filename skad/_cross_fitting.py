@@ -60,15 +60,16 @@ def cross_fitted(detector, X, y, params, anomaly=None):
     found, rows_found = [], []
     try:
         for held in folds(n):
+            held = held[~known[held]]  # every copy learns from the known anomalies
+            if not len(held):
+                continue
             kept = np.setdiff1d(np.arange(n), held)
             own = {name: part_of(value, kept, n) for name, value in params.items()}
             member = unfitted(detector)
             member.fit(rows_of(X, kept), part_of(y, kept, n), **own)
-            held = held[~known[held]]
-            if len(held):
-                rows = member._validate(rows_of(X, held), reset=False)
-                found.append(member._in_blocks(member._anomaly, rows))
-                rows_found.append(held)
+            rows = member._validate(rows_of(X, held), reset=False)
+            found.append(member._in_blocks(member._anomaly, rows))
+            rows_found.append(held)
     except ValueError as error:
         return scored_as_seen(detector, X, n, anomaly, error)
     found, rows_found = namespace(found[0]).concat(found), np.concatenate(rows_found)

@@ -11,7 +11,7 @@ import torch._dynamo  # noqa: F401 - or the first training that is measured woul
 from sklearn.base import clone
 
 import skad
-from tests import _labelled
+from tests import _classifiers, _labelled
 from tests._classifiers import bumps
 from tests.settings import Settings, find_settings
 
@@ -52,6 +52,14 @@ VARIANTS = {name: found.variants for name, found in SETTINGS.items() if found.va
 OWN_LABELS = {
     name: found.own_labels for name, found in SETTINGS.items() if found.own_labels
 }
+
+
+def labels_for(name, X):
+    """Return the labels (n,) that `fit` of a class needs of rows, or None."""
+    if name not in OWN_LABELS:
+        return None
+    return (settings_of(name).labels or _classifiers.own_labels)(X)
+
 
 # check_estimator's expected failures by class name: {check: reason}. Only what cannot
 # hold by the nature of a method belongs here.
@@ -132,11 +140,15 @@ def self_labelling_instances():
 
 
 def labelled_instances():
-    """Return those that need labels with the classifier that is their default."""
+    """Return those that need labels with the classifier that is their default.
+
+    Those that need other labels than scikit-learn's checks pass make them of these.
+    """
     found = []
     for name in [*NEEDS_LABELS, *OWN_LABELS]:
         settings = {k: v for k, v in CHEAP.get(name, {}).items() if k != "classifier"}
-        found.append(getattr(skad, name)(**settings))
+        module = _labelled if settings_of(name).labels else skad
+        found.append(getattr(module, name)(**settings))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Detectors whose `fit` needs class labels, which label their rows themselves.
+"""Detectors whose `fit` needs labels, which label their rows themselves.
 
 They have the names of the detectors they are, so that the registry speaks of both.
 """
@@ -6,22 +6,45 @@ They have the names of the detectors they are, so that the registry speaks of bo
 import warnings
 
 import numpy as np
+from scipy.sparse import issparse
 
 import skad
 from tests._classifiers import own_labels
+from tests.settings import find_settings
+
+SETTINGS = find_settings()
 
 
 class _LabelsItself:
     def fit(self, X, y=None, **params):
-        if y is None:
-            try:
-                rows = np.asarray(X, dtype=float)
-                y = own_labels(rows) if rows.ndim == 2 and len(rows) else None
-            except (TypeError, ValueError):
-                pass  # the detector says what is wrong with the rows
+        label = SETTINGS[type(self).__name__].labels
+        if y is None or (label is not None and of_classes(y)):
+            rows, shape = dense(X), None if y is None else np.asarray(y).shape
+            if rows is not None and shape in (None, (len(rows),), (len(rows), 1)):
+                y = (label or own_labels)(rows).reshape(shape or -1)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "No outlier is marked|All labels are pre")
             return super().fit(X, y, **params)
+
+
+def of_classes(y):
+    """Tell whether labels are numbers without -1, which name no known anomaly."""
+    try:
+        y = np.asarray(y, dtype=float)
+    except (TypeError, ValueError):
+        return False
+    return bool(np.all(np.isfinite(y))) and -1 not in y
+
+
+def dense(X):
+    """Return rows as floats, or None where the detector has to say what is wrong."""
+    try:
+        rows = np.asarray(X.toarray() if issparse(X) else X)
+        rows = rows if np.iscomplexobj(rows) else rows.astype(float)
+    except (TypeError, ValueError):
+        return None
+    usable = rows.ndim == 2 and len(rows) and not np.iscomplexobj(rows)
+    return rows if usable else None
 
 
 def __getattr__(name):

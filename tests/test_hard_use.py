@@ -47,7 +47,7 @@ from tests._bad_inputs import (
     frame,
 )
 from tests._classifiers import bumps
-from tests._instances import OWN_LABELS, default_instance
+from tests._instances import OWN_LABELS, default_instance, labels_for
 from tests._process import run_python
 
 RNG = np.random.default_rng(0)
@@ -145,7 +145,9 @@ def methods(detector):
 
 def labels(name, n_rows):
     """Return what else `fit` needs."""
-    return (np.arange(n_rows) % 3,) if name in OWN_LABELS else ()
+    if name not in OWN_LABELS:
+        return ()
+    return (labels_for(name, np.arange(n_rows, dtype=float)[:, None]),)
 
 
 def twin(detector):

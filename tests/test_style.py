@@ -14,7 +14,7 @@ import pytest
 import skad
 from skad._parameters import with_parameters
 from skad.base import BaseDetector
-from tests._instances import OWN_LABELS, SETTINGS, default_instance, quick
+from tests._instances import SETTINGS, default_instance, labels_for, quick
 
 ROOT = pathlib.Path(skad.__file__).parent
 REPOSITORY = pathlib.Path(__file__).parents[1]
@@ -541,8 +541,8 @@ SOMETIMES = {
     ("name", "detector"), skad.all_detectors(), ids=[n for n, _ in skad.all_detectors()]
 )
 def test_attributes_in_the_docstring_exist(name, detector, blobs):
-    labels = np.arange(60) % 2 if name in OWN_LABELS else None
-    fitted = quick([default_instance(name)])[0].fit(blobs[0][:60], labels)
+    X = blobs[0][:60]
+    fitted = quick([default_instance(name)])[0].fit(X, labels_for(name, X))
     documented = {name for name, _ in entries(sections(detector)["Attributes"])}
     public = {n for n in vars(fitted) if n[-1] == "_" and n[0] != "_"}
     assert public <= documented, "fitted and not documented"

@@ -8,6 +8,7 @@ the figure, which their docstrings state.
 
 import statistics
 import warnings
+from itertools import repeat
 
 import numpy as np
 import pytest
@@ -23,11 +24,13 @@ from skad._training._arguments import epochs_of
 
 # Rows of a set that train, and normal ones that are scored with half as many anomalies.
 MOST = 250
+# Families that take other data than rows alone.
+OF_THEIR_OWN = ("image", "ood", "series", "supervised")
 TRAINED = {}
 for name, cls in skad.all_detectors():
     if issubclass(cls, TorchDetector):
         family = cls.__module__.split(".")[1]
-        kind = family if family in ("image", "ood", "series") else "rows"
+        kind = family if family in OF_THEIR_OWN else "rows"
         TRAINED.setdefault(kind, {})[name] = cls
 # Steps so small that the weights stay as they were drawn.
 UNTRAINED = {"max_epochs": 1, "lr": 1e-12}
@@ -192,14 +195,14 @@ def waves():
     return found
 
 
-def mean_auc(sets, cls, **settings):
-    """Return the mean ROC AUC over the sets."""
+def mean_auc(sets, cls, known=None, **settings):
+    """Return the mean ROC AUC over the sets; `fit` takes what is `known` besides."""
     detector = cls(contamination=0.1, device="cpu", random_state=0, **settings)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of networks that rebuild nothing yet
         return statistics.mean(
-            roc_auc_score(y, -detector.fit(train).score_samples(scored))
-            for train, scored, y in sets
+            roc_auc_score(y, -detector.fit(train, **more).score_samples(scored))
+            for (train, scored, y), more in zip(sets, known or repeat({}), strict=False)
         )
 
 
@@ -215,13 +218,13 @@ def norms(train, scored):
     return (np.linalg.norm(StandardScaler().fit(train).transform(scored), axis=1),)
 
 
-def check_training(cls, sets, simple):
+def check_training(cls, sets, simple, known=None):
     """Check that training beats none and something simple, or is below as stated."""
     name = cls.__name__
     settings = CHEAP.get(name, {})
     phases = {one: 0 for one in cls._epoch_parameters if one == "pretrain_epochs"}
-    trained = mean_auc(sets, cls, **settings)
-    untrained = mean_auc(sets, cls, **{**settings, **UNTRAINED, **phases})
+    trained = mean_auc(sets, cls, known, **settings)
+    untrained = mean_auc(sets, cls, known, **{**settings, **UNTRAINED, **phases})
     scores = [
         [roc_auc_score(y, each) for each in simple(train, scored)]
         for train, scored, y in sets
@@ -240,6 +243,22 @@ def check_training(cls, sets, simple):
 @pytest.mark.parametrize("name", TRAINED["rows"])
 def test_training_is_worth_its_time(name, tables):
     check_training(TRAINED["rows"][name], tables, norms)
+
+
+N_KNOWN = 10
+
+
+@pytest.mark.parametrize("name", TRAINED["supervised"])
+def test_training_with_known_anomalies_is_worth_its_time(name, tables):
+    sets, known = [], []
+    for train, scored, y in tables:
+        named = np.flatnonzero(y == 1)[:N_KNOWN]
+        if (y == 1).sum() < 2 * N_KNOWN:
+            continue
+        rest = np.setdiff1d(np.arange(len(y)), named)
+        sets.append((train, scored[rest], y[rest]))
+        known.append({"X_outliers": scored[named]})
+    check_training(TRAINED["supervised"][name], sets, norms, known)
 
 
 @pytest.mark.parametrize(

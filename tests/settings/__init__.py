@@ -24,7 +24,11 @@ class Settings:
     classifier : callable or None
         Returns the classifier of the common tests, which call fit(X) alone.
     own_labels : str
-        Why `fit` needs class labels, whatever the classifier.
+        Why `fit` needs labels: class labels, whatever the classifier, or those of
+        `labels`.
+    labels : callable or None
+        Returns the labels of rows in the common tests of one that needs other labels
+        than those of classes.
     pictures : dict or None
         Arguments of a detector of pictures whose scores of drawn ones, 24 pixels wide,
         are recorded; None records none.
@@ -41,6 +45,7 @@ class Settings:
     variants: list = dataclasses.field(default_factory=list)
     classifier: Callable | None = None
     own_labels: str = ""
+    labels: Callable | None = None
     pictures: dict | None = None
     excused: dict = dataclasses.field(default_factory=dict)
 
