@@ -18,8 +18,10 @@ FILE = pathlib.Path(__file__).parent / "files" / "scores.npz"
 
 # Pictures of few pixels, on networks of few steps.
 ON_PICTURES = {
+    "AnomalyDINO": {},
     "CFA": {"max_epochs": 2},
     "CFLOW": {"max_epochs": 1, "n_steps": 1, "condition_size": 4},
+    "DFM": {},
     "DFR": {"max_epochs": 2},
     "EfficientAD": {
         "channels": 8,
@@ -30,6 +32,7 @@ ON_PICTURES = {
         "batch_size": 2,
     },
     "FAPM": {"coreset_ratio": 0.5},
+    "FRE": {"n_components": 3},
     "FastFlow": {"max_epochs": 2, "n_steps": 2},
     "GaussianAD": {},
     "InReaCh": {"coreset_ratio": 0.2},
