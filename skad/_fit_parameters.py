@@ -10,9 +10,10 @@ from typing import Self
 import numpy as np
 
 from skad._array import is_torch, like, namespace, to_numpy
+from skad._labels import check_labels
+from skad._picture_input import Pictures
 from skad._sklearn import _fit_context
 from skad._sparse import dense_rows
-from skad._validation import Pictures, check_labels
 
 
 class OutliersMixin:

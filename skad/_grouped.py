@@ -32,10 +32,10 @@ from sklearn.utils.validation import check_is_fitted
 from skad._answers import Inspection, labels_of
 from skad._array import device_of, like, namespace, to_numpy
 from skad._group_rows import long_enough, longer, n_rows, series_rows, take
+from skad._labels import check_labels
 from skad._limits import effective_size, upper_limit
 from skad._sklearn import _fit_context, splits_series
 from skad._stretches import stretch_fitted
-from skad._validation import check_labels
 from skad.base import BaseDetector
 
 

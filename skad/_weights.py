@@ -4,12 +4,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from skad._array import to_numpy
+from skad._array import is_torch, to_numpy
 from skad._cross_fitting import part_of, rows_of
 from skad._dask import Blocks
 from skad._limits import upper_limit, weighted_quantile
-from skad._sklearn import _fit_context
-from skad._validation import check_sample_weight
+from skad._sklearn import _check_sample_weight, _fit_context
 
 
 class SampleWeightMixin:
@@ -101,6 +100,24 @@ class SampleWeightMixin:
         anomaly = to_numpy(self._seen_anomaly(X, anomaly))
         self._keep_reference(anomaly, weights)
         return weighted_quantile(-anomaly, self.contamination, weights)
+
+
+def check_sample_weight(sample_weight, n_samples):
+    """Return how often each sample counts, (n,), float64 and at least 0, or raise."""
+    if is_torch(sample_weight):
+        sample_weight = to_numpy(sample_weight)
+    rows = np.broadcast_to(0.0, (n_samples, 1))
+    try:
+        return _check_sample_weight(
+            sample_weight, rows, dtype=np.float64, ensure_non_negative=True
+        )
+    except ValueError as error:
+        weights = np.asarray(sample_weight)
+        if weights.dtype.kind in "biuf" and np.all(weights <= 0):
+            raise ValueError(
+                "Invalid input - all samples have zero or negative weights."
+            ) from error
+        raise
 
 
 def weighted(sample_weight):

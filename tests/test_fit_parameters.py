@@ -24,7 +24,7 @@ from skad._cross_fitting import cross_fitted, folds, part_of
 from skad._fit_parameters import MasksMixin
 from skad._limits import thinned, upper_limit, weighted_quantile
 from skad._parameters import with_parameters
-from skad._validation import check_sample_weight
+from skad._weights import check_sample_weight
 from skad.density import KDE, Mahalanobis
 from skad.density._covariance import weighted_ledoit_wolf
 from skad.ensemble import IsolationForest

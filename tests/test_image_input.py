@@ -10,6 +10,7 @@ from torch import nn
 import skad
 from skad.image._base import BackboneDetector
 from skad.reconstruction import AutoEncoder
+from tests._instances import settings_of
 
 NAMED = [cls for _, cls in skad.all_detectors() if issubclass(cls, BackboneDetector)]
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -32,6 +33,7 @@ class Small(nn.Module):
 def made(cls, **given):
     """Return a detector that is trained for no longer than it has to."""
     small = {"backbone": Small, "layers": ("one", "two"), "max_epochs": 1}
+    small = {**(settings_of(cls.__name__).pictures or {}), **small}
     small = {**small, "contamination": 0.1, "random_state": 0, **given}
     known = cls().get_params()
     return cls(**{name: value for name, value in small.items() if name in known})

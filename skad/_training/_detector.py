@@ -14,6 +14,7 @@ import torch
 
 from skad._array import is_torch, to_numpy
 from skad._copies import converted
+from skad._labels import check_labels
 from skad._parameters import with_parameters
 from skad._random import Seed, generator
 from skad._sklearn import Interval, StrOptions
@@ -25,7 +26,6 @@ from skad._training._loop import AMP
 from skad._training._made import go_on_from, made_with
 from skad._training._run import OPTIMIZERS, Training
 from skad._training._seeds import reproducible, seed_generators
-from skad._validation import check_labels
 from skad.base import BaseDetector
 
 # Elements of samples that are scored together where batch_size asks for fewer.

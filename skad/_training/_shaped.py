@@ -7,9 +7,9 @@ import torch
 
 from skad._array import is_torch
 from skad._parameters import with_parameters
+from skad._picture_input import check_images
 from skad._sklearn import StrOptions
 from skad._training._detector import TorchDetector
-from skad._validation import check_images
 
 
 @with_parameters

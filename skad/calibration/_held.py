@@ -10,6 +10,7 @@ from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
 
 from skad._array import to_numpy
+from skad._labels import label_column, warn_without_anomalies
 from skad._members import (
     fit_within,
     scores_of,
@@ -17,7 +18,6 @@ from skad._members import (
     take_over_features,
     without_threshold,
 )
-from skad._validation import label_column, warn_without_anomalies
 from skad.calibration._rows import n_rows, per_sample, take_rows
 
 

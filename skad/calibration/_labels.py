@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
-from skad._validation import check_labels
+from skad._labels import check_labels
 from skad.calibration._held import known_anomalies, step_parameters, takes_classes
 
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Set
 from scipy.sparse import issparse
 
 from skad._array import is_torch, like
+from skad._picture_input import Pictures
 from skad._pictures import PictureFiles
 from skad._sklearn import _safe_indexing
-from skad._validation import Pictures
 
 
 def n_rows(X):

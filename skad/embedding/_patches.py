@@ -13,6 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from skad._array import is_torch, namespace, resolve_device, slices, to_numpy
 from skad._copies import converted
+from skad._picture_input import check_pictures
 from skad._sklearn import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -21,7 +22,6 @@ from skad._sklearn import (
     TransformerMixin,
     _fit_context,
 )
-from skad._validation import check_pictures
 from skad.embedding._backbones import resolve
 from skad.embedding._taps import join_maps
 

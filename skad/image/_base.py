@@ -17,8 +17,8 @@ from sklearn.base import clone
 
 from skad._array import is_torch, slices
 from skad._parameters import with_parameters
+from skad._picture_input import check_pictures
 from skad._sklearn import Interval, StrOptions
-from skad._validation import check_pictures
 from skad.base import BaseDetector
 from skad.embedding import PatchEmbedding
 from skad.image._pooling import pool

@@ -12,9 +12,9 @@ from sklearn import config_context
 from skad._array import is_torch, like, namespace, on_device, to_numpy
 from skad._members import fit_within, seeded_clone
 from skad._parameters import KW_ONLY, with_parameters
+from skad._picture_input import Pictures, check_pictures
 from skad._random import Seed, generator
 from skad._sklearn import HasMethods, Interval
-from skad._validation import Pictures, check_pictures
 from skad.base import BaseDetector
 from skad.image._base import ImageDetector
 from skad.image.memory._patchcore import PatchCore

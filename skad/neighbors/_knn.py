@@ -6,12 +6,11 @@ import numpy as np
 
 from skad._array import blocks, device_of, like, n_blocks, namespace
 from skad._parameters import KW_ONLY, with_parameters
-from skad._random import Seed
 from skad._sklearn import Interval, StrOptions
 from skad.base import BaseDetector
 from skad.neighbors._apart import drop_self
 from skad.neighbors._neighbors import NeighborsMixin, check_distances
-from skad.neighbors._search import ALGORITHMS, METRICS
+from skad.neighbors._search import METRICS
 from skad.neighbors._sparse_search import search_among
 
 
@@ -60,25 +59,6 @@ class KNN(NeighborsMixin, BaseDetector):
         row has the cosine distance 1/2 to all others.
     p : float, default=2
         Exponent of ``metric="minkowski"``, at least 1.
-    algorithm : {"auto", "brute", "kd_tree", "ball_tree", "pynndescent"}, default="auto"
-        "brute" compares with every training row, in blocks of bounded memory, and is
-        exact; the trees are exact and faster for few features; "auto" takes "kd_tree"
-        up to 8 features. "pynndescent" searches an approximate graph, for many rows; it
-        compiles for a minute when first used and needs the package of that name.
-    device : str, default="auto"
-        Where "brute" computes: "cpu", a device of torch such as "cuda", or "auto", a
-        tensor's own device and for arrays the GPU when the work is worth the trip.
-    n_jobs : int or None, default=None
-        Threads of the tree and of the graph.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the graph of "pynndescent". Pass an int for reproducible results.
-
-    Attributes
-    ----------
-    device_ : str
-        The device of the fit.
-    n_samples_fit_ : int
-        Number of training rows.
 
     See Also
     --------
@@ -122,10 +102,6 @@ class KNN(NeighborsMixin, BaseDetector):
     method: str = "largest"
     metric: str = "euclidean"
     p: float = 2
-    algorithm: str = "auto"
-    device: str = "auto"
-    n_jobs: int | None = None
-    random_state: Seed = None
 
     _map_sums_to_score = True
     _honesty = "leave one out"
@@ -135,10 +111,6 @@ class KNN(NeighborsMixin, BaseDetector):
         "method": [StrOptions({"largest", "mean", "median", "weighted"})],
         "metric": [StrOptions({*METRICS, "precomputed"})],
         "p": [Interval(Real, 1, None, closed="left")],
-        "algorithm": [StrOptions(ALGORITHMS)],
-        "device": [str],
-        "n_jobs": [Integral, None],
-        "random_state": ["random_state"],
     }
 
     def _check_parameters(self, X):

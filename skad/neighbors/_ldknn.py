@@ -5,12 +5,11 @@ from typing import ClassVar
 
 from skad._array import blocks, device_of, like, n_blocks, namespace
 from skad._parameters import KW_ONLY, with_parameters
-from skad._random import Seed
-from skad._sklearn import Interval, StrOptions
+from skad._sklearn import Interval
 from skad.base import BaseDetector
 from skad.neighbors._knn import check_n_neighbors
 from skad.neighbors._neighbors import NeighborsMixin
-from skad.neighbors._search import ALGORITHMS, NeighborSearch
+from skad.neighbors._search import NeighborSearch
 
 
 @with_parameters(kw_only=False)
@@ -41,23 +40,11 @@ class LDKNN(NeighborsMixin, BaseDetector):
         on scenes.
     density_weight : float, default=1.0
         The weight :math:`c`; 0 is the squared distance to the nearest row.
-    algorithm : {"auto", "brute", "kd_tree", "ball_tree", "pynndescent"}, default="auto"
-        How neighbours are found, see :class:`KNN`.
-    device : str, default="auto"
-        Where "brute" computes, see :class:`KNN`.
-    n_jobs : int or None, default=None
-        Threads of the tree and of the graph.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the graph of "pynndescent". Pass an int for reproducible results.
 
     Attributes
     ----------
-    n_samples_fit_ : int
-        Number of training rows.
     spread_ : ndarray or tensor of shape (n_samples, n_features)
         Mean square of each training row's differences to its `k` nearest, by feature.
-    device_ : str
-        The device of the fit.
 
     See Also
     --------
@@ -90,10 +77,6 @@ class LDKNN(NeighborsMixin, BaseDetector):
     n_neighbors: int = 5
     _: KW_ONLY
     density_weight: float = 1.0
-    algorithm: str = "auto"
-    device: str = "auto"
-    n_jobs: int | None = None
-    random_state: Seed = None
 
     metric: ClassVar[str] = "sqeuclidean"
     _map_sums_to_score = True
@@ -102,10 +85,6 @@ class LDKNN(NeighborsMixin, BaseDetector):
     _parameter_constraints = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "density_weight": [Interval(Real, 0, None, closed="left")],
-        "algorithm": [StrOptions(ALGORITHMS)],
-        "device": [str],
-        "n_jobs": [Integral, None],
-        "random_state": ["random_state"],
     }
 
     def _check_parameters(self, X):

@@ -5,12 +5,11 @@ from numbers import Integral, Real
 
 from skad._array import blocks, device_of, like, n_blocks, namespace
 from skad._parameters import KW_ONLY, with_parameters
-from skad._random import Seed
 from skad._sklearn import Interval, StrOptions
 from skad.base import BaseDetector
 from skad.neighbors._apart import n_left_out
 from skad.neighbors._neighbors import NeighborsMixin, check_distances
-from skad.neighbors._search import ALGORITHMS, METRICS
+from skad.neighbors._search import METRICS
 from skad.neighbors._sparse_search import different_rows, search_among
 
 # Keeps the density of duplicated rows finite, as scikit-learn does.
@@ -51,25 +50,13 @@ class LOF(NeighborsMixin, BaseDetector):
         shape (n_samples, n_training_rows), and the map is over training rows.
     p : float, default=2
         Exponent of ``metric="minkowski"``, at least 1.
-    algorithm : {"auto", "brute", "kd_tree", "ball_tree", "pynndescent"}, default="auto"
-        How neighbours are found, see :class:`KNN`.
-    device : str, default="auto"
-        Where "brute" computes, see :class:`KNN`.
-    n_jobs : int or None, default=None
-        Threads of the tree and of the graph.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the graph of "pynndescent". Pass an int for reproducible results.
 
     Attributes
     ----------
     n_neighbors_ : int
         The number of neighbours in use.
-    n_samples_fit_ : int
-        Number of training rows.
     negative_outlier_factor_ : ndarray or tensor of shape (n_samples,)
         ``score_samples`` of the training rows.
-    device_ : str
-        The device of the fit.
 
     See Also
     --------
@@ -104,10 +91,6 @@ class LOF(NeighborsMixin, BaseDetector):
     _: KW_ONLY
     metric: str = "euclidean"
     p: float = 2
-    algorithm: str = "auto"
-    device: str = "auto"
-    n_jobs: int | None = None
-    random_state: Seed = None
 
     _map_sums_to_score = True
     _least_rows = 1  # so that the error says how many neighbours there are
@@ -117,10 +100,6 @@ class LOF(NeighborsMixin, BaseDetector):
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "metric": [StrOptions({*METRICS, "precomputed"})],
         "p": [Interval(Real, 1, None, closed="left")],
-        "algorithm": [StrOptions(ALGORITHMS)],
-        "device": [str],
-        "n_jobs": [Integral, None],
-        "random_state": ["random_state"],
     }
 
     def _check_parameters(self, X):

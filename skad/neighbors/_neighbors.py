@@ -1,14 +1,18 @@
 """What detectors by neighbours share: the neighbours themselves."""
 
+from numbers import Integral
 from typing import Any
 
 from scipy.sparse import issparse
 from sklearn.utils.validation import check_is_fitted
 
 from skad._array import blocks, device_of, namespace
+from skad._parameters import with_parameters
+from skad._random import Seed
+from skad._sklearn import StrOptions
 from skad._sparse import rows_to_learn
 from skad.neighbors._apart import drop_self
-from skad.neighbors._search import contributions
+from skad.neighbors._search import ALGORITHMS, contributions
 from skad.neighbors._smallest import smallest
 
 
@@ -60,11 +64,46 @@ def check_distances(X, square=False):
         )
 
 
+@with_parameters
 class NeighborsMixin:
     """The search of a detector that keeps one in `_search_`, or given distances.
 
-    The detector has the parameters of `KNN` and the attribute `n_samples_fit_`.
+    The detector states `n_neighbors`, and `metric` and `p` as parameters or constants.
+
+    Parameters
+    ----------
+    algorithm : {"auto", "brute", "kd_tree", "ball_tree", "pynndescent"}, default="auto"
+        "brute" compares with every training row, in blocks of bounded memory, and is
+        exact; the trees are exact and faster for few features; "auto" takes "kd_tree"
+        up to 8 features. "pynndescent" searches an approximate graph, for many rows; it
+        compiles for a minute when first used and needs the package of that name.
+    device : str, default="auto"
+        Where "brute" computes: "cpu", a device of torch such as "cuda", or "auto", a
+        tensor's own device and for arrays the GPU when the work is worth the trip.
+    n_jobs : int or None, default=None
+        Threads of the tree and of the graph.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the graph of "pynndescent". Pass an int for reproducible results.
+
+    Attributes
+    ----------
+    device_ : str
+        The device of the fit.
+    n_samples_fit_ : int
+        Number of training rows.
     """
+
+    algorithm: str = "auto"
+    device: str = "auto"
+    n_jobs: int | None = None
+    random_state: Seed = None
+
+    _parameter_constraints = {
+        "algorithm": [StrOptions(ALGORITHMS)],
+        "device": [str],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+    }
 
     def kneighbors(self, X=None, n_neighbors=None, return_distance=True) -> Any:
         """Return the nearest training rows.

@@ -9,11 +9,11 @@ import numpy as np
 from skad._array import like, namespace, to_double, to_numpy
 from skad._distances import middle
 from skad._fit_parameters import OutliersMixin
+from skad._labels import check_labels, label_column
 from skad._limits import warn_of_equal_scores
 from skad._moments import mean_row
 from skad._parameters import KW_ONLY, absent, with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._validation import check_labels, label_column
 from skad.base import BaseDetector
 from skad.one_class._dual import inside, kernel_scale, minimise, rounding, threshold
 from skad.one_class._grams import gram_matrix

@@ -10,8 +10,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from skad._array import blocks, device_of, is_torch, like, to_numpy
 from skad._parameters import KW_ONLY, with_parameters
+from skad._picture_input import check_images
 from skad._sklearn import HasMethods, StrOptions, _fit_context
-from skad._validation import check_images
 from skad.base import BaseDetector
 from skad.embedding._classifier import ClassifierView, Outputs, chosen_rows
 from skad.embedding._classifier_fit import (

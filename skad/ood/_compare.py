@@ -8,7 +8,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_memory
 
 from skad._array import to_numpy
-from skad._validation import check_images
+from skad._picture_input import check_images
 from skad.embedding._classifier import ClassifierView, Outputs, chosen_rows
 from skad.embedding._classifier_fit import fitted_classifier, is_fitted_already
 from skad.ood._labels import split_labels

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skad._validation import check_labels, label_column
+from skad._labels import check_labels, label_column
 
 
 def split_labels(n_samples, y, y_class, y_ood, *, others=False):
