@@ -57,7 +57,7 @@ EPOCHS = {
     "CFLOW": {"magnetic_tile": [2, 8], "cookie": [4, 8]},
     "FastFlow": {"magnetic_tile": [5, 10], "cookie": [20, 40]},
     "DFR": {"magnetic_tile": [10, 20], "cookie": [25, 50]},
-    "Dinomaly": {"magnetic_tile": [40, 160], "cookie": [40, 160]},
+    "Dinomaly": {"magnetic_tile": [20, 80], "cookie": [20, 80]},
 }
 # What trains nothing, beside the baselines on pixels.
 UNTRAINED = ("PatchCore", "PaDiM", "AnomalyDINO", "FRE", "DFM")

@@ -141,6 +141,11 @@ class AnomalyDINO(PatchBank):
     of pictures by hand whether to mask. Copies are turned with the pixels of the border
     beyond it.
 
+    With a ResNet-18 in its place, at 128 pixels, areas under the ROC curve of pictures
+    / of pixels are 0.891 / 0.732 on 80 magnetic tiles and 0.993 / 0.970 on cookies,
+    those of `PatchCore` 0.903 / 0.768 and 0.998 / 0.955
+    (``benchmarks/results/images_training.tsv``).
+
     Scoring costs O(p m d) beside the backbone, for p patches, m in the memory and d
     features. With ``contamination="auto"`` the threshold comes from the training
     pictures' scores without their own patches and those of their copies. With a number,

@@ -1,14 +1,17 @@
 """What FRE and DFM share: principal components of a picture's pooled features."""
 
+import copy
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn import functional as F  # noqa: N812
 
+from skad._cross_fitting import folds
 from skad._parameters import absent, with_parameters
 from skad._sklearn import Interval
-from skad.image._base import BackboneDetector, as_tensor
+from skad.image._base import BackboneDetector, as_tensor, owners_of
 
 
 def components(rows, center):
@@ -72,7 +75,27 @@ class PooledComponents(BackboneDetector):
         with torch.no_grad():
             for rows in self._batches(X.shape[0]):
                 parts.append(self._pooled(as_tensor(X[rows])).flatten(1))
-        rows = torch.cat(parts)
+        rows, owners = torch.cat(parts), owners_of(X)
+        self._find_components(rows)
+        if not self._leaves_out(owners):
+            return self._of_rows(rows)
+        return self._cross_fitted(rows, owners.numpy())
+
+    def _cross_fitted(self, rows, owners):
+        """Return the anomaly (n,) of pictures by components that were found without."""
+        member, known, found = copy.copy(self), np.unique(owners), []
+        for fold in folds(len(known)):
+            held = torch.as_tensor(np.isin(owners, known[fold]), device=rows.device)
+            member._find_components(rows[~held])
+            found.append(member._of_rows(rows[held]))
+        return torch.cat(found)
+
+    def _of_rows(self, rows):
+        """Return the anomaly (b,) of pictures from their pooled features (b, m)."""
+        return self._pool(self._parts(rows))
+
+    def _find_components(self, rows):
+        """Find the components of pooled features (n, m)."""
         found = components(rows, self._centers)
         n = self._n_kept(found[1])
         self.mean_, self.explained_variance_ = found[0], found[1][:n].clone()

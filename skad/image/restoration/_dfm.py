@@ -52,8 +52,14 @@ class DFM(PooledComponents):
     pictures with d features of all places together. Pictures have to be aligned. The
     paper has no map.
 
-    With ``contamination="auto"`` copies that are fitted without a part of the pictures
-    set the threshold, and the backbone sees these again.
+    With a ResNet-18 at 128 pixels, areas under the ROC curve of pictures / of pixels
+    are 0.903 / 0.811 on 80 magnetic tiles and 0.971 / 0.759 on cookies, those of
+    `PatchCore` 0.903 / 0.768 and 0.998 / 0.955
+    (``benchmarks/results/images_training.tsv``). On the tiles "nll" is near chance:
+    0.587 / 0.573.
+
+    With ``contamination="auto"`` the threshold comes from errors of pictures under
+    components that are found without them, up to 200 pictures in five parts.
 
     References
     ----------

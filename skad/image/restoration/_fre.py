@@ -42,8 +42,13 @@ class FRE(PooledComponents):
     aligned; with fewer than `n_components` pictures nothing that they span is an
     anomaly.
 
-    With ``contamination="auto"`` copies that are fitted without a part of the pictures
-    set the threshold, and the backbone sees these again.
+    With a ResNet-18 at 128 pixels, areas under the ROC curve of pictures / of pixels
+    are 0.903 / 0.789 on 80 magnetic tiles and 0.969 / 0.880 on cookies, those of
+    `PatchCore` 0.903 / 0.768 and 0.998 / 0.955
+    (``benchmarks/results/images_training.tsv``).
+
+    With ``contamination="auto"`` the threshold comes from errors of pictures under
+    components that are found without them, up to 200 pictures in five parts.
 
     References
     ----------
