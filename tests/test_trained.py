@@ -54,12 +54,8 @@ CHEAP = {
     "SimpleNet": {"max_epochs": 15},
     "SuperSimpleNet": {"max_epochs": 3, "layers": ("scale2",), "hidden_size": 32},
 }
-SLOW = {
-    "CFLOW",
-    "EfficientAD",
-    "SimpleNet",
-    "SuperSimpleNet",
-}  # take more than ten CPU seconds
+# Take more than ten CPU seconds.
+SLOW = {"CFLOW", "EfficientAD", "SimpleNet", "SuperSimpleNet"}
 BELOW = {
     "AnoGAN": 0.80,
     "DAGMM": 0.78,
