@@ -111,8 +111,6 @@ class AnomalyDINO(PatchBank):
         Share of the patches of a picture that make its score; at least one.
     coreset_ratio : float, default=1.0
         Share of the normal patches that the memory keeps.
-    neighborhood : int, default=1
-        Places, in both directions, over which features are averaged; odd.
     random_state : int, RandomState instance or None, default=None
         Draws the core-set, where not all patches are kept. Pass an int for reproducible
         results.

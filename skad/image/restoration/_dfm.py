@@ -38,8 +38,6 @@ class DFM(PooledComponents):
     measure : {"fre", "nll"}, default="fre"
         The reconstruction error of the features, or the negative logarithm of the
         likelihood of their components.
-    pool_size : int, default=4
-        Side of the squares of places that are averaged before; at most the grid.
 
     See Also
     --------
