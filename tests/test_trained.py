@@ -39,6 +39,7 @@ CHEAP = {
     "AnoGAN": {"n_search_steps": 20},
     "CFLOW": {"max_epochs": 2},
     "DFR": {"max_epochs": 20},
+    "Dinomaly": {"max_epochs": 20},
     "EfficientAD": {
         "channels": 64,
         "width": 32,
@@ -54,8 +55,10 @@ CHEAP = {
     "ReverseDistillation": {"max_epochs": 20, "batch_size": 4},
     "STFPM": {"max_epochs": 15, "batch_size": 4},
     "SimpleNet": {"max_epochs": 15},
+    "SuperSimpleNet": {"max_epochs": 3, "layers": ("scale2",), "hidden_size": 32},
 }
-SLOW = {"CFLOW", "EfficientAD", "SimpleNet"}  # take more than ten CPU seconds
+# Take more than ten CPU seconds.
+SLOW = {"CFLOW", "EfficientAD", "SimpleNet", "SuperSimpleNet"}
 BELOW = {
     "AnoGAN": 0.80,
     "DAGMM": 0.78,
