@@ -34,12 +34,15 @@ CHANGES = {
 
 # What a class says does not change its scores, in each setting that it says it of.
 UNCHANGED = {
+    "ABOD": [({"n_neighbors": k}, ["shifted", "rotated"]) for k in (10, None)],
     "CBLOF": [({}, ["shifted", "rotated"])],
+    "COF": [({}, ["shifted", "rotated", "scaled together"])],
     "COPOD": [({"aggregation": a}, ["bent"]) for a in ("feature", "sample")],
     "ECOD": [({"aggregation": "feature"}, ["increasing", "decreasing"])],
     "HBOS": [
         ({"binning": b}, ["each scaled", "shifted"]) for b in ("static", "dynamic")
     ],
+    "INNE": [({}, ["shifted", "rotated", "scaled together"])],
     "IsolationForest": [({}, ["each scaled", "shifted"])],
     "KNN": [
         ({"metric": "cosine"}, ["permuted"]),
@@ -178,6 +181,7 @@ def test_what_a_default_needs_is_said_before_anything_else_is_wrong_with_the_row
 
 # Maps that are "never negative", in each setting that the class says it of.
 NEVER_NEGATIVE = {
+    "COF": [{}],
     "KNN": [{"metric": m} for m in ("euclidean", "cosine", "manhattan")],
     "LOF": [{"metric": m} for m in ("euclidean", "cosine", "manhattan")],
     "Mahalanobis": [{}, {"covariance": "ledoit_wolf"}],

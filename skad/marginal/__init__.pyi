@@ -1,5 +1,6 @@
 from skad.marginal._copod import COPOD as COPOD
 from skad.marginal._ecod import ECOD as ECOD
 from skad.marginal._hbos import HBOS as HBOS
+from skad.marginal._loda import LODA as LODA
 
-__all__ = ["COPOD", "ECOD", "HBOS"]
+__all__ = ["COPOD", "ECOD", "HBOS", "LODA"]

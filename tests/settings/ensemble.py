@@ -10,6 +10,7 @@ FeatureBagging = Settings(
         {"detector": skad.ECOD(), "combination": "maximum", "n_jobs": 2},
     ],
 )
+INNE = Settings(variants=[{"n_estimators": 50, "max_samples": 16}])
 IsolationForest = Settings(
     {"n_estimators": 10},
     [

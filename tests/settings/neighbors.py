@@ -2,7 +2,9 @@
 
 from tests.settings import Settings
 
+ABOD = Settings(variants=[{"n_neighbors": None}, {"n_neighbors": 5, "weighted": False}])
 CBLOF = Settings(variants=[{"n_clusters": 3, "use_weights": True}])
+COF = Settings(variants=[{"algorithm": "brute", "n_neighbors": 8}])
 KNN = Settings(
     variants=[
         {"method": "mean", "algorithm": "brute"},
@@ -13,3 +15,4 @@ KNN = Settings(
 )
 LDKNN = Settings(variants=[{"algorithm": "brute", "density_weight": 0.5}])
 LOF = Settings(variants=[{"algorithm": "brute"}])
+SOD = Settings(variants=[{"algorithm": "brute", "alpha": 1.2}])
