@@ -37,11 +37,13 @@ UNCHANGED = {
     "ABOD": [({"n_neighbors": k}, ["shifted", "rotated"]) for k in (10, None)],
     "CBLOF": [({}, ["shifted", "rotated"])],
     "COF": [({}, ["shifted", "rotated", "scaled together"])],
+    "CookDistance": [({}, ["each scaled", "shifted"])],
     "COPOD": [({"aggregation": a}, ["bent"]) for a in ("feature", "sample")],
     "ECOD": [({"aggregation": "feature"}, ["increasing", "decreasing"])],
     "HBOS": [
         ({"binning": b}, ["each scaled", "shifted"]) for b in ("static", "dynamic")
     ],
+    "HDBSCANOutliers": [({}, ["shifted", "rotated", "scaled together"])],
     "INNE": [({}, ["shifted", "rotated", "scaled together"])],
     "IsolationForest": [({}, ["each scaled", "shifted"])],
     "KNN": [
@@ -50,6 +52,7 @@ UNCHANGED = {
         ({"metric": "euclidean"}, ["permuted", "shifted"]),
     ],
     "LDKNN": [({}, ["shifted", "rotated"])],
+    "LOCI": [({}, ["shifted", "rotated", "scaled together"])],
     "LOF": [
         ({"metric": "cosine"}, ["scaled together"]),
         ({"metric": "manhattan"}, ["scaled together", "shifted"]),
@@ -63,6 +66,8 @@ UNCHANGED = {
         ],
         ({"covariance": "low_rank", "rank": 2}, ["shifted", "each scaled"]),
     ],
+    "QMCD": [({}, ["each scaled", "shifted"])],
+    "SOS": [({}, ["shifted", "rotated", "scaled together"])],
     "SpectralResidual": [
         ({"measure": m}, ["scaled together", "each scaled"])
         for m in ("saliency", "relative")

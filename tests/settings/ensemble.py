@@ -3,6 +3,9 @@
 import skad
 from tests.settings import Settings
 
+ExtendedIsolationForest = Settings(
+    {"n_estimators": 20}, [{"extension_level": 0}, {"max_samples": 32}]
+)
 FeatureBagging = Settings(
     {"n_estimators": 3},
     [
