@@ -37,6 +37,7 @@ def pairs():
     from pyod.models.loda import LODA
     from pyod.models.pca import PCA
     from pyod.models.qmcd import QMCD
+    from pyod.models.rod import ROD
     from pyod.models.sampling import Sampling
     from pyod.models.sod import SOD
     from pyod.models.sos import SOS
@@ -79,6 +80,7 @@ def pairs():
         ("SOS", {}, SOS, 2),
         ("HDBSCANOutliers", {"min_cluster_size": 5}, HDBSCAN, 2),
         ("QMCD", {}, QMCD, 2),
+        ("ROD", {"max_subspaces": 120}, ROD, 1),
         ("CookDistance", {}, CD, 1),
         ("KNN", {"n_neighbors": 1, "max_samples": 20} | seed, sampling, 1),
     ]

@@ -99,6 +99,7 @@ def pyod():
     from pyod.models.ocsvm import OCSVM
     from pyod.models.pca import PCA
     from pyod.models.qmcd import QMCD
+    from pyod.models.rod import ROD
     from pyod.models.sampling import Sampling
     from pyod.models.sod import SOD
     from pyod.models.sos import SOS
@@ -130,6 +131,7 @@ def pyod():
         "SOD()": SOD(),
         "HDBSCAN()": HDBSCAN(),
         "LOCI()": LOCI(),
+        "ROD()": ROD(),
         "SOS()": SOS(),
         "QMCD()": QMCD(),
         "CD()": CD(),

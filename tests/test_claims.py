@@ -67,6 +67,7 @@ UNCHANGED = {
         ({"covariance": "low_rank", "rank": 2}, ["shifted", "each scaled"]),
     ],
     "QMCD": [({}, ["each scaled", "shifted"])],
+    "ROD": [({}, ["each scaled", "shifted"])],
     "SOS": [({}, ["shifted", "rotated", "scaled together"])],
     "SpectralResidual": [
         ({"measure": m}, ["scaled together", "each scaled"])

@@ -34,7 +34,7 @@ EQUAL = {"KNN()", 'KNN(method="mean")', "LOF()", "MCD()", "GMM()", "KDE()"}
 EQUAL |= {"KPCA(n_selected_components=5)", "Sampling()"}
 SAME_ORDER = {"IForest()", "OCSVM()", "ABOD(n_neighbors=10)"}
 EQUAL_IN_TRAINING = {"ECOD()", "COPOD()"}
-NEARLY_THE_SAME_ORDER = {"HBOS()", "INNE()", "QMCD()", "CD()"}
+NEARLY_THE_SAME_ORDER = {"HBOS()", "INNE()", "QMCD()", "CD()", "ROD()"}
 ANOTHER_SCORE = {"PCA()", "LODA()", "COF()", "SOD()"}
 ANOTHER_SCORE |= {"HDBSCAN()", "LOCI()", "SOS()"}
 
@@ -84,6 +84,11 @@ def test_the_discrepancy_has_the_order_of_pyod_within_the_range():
     detector = skad.QMCD("skewness").fit(X_TRAIN)
     anomaly = -detector.score_samples(X_TRAIN)
     assert spearmanr(anomaly, PYOD["train"]["QMCD()"]).statistic > 0.9999
+
+
+def test_rotations_are_those_of_pyod_in_training():
+    anomaly = -skad.ROD().fit(X_TRAIN).score_samples(X_TRAIN)
+    assert_allclose(anomaly, PYOD["train"]["ROD()"], atol=1e-4)
 
 
 def test_the_example_from_pyod_gives_its_labels_threshold_and_probabilities():

@@ -23,3 +23,4 @@ PCAReconstruction = Settings(
         {"n_components": None, "standardize": True},
     ]
 )
+ROD = Settings(variants=[{"max_subspaces": 18}])
