@@ -60,21 +60,21 @@ def geometric_medians(points):
 
 
 def angles_from(points, middle):
-    """Return lengths (n,) and angles (n,) of points (n, 3) seen from the middle."""
+    """Return lengths (...) and angles (...) of points (..., 3) seen from the middle."""
     away = points - middle
-    length = np.sqrt((away**2).sum(axis=1))
-    whole = length * np.sqrt(middle @ middle)
-    along = away[:, 0] * middle[0] + away[:, 1] * middle[1] + away[:, 2] * middle[2]
+    length = np.sqrt((away**2).sum(axis=-1))
+    whole = length * np.sqrt((middle**2).sum(axis=-1))
+    along = (away * middle).sum(axis=-1)
     cosine = np.clip(along / np.where(whole > 0, whole, 1.0), -1, 1)
     return length, np.where(whole > 0, np.arccos(cosine), np.pi / 2)
 
 
 def costs_of(length, angle, ranges):
-    """Return the costs (n,) of rotations, angles stretched from `ranges` (2, 2)."""
-    first, second = ranges
+    """Return the costs (...) of rotations, from angles in `ranges` (..., 2, 2)."""
+    first, second = np.moveaxis(ranges, -2, 0)  # each (..., 2)
     sharp = angle <= np.pi / 2
     ends = [np.where(sharp, *pair) for pair in zip(_SHARP, _BLUNT, strict=True)]
-    known = [np.where(sharp, *pair) for pair in zip(first, second, strict=True)]
+    known = [np.where(sharp, first[..., side], second[..., side]) for side in (0, 1)]
     share = (angle - known[0]) / (known[1] - known[0])
     stretched = ends[0] + share * (ends[1] - ends[0])
     return length**3 * np.cos(stretched) * np.sin(stretched) ** 2
@@ -160,7 +160,7 @@ class ROD(BaseDetector):
     }
 
     def _row_elements(self):
-        return 2 * len(self.subspaces_) + 20
+        return 20 * len(self.subspaces_) + 20
 
     def _fit(self, X, y):
         X, random = to_double(to_numpy(X)), generator(self.random_state)
@@ -196,12 +196,10 @@ class ROD(BaseDetector):
 
     def _terms(self, X):
         """Return the terms (b, s) of all subspaces."""
-        rows, terms = self._scaled(X), []
-        for s, triple in enumerate(self.subspaces_):
-            length, angle = angles_from(rows[:, triple], self.centres_[s])
-            costs = costs_of(length, angle, self._ranges_[s])
-            terms.append(np.abs(costs - self._median_[s]) / self._spread_[s])
-        away = np.minimum(0.6745 * np.stack(terms, axis=1), 700)
+        points = self._scaled(X)[:, self.subspaces_]  # (b, s, 3)
+        costs = costs_of(*angles_from(points, self.centres_), self._ranges_)
+        away = np.abs(costs - self._median_) / self._spread_
+        away = np.minimum(0.6745 * away, 700)
         return 1 / (1 + np.exp(-away))
 
     def _map(self, X):
