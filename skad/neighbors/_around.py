@@ -6,11 +6,10 @@ from typing import ClassVar
 
 from skad._array import blocks, device_of, n_blocks, namespace, to_double
 from skad._parameters import with_parameters
-from skad._random import Seed
-from skad._sklearn import Interval, StrOptions
+from skad._sklearn import Interval
 from skad.base import BaseDetector
 from skad.neighbors._neighbors import NeighborsMixin
-from skad.neighbors._search import ALGORITHMS, NeighborSearch
+from skad.neighbors._search import NeighborSearch
 
 
 def spread_of(X):
@@ -29,31 +28,11 @@ class AroundRows(NeighborsMixin, BaseDetector):
 
     A method states `n_neighbors` with its default, and writes `_judge`.
 
-    Parameters
-    ----------
-    algorithm : {"auto", "brute", "kd_tree", "ball_tree", "pynndescent"}, default="auto"
-        How neighbours are found, see :class:`KNN`.
-    device : str, default="auto"
-        Where "brute" computes, see :class:`KNN`.
-    n_jobs : int or None, default=None
-        Threads of the tree and of the graph.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the graph of "pynndescent". Pass an int for reproducible results.
-
     Attributes
     ----------
     n_neighbors_ : int
         The number of neighbours in use.
-    n_samples_fit_ : int
-        Number of training rows.
-    device_ : str
-        The device of the fit.
     """
-
-    algorithm: str = "auto"
-    device: str = "auto"
-    n_jobs: int | None = None
-    random_state: Seed = None
 
     metric: ClassVar[str] = "euclidean"
     p: ClassVar[float] = 2
@@ -62,10 +41,6 @@ class AroundRows(NeighborsMixin, BaseDetector):
     _fewest_neighbors = 1
     _parameter_constraints = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
-        "algorithm": [StrOptions(ALGORITHMS)],
-        "device": [str],
-        "n_jobs": [Integral, None],
-        "random_state": ["random_state"],
     }
 
     def _check_parameters(self, X):
