@@ -79,7 +79,8 @@ class DevNet(SupervisedDetector):
     sample is: the loss pushes normal ones up to 0 as well.
 
     Over 13 real tables with ten known anomalies two layers got an average precision of
-    .53, the authors' one layer of 20 units .48: the default is the former.
+    .53, the authors' one layer of 20 units .48: the default is the former
+    (benchmarks/results/defaults_supervised.tsv).
 
     The authors draw 5,000 numbers for :math:`\mu` and :math:`\sigma`, which are 0 and 1
     but for their noise. They train 1,000 steps on 256 normal rows and as many known
