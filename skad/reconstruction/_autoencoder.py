@@ -12,6 +12,10 @@ from skad.nn.architecture import build
 from skad.nn.losses import element_errors, mean_error
 from skad.nn.network import Network, over_channels
 
+# What "auto" is on rows: more learn anomalies in the training data by heart
+# (benchmarks/results/defaults_autoencoder.tsv).
+_EPOCHS = 5
+
 
 class AutoEncoderNetwork(Network):
     """Encoder and decoder; the error of every element is the map."""
@@ -64,6 +68,9 @@ class AutoEncoder(IncrementalNetworkMixin, ShapedDetector):
         Length of the code.
     loss : {"mse", "l1", "ssim"}, default="mse"
         The error :math:`\ell`; "ssim" is for images with values in 0..1.
+    max_epochs : int or "auto", default="auto"
+        Passes over the training data. "auto" is 5 over rows and 50 over pictures, or as
+        many as see about 128,000 samples where that is less, at least one.
     noise : float, default=0.0
         Standard deviation of the Gaussian noise that is added in training.
 
@@ -126,6 +133,9 @@ class AutoEncoder(IncrementalNetworkMixin, ShapedDetector):
     optimizer: str | Callable = "adamw"
     weight_decay: float = 1e-3
     max_epochs: int | str = "auto"
+
+    def _most_epochs(self):
+        return super()._most_epochs() if self.image_shape_ else _EPOCHS
 
     def _check_parameters(self, X):
         super()._check_parameters(X)
