@@ -1,8 +1,8 @@
 """Scores that must not change unnoticed: what is recorded, and how to record it anew.
 
 `python -m tests._recorded HBOS ZScore-0` records all of a class, or one setting of it,
-anew in `tests/files/scores.npz` and keeps the others. Do so after a change of scores
-that is meant, and name it in the changelog.
+anew in the class's file in `tests/files/scores`. Do so after a change of scores that is
+meant, and name it in the changelog. Without names it records what is new.
 """
 
 import pathlib
@@ -12,36 +12,9 @@ import numpy as np
 from sklearn.base import clone
 
 import skad
-from tests._instances import brief, instances, seeded
+from tests._instances import brief, instances, seeded, settings_of
 
-FILE = pathlib.Path(__file__).parent / "files" / "scores.npz"
-
-# Pictures of few pixels, on networks of few steps.
-ON_PICTURES = {
-    "CFA": {"max_epochs": 2},
-    "CFLOW": {"max_epochs": 1, "n_steps": 1, "condition_size": 4},
-    "DFR": {"max_epochs": 2},
-    "EfficientAD": {
-        "channels": 8,
-        "width": 4,
-        "latent_size": 4,
-        "teacher_epochs": 1,
-        "max_epochs": 1,
-        "batch_size": 2,
-    },
-    "FAPM": {"coreset_ratio": 0.5},
-    "FastFlow": {"max_epochs": 2, "n_steps": 2},
-    "GaussianAD": {},
-    "InReaCh": {"coreset_ratio": 0.2},
-    "PaDiM": {"n_features": 8},
-    "PatchCore": {"coreset_ratio": 0.2},
-    "PatchDetector": {},
-    "ReverseDistillation": {"max_epochs": 1},
-    "SPADE": {"n_pictures": 3},
-    "STFPM": {"max_epochs": 1},
-    "SimpleNet": {"max_epochs": 2},
-    "SoftPatch": {"coreset_ratio": 0.2},
-}
+FOLDER = pathlib.Path(__file__).parent / "files" / "scores"
 
 
 def rows():
@@ -72,12 +45,11 @@ def subjects():
         i = counts[name] = counts.get(name, -1) + 1
         yield f"{name}-{i}", prepared(detector), *on_rows
     on_pictures = pictures()
-    for name, settings in ON_PICTURES.items():
-        yield (
-            f"{name}-pictures",
-            prepared(getattr(skad, name)(**settings)),
-            *on_pictures,
-        )
+    for name, _ in skad.all_detectors():
+        settings = settings_of(name).pictures
+        if settings is not None:
+            detector = getattr(skad, name)(**settings)
+            yield f"{name}-pictures", prepared(detector), *on_pictures
 
 
 def prepared(detector):
@@ -99,16 +71,35 @@ def record(detector, train, test):
     ).astype(np.float64)
 
 
+def recorded():
+    """Return all that is recorded, {class: {key: scores}}."""
+    return {file.stem: dict(np.load(file)) for file in sorted(FOLDER.glob("*.npz"))}
+
+
 def main(names):
     """Record what is named anew, or what is not recorded yet."""
-    recorded = dict(np.load(FILE))
-    found = {
-        key: record(*subject)
-        if key not in recorded or {key, key.rsplit("-", 1)[0]} & set(names)
-        else recorded[key]
-        for key, *subject in subjects()
-    }
-    np.savez_compressed(FILE, **found)
+    known, found = recorded(), {}
+    for key, *subject in subjects():
+        name = key.rsplit("-", 1)[0]
+        before = known.get(name, {}).get(key)
+        if before is None or {key, name} & set(names):
+            before = record(*subject)
+        found.setdefault(name, {})[key] = before
+    for name in known.keys() - found.keys():
+        (FOLDER / f"{name}.npz").unlink()
+        print(f"{name} is gone: its scores are removed")
+    for name, scores in found.items():
+        for key in known.get(name, {}).keys() - scores.keys():
+            print(f"{key} is gone: its scores are removed")
+        if not same(scores, known.get(name, {})):
+            np.savez_compressed(FOLDER / f"{name}.npz", **scores)
+
+
+def same(one, other):
+    """Tell whether two records hold the same numbers under the same keys."""
+    return one.keys() == other.keys() and all(
+        np.array_equal(one[key], other[key], equal_nan=True) for key in one
+    )
 
 
 if __name__ == "__main__":

@@ -25,6 +25,9 @@ class Settings:
         Returns the classifier of the common tests, which call fit(X) alone.
     own_labels : str
         Why `fit` needs class labels, whatever the classifier.
+    pictures : dict or None
+        Arguments of a detector of pictures whose scores of drawn ones, 24 pixels wide,
+        are recorded; None records none.
     excused : dict
         Reasons why a test cannot hold by the nature of the method: "sign" where scores
         far from the training data cannot be relied on, ("sign", measure) for one
@@ -38,6 +41,7 @@ class Settings:
     variants: list = dataclasses.field(default_factory=list)
     classifier: Callable | None = None
     own_labels: str = ""
+    pictures: dict | None = None
     excused: dict = dataclasses.field(default_factory=dict)
 
 

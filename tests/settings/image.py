@@ -21,5 +21,6 @@ PatchDetector = Settings(
         {"detector": skad.KNN(), "positions": "features"},
         {"positions": "each", "pooling": "top", "scales": "each"},
     ],
+    pictures={},
 )
 TiledDetector = Settings({"detector": skad.image.PaDiM(**PIXELS), "tile": 256})

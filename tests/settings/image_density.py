@@ -10,7 +10,8 @@ CFLOW = Settings(
         "n_steps": 1,
         "condition_size": 4,
         "max_epochs": 2,
-    }
+    },
+    pictures={"max_epochs": 1, "n_steps": 1, "condition_size": 4},
 )
 FastFlow = Settings(
     {**FINE, "n_steps": 2, "max_epochs": 6, "lr": 0.02},
@@ -24,6 +25,9 @@ FastFlow = Settings(
         }
     ],
     excused={"sign": "it normalises the maps of each picture, contrast and all"},
+    pictures={"max_epochs": 2, "n_steps": 2},
 )
-GaussianAD = Settings(SCALES)
-PaDiM = Settings(PIXELS, [{"reduction": "orthogonal", "n_features": 2}])
+GaussianAD = Settings(SCALES, pictures={})
+PaDiM = Settings(
+    PIXELS, [{"reduction": "orthogonal", "n_features": 2}], pictures={"n_features": 8}
+)

@@ -9,22 +9,27 @@ CFA = Settings(
     excused={
         "feature": "far from six means is a feature of large spread, moved or not"
     },
+    pictures={"max_epochs": 2},
 )
 FAPM = Settings(
     {**PIXELS, "neighborhood": 1},
     excused={"outliers": "the banks hold the farthest of the training patches"},
+    pictures={"coreset_ratio": 0.5},
 )
 InReaCh = Settings(
     {**PIXELS, "neighborhood": 1, "min_length": 1},
     excused={"outliers": "the bank holds far patches that recur"},
+    pictures={"coreset_ratio": 0.2},
 )
 PatchCore = Settings(
     {**PIXELS, "neighborhood": 1},
     [{"smoothing": 0, "n_neighbors": 9, "neighborhood": 1}],
     excused={"outliers": "the bank holds the farthest of the training patches"},
+    pictures={"coreset_ratio": 0.2},
 )
 SoftPatch = Settings(
     {**PIXELS, "neighborhood": 1},
     excused={"outliers": "the bank holds far patches that others rate as normal"},
+    pictures={"coreset_ratio": 0.2},
 )
-SPADE = Settings(FINE)
+SPADE = Settings(FINE, pictures={"n_pictures": 3})

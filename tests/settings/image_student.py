@@ -15,12 +15,22 @@ EfficientAD = Settings(
         "lr": 0.02,
     },
     excused={"feature": "its patches of 33 pixels see all the features of a row"},
+    pictures={
+        "channels": 8,
+        "width": 4,
+        "latent_size": 4,
+        "teacher_epochs": 1,
+        "max_epochs": 1,
+        "batch_size": 2,
+    },
 )
 ReverseDistillation = Settings(
     {**FINE, "batch_size": 128, "n_blocks": 1, "max_epochs": 2, "lr": 0.05},
     [{**SCALES, "batch_size": 128, "n_blocks": 2, "max_epochs": 4, "lr": 0.02}],
+    pictures={"max_epochs": 1},
 )
 STFPM = Settings(
     {**FINE, "student_channels": (8,), "max_epochs": 2},
     [{**SCALES, "student_channels": (8, 16)}],
+    pictures={"max_epochs": 1},
 )
