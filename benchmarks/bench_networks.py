@@ -52,6 +52,14 @@ def falling(max_epochs, **parameters):
     return {"max_epochs": max_epochs, **parameters, "callbacks": [falls]}
 
 
+# Chosen on the eights of MNIST, where convolutions, which cost more, rebuild little in
+# as long: the ROC AUC of AAE is .80 with them and .86 so.
+LINEAR = {
+    "architecture": "mlp",
+    "hidden_sizes": (256, 64),
+    "batch_size": 32,
+    "max_epochs": 20,
+}
 # Settings of a picture task in at most three minutes on two cores: training pictures,
 # test pictures, and what differs from the detector's defaults.
 PICTURE_SETTINGS = {
@@ -103,8 +111,9 @@ PICTURE_SETTINGS = {
     # the time of GANomaly; their defaults want a GPU
     **{
         name: (1500, 10_000, {"max_epochs": 12, "hidden_sizes": (16, 32)})
-        for name in "AAE ADAE ALAD ALOCC EGBAD FAnoGAN SkipGANomaly".split()
+        for name in "ALOCC EGBAD SkipGANomaly".split()
     },
+    **dict.fromkeys("AAE ADAE ALAD FAnoGAN".split(), (1500, 10_000, LINEAR)),
     # what the authors' code has for pictures, but for its networks
     "EGBAD (authors')": (
         1500,
@@ -121,7 +130,7 @@ PICTURE_SETTINGS = {
     "AnoGAN": (
         1500,
         500,
-        {"max_epochs": 12, "hidden_sizes": (16, 32), "n_search_steps": 100},
+        {**LINEAR, "n_search_steps": 100},
     ),
 }
 # The peers' defaults, with which peers.tsv was made, where ours have such parameters.
