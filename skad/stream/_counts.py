@@ -52,7 +52,7 @@ class CellCounts(IncrementalMixin, LeftOutMixin, BaseDetector):
 
     Parameters
     ----------
-    window_size : int or None
+    window_size : int or None, default=256
         Rows that are learned until what was known before is forgotten, at least 2. New
         rows are compared with the last window that is full; None never forgets.
     random_state : int, RandomState instance or None, default=None

@@ -89,8 +89,8 @@ class RSHash(CellCounts):
 
     def _draw(self, random, n_features):
         s, m = self.window_size or _FIRST_ROWS, self.n_estimators
-        self.widths_ = random.uniform(*sorted((s**-0.5, 1 - s**-0.5)), size=m)
-        most = np.log(s) / np.log(np.maximum(2, 1 / self.widths_))
+        self._cuts_ = random.uniform(*sorted((s**-0.5, 1 - s**-0.5)), size=m)
+        most = np.log(s) / np.log(np.maximum(2, 1 / self._cuts_))
         high = np.maximum(1, np.floor(most)).astype(int)
         low = np.minimum(np.ceil(1 + most / 2).astype(int), high)
         sizes = np.minimum(random.randint(low, high + 1), n_features)
@@ -110,7 +110,7 @@ class RSHash(CellCounts):
     def _cells(self, X):
         with np.errstate(over="ignore"):
             X = (X - self._lowest_) / self._span_
-            places = X[:, self._features_] / self.widths_[:, None] + self._shifts_
+            places = X[:, self._features_] / self._cuts_[:, None] + self._shifts_
         keys = np.sum(self._keys_ * bins_of(places), axis=-1)
         return hashed(keys, self._hashes_, self._bits_)
 

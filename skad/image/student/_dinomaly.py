@@ -5,12 +5,11 @@ from collections.abc import Callable
 from numbers import Integral, Real
 
 import torch
-from skorch.callbacks import GradientNormClipping, LRScheduler
 from torch import nn
-from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
+from skad._training._schedules import clipped, warm_cosine
 from skad.image._trained import TrainedImageDetector, split_maps
 from skad.nn.network import Network
 from skad.nn.residual import direction_distance, fit_to
@@ -212,9 +211,5 @@ class Dinomaly(TrainedImageDetector):
     pooling: str = "top"
     quantile: float = 0.99
 
-    def _own_callbacks(self, phase):
-        rates = {"T_max": max(1, self.max_epochs), "eta_min": self.lr / 10}
-        return (
-            LRScheduler(CosineAnnealingLR, **rates),
-            GradientNormClipping(gradient_clip_value=0.1),
-        )
+    def _own_callbacks(self, phase, n_epochs):
+        return (*warm_cosine(n_epochs, warm=0, end=0.1), *clipped(0.1))
