@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from skad.marginal import LODA
 from skad.neighbors import KNN
 from skad.stream import RRCF, STORM, HalfSpaceTrees, RSHash, XStream, stream_scores
 from skad.stream._cut_forest import displacements, grow
@@ -368,3 +369,18 @@ def test_stream_scores_say_what_is_wrong():
         stream_scores(STORM(), X, batch=0)
     with pytest.raises(ValueError, match="no rows"):
         stream_scores(STORM(), X[:0])
+
+
+def test_loda_knows_the_last_rows_as_if_it_were_fitted_to_them():
+    stream = LODA(window_size=60, random_state=0)
+    for piece in np.array_split(X, 7):
+        stream.partial_fit(piece)
+    batch = LODA(random_state=0).fit(X[-60:])
+    assert_allclose(stream.score_samples(NEW), batch.score_samples(NEW))
+    assert stream.offset_ == pytest.approx(batch.offset_)
+    whole = LODA(window_size=60, random_state=0).fit(X)
+    expected = LODA(random_state=0).fit(X).score_samples(NEW)
+    assert_array_equal(whole.score_samples(NEW), expected)
+    whole.partial_fit(X[-10:])  # goes on with the last rows of what was fitted
+    batch.fit(np.concatenate([X[-50:], X[-10:]]))
+    assert_allclose(whole.score_samples(NEW), batch.score_samples(NEW))

@@ -5,8 +5,8 @@ from numbers import Integral
 
 import numpy as np
 
-from skad._array import like, to_double, to_numpy
-from skad._incremental import IncrementalMixin, thinned
+from skad._array import to_double, to_numpy
+from skad._incremental import ForgettingMixin, thinned
 from skad._left_out import LeftOutMixin
 from skad._parameters import with_parameters
 from skad._random import Seed, generator
@@ -43,7 +43,7 @@ class Window:
 
 
 @with_parameters
-class CellCounts(IncrementalMixin, LeftOutMixin, BaseDetector):
+class CellCounts(ForgettingMixin, LeftOutMixin, BaseDetector):
     """Base of detectors that look up how many rows are in the cells of a row.
 
     A class writes `_draw`, what is random and does not depend on the rows; `_measure`,
@@ -74,6 +74,7 @@ class CellCounts(IncrementalMixin, LeftOutMixin, BaseDetector):
         "window_size": [Interval(Integral, 2, None, closed="left"), None],
         "random_state": ["random_state"],
     }
+    _moved_ = False  # whether the last call has changed what is known
     _full_ = None  # the last window that is full
 
     # ------------------------------------------------------------ what a class writes
@@ -104,7 +105,7 @@ class CellCounts(IncrementalMixin, LeftOutMixin, BaseDetector):
             self._n_cells_ = self._draw(random, X.shape[1])
             self._first_, self._running_ = X[:0], self._new_window()
             self.n_samples_seen_ = 0
-        self._moved = False
+        self._moved_ = False
         n_first = max(0, self._first_size() - self.n_samples_seen_)
         self.n_samples_seen_ += len(X)
         if n_first:
@@ -130,7 +131,7 @@ class CellCounts(IncrementalMixin, LeftOutMixin, BaseDetector):
         self.typical_ = np.median(self._first_, axis=0)
         self._running_ = self._new_window()
         self._count(self._first_)
-        self._moved = True
+        self._moved_ = True
         if len(self._first_) == self._first_size():
             self._first_ = self._first_[:0]
             self._close()
@@ -139,7 +140,7 @@ class CellCounts(IncrementalMixin, LeftOutMixin, BaseDetector):
         """Begin another window where this one is full."""
         if self._running_.n == self.window_size:
             self._full_, self._running_ = self._running_, self._new_window()
-            self._moved = True
+            self._moved_ = True
 
     def _first_size(self):
         return self.window_size or _FIRST_ROWS
@@ -155,18 +156,10 @@ class CellCounts(IncrementalMixin, LeftOutMixin, BaseDetector):
             rows = X[start : start + step]
             self._running_.add(rows, self._cells(rows), most)
 
-    def _fit_offset(self, X, y, anomaly, **params):
-        moved, known = self._moved or self.window_size is None, self._known()
-        del self._moved
-        if self.n_samples_seen_ == 1:  # nothing is known without it
-            anomaly = to_numpy(self._seen_anomaly(X, anomaly))
-            self._keep_reference(anomaly)
-            return -float(anomaly[0])
-        if self._goes_on and not moved:
-            return self.offset_
-        if self._goes_on or self.contamination == "auto":
-            X, y = like(known.sample[1], X), None
-        return super(IncrementalMixin, self)._fit_offset(X, y, anomaly, **params)
+    def _recent(self):
+        if self._goes_on and not self._moved_ and self.window_size is not None:
+            return None
+        return self._known().sample[1]
 
     # ------------------------------------------------------------------------ scoring
 

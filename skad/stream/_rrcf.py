@@ -5,7 +5,7 @@ from numbers import Integral
 import numpy as np
 
 from skad._array import row_sums, to_double, to_numpy
-from skad._incremental import IncrementalMixin
+from skad._incremental import ForgettingMixin
 from skad._parameters import with_parameters
 from skad._random import Seed, generator
 from skad._sklearn import Interval
@@ -17,7 +17,7 @@ _SAMPLED = 4
 
 
 @with_parameters
-class RRCF(IncrementalMixin, BaseDetector):
+class RRCF(ForgettingMixin, BaseDetector):
     r"""Rows that would push many others down in random trees.
 
     Each tree cuts a sample of the stream at random, along a feature that is drawn in
@@ -157,21 +157,17 @@ class RRCF(IncrementalMixin, BaseDetector):
         self.samples_, self._numbers_ = samples, now
         self.n_samples_seen_ += len(X)
 
-    def _fit_offset(self, X, y, anomaly, **params):
-        if self.n_samples_seen_ == 1:  # nothing is known without it
-            anomaly = to_numpy(self._seen_anomaly(X, anomaly))
-            self._keep_reference(anomaly)
-            return -float(anomaly[0])
-        if self._goes_on:
-            numbers = self._numbers_[:_SAMPLED].ravel()
-            _, first = np.unique(numbers, return_index=True)
-            X, y = self.samples_[:_SAMPLED].reshape(-1, X.shape[1])[first], None
-        return super(IncrementalMixin, self)._fit_offset(X, y, anomaly, **params)
+    def _recent(self):
+        return self._sampled()[1]
+
+    def _sampled(self):
+        """Return the numbers (m,) of the rows of some trees, and the rows (m, d)."""
+        numbers, rows = self._numbers_[:_SAMPLED], self.samples_[:_SAMPLED]
+        numbers, first = np.unique(numbers, return_index=True)
+        return numbers, rows.reshape(-1, rows.shape[2])[first]
 
     def _honest_anomaly(self, X, y, anomaly, **params):
-        numbers = self._numbers_[:_SAMPLED].ravel()
-        numbers, first = np.unique(numbers, return_index=True)
-        rows = self.samples_[:_SAMPLED].reshape(-1, self.samples_.shape[2])[first]
+        numbers, rows = self._sampled()
         parts = [displacements(self._forest_, part) for part in np.array_split(rows, 8)]
         found = np.concatenate(parts)  # (m, t)
         leaves = self._forest_.displaced[self._forest_.leaves]

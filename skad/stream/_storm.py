@@ -6,7 +6,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from skad._array import slices, to_double, to_numpy
-from skad._incremental import IncrementalMixin
+from skad._incremental import ForgettingMixin
 from skad._left_out import LeftOutMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
@@ -18,7 +18,7 @@ _SAMPLE_ROWS = 1000
 
 
 @with_parameters
-class STORM(IncrementalMixin, LeftOutMixin, BaseDetector):
+class STORM(ForgettingMixin, LeftOutMixin, BaseDetector):
     r"""Rows with few of the last rows of the stream within a radius.
 
     Of the `n` rows of the window the anomaly is the share that is farther away than the
@@ -107,25 +107,16 @@ class STORM(IncrementalMixin, LeftOutMixin, BaseDetector):
         self._typical_ = np.median(self.window_, axis=0)
         self.radius_ = self._usual_radius() if self.radius == "auto" else self.radius
 
-    def _sample(self):
+    def _recent(self):
         return self.window_[:: -(-len(self.window_) // _SAMPLE_ROWS)]
 
     def _usual_radius(self):
-        rows, found = self._sample(), []
+        rows, found = self._recent(), []
         k = min(self.n_neighbors, len(self.window_) - 1)
         for part in slices(len(rows), self._block_rows("cpu")):
             distance = cdist(rows[part], self.window_)
             found.append(np.partition(distance, k, axis=1)[:, k])  # itself is the first
         return float(np.median(np.concatenate(found)))
-
-    def _fit_offset(self, X, y, anomaly, **params):
-        if self.n_samples_seen_ == 1:  # nothing is known without it
-            anomaly = to_numpy(self._seen_anomaly(X, anomaly))
-            self._keep_reference(anomaly)
-            return -float(anomaly[0])
-        if self._goes_on or self.contamination == "auto":
-            X, y = self._sample(), None
-        return super(IncrementalMixin, self)._fit_offset(X, y, anomaly, **params)
 
     def _neighbours(self, X):
         distance = cdist(to_double(to_numpy(X)), self.window_)
