@@ -36,7 +36,7 @@ class Window:
         self.sample = 1, np.empty((0, n_features))
 
     def add(self, X, cells, most):
-        """Count rows (n, d) whose cells are (n, ...); keep at most so many of them."""
+        """Count rows (n, d) with their cells; keep at most so many of them."""
         np.add.at(self.counts, cells.ravel(), np.int32(1))
         self.sample = thinned(self.sample, X, self.n, most)
         self.n += len(X)
@@ -89,11 +89,11 @@ class CellCounts(ForgettingMixin, LeftOutMixin, BaseDetector):
 
     @abstractmethod
     def _cells(self, X):
-        """Return the cells (b, ...) of rows (b, d), integers."""
+        """Return the cells of rows (b, d), integers of any shape."""
 
     @abstractmethod
     def _rareness(self, counts, n):
-        """Return the anomaly (b,) by the rows (b, ...) in the cells, of n in all."""
+        """Return the anomaly (b,) by the rows in each of the cells, of n in all."""
 
     # ----------------------------------------------------------------------- learning
 

@@ -95,10 +95,14 @@ def displacements(forest, X, *, by_feature=False):
     pair = np.arange(b * n_trees)
     row, node = np.divmod(pair, n_trees)
     left_over, above = np.ones(len(pair)), np.zeros(len(pair))
+    extents = row_sums(forest.high - forest.low)
     while len(pair):
-        x, low, high = X[row], forest.low[node], forest.high[node]
-        ways = np.maximum(low - x, 0) + np.maximum(x - high, 0)
-        way, extent = row_sums(ways), row_sums(high - low)
+        x, ways, beyond = X[row], forest.low[node], forest.high[node]
+        ways -= x
+        np.subtract(x, beyond, out=beyond)
+        np.maximum(ways, beyond, out=ways)
+        np.maximum(ways, 0, out=ways)
+        way, extent = row_sums(ways), extents[node]
         outside, leaf = way > 0, forest.left[node] == 0
         share = np.divide(way, way + extent, out=np.zeros_like(way), where=outside)
         share[leaf & outside] = 1.0

@@ -138,18 +138,19 @@ class HalfSpaceTrees(CellCounts):
         first = np.arange(n_trees) * n_inner
         rows = np.arange(b)[:, None] * d
         nodes = np.zeros((b, n_trees), dtype=np.int64)
-        cells = np.empty((b, n_trees, self.max_depth + 1), dtype=np.int64)
-        cells[..., 0] = 0
+        cells = np.empty((self.max_depth + 1, b, n_trees), dtype=np.int64)
+        cells[0] = 0
         for level in range(self.max_depth):
             place = nodes + first
             values = X.take(rows + self._features_.take(place))
             nodes = 2 * nodes + 1 + (values >= self._thresholds_.take(place))
-            cells[..., level + 1] = nodes
-        return cells + (np.arange(n_trees) * (2 * n_inner + 1))[:, None]
+            cells[level + 1] = nodes
+        cells += np.arange(n_trees) * (2 * n_inner + 1)
+        return cells
 
     def _rareness(self, counts, n):
-        small = counts <= self.size_limit * n
-        small[..., -1] = True
-        depth = small.argmax(axis=-1)
-        mass = np.take_along_axis(counts, depth[..., None], axis=-1)[..., 0]
-        return -row_sums(mass * 2.0**depth) / (n * self.n_estimators)
+        found = counts[-1] * 2.0**self.max_depth
+        for depth in range(self.max_depth - 1, -1, -1):
+            ends = counts[depth] <= self.size_limit * n
+            found = np.where(ends, counts[depth] * 2.0**depth, found)
+        return -row_sums(found) / (n * self.n_estimators)

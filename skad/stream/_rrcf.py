@@ -12,8 +12,8 @@ from skad._sklearn import Interval
 from skad.base import BaseDetector
 from skad.stream._cut_forest import displacements, grow
 
-# Trees whose rows set the threshold.
-_SAMPLED = 4
+# Trees whose rows set the threshold, in `partial_fit` and in `fit`.
+_SAMPLED = 1, 4
 
 
 @with_parameters
@@ -162,7 +162,8 @@ class RRCF(ForgettingMixin, BaseDetector):
 
     def _sampled(self):
         """Return the numbers (m,) of the rows of some trees, and the rows (m, d)."""
-        numbers, rows = self._numbers_[:_SAMPLED], self.samples_[:_SAMPLED]
+        n_trees = _SAMPLED[0 if self._goes_on else 1]
+        numbers, rows = self._numbers_[:n_trees], self.samples_[:n_trees]
         numbers, first = np.unique(numbers, return_index=True)
         return numbers, rows.reshape(-1, rows.shape[2])[first]
 

@@ -100,7 +100,7 @@ class RSHash(CellCounts):
         self._keys_ = odd(random, used.shape) * used.astype(np.uint64)
         self._shifts_ = random.uniform(size=used.shape)  # of a width
         self._bits_ = int(np.ceil(np.log2(self.n_columns)))
-        self._hashes_ = odd(random, (m, 2))
+        self._hashes_ = odd(random, (2, m))
         return 2 * m << self._bits_
 
     def _measure(self, X):
@@ -110,10 +110,14 @@ class RSHash(CellCounts):
     def _cells(self, X):
         with np.errstate(over="ignore"):
             X = (X - self._lowest_) / self._span_
-            places = X[:, self._features_] / self._cuts_[:, None] + self._shifts_
-        keys = np.sum(self._keys_ * bins_of(places), axis=-1)
+            columns = np.ascontiguousarray(X.T)
+            keys = np.zeros((self.n_estimators, len(X)), dtype=np.uint64)
+            for j, features in enumerate(self._features_.T):
+                places = columns[features] / self._cuts_[:, None]
+                places += self._shifts_[:, j, None]
+                keys += self._keys_[:, j, None] * bins_of(places)
         return hashed(keys, self._hashes_, self._bits_)
 
     def _rareness(self, counts, n):
-        found = np.log2(1.0 + counts.min(axis=-1))
-        return -row_sums(found) / self.n_estimators
+        found = np.log2(1.0 + np.minimum(*counts))
+        return -row_sums(found.T) / self.n_estimators

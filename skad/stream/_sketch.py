@@ -9,17 +9,19 @@ def odd(random, size):
 
 
 def hashed(keys, factors, bits):
-    """Return places (b, ..., r) in one table of all counts, by multiplicative hashes.
+    """Return places (r, s, b) in one table of all counts, by multiplicative hashes.
 
     Parameters
     ----------
-    keys : ndarray of shape (b, ...), uint64
+    keys : ndarray of shape (s, b), uint64
         What is counted in each of the sketches.
-    factors : ndarray of shape (..., r), uint64
+    factors : ndarray of shape (r, s), uint64
         Odd factors, of each of the r rows of each of the sketches.
     bits : int
         A row of a sketch has 2**bits columns.
     """
-    columns = (keys[..., None] * factors) >> np.uint64(64 - bits)
-    rows = np.arange(factors.size).reshape(factors.shape) << bits
-    return columns.view(np.int64) + rows
+    columns = keys * factors[..., None]
+    columns >>= np.uint64(64 - bits)
+    columns = columns.view(np.int64)
+    columns += (np.arange(factors.size).reshape(factors.shape) << bits)[..., None]
+    return columns

@@ -102,7 +102,7 @@ class XStream(CellCounts):
             self._axes_[:, :, None] == self._axes_[:, None, :], axis=2
         )
         self._keys_ = odd(random, size)
-        self._hashes_ = odd(random, (*size, 2))
+        self._hashes_ = odd(random, (2, size[0] * size[1]))
         return 2 * size[0] * size[1] << self._bits_
 
     def _measure(self, X):
@@ -115,26 +115,27 @@ class XStream(CellCounts):
 
     def _cells(self, X):
         with np.errstate(over="ignore"):
-            places = self._projected(X) / self._widths_
+            places = np.ascontiguousarray((self._projected(X) / self._widths_).T)
         (m, k), b = self._axes_.shape, len(X)
         chains = np.arange(m)
-        now = np.empty((k, b, m))
-        bins = np.zeros((k, b, m), dtype=np.uint64)
-        key, keys = np.zeros((b, m), dtype=np.uint64), []
+        now = np.empty((k, m, b))
+        bins = np.zeros((k, m, b), dtype=np.uint64)
+        key, keys = np.zeros((m, b), dtype=np.uint64), np.empty_like(bins)
         for level in range(k):
             axes, slots = self._axes_[:, level], self._slots_[:, level]
-            shift = self._shifts_[chains, axes]
+            shift = self._shifts_[chains, axes][:, None]
             again = slots < level
-            place = places[:, axes] + shift
-            old = now[slots[again], :, chains[again]].T
-            place[:, again] = 2 * old - shift[again]
-            now[slots, :, chains] = place.T
+            place = places[axes] + shift
+            place[again] = 2 * now[slots[again], chains[again]] - shift[again]
             fresh = bins_of(place)
-            key = key + self._keys_[chains, slots] * (fresh - bins[slots, :, chains].T)
-            bins[slots, :, chains] = fresh.T
-            keys.append(key)
-        return hashed(np.stack(keys, axis=2), self._hashes_, self._bits_)
+            key = key + self._keys_[chains, slots][:, None] * (
+                fresh - bins[slots, chains]
+            )
+            now[slots, chains], bins[slots, chains] = place, fresh
+            keys[level] = key
+        return hashed(keys.reshape(k * m, b), self._hashes_, self._bits_)
 
     def _rareness(self, counts, n):
-        found = np.log2(1.0 + counts.min(axis=-1)) + np.arange(1, self.max_depth + 1)
-        return -row_sums(found.min(axis=-1)) / self.n_estimators
+        counts = 1.0 + np.minimum(*counts).reshape(self.max_depth, -1, counts.shape[2])
+        counts *= 2.0 ** np.arange(1, self.max_depth + 1)[:, None, None]
+        return -row_sums(np.log2(counts.min(axis=0)).T) / self.n_estimators
