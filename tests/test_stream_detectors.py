@@ -2,6 +2,8 @@
 
 import copy
 import itertools
+import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -384,3 +386,63 @@ def test_loda_knows_the_last_rows_as_if_it_were_fitted_to_them():
     whole.partial_fit(X[-10:])  # goes on with the last rows of what was fitted
     batch.fit(np.concatenate([X[-50:], X[-10:]]))
     assert_allclose(whole.score_samples(NEW), batch.score_samples(NEW))
+
+
+FILES = pathlib.Path(__file__).parent / "files"
+
+
+@pytest.fixture(scope="module")
+def pysad():
+    """Return rows, PySAD's scores of new ones, and what its models have drawn."""
+    found = json.loads((FILES / "pysad-0.7.json").read_text("utf-8"))
+    drawn = {
+        name: value if name in ("features", "offsets") else np.array(value)
+        for name, value in found["drawn"].items()
+    }
+    return np.array(found["X"]), np.array(found["new"]), found["scores"], drawn
+
+
+def test_xstream_scores_as_in_pysad(pysad):
+    rows, new, scores, drawn = pysad
+
+    class Same(XStream):
+        def _draw(self, random, n_features):
+            n_cells = super()._draw(random, n_features)
+            self._weights_, self._axes_ = drawn["weights"], drawn["axes"]
+            self._shifts_ = drawn["shifts"]
+            same = self._axes_[:, :, None] == self._axes_[:, None, :]
+            self._slots_ = np.argmax(same, axis=2)
+            return n_cells
+
+    detector = Same(
+        n_estimators=4, n_projections=5, max_depth=6, window_size=40, random_state=0
+    ).partial_fit(rows)
+    assert_allclose(detector._widths_, drawn["widths"])
+    assert_allclose(-detector.score_samples(new), scores["xStream"])
+
+
+def test_rs_hash_scores_as_in_pysad(pysad):
+    rows, new, scores, drawn = pysad
+
+    class Same(RSHash):
+        def _draw(self, random, n_features):
+            n_cells = super()._draw(random, n_features)
+            self._cuts_, width = drawn["cuts"], max(map(len, drawn["features"]))
+            shape = self.n_estimators, width
+            self._features_ = np.zeros(shape, dtype=int)
+            self._shifts_, self._keys_ = np.zeros(shape), np.zeros(shape, dtype="u8")
+            keys = np.random.RandomState(0).randint(2**63, size=shape).astype("u8")
+            for i, own in enumerate(drawn["features"]):
+                k = np.s_[i, : len(own)]
+                self._features_[k], self._keys_[k] = own, 2 * keys[k] + 1
+                self._shifts_[k] = np.array(drawn["offsets"][i]) / self._cuts_[i]
+            return n_cells
+
+    detector = Same(n_estimators=6, window_size=None, random_state=0).fit(rows)
+    assert_allclose(-detector.score_samples(new), scores["RSHash"], rtol=1e-6)
+
+
+def test_storm_scores_as_in_pysad(pysad):
+    rows, new, scores, _ = pysad
+    detector = STORM(radius=1.0, window_size=100).partial_fit(rows)
+    assert_allclose(-detector.score_samples(new), scores["ExactStorm"])
