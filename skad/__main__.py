@@ -69,6 +69,7 @@ def _in_words_of_options(text):
         ("with anomaly_label", "with --anomaly-label"),
         ("day_first=True or day_first=False", "--day-first or --month-first"),
         ("time_format='%y/%m/%d'", "--time-format %y/%m/%d"),
+        ("are both time columns", "are named by --time-column DATE --time-column TIME"),
         ("header=False", "--no-header"),
         ("header=True", "--header"),
         ("decimal=',' or decimal='.'", "--decimal"),

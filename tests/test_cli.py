@@ -495,9 +495,24 @@ def test_folder_without_permission(files, tmp_path, capsys):
 
 def test_folder_that_is_a_file(files, tmp_path, capsys):
     text = complaint(capsys, detect(*files, "--out", files[0]))
-    assert "train.csv: cannot write there" in text
+    assert "train.csv: cannot write there: it is a file, and results go" in text
     text = complaint(capsys, detect(*files, "--out", files[0] / "below"))
     assert "cannot write there" in text
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="a folder that takes none")
+def test_a_model_where_none_can_be_is_refused_before_the_work(files, capsys):
+    fit = ["fit", "--train", str(files[0]), "--detector", "KNN"]
+    text = complaint(capsys, main([*fit, "--out", "/proc/model.skad"]))
+    assert "/proc: cannot write there" in text
+
+
+def test_one_row_is_too_few_and_the_file_is_named(files, tmp_path, capsys):
+    one = tmp_path / "one.csv"
+    one.write_text("width,height,weight\n1,2,3\n")
+    text = complaint(capsys, detect(one, files[1]))
+    assert "one.csv: has 1 row, and Mahalanobis learns from 2 or more" in text
+    assert detect(files[0], one, "--out", tmp_path / "out") == 0
 
 
 def test_missing_extra_is_named(files, capsys, monkeypatch):

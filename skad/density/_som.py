@@ -117,8 +117,9 @@ class SOM(BaseDetector):
     covariance about their nodes, over all nodes, counted `prior_count` times. One node
     is `Mahalanobis`. The start is the plane of the first two principal components, so
     that nothing is random. `fit` costs O(n k d) an epoch and O(n d^2 + k d^3) for the
-    covariances of k nodes, which take O(k d^2) memory, scoring O(k d + d^2) a row. The size of the map, the
-    neighbourhood and the shrinkage of [2]_ are not known; these are ours.
+    covariances of k nodes, which take O(k d^2) memory, scoring O(k d + d^2) a row. The
+    size of the map, the neighbourhood and the shrinkage of [2]_ are not known; these
+    are ours.
 
     References
     ----------
