@@ -143,6 +143,7 @@ def test_the_date_and_the_time_of_day_may_be_two_columns(gaps, tmp_path, capsys)
     same = [np.datetime64(row.pop("time")) for row in expected]
     assert [np.datetime64(time) for time in times] == same
     assert found == expected
+    capsys.readouterr()
     text = complaint(capsys, run("fit", "--train", two[0], *fit, "--drop", "clock"))
     assert "--time-column clock: is left out by --drop" in text
 
