@@ -3,6 +3,7 @@
 import csv
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 import skad
 from skad.__main__ import main
 from skad._commands import demonstrated, trains_network
+from skad._commands._outcome import plain
 from skad.datasets import anomaly_labels, load_breast_cancer, read_table
 from tests._process import run, run_python
 
@@ -505,6 +507,11 @@ def test_a_model_where_none_can_be_is_refused_before_the_work(files, capsys):
     fit = ["fit", "--train", str(files[0]), "--detector", "KNN"]
     text = complaint(capsys, main([*fit, "--out", "/proc/model.skad"]))
     assert "/proc: cannot write there" in text
+
+
+def test_names_of_files_are_text_in_json_whatever_the_locale():
+    # as Python has the name in a locale of ASCII, and one that is no UTF-8
+    assert plain([Path("r \udce6\udcb8\udca9"), "\udce9"]) == ["r 温", "\\xe9"]
 
 
 def test_one_row_is_too_few_and_the_file_is_named(files, tmp_path, capsys):
