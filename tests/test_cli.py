@@ -1,6 +1,7 @@
 """The command line: what it writes, and one clear line for whatever is wrong."""
 
 import csv
+import json
 import os
 import sys
 from pathlib import Path
@@ -512,6 +513,21 @@ def test_a_model_where_none_can_be_is_refused_before_the_work(files, capsys):
 def test_names_of_files_are_text_in_json_whatever_the_locale():
     # as Python has the name in a locale of ASCII, and one that is no UTF-8
     assert plain([Path("r \udce6\udcb8\udca9"), "\udce9"]) == ["r 温", "\\xe9"]
+
+
+def test_nobody_need_listen(files, tmp_path, monkeypatch, capsys):
+    """A service starts with closed streams; what is printed is never mixed up."""
+    one = tmp_path / "one.csv"
+    one.write_text("width,height,weight\n1,2,3\n")
+    out = ["--out", tmp_path / "out"]
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", None)
+        assert detect(*files, *out, "--json") == 0
+        json.loads(capsys.readouterr().out)
+        assert detect(one, files[1], *out) == 2
+        patch.setattr(sys, "stdout", None)
+        assert detect(*files, *out) == 0
+    assert capsys.readouterr().out == ""
 
 
 def test_one_row_is_too_few_and_the_file_is_named(files, tmp_path, capsys):
