@@ -60,6 +60,7 @@ BELOW = {
     "AnoGAN": 0.80,
     "DAGMM": 0.78,
     "EGBAD": 0.79,
+    "GOAD": 0.83,
     "GANomaly": 0.78,
     "OmniAnomaly": 0.58,
     "RSRAE": 0.77,

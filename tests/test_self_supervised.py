@@ -1,0 +1,178 @@
+"""Networks that learn a task of their own from rows: formulas, and what they find."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from scipy.special import log_softmax
+
+from skad.self_supervised import GOAD
+from skad.self_supervised._detector import REDUCTIONS, TransformationNetwork
+from skad.self_supervised._goad import nearness, triplet_centre_loss
+from skad.self_supervised._transformations import ParallelLinear, RandomLinear
+
+SMALL = {"max_epochs": 20, "random_state": 0}
+TINY = {
+    GOAD: {"n_transformations": 6, "transform_size": 8, "code_size": 4},
+}
+every = pytest.mark.parametrize("method", TINY, ids=lambda cls: cls.__name__)
+
+
+def rows(n, seed, d=6):
+    """Return rows of which the second half of the features follows the first."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, d // 2))
+    return np.concatenate([X, X + 0.2 * rng.normal(size=X.shape)], axis=1)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    X = rows(200, 0)
+    return {cls: cls(**{**SMALL, **tiny}).fit(X) for cls, tiny in TINY.items()}
+
+
+# ----------------------------------------------------------------------- what all share
+
+
+@every
+def test_a_map_sums_to_what_is_more_than_the_mean_row_has(method, fitted):
+    detector, new = fitted[method], rows(50, 1)
+    found = detector.transform(new).sum(axis=1)
+    if method._map_sums_to_score:
+        assert_allclose(found, -detector.score_samples(new), rtol=1e-7)
+        return
+    mean = detector.net_.baseline.double().numpy()[None]
+    more = detector.score_samples(mean) - detector.score_samples(new)
+    assert_allclose(found, more, atol=0.05 * np.ptp(more))
+
+
+# -------------------------------------------------------------------- transformations
+
+
+def test_random_matrices_are_applied_one_by_one():
+    torch.manual_seed(0)
+    maps, x = RandomLinear(5, 6, 3), torch.randn(4, 2, 3)
+    found = maps(x, slice(1, 4))
+    for i, one in enumerate(range(1, 4)):
+        expected = x.flatten(1).numpy() @ maps.matrices[one].numpy()
+        assert_allclose(found[:, i], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_parallel_layers_are_layers_side_by_side():
+    torch.manual_seed(0)
+    layer, x = ParallelLinear(3, 4, 2), torch.randn(5, 3, 4)
+    found = layer(x).detach().numpy()
+    for i in range(3):
+        assert_allclose(found[:, i], x[:, i] @ layer.weight[i].detach(), rtol=1e-5)
+
+
+def evidence(b=3, n=4, seed=0):
+    rng = np.random.default_rng(seed)
+    return log_softmax(2 * rng.normal(size=(b, n, n)), axis=2)
+
+
+def naive(measure, one):
+    """Return the anomaly of one sample of evidence (n, n)."""
+    n, total = len(one), 0.0
+    for i in range(n):
+        p = np.exp(one[i])
+        if measure == "log_probability":
+            total -= one[i, i]
+        elif measure == "probability":
+            total += 1 - p[i]
+        elif measure == "entropy":
+            total -= sum(p[j] * np.log(p[j]) for j in range(n))
+        elif measure == "max":
+            total += 1 - max(p)
+        else:
+            total += np.mean([(p[j] - (i == j)) ** 2 for j in range(n)])
+    return total / n
+
+
+class Given(TransformationNetwork):
+    """Evidence that is the sample itself."""
+
+    class Maps(torch.nn.Module):
+        output_shape = (4,)
+
+        def __len__(self):
+            return 4
+
+        def forward(self, x, which):
+            return x[:, which]
+
+    def __init__(self, measure):
+        super().__init__((4, 4), self.Maps(), measure)
+
+    def log_probabilities(self, transformed):
+        return transformed
+
+
+@pytest.mark.parametrize("measure", REDUCTIONS)
+@pytest.mark.parametrize("together", [2**21, 24, 1])
+def test_scores_are_their_formulas(measure, together, monkeypatch):
+    monkeypatch.setattr("skad.self_supervised._detector._TOGETHER", together)
+    x = evidence()
+    found = Given(measure).anomaly(torch.as_tensor(x))
+    assert_allclose(found, [naive(measure, one) for one in x])
+
+
+def test_one_transformation_is_refused():
+    with pytest.raises(ValueError, match="n_transformations"):
+        GOAD(n_transformations=1).fit(rows(20, 0))
+    with pytest.raises(ValueError, match="nothing to tell apart"):
+        TransformationNetwork((4,), RandomLinear(1, 4, 4), "max")
+
+
+# --------------------------------------------------------------------------------- GOAD
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.3])
+def test_nearness_is_the_softmax_of_distances(floor):
+    rng = np.random.default_rng(0)
+    codes, centres = rng.normal(size=(3, 4, 2)), rng.normal(size=(4, 2))
+    distances = ((codes[:, :, None] - centres) ** 2).sum(3)
+    shares = np.exp(-distances) + floor
+    expected = np.log(shares / shares.sum(2, keepdims=True))
+    found = nearness(torch.as_tensor(codes), torch.as_tensor(centres), floor)
+    assert_allclose(found, expected, atol=1e-12)
+
+
+def test_what_is_far_from_all_centres_is_undecided():
+    far = 1e3 * torch.ones(1, 4, 2)
+    centres = torch.tensor([[1.0, 0], [0, 1], [2, 0], [0, 3]])
+    assert_allclose(nearness(far, centres, 0.01), -np.log(4), rtol=1e-5)
+
+
+def test_triplet_centre_loss_is_its_loop():
+    rng = np.random.default_rng(0)
+    codes = rng.normal(size=(5, 3, 2))
+    centres, parts = codes.mean(axis=0), []
+    for sample in codes:
+        for i, code in enumerate(sample):
+            squares = ((code - centres) ** 2).sum(axis=1)
+            parts.append(max(0, squares[i] + 1.0 - np.delete(squares, i).min()))
+    found = triplet_centre_loss(torch.as_tensor(codes), 1.0)
+    assert float(found) == pytest.approx(np.mean(parts))
+    apart = torch.as_tensor(0.1 * codes + 9 * np.eye(3)[:, :2])
+    assert float(triplet_centre_loss(apart, 1.0)) == 0
+
+
+def test_goad_has_the_mean_codes_of_the_training_rows_as_centres():
+    X = rows(100, 0)
+    small = {**SMALL, **TINY[GOAD], "contamination": 0.1}
+    detector = GOAD(**small).fit(X)
+    net = detector.net_.double()
+    new, scores = rows(7, 1), []
+    matrices = net.transforms.matrices.numpy()
+
+    def codes(row):
+        return net.encoder(torch.as_tensor(row @ matrices)).numpy()
+
+    centres = np.mean([codes(row) for row in X], axis=0)
+    assert_allclose(net.centres, centres, rtol=1e-4, atol=1e-5)
+    for row in new:
+        squares = ((codes(row)[:, None] - net.centres.numpy()) ** 2).sum(axis=2)
+        shares = np.exp(-squares) + detector.floor
+        scores.append(-np.log(np.diag(shares) / shares.sum(axis=1)).mean())
+    assert_allclose(-detector.score_samples(new), scores)
