@@ -62,7 +62,10 @@ EPOCHS = {
     "CFLOW": {"magnetic_tile": [2, 8], "cookie": [4, 8]},
     "FastFlow": {"magnetic_tile": [5, 10], "cookie": [20, 40]},
     "DFR": {"magnetic_tile": [10, 20], "cookie": [25, 50]},
+    "Dinomaly": {"magnetic_tile": [20, 80], "cookie": [20, 80]},
 }
+# What trains nothing, beside the baselines on pixels.
+UNTRAINED = ("PatchCore", "PaDiM", "AnomalyDINO", "FRE", "DFM")
 
 
 # What is tried: on which textures, after how many epochs, with which settings.
@@ -313,8 +316,8 @@ def norms(options):
     return table
 
 
-def untrained(name, sets, weights, table):
-    """Add the rows of what trains nothing: two on pixels, and PatchCore and PaDiM."""
+def baselines(name, sets, table):
+    """Add the rows of two baselines on pixels."""
     train, test, y, masks = sets
     flat, rows = (x.reshape(len(x), -1) for x in (train, test))
     away = np.abs(test - train.mean(0))
@@ -329,10 +332,15 @@ def untrained(name, sets, weights, table):
     ):
         figures = roc_auc_score(y, score), pixel_roc_auc(masks, found)
         table.add(name, kind, 0, 0, "", *figures, 0.0)
-    for kind in ("PatchCore", "PaDiM"):
-        detector = getattr(skad.image, kind)(
-            backbone="resnet18", weights=weights, random_state=0
-        )
+
+
+def untrained(name, kinds, sets, weights, table):
+    """Add the rows of detectors that train nothing."""
+    train, test, y, masks = sets
+    for kind in kinds:
+        made = getattr(skad.image, kind)
+        seed = {"random_state": 0} if "random_state" in made().get_params() else {}
+        detector = made(backbone="resnet18", weights=weights, **seed)
         start = time.process_time()
         detector.fit(train)
         seconds = time.process_time() - start
@@ -397,10 +405,13 @@ def training(options):
     data = pathlib.Path(options.data)
     for name in options.sets:
         sets = real(data / "images" / name)
+        wanted = options.detectors or [*UNTRAINED, *EPOCHS]
         if not options.detectors:
-            untrained(name, sets, data / RESNET, table)
+            baselines(name, sets, table)
             components(name, sets, data / RESNET, table)
-        for kind in options.detectors or EPOCHS:
+        still = [kind for kind in UNTRAINED if kind in wanted]
+        untrained(name, still, sets, data / RESNET, table)
+        for kind in [kind for kind in EPOCHS if kind in wanted]:
             detector = getattr(skad.image, kind)(
                 backbone="resnet18", weights=data / RESNET, random_state=0
             ).set_params(**WHOLE.get(kind, {}))

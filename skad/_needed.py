@@ -14,6 +14,7 @@ EXTRAS = {
     "pyarrow": "parquet",
     "pynndescent": "neighbors",
     "statsmodels": "season",
+    "transformers": "transformers",
 }
 # Whose networks are named as ``backbone="library/name"``.
 LIBRARIES = ("timm", "torchvision", "transformers")

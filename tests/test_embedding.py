@@ -17,13 +17,13 @@ from torch.nn import functional as F  # noqa: N812
 from skad.embedding import PatchEmbedding
 from skad.embedding._backbones import Taps, load_resnet, resolve
 from skad.embedding._gabor import LAYERS, GaborBank, gabor_filters
-from skad.embedding._patches import join_maps
 from skad.embedding._resnet import (
     ARCHITECTURES,
     fold_batch_norms,
     random_arrays,
     skeleton,
 )
+from skad.embedding._taps import join_maps
 from tests.test_sklearn import NEVER_YIELDED
 
 WEIGHTS = "resnet18_conv1_to_layer3_bnfolded.npz"

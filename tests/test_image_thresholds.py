@@ -16,10 +16,13 @@ from skad.embedding import PatchEmbedding
 from skad.image import (
     CFA,
     CFLOW,
+    DFM,
     DFR,
     FAPM,
+    FRE,
     SPADE,
     STFPM,
+    AnomalyDINO,
     EfficientAD,
     FastFlow,
     GaussianAD,
@@ -67,6 +70,9 @@ DETECTORS = {
     "PaDiM, few": PaDiM(**GIVEN, n_features=None),
     "SPADE": SPADE(**GIVEN, n_pictures=5),
     "GaussianAD": GaussianAD(**GIVEN),
+    "AnomalyDINO": AnomalyDINO(**GIVEN, n_rotations=1),
+    "DFM": DFM(**GIVEN),
+    "FRE": FRE(**GIVEN, n_components=3),
     "PatchDetector": PatchDetector(PatchEmbedding(**GIVEN), random_state=0),
     "PatchDetector, each": PatchDetector(
         PatchEmbedding(**GIVEN), skad.KNN(), positions="each"

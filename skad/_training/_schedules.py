@@ -4,8 +4,19 @@ import copy
 import math
 from functools import partial
 
-from skorch.callbacks import Callback, LRScheduler
-from torch.optim.lr_scheduler import LambdaLR, StepLR
+from skorch.callbacks import Callback, GradientNormClipping, LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, MultiStepLR, StepLR
+
+
+def clipped(largest_norm):
+    """Return the callbacks that shorten gradients whose norm, of all, is larger."""
+    return (GradientNormClipping(gradient_clip_value=largest_norm),)
+
+
+def lower_after(n_epochs, shares, factor):
+    """Return the callbacks that multiply learning rates after shares of the epochs."""
+    ends = [int(share * n_epochs) for share in shares]
+    return (LRScheduler(MultiStepLR, milestones=ends, gamma=factor),)
 
 
 def lower_at_the_end(n_epochs, share, factor):

@@ -148,6 +148,12 @@ def _from_file(path, layers):
 
 
 def _given(backbone, layers, weights):
+    module, norms = given_module(backbone, weights)
+    return _tapped(module, layers, (None, None) if norms is None else norms)
+
+
+def given_module(backbone, weights):
+    """Return a copy of a module, or one of a class, and its norms, None if unknown."""
     if isinstance(backbone, type):
         if not issubclass(backbone, nn.Module):
             raise ValueError(
@@ -160,12 +166,15 @@ def _given(backbone, layers, weights):
         load_arrays(module, *arrays_of(weights))
     settings = getattr(module, "pretrained_cfg", None) or {}  # timm's name
     if "mean" in settings and "std" in settings:
-        norms = tuple(settings["mean"]), tuple(settings["std"])
-    elif type(module).__module__.startswith("torchvision.models"):
-        norms = IMAGENET
-    else:
-        norms = (None, None)
-    return _tapped(module, layers, norms)
+        return module, (tuple(settings["mean"]), tuple(settings["std"]))
+    of_torchvision = type(module).__module__.startswith("torchvision.models")
+    return module, IMAGENET if of_torchvision else None
+
+
+def n_channels_of(module):
+    """Return how many channels a module takes, None where any number will do."""
+    first = next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
+    return None if first is None else first.in_channels
 
 
 def _tapped(module, layers, norms):
@@ -185,9 +194,8 @@ def _tapped(module, layers, norms):
             f"unknown: {unknown}. Its parts are "
             f"{[name for name, _ in module.named_children()]}."
         )
-    first = next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
-    n_channels = None if first is None else first.in_channels
-    return Backbone(Taps(module, layers), tuple(layers), n_channels, norms)
+    taps = Taps(module, layers)
+    return Backbone(taps, tuple(layers), n_channels_of(module), norms)
 
 
 def _known_layers(layers, default, known, name):

@@ -86,13 +86,22 @@ def _transformers(transformers, name, weights):
         raise FileNotFoundError(
             no_weights(f"transformers/{name}", "a folder that save_pretrained wrote")
         ) from error
+    return module, processor_norms(folder)
+
+
+def processor_norms(folder):
+    """Return the norms that the processor in a folder of transformers states.
+
+    None where there is no processor, or where it states none.
+    """
+    utils = import_module("transformers.utils")
     try:
-        file = transformers.utils.cached_file(
+        file = utils.cached_file(
             folder, "preprocessor_config.json", local_files_only=True
         )
-    except OSError:
-        return module, None
+    except (OSError, ValueError):
+        return None
     settings = json.loads(pathlib.Path(file).read_text("utf-8"))
     if "image_mean" not in settings:
-        return module, None
-    return module, (tuple(settings["image_mean"]), tuple(settings["image_std"]))
+        return None
+    return tuple(settings["image_mean"]), tuple(settings["image_std"])

@@ -23,25 +23,9 @@ from skad._sklearn import (
     _fit_context,
 )
 from skad.embedding._backbones import resolve
+from skad.embedding._taps import join_maps
 
 _AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def join_maps(maps, neighborhood=1, interpolation="bilinear"):
-    """Return the patch features (b, gh, gw, d) of maps (b, c_l, h_l, w_l).
-
-    Every map is averaged over `neighborhood` x `neighborhood` places (zeros beyond the
-    border count, as in PatchCore), brought to the grid of the first and set beside the
-    others.
-    """
-    joined = []
-    for each in maps:
-        if neighborhood > 1:
-            each = F.avg_pool2d(each, neighborhood, 1, neighborhood // 2)
-        if each.shape[-2:] != maps[0].shape[-2:]:
-            each = F.interpolate(each, maps[0].shape[-2:], mode=interpolation)
-        joined.append(each)
-    return torch.cat(joined, 1).permute(0, 2, 3, 1)
 
 
 class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -293,7 +277,7 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             len(size) != 2 or not all(isinstance(n, Integral) and n > 0 for n in size)
         ):
             raise ValueError(f"image_size={size} must be a height and a width.")
-        found = resolve(self.backbone, self.layers, self.weights)
+        found = self._resolved()
         if found.n_channels not in (None, n_channels) and n_channels != 1:
             raise ValueError(
                 f"backbone={self.backbone!r} takes pictures with {found.n_channels} "
@@ -306,12 +290,19 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.mean_, self.std_ = self._norms(found.norms, found.n_channels)
         return self
 
+    def _resolved(self):
+        """Return the `Backbone` that the parameters stand for."""
+        return resolve(self.backbone, self.layers, self.weights)
+
     def _norms(self, known, n_channels):
         """Return the mean and the standard deviation of each channel, or None twice."""
         if isinstance(self.normalization, str):
             if known is None:
+                backbone = repr(self.backbone)
+                if isinstance(self.backbone, nn.Module):  # which prints all its parts
+                    backbone = type(self.backbone).__name__
                 raise ValueError(
-                    f"The normalization of backbone={self.backbone!r} is unknown: pass "
+                    f"The normalization of backbone={backbone} is unknown: pass "
                     "normalization=(mean, std), or None for pictures in 0..1."
                 )
             return known
@@ -338,6 +329,10 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         maps : list of tensor
             In the order of `layers_` and the dtype of `x`.
         """
+        return [each.to(x.dtype) for each in self._computed(x)]
+
+    def _computed(self, x, method="__call__"):
+        """Return what a method of the backbone makes of pictures (b, h, w, c)."""
         with torch.no_grad():
             dtype = x.dtype if self._keeps_dtype_ and not self.amp else torch.float32
             pictures = self.network_input(x.to(dtype))
@@ -350,12 +345,11 @@ class PatchEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             )
             if self.channels_last:
                 pictures = pictures.contiguous(memory_format=torch.channels_last)
+            call = getattr(module, method)
             if self.amp:
                 with torch.autocast(x.device.type, _AMP[self.amp]):
-                    maps = module(pictures)
-            else:
-                maps = module(pictures)
-        return [each.to(x.dtype) for each in maps]
+                    return call(pictures)
+            return call(pictures)
 
     @property
     def input_size(self):

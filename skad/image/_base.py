@@ -13,6 +13,7 @@ from os import PathLike
 import numpy as np
 import torch
 from sklearn import get_config
+from sklearn.base import clone
 
 from skad._array import is_torch, slices
 from skad._parameters import with_parameters
@@ -318,6 +319,10 @@ class BackboneDetector(ImageDetector):
         own that was trained on ImageNet. None is nothing.
     amp : {"bf16", "fp16"} or None, default=None
         Lower precision of the backbone, for devices that have it.
+    embedding : PatchEmbedding or None, default=None
+        What describes the patches instead, such as a `ViTEmbedding`; is cloned. It says
+        itself what else would be said here (`backbone`, `layers`, `weights`,
+        `image_size`, `normalization`, `amp`, and `neighborhood` where there is one).
     """
 
     backbone: str | torch.nn.Module | type = "gabor"
@@ -326,6 +331,7 @@ class BackboneDetector(ImageDetector):
     image_size: int | Sequence[int] | None = None
     normalization: str | Sequence | None = "auto"
     amp: str | None = None
+    embedding: PatchEmbedding | None = None
 
     # What a method's paper taps in a ResNet when `layers` is None.
     _resnet_layers = ("layer1", "layer2", "layer3")
@@ -338,14 +344,32 @@ class BackboneDetector(ImageDetector):
         "image_size": [Integral, tuple, list, None],
         "normalization": [StrOptions({"auto"}), tuple, list, None],
         "amp": [StrOptions({"bf16", "fp16"}), None],
+        "embedding": [PatchEmbedding, None],
     }
 
     def _fit_embedding(self, X):
         """Set `embedding_` for pictures `X`."""
+        made = self._own_embedding() if self.embedding is None else self._given()
+        self.embedding_ = made.fit(X)
+        self.embedding_._keep_dtype(self._are_rows_)
+
+    def _given(self):
+        """Return the embedding that was given, for the pictures and the device here."""
+        if self.backbone != "gabor" or self.weights is not None:
+            raise ValueError(
+                "embedding and backbone (or weights) are given, and the embedding has "
+                "its own: leave the others out."
+            )
+        return clone(self.embedding).set_params(
+            image_shape=self.image_shape, device=self.device_
+        )
+
+    def _own_embedding(self):
+        """Return the embedding that the detector's own parameters stand for."""
         layers = self.layers
         if layers is None and "resnet" in str(self.backbone).split("/")[0]:
             layers = self._resnet_layers
-        self.embedding_ = PatchEmbedding(
+        return PatchEmbedding(
             self.backbone,
             layers,
             weights=self.weights,
@@ -357,5 +381,4 @@ class BackboneDetector(ImageDetector):
             amp=self.amp,
             batch_size=self.batch_size,
             device=self.device_,
-        ).fit(X)
-        self.embedding_._keep_dtype(self._are_rows_)
+        )

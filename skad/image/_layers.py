@@ -1,6 +1,6 @@
 """The layers of an embedding apart from each other, at the grid of the first."""
 
-from skad.embedding._patches import join_maps
+from skad.embedding._taps import join_maps
 
 
 class LayersMixin:

@@ -1,6 +1,7 @@
 """Pictures: made anomalies and what tells them apart."""
 
 from tests.settings import Settings
+from tests.settings.image import FINE
 
 SimpleNet = Settings(
     {
@@ -12,4 +13,12 @@ SimpleNet = Settings(
     },
     excused={"sign": "its discriminator sees nothing far from normal patches"},
     pictures={"max_epochs": 2},
+)
+SuperSimpleNet = Settings(
+    {**FINE, "max_epochs": 1, "batch_size": 256, "hidden_size": 4},
+    excused={
+        "sign": "its heads see nothing far from normal features",
+        "feature": "its heads see nothing far from normal features",
+    },
+    pictures={"max_epochs": 1, "layers": ("scale2",)},
 )

@@ -3,6 +3,12 @@
 from tests.settings import Settings
 from tests.settings.image import FINE, PIXELS, SCALES
 
+AnomalyDINO = Settings(
+    {**FINE, "n_rotations": 1, "coreset_ratio": 0.2},
+    [{"n_rotations": 2, "mask": "pca", "bank_size": 40}],
+    excused={"outliers": "the bank holds the farthest of the training patches"},
+    pictures={},
+)
 CFA = Settings(
     {**FINE, "max_epochs": 2},
     [{**SCALES, "max_epochs": 2, "center_reduction": 2, "n_neighbors": 1}],

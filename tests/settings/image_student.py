@@ -3,6 +3,11 @@
 from tests.settings import Settings
 from tests.settings.image import FINE, SCALES
 
+Dinomaly = Settings(
+    {**FINE, "max_epochs": 3},
+    [{**FINE, "n_blocks": 3, "max_epochs": 2, "easy_share": 0}],
+    pictures={"max_epochs": 1, "layers": ("scale2", "scale3")},
+)
 EfficientAD = Settings(
     {
         **FINE,

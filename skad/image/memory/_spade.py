@@ -8,7 +8,7 @@ import torch
 
 from skad._parameters import absent, with_parameters
 from skad._sklearn import Interval
-from skad.embedding._patches import join_maps
+from skad.embedding._taps import join_maps
 from skad.image._base import BackboneDetector, as_tensor, owners_of
 from skad.image.memory._search import mask_own, nearest
 
