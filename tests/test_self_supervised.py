@@ -1,19 +1,26 @@
 """Networks that learn a task of their own from rows: formulas, and what they find."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import log_softmax
+from sklearn.metrics import roc_auc_score
 
-from skad.self_supervised import GOAD
+from skad.self_supervised import GOAD, LOE, NeuTraL
 from skad.self_supervised._detector import REDUCTIONS, TransformationNetwork
 from skad.self_supervised._goad import nearness, triplet_centre_loss
+from skad.self_supervised._loe import anomalous_loss, exposed_loss
+from skad.self_supervised._neutral import LearnedTransformations, log_contrast
 from skad.self_supervised._transformations import ParallelLinear, RandomLinear
 
 SMALL = {"max_epochs": 20, "random_state": 0}
 TINY = {
     GOAD: {"n_transformations": 6, "transform_size": 8, "code_size": 4},
+    LOE: {"n_transformations": 4, "transform_size": 8, "code_size": 8},
+    NeuTraL: {"n_transformations": 4, "transform_size": 8, "code_size": 8},
 }
 every = pytest.mark.parametrize("method", TINY, ids=lambda cls: cls.__name__)
 
@@ -34,8 +41,23 @@ def fitted():
 # ----------------------------------------------------------------------- what all share
 
 
-@every
-def test_a_map_sums_to_what_is_more_than_the_mean_row_has(method, fitted):
+RELATIONS = {NeuTraL: {}, LOE: {"outlier_fraction": 0.0}}
+
+
+@pytest.mark.parametrize("method", RELATIONS, ids=lambda cls: cls.__name__)
+def test_relations_of_features_are_learned(method):
+    X, new = rows(300, 0), rows(200, 1)
+    odd = new.copy()
+    odd[:, 3:] = odd[::-1, 3:]  # every feature by itself is usual
+    y, both = np.repeat([0, 1], len(new)), np.concatenate([new, odd])
+    own = {**RELATIONS[method], "random_state": 0}
+    trained = method(**own).fit(X).score_samples(both)
+    untrained = method(**own, max_epochs=1, lr=1e-12).fit(X).score_samples(both)
+    assert roc_auc_score(y, -trained) > 0.85 > roc_auc_score(y, -untrained) + 0.1
+
+
+@pytest.mark.parametrize("method", [GOAD])
+def test_a_map_sums_to_what_is_more_than_its_baseline_has(method, fitted):
     detector, new = fitted[method], rows(50, 1)
     found = detector.transform(new).sum(axis=1)
     if method._map_sums_to_score:
@@ -176,3 +198,118 @@ def test_goad_has_the_mean_codes_of_the_training_rows_as_centres():
         shares = np.exp(-squares) + detector.floor
         scores.append(-np.log(np.diag(shares) / shares.sum(axis=1)).mean())
     assert_allclose(-detector.score_samples(new), scores)
+
+
+# ---------------------------------------------------------------------- learned views
+
+
+def naive_contrast(code, views, temperature):
+    """Return log probabilities of the views of one sample."""
+
+    def h(u, v):
+        cosine = u @ v / np.linalg.norm(u) / np.linalg.norm(v)
+        return np.exp(cosine / temperature)
+
+    found = []
+    for i, view in enumerate(views):
+        own = h(view, code)
+        others = sum(h(view, other) for j, other in enumerate(views) if j != i)
+        found.append(np.log(own / (own + others)))
+    return found
+
+
+def test_contrast_is_its_double_loop():
+    rng = np.random.default_rng(0)
+    codes, views = rng.normal(size=(5, 3)), rng.normal(size=(5, 4, 3))
+    found = log_contrast(torch.as_tensor(codes), torch.as_tensor(views), 0.3)
+    expected = [naive_contrast(*each, 0.3) for each in zip(codes, views, strict=True)]
+    assert_allclose(found, expected)
+    scaled = log_contrast(torch.as_tensor(7 * codes), torch.as_tensor(views), 0.3)
+    assert_allclose(scaled, found)
+
+
+def test_equal_views_have_an_anomaly_of_one(fitted):
+    net = copy.deepcopy(fitted[NeuTraL].net_).double()
+    for weights in net.transforms.parameters():
+        weights.zero_()  # residual views are the row itself
+    assert_allclose(net.anomaly(torch.as_tensor(rows(5, 1))), 1.0)
+
+
+def test_neutral_is_its_formula(fitted):
+    net, new = fitted[NeuTraL].net_.double(), rows(4, 1)
+    first, last = (one.weight for one in (net.transforms.first, net.transforms.last))
+    for x, score in zip(new, fitted[NeuTraL].score_samples(new), strict=True):
+        views = [
+            x + np.maximum(0, x @ first[i].numpy()) @ last[i].numpy() for i in range(4)
+        ]
+        code, *views = net.encoder(torch.as_tensor(np.array([x, *views]))).numpy()
+        expected = -np.mean(naive_contrast(code, views, 0.1)) / np.log(4)
+        assert -score == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", ["residual", "multiply", "forward"])
+def test_kinds_of_views(kind):
+    torch.manual_seed(0)
+    maps, x = LearnedTransformations(2, (3,), 5, kind), torch.randn(4, 3)
+    made = maps.last(maps.first(x[:, None].expand(-1, 2, -1)).relu())
+    expected = {
+        "residual": x[:, None] + made,
+        "multiply": x[:, None] * made.sigmoid(),
+        "forward": made,
+    }[kind]
+    assert_allclose(maps(x).detach(), expected.detach(), rtol=1e-6)
+
+
+def test_the_map_is_what_each_feature_at_its_mean_takes_away(fitted):
+    detector, new = fitted[NeuTraL], rows(4, 1)
+    for i, mean in enumerate(rows(200, 0).mean(axis=0)):
+        usual = new.copy()
+        usual[:, i] = detector.net_.baseline[i]
+        assert abs(mean - float(detector.net_.baseline[i])) < 0.2
+        expected = detector.score_samples(usual) - detector.score_samples(new)
+        assert_allclose(detector.transform(new)[:, i], expected, atol=1e-12)
+
+
+def test_losses_of_anomalies():
+    p = np.array([[0.2, 0.5, 0.9], [0.1, 0.1, 1.0]])
+    found = anomalous_loss(torch.as_tensor(np.log(p)))
+    expected = -np.log(np.maximum(1 - p, 1e-6)).mean(axis=1) / np.log(3)
+    assert_allclose(found, expected)
+
+
+def test_rows_are_taken_for_anomalies_where_that_is_the_better_deal():
+    normal = torch.tensor([1.0, 5.0, 3.0, 2.0])
+    anomalous = torch.tensor([4.0, 4.9, 1.0, 3.0])  # gains -3, .1, 2, -1
+    for n_outliers, how, expected in [
+        (0, "hard", 11 / 4),
+        (1, "hard", (1 + 5 + 1 + 2) / 4),
+        (1, "soft", (1 + 5 + 2 + 2) / 4),
+        (2, "hard", (1 + 4.9 + 1 + 2) / 4),
+        (4, "hard", 12.9 / 4),
+        (1, "refine", 6 / 3),  # without the largest loss
+    ]:
+        found = exposed_loss(normal, anomalous, n_outliers, how)
+        assert float(found) == pytest.approx(expected), (n_outliers, how)
+
+
+def test_loe_without_outliers_is_neutral():
+    X, own = rows(60, 0), {**SMALL, **TINY[NeuTraL], "max_epochs": 4}
+    found = LOE(**own, outlier_fraction=0.0).fit(X).score_samples(X)
+    assert_array_equal(found, NeuTraL(**own).fit(X).score_samples(X))
+
+
+def test_loe_bears_anomalies_in_training():
+    X, new = rows(300, 0), rows(200, 1)
+    X[:30, 3:] *= -1
+    odd = new * np.repeat([1, -1], 3)
+    y, both = np.repeat([0, 1], len(new)), np.concatenate([new, odd])
+    found = {
+        how: roc_auc_score(y, -detector.fit(X).score_samples(both))
+        for how, detector in [
+            ("blind", NeuTraL(random_state=0)),
+            ("soft", LOE(random_state=0)),
+            ("hard", LOE(random_state=0, contamination_training="hard")),
+        ]
+    }
+    assert found["soft"] > found["blind"], found
+    assert found["hard"] > found["blind"], found

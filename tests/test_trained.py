@@ -65,6 +65,8 @@ BELOW = {
     "EGBAD": 0.79,
     "GOAD": 0.83,
     "GANomaly": 0.78,
+    "LOE": 0.72,
+    "NeuTraL": 0.72,
     "OmniAnomaly": 0.58,
     "RSRAE": 0.77,
     "RaPP": 0.91,

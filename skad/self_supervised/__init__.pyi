@@ -1,3 +1,5 @@
 from skad.self_supervised._goad import GOAD as GOAD
+from skad.self_supervised._loe import LOE as LOE
+from skad.self_supervised._neutral import NeuTraL as NeuTraL
 
-__all__ = ["GOAD"]
+__all__ = ["GOAD", "LOE", "NeuTraL"]
