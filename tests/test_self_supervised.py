@@ -9,9 +9,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import log_softmax
 from sklearn.metrics import roc_auc_score
 
-from skad.self_supervised import GOAD, LOE, NeuTraL
+from skad.self_supervised import GOAD, ICL, LOE, NeuTraL
 from skad.self_supervised._detector import REDUCTIONS, TransformationNetwork
 from skad.self_supervised._goad import nearness, triplet_centre_loss
+from skad.self_supervised._icl import match_losses, window_length
 from skad.self_supervised._loe import anomalous_loss, exposed_loss
 from skad.self_supervised._neutral import LearnedTransformations, log_contrast
 from skad.self_supervised._transformations import ParallelLinear, RandomLinear
@@ -19,6 +20,7 @@ from skad.self_supervised._transformations import ParallelLinear, RandomLinear
 SMALL = {"max_epochs": 20, "random_state": 0}
 TINY = {
     GOAD: {"n_transformations": 6, "transform_size": 8, "code_size": 4},
+    ICL: {"code_size": 8, "hidden_sizes": (16,)},
     LOE: {"n_transformations": 4, "transform_size": 8, "code_size": 8},
     NeuTraL: {"n_transformations": 4, "transform_size": 8, "code_size": 8},
 }
@@ -41,7 +43,7 @@ def fitted():
 # ----------------------------------------------------------------------- what all share
 
 
-RELATIONS = {NeuTraL: {}, LOE: {"outlier_fraction": 0.0}}
+RELATIONS = {ICL: {}, NeuTraL: {}, LOE: {"outlier_fraction": 0.0}}
 
 
 @pytest.mark.parametrize("method", RELATIONS, ids=lambda cls: cls.__name__)
@@ -56,7 +58,7 @@ def test_relations_of_features_are_learned(method):
     assert roc_auc_score(y, -trained) > 0.85 > roc_auc_score(y, -untrained) + 0.1
 
 
-@pytest.mark.parametrize("method", [GOAD])
+@pytest.mark.parametrize("method", [GOAD, ICL])
 def test_a_map_sums_to_what_is_more_than_its_baseline_has(method, fitted):
     detector, new = fitted[method], rows(50, 1)
     found = detector.transform(new).sum(axis=1)
@@ -313,3 +315,66 @@ def test_loe_bears_anomalies_in_training():
     }
     assert found["soft"] > found["blind"], found
     assert found["hard"] > found["blind"], found
+
+
+# ---------------------------------------------------------------------------------- ICL
+
+
+def naive_matches(rests, windows, temperature):
+    """Return the losses of one row's windows."""
+
+    def likeness(u, v):
+        return u @ v / np.linalg.norm(u) / np.linalg.norm(v) / temperature
+
+    found = []
+    for i, rest in enumerate(rests):
+        shares = np.exp([likeness(rest, window) for window in windows])
+        found.append(-np.log(shares[i] / shares.sum()))
+    return found
+
+
+def test_matches_are_their_double_loop():
+    rng = np.random.default_rng(0)
+    rests, windows = rng.normal(size=(2, 3, 4, 5))
+    found = match_losses(torch.as_tensor(rests), torch.as_tensor(windows), 0.2)
+    expected = [naive_matches(*each, 0.2) for each in zip(rests, windows, strict=True)]
+    assert_allclose(found, expected)
+    same = torch.as_tensor(rests[:, :1]).expand(-1, 4, -1)
+    assert_allclose(match_losses(same, same, 0.2), np.log(4))
+
+
+def test_icl_is_the_mean_over_windows_and_the_map_their_shares(fitted):
+    detector, new = fitted[ICL], rows(4, 1)
+    net, size = detector.net_.double(), 2
+    starts = range(6 - size + 1)
+    windows = [new[:, i : i + size] for i in starts]
+    rests = [np.delete(new, range(i, i + size), axis=1) for i in starts]
+    rests, windows = (torch.as_tensor(np.stack(x, axis=1)) for x in (rests, windows))
+    codes = net.of_rests(rests).numpy(), net.of_windows(windows).numpy()
+    for n, score in enumerate(detector.score_samples(new)):
+        losses = naive_matches(codes[0][n], codes[1][n], 0.01)
+        assert -score == pytest.approx(np.mean(losses), rel=1e-6, abs=1e-9)
+        parts = np.zeros(6)
+        for i in starts:
+            parts[i : i + size] += losses[i] / len(losses) / size
+        assert_allclose(detector.transform(new)[n], parts, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("d", "length"),
+    [(2, 1), (3, 2), (40, 2), (41, 10), (160, 10), (200, 50), (300, 100), (784, 384)],
+)
+def test_window_lengths_are_the_authors_steps(d, length):
+    assert window_length(d) == length
+
+
+@pytest.mark.parametrize(("size", "d", "least"), [("auto", 1, 2), (3, 3, 4)])
+def test_a_window_leaves_features_out(size, d, least):
+    with pytest.raises(ValueError, match=rf"at least {least} features, got n_feat"):
+        ICL(window_size=size).fit(np.random.default_rng(0).normal(size=(20, d)))
+
+
+def test_icl_ends_when_nothing_is_left_to_learn(fitted):
+    net = fitted[ICL].net_
+    assert net.is_learned("fit", 9e-4)
+    assert not net.is_learned("fit", 2e-3)

@@ -65,6 +65,7 @@ BELOW = {
     "EGBAD": 0.79,
     "GOAD": 0.83,
     "GANomaly": 0.78,
+    "ICL": 0.83,
     "LOE": 0.72,
     "NeuTraL": 0.72,
     "OmniAnomaly": 0.58,

@@ -12,6 +12,11 @@ GOAD = Settings(
     },
     [{"measure": "probability"}],
 )
+ICL = Settings(
+    {"max_epochs": 20, "code_size": 16, "hidden_sizes": (16,), "lr": 0.01},
+    [{"window_size": 1}],
+    excused={"feature": "what is far out is in the rest of all windows but its own"},
+)
 VIEWS = {
     "max_epochs": 10,
     "n_transformations": 4,
