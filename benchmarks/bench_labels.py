@@ -143,7 +143,7 @@ def main():
             for row in rows:
                 table.add(n_known, name, *row)
             means = np.mean([row[1:] for row in rows], axis=0)
-            table.add(n_known, name, f"mean of {len(rows)}", *means)
+            table.add(n_known, name, "mean", *means)
     table.write(pathlib.Path(options.out) / "tables_labels.tsv")
 
 

@@ -20,6 +20,7 @@ _FAMILIES = (
     "reconstruction",
     "self_supervised",
     "series",
+    "stream",
     "subspace",
     "supervised",
 )

@@ -17,6 +17,7 @@ from skad import persistence as persistence
 from skad import reconstruction as reconstruction
 from skad import self_supervised as self_supervised
 from skad import series as series
+from skad import stream as stream
 from skad import subspace as subspace
 from skad import supervised as supervised
 from skad.adversarial import *
@@ -30,6 +31,7 @@ from skad.ood import *
 from skad.reconstruction import *
 from skad.self_supervised import *
 from skad.series import *
+from skad.stream import *
 from skad.subspace import *
 from skad.supervised import *
 from skad.calibration import *
