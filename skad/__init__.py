@@ -18,6 +18,7 @@ _FAMILIES = (
     "one_class",
     "ood",
     "reconstruction",
+    "self_supervised",
     "series",
     "stream",
     "subspace",

@@ -15,6 +15,7 @@ from skad import one_class as one_class
 from skad import ood as ood
 from skad import persistence as persistence
 from skad import reconstruction as reconstruction
+from skad import self_supervised as self_supervised
 from skad import series as series
 from skad import stream as stream
 from skad import subspace as subspace
@@ -28,6 +29,7 @@ from skad.neighbors import *
 from skad.one_class import *
 from skad.ood import *
 from skad.reconstruction import *
+from skad.self_supervised import *
 from skad.series import *
 from skad.stream import *
 from skad.subspace import *

@@ -77,7 +77,15 @@ LIFTS = {
 FAMILY_LIFTS = {"image/_tiled.py"}
 
 # Parts that cannot do anything without torch.
-TORCH = ("nn", "_copies", "_samples", "_training", "embedding", "image")
+TORCH = (
+    "nn",
+    "_copies",
+    "_samples",
+    "_training",
+    "embedding",
+    "image",
+    "self_supervised",
+)
 
 # The one training loop, the one place that seeds torch, and who else knows skorch.
 LOOP = "_training/_loop.py"

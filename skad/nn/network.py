@@ -181,3 +181,28 @@ def integrated_gradients(score, x, baseline, steps=16):
         found = input_gradients(score, points.flatten(0, 1))
         total += found.reshape(points.shape).sum(0)
     return way * total / steps
+
+
+class FromMeanNetwork(Network):
+    """A network whose map says what elements add to the anomaly of the mean sample.
+
+    Subclasses write `loss` and `anomaly`. The mean is that of the samples that are no
+    known anomalies.
+    """
+
+    def __init__(self, shape):
+        super().__init__()
+        self.register_buffer("baseline", torch.zeros(shape))
+
+    def finish(self, batches, held=None):
+        """Keep the mean of the samples that are no known anomalies."""
+        total, n = 0.0, 0
+        for x, y in batches():
+            others = x if y is None else x[y != -1]
+            total, n = total + others.sum(0), n + len(others)
+        self.baseline.copy_(total / max(n, 1))
+
+    def map(self, x):
+        """Return the integrated gradients of the anomaly from the mean sample."""
+        baseline = self.baseline.expand_as(x)
+        return over_channels(integrated_gradients(self.anomaly, x, baseline))

@@ -1,7 +1,8 @@
 from skad.reconstruction._autoencoder import AutoEncoder as AutoEncoder
 from skad.reconstruction._memae import MemAE as MemAE
 from skad.reconstruction._rapp import RaPP as RaPP
+from skad.reconstruction._rca import RCA as RCA
 from skad.reconstruction._rsrae import RSRAE as RSRAE
 from skad.reconstruction._vae import VAE as VAE
 
-__all__ = ["AutoEncoder", "MemAE", "RSRAE", "RaPP", "VAE"]
+__all__ = ["AutoEncoder", "MemAE", "RCA", "RSRAE", "RaPP", "VAE"]

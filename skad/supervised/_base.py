@@ -2,42 +2,19 @@
 
 from numbers import Real
 
-import torch
-
 from skad._fit_parameters import OutliersMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad._training import ShapedDetector
 from skad._training._schedules import clipped
-from skad.nn.network import Network, integrated_gradients, over_channels
+from skad.nn.network import FromMeanNetwork
 
 
-class Scorer(Network):
-    """A network with one number for each sample, high for anomalies.
-
-    Subclasses write `anomaly`. What an element adds to it is counted from the mean
-    sample that is no known anomaly.
-    """
+class Scorer(FromMeanNetwork):
+    """A network with one number for each sample, high for anomalies."""
 
     # no known anomalies are held out
     unwatched_phases = ("fit",)
-
-    def __init__(self, shape):
-        super().__init__()
-        self.register_buffer("baseline", torch.zeros(shape))
-
-    def finish(self, batches, held=None):
-        """Keep the mean of the samples that are no known anomalies."""
-        total, n = 0.0, 0
-        for x, y in batches():
-            others = x[y != -1]
-            total, n = total + others.sum(0), n + len(others)
-        self.baseline.copy_(total / max(n, 1))
-
-    def map(self, x):
-        """Return the integrated gradients of the anomaly from the mean sample."""
-        baseline = self.baseline.expand_as(x)
-        return over_channels(integrated_gradients(self.anomaly, x, baseline))
 
 
 @with_parameters

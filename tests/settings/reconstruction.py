@@ -7,6 +7,7 @@ SMALL = {"max_epochs": 10, "hidden_sizes": (16,), "latent_size": 2}
 AutoEncoder = Settings(SMALL)
 MemAE = Settings({"max_epochs": 10, "hidden_sizes": (16,), "n_items": 20})
 RaPP = Settings(SMALL, [{"measure": "sap"}])
+RCA = Settings(SMALL, [{"outlier_fraction": 0.5, "n_falling_epochs": 2}])
 RSRAE = Settings(
     {**SMALL, "latent_size": 4, "code_size": 8, "lr": 0.005},
     [{"alternating": False}],

@@ -1,0 +1,32 @@
+"""Tasks whose answers the rows themselves give."""
+
+from tests.settings import Settings
+
+GOAD = Settings(
+    {
+        "max_epochs": 30,
+        "lr": 0.01,
+        "n_transformations": 8,
+        "transform_size": 16,
+        "code_size": 8,
+    },
+    [{"measure": "probability"}],
+)
+ICL = Settings(
+    {"max_epochs": 20, "code_size": 16, "hidden_sizes": (16,), "lr": 0.01},
+    [{"window_size": 1}],
+    excused={"feature": "what is far out is in the rest of all windows but its own"},
+)
+VIEWS = {
+    "max_epochs": 10,
+    "n_transformations": 4,
+    "transform_size": 8,
+    "code_size": 8,
+    "lr": 0.01,
+}
+LENGTH = {"sign": "a row that is made longer keeps its anomaly"}
+
+LOE = Settings(
+    {**VIEWS, "max_epochs": 25}, [{"contamination_training": "hard"}], excused=LENGTH
+)
+NeuTraL = Settings(VIEWS, [{"transform_type": "multiply"}], excused=LENGTH)
