@@ -24,6 +24,21 @@ EfficientAD = Settings(
         "batch_size": 2,
     },
 )
+RDPlusPlus = Settings(
+    {
+        **FINE,
+        "batch_size": 128,
+        "n_blocks": 1,
+        "max_epochs": 2,
+        "lr": 0.05,
+        "projection_weight": 0.0,  # what it adds is dear, and drawn
+    },
+    pictures={"max_epochs": 1},
+)
+ReContrast = Settings(
+    {**FINE, "batch_size": 128, "n_blocks": 1, "max_epochs": 2, "lr": 0.05},
+    pictures={"max_epochs": 1},
+)
 ReverseDistillation = Settings(
     {**FINE, "batch_size": 128, "n_blocks": 1, "max_epochs": 2, "lr": 0.05},
     [{**SCALES, "batch_size": 128, "n_blocks": 2, "max_epochs": 4, "lr": 0.02}],
