@@ -7,10 +7,10 @@ from numpy.testing import assert_allclose
 from sklearn.base import clone
 from skorch.callbacks import Callback
 
-from skad.image import RDPlusPlus, ReContrast, ReverseDistillation
+from skad.image import CDO, RDPlusPlus, ReContrast, ReverseDistillation
 from skad.image.student._rd_plus_plus import apart, instance_norm, transport
 from skad.image.student._recontrast import hard_cosines
-from skad.nn.corruption import SimplexRectangle
+from skad.nn.corruption import NoiseRectangles, SimplexRectangle
 from skad.nn.simplex import simplex_noise
 from tests.test_image_networks import GRID, RESNET, as_batch, pictures
 from tests.test_transport import exact
@@ -323,3 +323,102 @@ def test_norms_of_the_trained_encoder_keep_their_statistics(good):
         if isinstance(m, torch.nn.BatchNorm2d)
     ]
     assert settled[0].running_mean.abs().max() > 1e-3
+
+
+# ---------------------------------------------------------------------------------- CDO
+
+
+FAILS = CDO(**SMALL, **GRID, student_channels=(8, 16), lr=0.01)
+
+
+class Pasted(torch.nn.Module):
+    """A white square in all pictures but the first."""
+
+    def forward(self, x):
+        mask = torch.zeros(x[:, 0].shape, dtype=torch.bool)
+        mask[1:, 9:19, 4:12] = True
+        return torch.where(mask[:, None], 1.0, x), mask
+
+
+def unit_distances(network, picture):
+    """Return d (b, 8, 8) of both layers, of pictures (b, h, w)."""
+    x = torch.tensor(picture[:, None])
+    found = []
+    for pair in zip(network.teacher(x), network.student(x), strict=True):
+        wide = [
+            torch.nn.functional.interpolate(each, (8, 8), mode="bilinear").numpy()
+            for each in pair
+        ]
+        wide = [each / np.linalg.norm(each, axis=1, keepdims=True) for each in wide]
+        found.append(((wide[0] - wide[1]) ** 2).sum(1))
+    return found
+
+
+@pytest.mark.parametrize("gamma", [0.0, 1.5])
+def test_cdo_loss_is_the_papers(gamma, good):
+    detector = clone(FAILS).set_params(gamma=gamma).fit(good)
+    network = detector.net_.double()
+    network.corruption = Pasted()
+    seen = good[:3].copy()
+    seen[1:, 9:19, 4:12] = 1
+    mask = np.zeros((3, 8, 8), dtype=bool)
+    mask[1:, 2:5, 1:3] = True  # places of 4 pixels that the square touches
+    expected = 0
+    for d in unit_distances(network, seen):
+        w_n = (d[~mask] / d[~mask].mean()) ** gamma
+        w_s = (d[mask].mean() / d[mask]) ** gamma
+        total = (w_n * d[~mask]).sum() - (w_s * d[mask]).sum()
+        expected += total / (w_n.sum() + w_s.sum())
+    x = detector._describe(as_batch(good[:3]))
+    ((_, loss),) = network.updates("fit", x, None)
+    assert_allclose(loss.item(), expected, rtol=1e-6)
+    clean = sum(
+        ((d / d.mean()) ** gamma * d).sum() / ((d / d.mean()) ** gamma).sum()
+        for d in unit_distances(network, good[:3])
+    )
+    assert_allclose(network.loss(x, None).item(), clean, rtol=1e-6)
+
+
+def test_cdo_map_and_score_are_the_papers(good):
+    detector = clone(FAILS).fit(good)
+    network = detector.net_.double()
+    cosines = [d / 2 for d in unit_distances(network, good[:3])]
+    wide = sum(
+        torch.nn.functional.interpolate(
+            torch.tensor(each)[:, None], (32, 32), mode="bilinear"
+        )[:, 0]
+        for each in cosines
+    ).numpy()
+    assert_allclose(detector.transform(good[:3]), wide, rtol=1e-5, atol=1e-8)
+    largest = np.sort(wide.reshape(3, -1), axis=1)[:, -10:].mean(axis=1)
+    assert_allclose(-detector.score_samples(good[:3]), largest, rtol=0.02)
+
+
+class Untold(NoiseRectangles):
+    """Noise that counts as normal."""
+
+    def forward(self, x):
+        return super().forward(x)[0], None
+
+
+class ComesNear(CDO):
+    def _network(self, shapes):
+        network = super()._network(shapes)
+        network.corruption = Untold()
+        return network
+
+
+def test_the_student_stays_away_in_noise(good):
+    """More than one that is to come near there too, relative to normal places."""
+    shares = []
+    for cls in (ComesNear, CDO):
+        detector = cls(**clone(FAILS).set_params(max_epochs=30).get_params())
+        network = detector.fit(good).net_
+        seen = torch.tensor(pictures(5, seed=3)[:, None]).float()
+        seen[:, :, 8:16, 8:16] = torch.rand(5, 1, 8, 8)
+        with torch.no_grad():
+            d = sum(network.distances(seen, seen))
+        noisy = torch.zeros(8, 8, dtype=torch.bool)
+        noisy[2:4, 2:4] = True
+        shares.append(float(d[:, noisy].mean() / d[:, ~noisy].mean()))
+    assert shares[1] > 1.5 * shares[0]

@@ -37,6 +37,7 @@ UNTRAINED = {"max_epochs": 1, "lr": 1e-12}
 # Less than the defaults, which want more samples, or a GPU.
 CHEAP = {
     "AnoGAN": {"n_search_steps": 20},
+    "CDO": {"max_epochs": 20, "batch_size": 4},
     "CFLOW": {"max_epochs": 2},
     "DFR": {"max_epochs": 20},
     "EfficientAD": {

@@ -14,10 +14,11 @@ from skad.image.memory._patchcore import PatchCore as PatchCore
 from skad.image.memory._softpatch import SoftPatch as SoftPatch
 from skad.image.memory._spade import SPADE as SPADE
 from skad.image.restoration._dfr import DFR as DFR
+from skad.image.student._cdo import CDO as CDO
 from skad.image.student._efficient_ad import EfficientAD as EfficientAD
 from skad.image.student._rd_plus_plus import RDPlusPlus as RDPlusPlus
 from skad.image.student._recontrast import ReContrast as ReContrast
 from skad.image.student._reverse_distillation import ReverseDistillation as ReverseDistillation
 from skad.image.student._stfpm import STFPM as STFPM
 
-__all__ = ["CFA", "CFLOW", "DFR", "EfficientAD", "FAPM", "FastFlow", "GaussianAD", "InReaCh", "PaDiM", "PatchCore", "PatchDetector", "PictureFiles", "RDPlusPlus", "ReContrast", "ReverseDistillation", "SPADE", "STFPM", "SimpleNet", "SoftPatch", "TiledDetector", "load_folder"]
+__all__ = ["CDO", "CFA", "CFLOW", "DFR", "EfficientAD", "FAPM", "FastFlow", "GaussianAD", "InReaCh", "PaDiM", "PatchCore", "PatchDetector", "PictureFiles", "RDPlusPlus", "ReContrast", "ReverseDistillation", "SPADE", "STFPM", "SimpleNet", "SoftPatch", "TiledDetector", "load_folder"]

@@ -322,5 +322,9 @@ class Teacher(nn.Module):
 
     def forward(self, x):
         """Return the maps, a list of tensors, of pictures (b, c, h, w)."""
+        return self.module(self.normalised(x))
+
+    def normalised(self, x):
+        """Return pictures (b, c, h, w) as the backbone takes them."""
         x = x.expand(-1, x.shape[1] * self.repeat, -1, -1)
-        return self.module((x - self.mean) / self.std)
+        return (x - self.mean) / self.std

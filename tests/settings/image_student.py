@@ -3,6 +3,16 @@
 from tests.settings import Settings
 from tests.settings.image import FINE, SCALES
 
+CDO = Settings(
+    {
+        **FINE,
+        "batch_size": 128,
+        "student_channels": (8,),
+        "max_epochs": 2,
+        "lr": 0.04,
+    },
+    pictures={"max_epochs": 1},
+)
 EfficientAD = Settings(
     {
         **FINE,
