@@ -99,7 +99,8 @@ class ReContrastNetwork(SettledNetwork):
         maps = [[each[i] for i in self.order] for each in maps]
         joined = [torch.cat(pair) for pair in zip(*maps, strict=True)]
         made = self.decoder(self.bottleneck(joined))
-        halves = zip(*(each.chunk(2) for each in made), strict=True)
+        n = picture.shape[0]  # of any number in an exported graph, unlike chunks
+        halves = [each[:n] for each in made], [each[n:] for each in made]
         found = []
         for theirs, heads, own in zip(maps[::-1], self.heads, halves, strict=True):
             made = [head(each) for head, each in zip(heads, own, strict=True)]
