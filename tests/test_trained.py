@@ -37,6 +37,7 @@ UNTRAINED = {"max_epochs": 1, "lr": 1e-12}
 # Less than the defaults, which want more samples, or a GPU.
 CHEAP = {
     "AnoGAN": {"n_search_steps": 20},
+    "CDO": {"max_epochs": 20, "batch_size": 4},
     "CFLOW": {"max_epochs": 2},
     "DFR": {"max_epochs": 20},
     "Dinomaly": {"max_epochs": 20},
@@ -52,6 +53,8 @@ CHEAP = {
     "FastFlow": {"max_epochs": 15, "batch_size": 4},
     "LSTMAutoEncoder": {"max_epochs": 30, "window_size": 20, "stride": 2},
     "OmniAnomaly": {"hidden_size": 16, "window_size": 20, "stride": 2},
+    "RDPlusPlus": {"max_epochs": 20, "batch_size": 4},
+    "ReContrast": {"max_epochs": 20, "batch_size": 4},
     "ReverseDistillation": {"max_epochs": 20, "batch_size": 4},
     "STFPM": {"max_epochs": 15, "batch_size": 4},
     "SimpleNet": {"max_epochs": 15},

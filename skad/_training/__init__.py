@@ -10,7 +10,7 @@ with the numbers it would have drawn.
 from skad._training._arguments import from_parameters
 from skad._training._detector import TorchDetector
 from skad._training._incremental import IncrementalNetworkMixin
-from skad._training._schedules import lower_at_the_end, warm_cosine
+from skad._training._schedules import lower_at_the_end, share_of_epochs, warm_cosine
 from skad._training._seeds import reproducible, seed_generators
 from skad._training._shaped import ShapedDetector
 
@@ -22,5 +22,6 @@ __all__ = [
     "lower_at_the_end",
     "reproducible",
     "seed_generators",
+    "share_of_epochs",
     "warm_cosine",
 ]

@@ -69,6 +69,40 @@ def warm_cosine(n_epochs, warm=0.08, start=0.1, end=1e-3):
     return (LRScheduler(LambdaLR, lr_lambda=factor),)
 
 
+class _ShareOfEpochs(Callback):
+    """Tells the network which share of its epochs is done."""
+
+    def __init__(self, n_epochs):
+        self.n_epochs, self.n_before = n_epochs, 0
+
+    def on_epoch_begin(self, net, **parameters):
+        """Tell it."""
+        net.module_.share_done = self.n_before / self.n_epochs
+
+    def on_epoch_end(self, net, **parameters):
+        """Count the epoch."""
+        self.n_before += 1
+
+    def state_dict(self):
+        """Return how many epochs are done, for checkpoints."""
+        return {"n_before": self.n_before}
+
+    def load_state_dict(self, state):
+        """Go on with as many."""
+        self.n_before = state["n_before"]
+
+
+def share_of_epochs(n_epochs):
+    """Return the callbacks that keep a network's `share_done`, in 0..1.
+
+    Parameters
+    ----------
+    n_epochs : int
+        Epochs of the phase.
+    """
+    return (_ShareOfEpochs(n_epochs),)
+
+
 class Schedules(Callback):
     """A `skorch.callbacks.LRScheduler` for each optimizer, where skorch knows but one.
 

@@ -18,9 +18,12 @@ from skad.image.memory._spade import SPADE as SPADE
 from skad.image.restoration._dfm import DFM as DFM
 from skad.image.restoration._dfr import DFR as DFR
 from skad.image.restoration._fre import FRE as FRE
+from skad.image.student._cdo import CDO as CDO
 from skad.image.student._dinomaly import Dinomaly as Dinomaly
 from skad.image.student._efficient_ad import EfficientAD as EfficientAD
+from skad.image.student._rd_plus_plus import RDPlusPlus as RDPlusPlus
+from skad.image.student._recontrast import ReContrast as ReContrast
 from skad.image.student._reverse_distillation import ReverseDistillation as ReverseDistillation
 from skad.image.student._stfpm import STFPM as STFPM
 
-__all__ = ["AnomalyDINO", "CFA", "CFLOW", "DFM", "DFR", "Dinomaly", "EfficientAD", "FAPM", "FRE", "FastFlow", "GaussianAD", "InReaCh", "PaDiM", "PatchCore", "PatchDetector", "PictureFiles", "ReverseDistillation", "SPADE", "STFPM", "SimpleNet", "SoftPatch", "SuperSimpleNet", "TiledDetector", "load_folder"]
+__all__ = ["AnomalyDINO", "CDO", "CFA", "CFLOW", "DFM", "DFR", "Dinomaly", "EfficientAD", "FAPM", "FRE", "FastFlow", "GaussianAD", "InReaCh", "PaDiM", "PatchCore", "PatchDetector", "PictureFiles", "RDPlusPlus", "ReContrast", "ReverseDistillation", "SPADE", "STFPM", "SimpleNet", "SoftPatch", "SuperSimpleNet", "TiledDetector", "load_folder"]

@@ -67,7 +67,7 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
     _keeps_samples = True
     _exports = True
     # What samples are: "maps" of the frozen backbone's layers, "pictures" as it takes
-    # them, or "pictures+maps", the pictures first.
+    # them, "pixels" in 0..1 of the size of these, or some with a "+", maps last.
     _kind = "maps"
 
     # ---------------------------------------------------------------------- samples
@@ -78,7 +78,9 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
         All of shape (b, c, h, w): what `_kind` says, unless a method says otherwise.
         """
         kinds = self._kind.split("+")
-        pictures = [self.embedding_.network_input(x)] if "pictures" in kinds else []
+        pictures = [self.embedding_._resized(x)] if "pixels" in kinds else []
+        if "pictures" in kinds:
+            pictures.append(self.embedding_.network_input(x))
         maps = self.embedding_.feature_maps(x) if "maps" in kinds else []
         return [*pictures, *maps]
 

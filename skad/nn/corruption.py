@@ -8,8 +8,12 @@ on every device.
 import torch
 from torch import nn
 
+from skad.nn.simplex import octaves
+
 # ITU-R BT.601, as the image libraries turn colour into grey.
 _LUMA = (0.299, 0.587, 0.114)
+# Pixels within which pieces of noise begin: it repeats after 256 of the longest waves.
+_REACH = 8192.0
 
 
 def grey(x):
@@ -121,3 +125,45 @@ class NoiseRectangles(nn.Module):
         """Return the altered pictures (b, c, h, w) and where they are, (b, h, w)."""
         boxes = self.boxes(x.shape)
         return paste(x, boxes, torch.rand(x.shape).to(x))
+
+
+class SimplexRectangle(nn.Module):
+    """Adds simplex noise to a rectangle of each picture, as RD++ does.
+
+    Parameters
+    ----------
+    strength : float, default=0.2
+        What the noise is multiplied by.
+    least : int, default=10
+        Pixels of the shortest side, where an eighth of the picture's is longer; the
+        longest is one pixel below that eighth.
+    """
+
+    def __init__(self, strength=0.2, least=10):
+        super().__init__()
+        self.strength, self.least = strength, least
+
+    def forward(self, x):
+        """Return the altered pictures (b, c, h, w) and where they are, (b, h, w)."""
+        # all is computed on the host, and for all pictures at once
+        first, last = [], []
+        for side in x.shape[2:]:
+            most = max(1, side // 8 - 1)
+            least = min(self.least, most)
+            length = torch.randint(least, most + 1, (len(x),))
+            first.append((torch.rand(len(x)) * (side - length + 1)).long())
+            last.append(first[-1] + length)
+        high, wide = (torch.arange(side) for side in x.shape[2:])
+        rows = (high >= first[0][:, None]) & (high < last[0][:, None])
+        columns = (wide >= first[1][:, None]) & (wide < last[1][:, None])
+        mask = rows[:, :, None] & columns[:, None]
+        picture, row, column = mask.nonzero().T  # (m,) each
+        # every picture has a piece of the noise for itself, and channels are slices
+        start = _REACH * torch.rand(len(x), 3)
+        points = torch.stack([torch.zeros(len(row)), row, column], 1) + start[picture]
+        slices = torch.arange(x.shape[1])[:, None, None] * torch.tensor([1.0, 0, 0])
+        noise = self.strength * octaves(points + slices)  # (c, m)
+        seen = x.clone()
+        where = mask.to(x.device)
+        seen.movedim(1, -1)[where] += noise.T.to(x)
+        return seen, where

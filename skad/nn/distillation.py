@@ -4,6 +4,7 @@ What the methods differ in are parts: how the student's picture is altered, how 
 maps are apart, which places count how much, and how maps are brought to one scale.
 """
 
+import copy
 import math
 
 import numpy as np
@@ -295,3 +296,35 @@ class Distillation(Network):
 def _on_grid(mask, size):
     """Return which places of a grid of a size (h, w) a mask (b, h, w) reaches."""
     return fit_to(mask[:, None].float(), size)[:, 0] > 0
+
+
+class Teacher(nn.Module):
+    """A backbone that takes pictures in 0..1, as a part of a network.
+
+    Parameters
+    ----------
+    embedding : PatchEmbedding
+        Whose backbone it is, with the normalisation that belongs to it.
+    """
+
+    def __init__(self, embedding):
+        super().__init__()
+        # networks are trained in float32, whatever the filters of a bank are kept in
+        self.module = copy.deepcopy(embedding.backbone_).float()
+        self.repeat = embedding._repeat_
+        norms = (
+            ((0.0,), (1.0,))
+            if embedding.mean_ is None
+            else (embedding.mean_, embedding.std_)
+        )
+        for name, norm in zip(("mean", "std"), norms, strict=True):
+            self.register_buffer(name, torch.tensor(norm).view(-1, 1, 1))
+
+    def forward(self, x):
+        """Return the maps, a list of tensors, of pictures (b, c, h, w)."""
+        return self.module(self.normalised(x))
+
+    def normalised(self, x):
+        """Return pictures (b, c, h, w) as the backbone takes them."""
+        x = x.expand(-1, x.shape[1] * self.repeat, -1, -1)
+        return (x - self.mean) / self.std

@@ -50,11 +50,21 @@ def settle_norms(network, samples):
     Parameters
     ----------
     network : Network
-        Left in evaluation mode; its `loss` is what samples go through.
+        Left in evaluation mode; its `loss` is what samples go through. What is frozen,
+        or keeps its statistics, is left as it is.
     samples : iterable of tensor of shape (b, ...)
         Batches, as large as in training at least.
     """
-    parts = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
+    fixed = {
+        part
+        for name in (*network.frozen_parts, *network.fixed_statistics)
+        for part in network.get_submodule(name).modules()
+    }
+    parts = [
+        part
+        for part in network.modules()
+        if isinstance(part, nn.BatchNorm2d) and part not in fixed
+    ]
     spreads, momenta = [Spread() for _ in parts], [part.momentum for part in parts]
     for part in parts:
         part.momentum = 1.0  # what is left behind is the last batch's own

@@ -7,6 +7,15 @@ Dinomaly = Settings(
     {**FINE, "max_epochs": 3},
     [{**FINE, "n_blocks": 3, "max_epochs": 2, "easy_share": 0}],
     pictures={"max_epochs": 1, "layers": ("scale2", "scale3")},
+CDO = Settings(
+    {
+        **FINE,
+        "batch_size": 128,
+        "student_channels": (8,),
+        "max_epochs": 2,
+        "lr": 0.04,
+    },
+    pictures={"max_epochs": 1},
 )
 EfficientAD = Settings(
     {
@@ -28,6 +37,21 @@ EfficientAD = Settings(
         "max_epochs": 1,
         "batch_size": 2,
     },
+)
+RDPlusPlus = Settings(
+    {
+        **FINE,
+        "batch_size": 128,
+        "n_blocks": 1,
+        "max_epochs": 2,
+        "lr": 0.05,
+        "projection_weight": 0.0,  # what it adds is dear, and drawn
+    },
+    pictures={"max_epochs": 1},
+)
+ReContrast = Settings(
+    {**FINE, "batch_size": 128, "n_blocks": 1, "max_epochs": 2, "lr": 0.05},
+    pictures={"max_epochs": 1},
 )
 ReverseDistillation = Settings(
     {**FINE, "batch_size": 128, "n_blocks": 1, "max_epochs": 2, "lr": 0.05},

@@ -124,13 +124,19 @@ class ReverseDistillationNetwork(SettledNetwork):
 
     def pairs(self, x):
         """Return (teacher's map, rebuilt map) of each layer, both (b, c, h, w)."""
-        maps = split_maps(x, self.shapes)
-        maps = [maps[i] for i in self.order]
+        maps = self.ordered(split_maps(x, self.shapes))
         return list(zip(maps, self.decoder(self.bottleneck(maps)), strict=True))
+
+    def ordered(self, maps):
+        """Return the maps of the layers, the largest grid first."""
+        return [maps[i] for i in self.order]
 
     def loss(self, x, y):
         """Return one minus the mean cosine, summed over layers."""
-        pairs = self.pairs(x)
+        return self.error(self.pairs(x))
+
+    def error(self, pairs):
+        """Return one minus the mean cosine of pairs of maps, summed over them."""
         if self.similarity == "maps":
             pairs = [[each.flatten(1)[..., None, None] for each in p] for p in pairs]
         return sum(direction_distance(*pair).mean() for pair in pairs)
@@ -142,7 +148,39 @@ class ReverseDistillationNetwork(SettledNetwork):
 
 
 @with_parameters
-class ReverseDistillation(TrainedImageDetector):
+class RebuildingDetector(TrainedImageDetector):
+    """Base of detectors that rebuild a backbone's maps from one small map of all.
+
+    Parameters
+    ----------
+    n_blocks : int, default=2
+        Residual blocks of the embedding and of each stage of the decoder, where the
+        backbone is none of our ResNets.
+    layers : tuple of str or None, default=None
+        Names of the layers that are rebuilt; None is the first three of a ResNet, and
+        all of the bank of filters.
+    """
+
+    _parameter_constraints = {
+        "n_blocks": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    n_blocks: int = 2
+    batch_size: int = 16
+
+    def _sizes(self, shapes):
+        """Return what the network is built with, for maps of shapes (c, h, w)."""
+        name = self._resnet_name()
+        if name is None:
+            n_blocks, widen = (self.n_blocks,) * (len(shapes) + 1), None
+        else:
+            blocks, widen = ARCHITECTURES[name]
+            n_blocks = (*blocks[: len(shapes)], blocks[-1])
+        return shapes, self._seen_size(), n_blocks, widen, name is None
+
+
+@with_parameters
+class ReverseDistillation(RebuildingDetector):
     r"""Patches whose features cannot be rebuilt from one small map of all of them.
 
     The teacher :math:`E` is a frozen network that gives maps :math:`f_E^k` of several
@@ -166,12 +204,6 @@ class ReverseDistillation(TrainedImageDetector):
         What the loss takes cosines of: the vectors of places, as in the paper, or each
         layer's whole map of a picture as one vector, as in the authors' code. Scores
         are the same function.
-    n_blocks : int, default=2
-        Residual blocks of the embedding and of each stage of the decoder, where the
-        backbone is none of our ResNets.
-    layers : tuple of str or None, default=None
-        Names of the layers that are rebuilt; None is the first three of a ResNet, and
-        all of the bank of filters.
     optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
         The optimizer, or a class with torch's signature; what takes betas has 0.5 and
         0.999.
@@ -239,22 +271,11 @@ class ReverseDistillation(TrainedImageDetector):
     _optimizer_options = {"betas": (0.5, 0.999)}
     _parameter_constraints = {
         "similarity": [StrOptions({"places", "maps"})],
-        "n_blocks": [Interval(Integral, 1, None, closed="left")],
     }
 
     similarity: str = "places"
-    n_blocks: int = 2
     max_epochs: int = 200
-    batch_size: int = 16
     lr: float = 0.005
 
     def _network(self, shapes):
-        name = self._resnet_name()
-        if name is None:
-            n_blocks, widen = (self.n_blocks,) * (len(shapes) + 1), None
-        else:
-            blocks, widen = ARCHITECTURES[name]
-            n_blocks = (*blocks[: len(shapes)], blocks[-1])
-        return ReverseDistillationNetwork(
-            shapes, self._seen_size(), n_blocks, widen, name is None, self.similarity
-        )
+        return ReverseDistillationNetwork(*self._sizes(shapes), self.similarity)

@@ -33,7 +33,47 @@ class STFPMNetwork(SettledNetwork):
 
 
 @with_parameters
-class STFPM(TrainedImageDetector):
+class StudentDetector(TrainedImageDetector):
+    """Base of detectors whose student is a network like its teacher.
+
+    Parameters
+    ----------
+    student_channels : tuple of int, default=(32, 64, 128)
+        Channels of the student where the backbone is none of our ResNets: of its first
+        convolution, then of maps halved once more; the last stands for all that follow.
+    layers : tuple of str or None, default=None
+        Names of the layers that are compared; None is the first three of a ResNet, and
+        all of the bank of filters.
+    """
+
+    _parameter_constraints = {
+        "student_channels": [tuple, list],
+    }
+
+    student_channels: Sequence[int] = (32, 64, 128)
+    max_epochs: int = 100
+    batch_size: int = 32
+
+    def _check_parameters(self, X):
+        super()._check_parameters(X)
+        channels = self.student_channels
+        if not channels or any(not isinstance(c, Integral) or c < 1 for c in channels):
+            raise ValueError(
+                f"student_channels={channels} must be one positive integer or more."
+            )
+
+    def _student(self, shapes):
+        """Return a student of pictures and maps of shapes (c, h, w), pictures first."""
+        name = self._resnet_name()
+        if name is None:
+            student = Pyramid(shapes[0], shapes[1:], self.student_channels)
+        else:
+            student = ResNet(name, self.embedding_.layers_)
+        return initialize(student)
+
+
+@with_parameters
+class STFPM(StudentDetector):
     r"""Patches that a student has not learned to describe as its teacher does.
 
     The teacher is a frozen network that gives maps :math:`F_t^l` of several layers; the
@@ -53,12 +93,6 @@ class STFPM(TrainedImageDetector):
 
     Parameters
     ----------
-    student_channels : tuple of int, default=(32, 64, 128)
-        Channels of the student where the backbone is none of our ResNets: of its first
-        convolution, then of maps halved once more; the last stands for all that follow.
-    layers : tuple of str or None, default=None
-        Names of the layers that are compared; None is the first three of a ResNet, and
-        all of the bank of filters.
     optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="sgd"
         The optimizer, or a class with torch's signature; what takes a momentum has 0.9.
     random_state : int, RandomState instance or None, default=None
@@ -146,30 +180,11 @@ class STFPM(TrainedImageDetector):
 
     _kind = "pictures+maps"
     _optimizer_options = {"momentum": 0.9}
-    _parameter_constraints = {
-        "student_channels": [tuple, list],
-    }
 
-    student_channels: Sequence[int] = (32, 64, 128)
-    max_epochs: int = 100
-    batch_size: int = 32
     lr: float = 0.4
     optimizer: str | Callable = "sgd"
     weight_decay: float = 1e-4
     smoothing: float = 0.0
 
-    def _check_parameters(self, X):
-        super()._check_parameters(X)
-        channels = self.student_channels
-        if not channels or any(not isinstance(c, Integral) or c < 1 for c in channels):
-            raise ValueError(
-                f"student_channels={channels} must be one positive integer or more."
-            )
-
     def _network(self, shapes):
-        name = self._resnet_name()
-        if name is None:
-            student = Pyramid(shapes[0], shapes[1:], self.student_channels)
-        else:
-            student = ResNet(name, self.embedding_.layers_)
-        return STFPMNetwork(initialize(student), shapes)
+        return STFPMNetwork(self._student(shapes), shapes)
