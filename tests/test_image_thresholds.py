@@ -20,19 +20,24 @@ from skad.image import (
     DFR,
     FAPM,
     FRE,
+    GLASS,
     SPADE,
     STFPM,
     AnomalyDINO,
+    Dinomaly,
     EfficientAD,
     FastFlow,
     GaussianAD,
+    INPFormer,
     InReaCh,
+    MuSc,
     PaDiM,
     PatchCore,
     PatchDetector,
     ReverseDistillation,
     SimpleNet,
     SoftPatch,
+    SuperSimpleNet,
     TiledDetector,
     load_folder,
 )
@@ -59,6 +64,7 @@ class Squares(torch.nn.Module):
 
 
 GIVEN = {"backbone": Squares, "layers": ("first", "second")}
+GIVEN_ONE = {"backbone": Squares, "layers": ("first",)}
 SHORT = {"max_epochs": 2, "random_state": 0}
 DETECTORS = {
     "PatchCore": PatchCore(**GIVEN, random_state=0),
@@ -71,6 +77,7 @@ DETECTORS = {
     "SPADE": SPADE(**GIVEN, n_pictures=5),
     "GaussianAD": GaussianAD(**GIVEN),
     "AnomalyDINO": AnomalyDINO(**GIVEN, n_rotations=1),
+    "MuSc": MuSc(**GIVEN),
     "DFM": DFM(**GIVEN),
     "FRE": FRE(**GIVEN, n_components=3),
     "PatchDetector": PatchDetector(PatchEmbedding(**GIVEN), random_state=0),
@@ -96,6 +103,10 @@ TRAINED = {
         random_state=0,
     ),
     "SimpleNet": SimpleNet(**GIVEN, hidden_size=16, **SHORT),
+    "SuperSimpleNet": SuperSimpleNet(**GIVEN, hidden_size=16, **SHORT),
+    "GLASS": GLASS(**GIVEN, hidden_size=16, n_ascent_steps=5, **SHORT),
+    "Dinomaly": Dinomaly(**GIVEN_ONE, **SHORT),
+    "INPFormer": INPFormer(**GIVEN_ONE, **SHORT),
     "FastFlow": FastFlow(**GIVEN, n_steps=2, **SHORT),
     "CFLOW": CFLOW(**GIVEN, n_steps=1, condition_size=4, max_epochs=1, random_state=0),
     "STFPM": STFPM(**GIVEN, student_channels=(8, 16), **SHORT),
@@ -108,8 +119,9 @@ TILED = {
     "tiles of DFR": TiledDetector(TRAINED["DFR"], tile=16, overlap=0, random_state=0),
 }
 EVERY = DETECTORS | TRAINED | TILED
-# The backbone sees them again where it teaches flipped pictures in every epoch.
-ONCE = {name: one for name, one in EVERY.items() if name != "EfficientAD"}
+# The backbone sees them again where it describes altered pictures in every epoch.
+AGAIN = {"EfficientAD", "GLASS"}
+ONCE = {name: one for name, one in EVERY.items() if name not in AGAIN}
 
 
 def every(detectors):
@@ -314,9 +326,11 @@ def test_backbones_compute_in_float32_whatever_pictures_are():
 def test_few_new_pictures_are_flagged(detector):
     """The mean over draws of the share of new normal pictures; of the slow, one."""
     slow = getattr(detector, "positions", None) == "each"
+    # of few that were held out the threshold is rough
+    n = 1 if slow else 8 if isinstance(detector, Dinomaly) else 3
     shares = [
         np.mean(clone(detector).fit(pictures(30, i)).predict(pictures(60, 100 + i)) < 0)
-        for i in range(1 if slow else 3)
+        for i in range(n)
     ]
     assert np.mean(shares) <= 0.15
 

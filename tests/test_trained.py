@@ -50,6 +50,8 @@ CHEAP = {
         "lr": 1e-3,
     },
     "FastFlow": {"max_epochs": 15, "batch_size": 4},
+    "GLASS": {"max_epochs": 10, "layers": ("scale2",), "hidden_size": 32},
+    "INPFormer": {"max_epochs": 20},
     "LSTMAutoEncoder": {"max_epochs": 30, "window_size": 20, "stride": 2},
     "OmniAnomaly": {"hidden_size": 16, "window_size": 20, "stride": 2},
     "ReverseDistillation": {"max_epochs": 20, "batch_size": 4},

@@ -72,7 +72,7 @@ class SupervisedDetector(OutliersMixin, ShapedDetector):
     def _anomaly_share(self):
         return self.anomaly_share
 
-    def _own_callbacks(self, phase):
+    def _own_callbacks(self, phase, n_epochs):
         clip = GradientNormClipping(gradient_clip_value=self._largest_norm)
         return () if self._largest_norm is None else (clip,)
 

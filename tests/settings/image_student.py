@@ -29,6 +29,11 @@ EfficientAD = Settings(
         "batch_size": 2,
     },
 )
+INPFormer = Settings(
+    {**FINE, "max_epochs": 3},
+    [{"n_blocks": 3, "max_epochs": 2, "mining_power": 0, "n_prototypes": 2}],
+    pictures={"max_epochs": 1, "layers": ("scale2", "scale3")},
+)
 ReverseDistillation = Settings(
     {**FINE, "batch_size": 128, "n_blocks": 1, "max_epochs": 2, "lr": 0.05},
     [{**SCALES, "batch_size": 128, "n_blocks": 2, "max_epochs": 4, "lr": 0.02}],

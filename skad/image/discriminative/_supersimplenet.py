@@ -5,13 +5,12 @@ from numbers import Integral, Real
 from typing import Any
 
 import torch
-from skorch.callbacks import LRScheduler
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
-from torch.optim.lr_scheduler import MultiStepLR
 
 from skad._parameters import absent, with_parameters
 from skad._sklearn import Interval
+from skad._training import lower_after
 from skad.image._base import as_tensor
 from skad.image._trained import TrainedImageDetector, split_maps
 from skad.nn.network import Network
@@ -24,10 +23,10 @@ _GAMMA = 4
 _CLASSIFIER = 128
 
 
-def focal(logits, labels):
+def focal(logits, labels, gamma=_GAMMA):
     """Return the mean focal loss of logits with labels, 1 for anomalies."""
     loss = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-    return (-torch.expm1(-loss)).pow(_GAMMA).mul(loss).mean()  # 1 - p of the label
+    return (-torch.expm1(-loss)).pow(gamma).mul(loss).mean()  # 1 - p of the label
 
 
 def truncated_l1(logits, labels, margin):
@@ -240,9 +239,8 @@ class SuperSimpleNet(TrainedImageDetector):
     pooling: Any = absent()
     quantile: Any = absent()
 
-    def _own_callbacks(self, phase):
-        last = [int(share * self.max_epochs) for share in (0.8, 0.9)]
-        return (LRScheduler(MultiStepLR, milestones=last, gamma=0.4),)
+    def _own_callbacks(self, phase, n_epochs):
+        return lower_after(n_epochs, (0.8, 0.9), 0.4)
 
     def _sample_anomaly(self, network, x):
         return network.anomaly(x)
