@@ -76,6 +76,7 @@ CANDIDATES = {
             for epochs in (10, 20, 50)
             for decay in (1.0, 0.1, 1e-2, 1e-3)
         ],
+        {"max_epochs": 10, "lr": 3e-4},
         *grid(latent_size=[2, 8], hidden_sizes=[(128,)], lr=[3e-4], noise=[0.3]),
     ],
     "VAE": [
@@ -90,7 +91,10 @@ CANDIDATES = {
 }
 
 # What depends on the number of steps, and so on that of rows.
-OF_LARGE = {"DeepSVDD": [UNTRAINED, *grid(max_epochs=[10, 150])]}
+OF_LARGE = {
+    "DeepSVDD": [UNTRAINED, *grid(max_epochs=[10, 150])],
+    "AutoEncoder": [UNTRAINED, *grid(max_epochs=[1, 2, 3, 10])],
+}
 
 
 def rated(detector, train, test, y):

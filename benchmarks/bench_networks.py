@@ -17,7 +17,8 @@ each row says how many. All 10,000 test pictures are scored, or the first so man
 them after shuffling with seed 0. Grey values are brought to 0..1, nothing else is done.
 The settings were chosen on classes 0, 4 and 8: those of AutoEncoder and the first of
 DeepSVDD with 1,500 of the test pictures, all others with training pictures beyond the
-first 5,000 of each class, so without a test picture. AutoEncoder came third: smaller
+first 5,000 of each class, so without a test picture; those of LINEAR on MNIST.
+AutoEncoder came third: smaller
 batches replaced settings that reached .9045 over the ten classes, and 44 epochs 28 that
 reached .9042. Results are kept after every detector; a detector whose rows are there is
 left out, unless it is named.
@@ -52,6 +53,14 @@ def falling(max_epochs, **parameters):
     return {"max_epochs": max_epochs, **parameters, "callbacks": [falls]}
 
 
+# Chosen on the eights of MNIST, where convolutions, which cost more, rebuild little in
+# as long: the ROC AUC of AAE is .80 with them and .86 so.
+LINEAR = {
+    "architecture": "mlp",
+    "hidden_sizes": (256, 64),
+    "batch_size": 32,
+    "max_epochs": 20,
+}
 # Settings of a picture task in at most three minutes on two cores: training pictures,
 # test pictures, and what differs from the detector's defaults.
 PICTURE_SETTINGS = {
@@ -103,8 +112,9 @@ PICTURE_SETTINGS = {
     # the time of GANomaly; their defaults want a GPU
     **{
         name: (1500, 10_000, {"max_epochs": 12, "hidden_sizes": (16, 32)})
-        for name in "AAE ADAE ALAD ALOCC EGBAD FAnoGAN SkipGANomaly".split()
+        for name in "ALOCC EGBAD SkipGANomaly".split()
     },
+    **dict.fromkeys("AAE ADAE ALAD FAnoGAN".split(), (1500, 10_000, LINEAR)),
     # what the authors' code has for pictures, but for its networks
     "EGBAD (authors')": (
         1500,
@@ -121,7 +131,7 @@ PICTURE_SETTINGS = {
     "AnoGAN": (
         1500,
         500,
-        {"max_epochs": 12, "hidden_sizes": (16, 32), "n_search_steps": 100},
+        {**LINEAR, "n_search_steps": 100},
     ),
 }
 # The peers' defaults, with which peers.tsv was made, where ours have such parameters.

@@ -95,9 +95,12 @@ DETECTORS = {
         ),
         [],
     ),
-    "USAD(max_epochs=10)": (skad.USAD(max_epochs=10, random_state=0), []),
-    "USAD(alpha=1, beta=0, max_epochs=10)": (
-        skad.USAD(alpha=1, beta=0, max_epochs=10, random_state=0),
+    "USAD(alpha=0.5, beta=0.5, window_size=12, max_epochs=10)": (
+        skad.USAD(alpha=0.5, beta=0.5, window_size=12, max_epochs=10, random_state=0),
+        [],
+    ),
+    "USAD(window_size=12, max_epochs=10)": (
+        skad.USAD(window_size=12, max_epochs=10, random_state=0),
         [],
     ),
     "OmniAnomaly(hidden_size=32, stride=5, align='mean', max_epochs=20, lr=0.005)": (
@@ -146,7 +149,14 @@ ON_MACHINES = {
     "LSTMAutoEncoder(window_size=50, stride=25, max_epochs=20)": skad.LSTMAutoEncoder(
         window_size=50, stride=25, max_epochs=20, batch_size=32, random_state=0
     ),
-    "USAD(stride=5, max_epochs=20)": skad.USAD(stride=5, max_epochs=20, random_state=0),
+    "USAD(alpha=0.5, beta=0.5, window_size=12, stride=5, max_epochs=20)": skad.USAD(
+        alpha=0.5,
+        beta=0.5,
+        window_size=12,
+        stride=5,
+        max_epochs=20,
+        random_state=0,
+    ),
     "OmniAnomaly(hidden_size=32, window_size=50, stride=25, align='mean')": (
         skad.OmniAnomaly(
             hidden_size=32,

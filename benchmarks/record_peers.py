@@ -160,18 +160,30 @@ def bagging_of_pyod(X_train, X_new):
 
 def pyod():
     """Return the scores of PyOD's detectors, on the rows that are recorded."""
+    from pyod.models.abod import ABOD
+    from pyod.models.cd import CD
+    from pyod.models.cof import COF
     from pyod.models.copod import COPOD
     from pyod.models.ecod import ECOD
     from pyod.models.gmm import GMM
     from pyod.models.hbos import HBOS
+    from pyod.models.hdbscan import HDBSCAN
     from pyod.models.iforest import IForest
+    from pyod.models.inne import INNE
     from pyod.models.kde import KDE
     from pyod.models.knn import KNN
     from pyod.models.kpca import KPCA
+    from pyod.models.loci import LOCI
+    from pyod.models.loda import LODA
     from pyod.models.lof import LOF
     from pyod.models.mcd import MCD
     from pyod.models.ocsvm import OCSVM
     from pyod.models.pca import PCA
+    from pyod.models.qmcd import QMCD
+    from pyod.models.rod import ROD
+    from pyod.models.sampling import Sampling
+    from pyod.models.sod import SOD
+    from pyod.models.sos import SOS
     from pyod.models.ts_od import TimeSeriesOD
     from pyod.models.vae import VAE
 
@@ -193,7 +205,20 @@ def pyod():
         "HBOS()": HBOS(),
         "PCA()": PCA(random_state=0),
         "KPCA(n_selected_components=5)": KPCA(n_selected_components=5, random_state=0),
+        "ABOD(n_neighbors=10)": ABOD(n_neighbors=10),
+        "LODA()": LODA(),
+        "INNE()": INNE(random_state=0),
+        "COF()": COF(),
+        "SOD()": SOD(),
+        "HDBSCAN()": HDBSCAN(),
+        "LOCI()": LOCI(),
+        "ROD()": ROD(),
+        "SOS()": SOS(),
+        "QMCD()": QMCD(),
+        "CD()": CD(),
+        "Sampling()": Sampling(random_state=0),
     }
+    np.random.seed(0)  # noqa: NPY002 - for what has no random_state
     scores, train = {}, {}
     for name, detector in made.items():
         detector.fit(X_train)

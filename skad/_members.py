@@ -19,6 +19,9 @@ from skad.base import BaseDetector
 # How detectors come by honest anomalies of every training row.
 _OF_EVERY_ROW = ("leave one out", "out of bag", "its members'")
 
+# Weights of an ordinary network for each feature, in an epoch.
+_OF_NETWORKS = 500
+
 
 def seeded_clone(detector, random, unset_only=False):
     """Return an unfitted copy with every `random_state`, nested ones too, drawn.
@@ -153,6 +156,25 @@ def fit_within(context, caller, member, X, y, **params):
         member.fit(X, y, **params)
     context.call_on_fit_task_end(estimator=caller, X=X, y=y)
     return member
+
+
+def costliest_first(members, X):
+    """Return the order in which several at a time are done soonest.
+
+    A costly one that begins last is waited for. Costs are what detectors think that
+    `fit` takes; one that does not say, or `X` without a shape, is put first.
+    """
+    return np.argsort([-_work(member, X) for member in members], kind="stable")
+
+
+def _work(member, X):
+    """Return roughly how many multiplications the fit of a member takes."""
+    if len(getattr(X, "shape", ())) != 2 or not isinstance(member, BaseDetector):
+        return np.inf
+    work = float(member._fit_work(X))
+    for name in ("n_estimators", "max_epochs", "n_init"):
+        work *= getattr(member, name, 1)
+    return work * (_OF_NETWORKS if hasattr(member, "max_epochs") else 1)
 
 
 def fit_members(caller, members, tables, y, n_jobs, anomaly_of=anomaly_of):

@@ -70,6 +70,7 @@ __all__ = [
     "_check_sample_weight",
     "_fit_context",
     "_safe_indexing",
+    "condensed_tree",
     "drawn_for_tree",
     "splits_series",
     "thread_count",
@@ -108,6 +109,22 @@ def drawn_for_tree(forest, draws):
         forest._max_samples,
         forest._sample_weight,
     )
+
+
+def condensed_tree(X, min_cluster_size, min_samples):
+    """Return the condensed tree of scikit-learn's `HDBSCAN` of rows (n, d).
+
+    A structured array of edges (parent, child, value, cluster_size): `value` is the
+    density, one over the level of mutual reachability, and clusters count from n.
+    """
+    from sklearn import config_context
+    from sklearn.cluster import HDBSCAN
+    from sklearn.cluster._hdbscan._tree import _condense_tree
+
+    model = HDBSCAN(min_cluster_size=min_cluster_size, min_samples=min_samples)
+    with config_context(array_api_dispatch=False), np.errstate(divide="ignore"):
+        model.set_params(copy=True).fit(X)
+        return _condense_tree(model._single_linkage_tree_, min_cluster_size)
 
 
 def thread_count():

@@ -34,12 +34,17 @@ CHANGES = {
 
 # What a class says does not change its scores, in each setting that it says it of.
 UNCHANGED = {
+    "ABOD": [({"n_neighbors": k}, ["shifted", "rotated"]) for k in (10, None)],
     "CBLOF": [({}, ["shifted", "rotated"])],
+    "COF": [({}, ["shifted", "rotated", "scaled together"])],
+    "CookDistance": [({}, ["each scaled", "shifted"])],
     "COPOD": [({"aggregation": a}, ["bent"]) for a in ("feature", "sample")],
     "ECOD": [({"aggregation": "feature"}, ["increasing", "decreasing"])],
     "HBOS": [
         ({"binning": b}, ["each scaled", "shifted"]) for b in ("static", "dynamic")
     ],
+    "HDBSCANOutliers": [({}, ["shifted", "rotated", "scaled together"])],
+    "INNE": [({}, ["shifted", "rotated", "scaled together"])],
     "IsolationForest": [({}, ["each scaled", "shifted"])],
     "KNN": [
         ({"metric": "cosine"}, ["permuted"]),
@@ -47,6 +52,7 @@ UNCHANGED = {
         ({"metric": "euclidean"}, ["permuted", "shifted"]),
     ],
     "LDKNN": [({}, ["shifted", "rotated"])],
+    "LOCI": [({}, ["shifted", "rotated", "scaled together"])],
     "LOF": [
         ({"metric": "cosine"}, ["scaled together"]),
         ({"metric": "manhattan"}, ["scaled together", "shifted"]),
@@ -60,6 +66,9 @@ UNCHANGED = {
         ],
         ({"covariance": "low_rank", "rank": 2}, ["shifted", "each scaled"]),
     ],
+    "QMCD": [({}, ["each scaled", "shifted"])],
+    "ROD": [({}, ["each scaled", "shifted"])],
+    "SOS": [({}, ["shifted", "rotated", "scaled together"])],
     "SpectralResidual": [
         ({"measure": m}, ["scaled together", "each scaled"])
         for m in ("saliency", "relative")
@@ -187,6 +196,7 @@ def test_what_a_default_needs_is_said_before_anything_else_is_wrong_with_the_row
 
 # Maps that are "never negative", in each setting that the class says it of.
 NEVER_NEGATIVE = {
+    "COF": [{}],
     "KNN": [{"metric": m} for m in ("euclidean", "cosine", "manhattan")],
     "LOF": [{"metric": m} for m in ("euclidean", "cosine", "manhattan")],
     "Mahalanobis": [{}, {"covariance": "ledoit_wolf"}],

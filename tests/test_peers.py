@@ -35,11 +35,12 @@ X_TRAIN, X_NEW = np.array(PYOD["X_train"]), np.array(PYOD["X_new"])
 
 # What the rows of the page claim, by their call there.
 EQUAL = {"KNN()", 'KNN(method="mean")', "LOF()", "MCD()", "GMM()", "KDE()"}
-EQUAL |= {"KPCA(n_selected_components=5)"}
-SAME_ORDER = {"IForest()", "OCSVM()"}
+EQUAL |= {"KPCA(n_selected_components=5)", "Sampling()"}
+SAME_ORDER = {"IForest()", "OCSVM()", "ABOD(n_neighbors=10)"}
 EQUAL_IN_TRAINING = {"ECOD()", "COPOD()"}
-NEARLY_THE_SAME_ORDER = {"HBOS()"}
-ANOTHER_SCORE = {"PCA()"}
+NEARLY_THE_SAME_ORDER = {"HBOS()", "INNE()", "QMCD()", "CD()", "ROD()"}
+ANOTHER_SCORE = {"PCA()", "LODA()", "COF()", "SOD()"}
+ANOTHER_SCORE |= {"HDBSCAN()", "LOCI()", "SOS()"}
 
 
 def built(here):
@@ -81,6 +82,17 @@ def test_lines_from_pyod_give_its_numbers(there):
         assert spearmanr(anomaly, PYOD["scores"][there]).statistic < 0.95
     else:
         assert spearmanr(anomaly, PYOD["scores"][there]).statistic > 0.9
+
+
+def test_the_discrepancy_has_the_order_of_pyod_within_the_range():
+    detector = skad.QMCD("skewness").fit(X_TRAIN)
+    anomaly = -detector.score_samples(X_TRAIN)
+    assert spearmanr(anomaly, PYOD["train"]["QMCD()"]).statistic > 0.9999
+
+
+def test_rotations_are_those_of_pyod_in_training():
+    anomaly = -skad.ROD().fit(X_TRAIN).score_samples(X_TRAIN)
+    assert_allclose(anomaly, PYOD["train"]["ROD()"], atol=1e-4)
 
 
 def test_the_example_from_pyod_gives_its_labels_threshold_and_probabilities():

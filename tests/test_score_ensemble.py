@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 import skad
 from skad import ECOD, KNN, IsolationForest, Mahalanobis, PCAReconstruction
+from skad._members import costliest_first
 from skad.ensemble import ScoreEnsemble
 from skad.ensemble._local_competence import voted
 from tests._pixels import Pixels
@@ -443,3 +444,25 @@ def test_no_worse_than_the_members_on_real_tables(shared):
         # one member's mistake is enough to mislead a maximum
         least = 0.0 if combination in ("average", "rank") else -0.02
         assert np.mean(found) > least, (combination, found)
+
+
+def test_members_that_take_longest_begin_first():
+    X = np.random.default_rng(0).normal(size=(300, 3))
+    members = [
+        ("bins", skad.HBOS()),
+        ("knn", skad.KNN()),
+        ("forest", skad.IsolationForest(10)),
+        ("pipeline", make_pipeline(StandardScaler(), skad.ECOD())),
+        ("net", skad.AutoEncoder(max_epochs=2)),
+    ]
+    order = costliest_first([member for _, member in members], X)
+    names = [members[i][0] for i in order]
+    assert names == ["pipeline", "net", "knn", "forest", "bins"]
+    # and each is in its place, with the seed that it has alone
+    one, two = (
+        skad.ScoreEnsemble(members[:4], n_jobs=n, random_state=0).fit(X) for n in (1, 2)
+    )
+    assert list(two.named_detectors_) == ["bins", "knn", "forest", "pipeline"]
+    assert isinstance(two.named_detectors_["knn"], skad.KNN)
+    assert_array_equal(two.score_samples(X), one.score_samples(X))
+    assert_array_equal(two.means_, one.means_)

@@ -68,6 +68,7 @@ HEIGHTS = {
 # A lift may reach for its default detector when it is used.
 LIFTS = {
     "ensemble/_base.py",
+    "ensemble/_detector_features.py",
     "ensemble/_feature_bagging.py",
     "ensemble/_score_ensemble.py",
 }
@@ -186,6 +187,7 @@ def heavy_import_faults(path, tree):
         "skad.series._forecaster",
         "skad.series._network",
         "skad.series._stepwise",
+        "skad.supervised._base",
     )
     trained = any(module in bases for module, _, _ in imports(tree))
     for module, _, in_function in imports(tree):

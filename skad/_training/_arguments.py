@@ -6,7 +6,7 @@ from numbers import Integral
 # What ``max_epochs="auto"`` takes at most: epochs, and samples seen in all of them.
 # Three times as many make a one-class network forget, an autoencoder is no better for
 # them (defaults_deepsvdd_large.tsv, defaults_autoencoder.tsv in benchmarks/results).
-_EPOCHS, _SEEN = 50, 128_000
+EPOCHS, _SEEN = 50, 128_000
 
 
 def from_parameters(detector, network, *arguments, **others):
@@ -30,11 +30,11 @@ def from_parameters(detector, network, *arguments, **others):
     )
 
 
-def epochs_of(asked, n_samples):
+def epochs_of(asked, n_samples, most=EPOCHS):
     """Return how many epochs `asked` is: a number, or "auto" for so many samples."""
     if asked != "auto":
         return asked
-    return max(1, min(_EPOCHS, round(_SEEN / n_samples)))
+    return max(1, min(most, round(_SEEN / n_samples)))
 
 
 def check_sizes(detector):

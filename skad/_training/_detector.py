@@ -19,7 +19,7 @@ from skad._parameters import with_parameters
 from skad._random import Seed, generator
 from skad._sklearn import Interval, StrOptions
 from skad._training._advice import warn_of_rebuilding, warn_of_scale
-from skad._training._arguments import check_sizes, epochs_of, from_parameters
+from skad._training._arguments import EPOCHS, check_sizes, epochs_of, from_parameters
 from skad._training._checkpoints import Checkpoint
 from skad._training._held_out import HeldOutMixin, Trained
 from skad._training._loop import AMP
@@ -163,6 +163,10 @@ class TorchDetector(HeldOutMixin, BaseDetector):
         """Return how many epochs a phase has, or "auto"."""
         return self.max_epochs
 
+    def _most_epochs(self):
+        """Return how many epochs "auto" is where samples are few."""
+        return EPOCHS
+
     def _own_callbacks(self, phase, n_epochs):
         """Return skorch callbacks of the method's own, new for a phase of some epochs.
 
@@ -212,7 +216,7 @@ class TorchDetector(HeldOutMixin, BaseDetector):
         return 1e3 * X.shape[0] * X.shape[1] * self._whole_epochs(X)
 
     def _whole_epochs(self, X):
-        return epochs_of(self.max_epochs, X.shape[0])
+        return epochs_of(self.max_epochs, X.shape[0], self._most_epochs())
 
     def _fit(self, X, y):
         for name in ("_sample_", "_held_sample_"):  # of rows before a warm start

@@ -146,7 +146,8 @@ class Training:
             skip = self.phases.index(saved["phase"])
         for i, phase in enumerate(self.phases):
             asked = self.only or detector._epochs(phase)
-            self.asked[phase] = epochs_of(asked, len(self.train.x))
+            n = len(self.train.x)
+            self.asked[phase] = epochs_of(asked, n, detector._most_epochs())
             if saved is not None and i <= skip:
                 self._check_epochs(phase, saved, is_over=i < skip)
         for i, phase in enumerate(self.phases[skip:], start=skip):

@@ -8,6 +8,17 @@ from skorch.callbacks import Callback, GradientNormClipping, LRScheduler
 from torch.optim.lr_scheduler import LambdaLR, MultiStepLR, StepLR
 
 
+def clipped(largest_norm):
+    """Return the callbacks that shorten gradients whose norm, of all, is larger."""
+    return (GradientNormClipping(gradient_clip_value=largest_norm),)
+
+
+def lower_after(n_epochs, shares, factor):
+    """Return the callbacks that multiply learning rates after shares of the epochs."""
+    ends = [int(share * n_epochs) for share in shares]
+    return (LRScheduler(MultiStepLR, milestones=ends, gamma=factor),)
+
+
 def lower_at_the_end(n_epochs, share, factor):
     """Return the callbacks that multiply learning rates in the last of some epochs.
 
@@ -24,27 +35,6 @@ def lower_at_the_end(n_epochs, share, factor):
     if not last:
         return ()
     return (LRScheduler(StepLR, step_size=n_epochs - last, gamma=factor),)
-
-
-def lower_after(n_epochs, shares, factor):
-    """Return the callbacks that multiply learning rates after shares of some epochs.
-
-    Parameters
-    ----------
-    n_epochs : int
-        Epochs of the phase.
-    shares : sequence of float
-        After each of these, in epochs rounded down, rates are multiplied once more.
-    factor : float
-        What the rates are multiplied by.
-    """
-    last = [int(share * n_epochs) for share in shares]
-    return (LRScheduler(MultiStepLR, milestones=last, gamma=factor),)
-
-
-def clipped(most):
-    """Return the callbacks that keep the norm of all gradients together at `most`."""
-    return (GradientNormClipping(gradient_clip_value=most),)
 
 
 def _warm_cosine(epoch, n_epochs, n_warm, start, end):

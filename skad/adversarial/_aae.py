@@ -131,6 +131,11 @@ class AAE(IncrementalNetworkMixin, GameDetector):
     refinement steps of [2]_ are not part of it. Features should be on one scale
     (StandardScaler). Training is in float32, scoring in the dtype of `X`.
 
+    On pictures it is below the distance to the mean: for one class of Fashion-MNIST
+    against the others the mean ROC AUC is .86, that of the distance .89, with linear
+    layers and 750 steps (benchmarks/results/networks_pictures.tsv). Convolutions had
+    rebuilt no more than the mean after as much work.
+
     References
     ----------
     .. [1] A. Makhzani, J. Shlens, N. Jaitly, I. Goodfellow and B. Frey, "Adversarial

@@ -1,5 +1,8 @@
+from skad.ensemble._detector_features import DetectorFeatures as DetectorFeatures
+from skad.ensemble._extended_isolation_forest import ExtendedIsolationForest as ExtendedIsolationForest
 from skad.ensemble._feature_bagging import FeatureBagging as FeatureBagging
+from skad.ensemble._inne import INNE as INNE
 from skad.ensemble._isolation_forest import IsolationForest as IsolationForest
 from skad.ensemble._score_ensemble import ScoreEnsemble as ScoreEnsemble
 
-__all__ = ["FeatureBagging", "IsolationForest", "ScoreEnsemble"]
+__all__ = ["DetectorFeatures", "ExtendedIsolationForest", "FeatureBagging", "INNE", "IsolationForest", "ScoreEnsemble"]

@@ -2,12 +2,19 @@
 
 from typing import Any, Self
 
+from joblib import effective_n_jobs
 from sklearn.utils import Bunch, get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from skad._answers import Inspection
 from skad._dask import by_block, is_dask
-from skad._members import fit_members, scores_of, seeded_clone, take_over_features
+from skad._members import (
+    costliest_first,
+    fit_members,
+    scores_of,
+    seeded_clone,
+    take_over_features,
+)
 from skad._sklearn import _BaseComposition
 from skad.base import BaseDetector
 
@@ -107,13 +114,15 @@ class NamedMembers(_BaseComposition, BaseDetector):
     def _fit_members(self, X, y, random):
         """Keep the fitted members; return their training anomalies, m times (n,)."""
         members = [seeded_clone(member, random, True) for _, member in self._kept()]
-        same = (X for _ in members)
-        self.detectors_, anomalies = [], []
-        for member, anomaly in fit_members(self, members, same, y, self.n_jobs, scored):
-            self.detectors_.append(member)
-            anomalies.append(anomaly)
+        order = range(len(members))
+        if effective_n_jobs(self.n_jobs) > 1:
+            order = costliest_first(members, X)
+        placed, same = [members[i] for i in order], (X for _ in members)
+        fitted = fit_members(self, placed, same, y, self.n_jobs, scored)
+        found = dict(zip(order, fitted, strict=True))
+        self.detectors_ = [found[i][0] for i in range(len(members))]
         take_over_features(self, self.detectors_[0])
-        return anomalies
+        return [found[i][1] for i in range(len(members))]
 
     def _anomalies(self, X):
         """Return the members' anomalies, m times (n,)."""

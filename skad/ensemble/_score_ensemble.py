@@ -96,8 +96,8 @@ class ScoreEnsemble(NamedMembers):
         the highest of so many equal parts of its range over all members.
     n_jobs : int or None, default=None
         Members fitted at a time, in threads unless a joblib context says otherwise;
-        None is 1 unless in a joblib context, -1 all cores. Scoring uses the members'
-        own parallelism.
+        None is 1 unless in a joblib context, -1 all cores. The costliest begin first.
+        Scoring uses the members' own parallelism.
     random_state : int, RandomState instance or None, default=None
         Draws groups and subspaces, and every `random_state` of the members that is
         None. Pass an int for reproducible results.

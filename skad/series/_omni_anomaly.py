@@ -189,7 +189,9 @@ class OmniAnomaly(StepwiseNetwork):
     steps. There take fewer units, or a larger `stride` with ``align="mean"``: with
     "end", steps between the ends of windows repeat the one before them. Trained on 500
     batches of drawn waves, of which stretches are faster, backwards or still, 16 units
-    tell steps apart no better than their norms do (ROC AUC .58 both).
+    tell steps apart no better than their norms do (ROC AUC .58 both), nor trained on
+    1,000 steps of each of five real series (NAB, UCR archive, server machine: .49, an
+    untrained network and the norms .53).
 
     As in the authors' code, draws depend on the draw before it went through the flow,
     so that all steps go through it together, and the hidden states' walk has unit

@@ -3,12 +3,12 @@
 from numbers import Real
 
 import torch
-from skorch.callbacks import GradientNormClipping
 
 from skad._fit_parameters import OutliersMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad._training import ShapedDetector
+from skad._training._schedules import clipped
 from skad.nn.network import Network, integrated_gradients, over_channels
 
 
@@ -73,8 +73,7 @@ class SupervisedDetector(OutliersMixin, ShapedDetector):
         return self.anomaly_share
 
     def _own_callbacks(self, phase, n_epochs):
-        clip = GradientNormClipping(gradient_clip_value=self._largest_norm)
-        return () if self._largest_norm is None else (clip,)
+        return () if self._largest_norm is None else clipped(self._largest_norm)
 
     def _training_labels(self, X, y):
         labels = super()._training_labels(X, y)

@@ -19,7 +19,7 @@ class DevNetNetwork(Scorer):
 
     def __init__(self, shape, architecture, hidden_sizes, margin, l2):
         super().__init__(shape)
-        self.scorer = build(architecture, shape, (1,), hidden_sizes, units=(20,))
+        self.scorer = build(architecture, shape, (1,), hidden_sizes, units=(100, 50))
         self.margin, self.l2 = margin, l2
 
     def loss(self, x, y):
@@ -58,8 +58,8 @@ class DevNet(SupervisedDetector):
     l2 : float, default=0.01
         Weight in the loss of the squared weights of all layers but the last.
     hidden_sizes : tuple of int or None, default=None
-        Units or channels of the layers between; None is (20,) for linear layers, and
-        () is a linear score.
+        Units or channels of the layers between; None is (100, 50) for linear layers,
+        and () is a linear score.
 
     Attributes
     ----------
@@ -77,6 +77,10 @@ class DevNet(SupervisedDetector):
     normal; a few anomalies among them do little harm. Anomalies of kinds that are not
     among the known ones may score low. Below 0 the score says nothing of how normal a
     sample is: the loss pushes normal ones up to 0 as well.
+
+    Over 13 real tables with ten known anomalies two layers got an average precision of
+    .53, the authors' one layer of 20 units .48: the default is the former
+    (benchmarks/results/defaults_supervised.tsv).
 
     The authors draw 5,000 numbers for :math:`\mu` and :math:`\sigma`, which are 0 and 1
     but for their noise. They train 1,000 steps on 256 normal rows and as many known

@@ -42,7 +42,9 @@ class PReNetNetwork(Scorer):
 
     def __init__(self, shape, code_size, architecture, hidden_sizes, l2):
         super().__init__(shape)
-        self.encoder = build(architecture, shape, (code_size,), hidden_sizes, units=())
+        self.encoder = build(
+            architecture, shape, (code_size,), hidden_sizes, units=(100,)
+        )
         self.first = torch.nn.Linear(code_size, 1)
         self.second = torch.nn.Linear(code_size, 1, bias=False)
         # the mean codes of the partners: of other samples, of known anomalies
@@ -109,7 +111,8 @@ class PReNet(SupervisedDetector):
     l2 : float, default=0.01
         Weight in the loss of the encoder's squared weights.
     hidden_sizes : tuple of int or None, default=None
-        Units or channels of the layers before the code; None is none for linear layers.
+        Units or channels of the layers before the code; None is (100,) for linear
+        layers, () none.
 
     Attributes
     ----------
@@ -126,6 +129,10 @@ class PReNet(SupervisedDetector):
     needed. The authors take the mean over a few partners that are drawn once. As the
     number is linear in the codes, partners only shift the score, and the mean over all
     of them is that of their mean codes: it costs one pass, and depends on no draw.
+
+    Over 13 real tables with ten known anomalies a layer before the code got an average
+    precision of .54, the authors' code alone .50: the default is the former
+    (benchmarks/results/defaults_supervised.tsv).
 
     The authors train 50 epochs of 20 batches of 512 pairs and keep the weights of the
     best training loss; here the last ones are kept.

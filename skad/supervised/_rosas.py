@@ -118,8 +118,6 @@ class RoSAS(SupervisedDetector):
     hidden_sizes : tuple of int or None, default=None
         Units or channels of the encoder's layers between; None is (128,) for linear
         layers.
-    anomaly_share : float, default=0.33
-        Share of each batch that is drawn from the known anomalies, with replacement.
 
     Attributes
     ----------

@@ -3,6 +3,9 @@
 import skad
 from tests.settings import Settings
 
+ExtendedIsolationForest = Settings(
+    {"n_estimators": 20}, [{"extension_level": 0}, {"max_samples": 32}]
+)
 FeatureBagging = Settings(
     {"n_estimators": 3},
     [
@@ -10,6 +13,7 @@ FeatureBagging = Settings(
         {"detector": skad.ECOD(), "combination": "maximum", "n_jobs": 2},
     ],
 )
+INNE = Settings(variants=[{"n_estimators": 50, "max_samples": 16}])
 IsolationForest = Settings(
     {"n_estimators": 10},
     [

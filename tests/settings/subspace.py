@@ -2,6 +2,9 @@
 
 from tests.settings import Settings
 
+CookDistance = Settings(
+    excused={"feature": "a value far out pulls at the regressions of all others"}
+)
 KernelPCAReconstruction = Settings(
     variants=[
         {"kernel": "linear"},
@@ -20,3 +23,4 @@ PCAReconstruction = Settings(
         {"n_components": None, "standardize": True},
     ]
 )
+ROD = Settings(variants=[{"max_subspaces": 18}])
