@@ -66,7 +66,15 @@ EPOCHS = {
     "INPFormer": {"magnetic_tile": [80], "cookie": [80]},
 }
 # What trains nothing, beside the baselines on pixels.
-UNTRAINED = ("PatchCore", "PaDiM", "AnomalyDINO", "FRE", "DFM", "MuSc")
+UNTRAINED = (
+    "PatchCore",
+    "PaDiM",
+    "SemiOrthogonal",
+    "AnomalyDINO",
+    "FRE",
+    "DFM",
+    "MuSc",
+)
 
 
 # What is tried: on which textures, after how many epochs, with which settings.

@@ -6,6 +6,7 @@ from skad.image.density._cflow import CFLOW as CFLOW
 from skad.image.density._fastflow import FastFlow as FastFlow
 from skad.image.density._gaussian_ad import GaussianAD as GaussianAD
 from skad.image.density._padim import PaDiM as PaDiM
+from skad.image.density._semi_orthogonal import SemiOrthogonal as SemiOrthogonal
 from skad.image.discriminative._glass import GLASS as GLASS
 from skad.image.discriminative._simplenet import SimpleNet as SimpleNet
 from skad.image.discriminative._supersimplenet import SuperSimpleNet as SuperSimpleNet
@@ -26,4 +27,4 @@ from skad.image.student._inp_former import INPFormer as INPFormer
 from skad.image.student._reverse_distillation import ReverseDistillation as ReverseDistillation
 from skad.image.student._stfpm import STFPM as STFPM
 
-__all__ = ["AnomalyDINO", "CFA", "CFLOW", "DFM", "DFR", "Dinomaly", "EfficientAD", "FAPM", "FRE", "FastFlow", "GLASS", "GaussianAD", "INPFormer", "InReaCh", "MuSc", "PaDiM", "PatchCore", "PatchDetector", "PictureFiles", "ReverseDistillation", "SPADE", "STFPM", "SimpleNet", "SoftPatch", "SuperSimpleNet", "TiledDetector", "load_folder"]
+__all__ = ["AnomalyDINO", "CFA", "CFLOW", "DFM", "DFR", "Dinomaly", "EfficientAD", "FAPM", "FRE", "FastFlow", "GLASS", "GaussianAD", "INPFormer", "InReaCh", "MuSc", "PaDiM", "PatchCore", "PatchDetector", "PictureFiles", "ReverseDistillation", "SPADE", "STFPM", "SemiOrthogonal", "SimpleNet", "SoftPatch", "SuperSimpleNet", "TiledDetector", "load_folder"]
