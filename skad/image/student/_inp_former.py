@@ -239,7 +239,8 @@ class INPFormer(TrainedImageDetector):
     >>> good = stripes + rng.normal(0, 0.01, size=(20, 32, 32))
     >>> bad = good[:1].copy()
     >>> bad[0, 8:16, 16:24] = 0.9
-    >>> detector = INPFormer(max_epochs=40, smoothing=1, random_state=0).fit(good)
+    >>> detector = INPFormer(layers=["scale2"], max_epochs=20, random_state=0)
+    >>> detector = detector.set_params(smoothing=1).fit(good)
     >>> detector.predict(bad)
     array([-1])
     """
