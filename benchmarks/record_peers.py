@@ -1,19 +1,22 @@
 """Record other libraries' numbers, for what the page for those who come from them says.
 
-    python benchmarks/record_peers.py pyod stumpy pytorch-ood anomalib
+    python benchmarks/record_peers.py pyod stumpy pytorch-ood anomalib pysad
 
-writes ``tests/files/<library>-<version>.json``, which `tests/test_peers.py` and
-`tests/test_peers_networks.py` compare with ours. Run it where they can be imported:
+writes ``tests/files/<library>-<version>.json``, which `tests/test_peers.py`,
+`tests/test_peers_networks.py` and, of PySAD, `tests/test_stream_detectors.py` compare
+with ours. Run it where they can be imported:
 ``pip install --no-deps pyod==3.6.7 combo==0.1.3 stumpy==1.14.1 pytorch-ood==0.4.0
 anomalib==2.7.0`` beside what skad needs, and for anomalib ``kornia lightning
 lightning-utilities torchmetrics omegaconf jsonargparse einops`` too. torchvision, timm
 and other packages that these import and nothing here computes with may be absent.
+``pysad==0.7.0`` needs an environment of its own.
 """
 
 import abc
 import importlib.machinery
 import importlib.metadata
 import importlib.util
+import itertools
 import json
 import pathlib
 import sys
@@ -462,11 +465,50 @@ def anomalib():
     return {"pictures": pictures, "new": new, "scores": found}
 
 
+# ------------------------------------------------------------------------------ PySAD
+
+
+def pysad():
+    """Return scores of detectors of streams, and what they have drawn."""
+    from pysad.models import ExactStorm, RSHash, xStream
+
+    rng = np.random.default_rng(0)
+    X, new = (rounded(rng.normal(size=(n, 3))) for n in (80, 15))
+    chains = xStream(5, n_chains=4, depth=6, window_size=40, random_state=0)
+    cells = RSHash(
+        *(X.min(axis=0), X.max(axis=0)),
+        decay=1e-9,
+        num_components=6,
+        num_hash_fns=4,
+        random_state=0,
+    )
+    storm = ExactStorm(window_size=100, max_radius=1.0)
+    models = {"xStream": chains, "RSHash": cells, "ExactStorm": storm}
+    for model, row in itertools.product(models.values(), X):
+        model.fit_partial(row)
+    scores = {
+        name: [float(np.ravel(model.score_partial(row))[0]) for row in new]
+        for name, model in models.items()
+    }
+    halves = chains.hs_chains
+    drawn = {
+        "weights": chains.streamhash._R.T,
+        "widths": halves.deltamax,
+        "axes": halves.fs,
+        "shifts": halves.rand_arr,
+        "cuts": cells.f,
+        "features": [list(map(int, own)) for own in cells.V],
+        "offsets": [list(map(float, own)) for own in cells.alpha],
+    }
+    return {"X": X, "new": new, "scores": scores, "drawn": drawn}
+
+
 RECORDS = {
     "pyod": pyod,
     "stumpy": stumpy,
     "pytorch-ood": pytorch_ood,
     "anomalib": anomalib,
+    "pysad": pysad,
 }
 
 

@@ -19,6 +19,7 @@ _FAMILIES = (
     "ood",
     "reconstruction",
     "series",
+    "stream",
     "subspace",
     "supervised",
 )

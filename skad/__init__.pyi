@@ -16,6 +16,7 @@ from skad import ood as ood
 from skad import persistence as persistence
 from skad import reconstruction as reconstruction
 from skad import series as series
+from skad import stream as stream
 from skad import subspace as subspace
 from skad import supervised as supervised
 from skad.adversarial import *
@@ -28,6 +29,7 @@ from skad.one_class import *
 from skad.ood import *
 from skad.reconstruction import *
 from skad.series import *
+from skad.stream import *
 from skad.subspace import *
 from skad.supervised import *
 from skad.calibration import *

@@ -14,7 +14,7 @@ class _Parser(argparse.ArgumentParser):
     """Complains in one line, as everything here does."""
 
     def error(self, message):
-        _say(f"skad: error: {message} (see {self.prog} --help)", sys.stderr)
+        _say(f"skad: error: {message} (see {self.prog} --help)", error=True)
         self.exit(2)
 
 
@@ -30,14 +30,14 @@ def main(arguments=None):
         warnings.simplefilter("default")
         try:
             if getattr(options, "progress", False):
-                options.progress = sys.stderr.isatty()
+                options.progress = sys.stderr is not None and sys.stderr.isatty()
             outcome = options.run(options)
         except KeyboardInterrupt:
             return 130
         except Exception as error:
             if getattr(options, "traceback", False):
                 raise
-            _say(f"skad: error: {_in_words_of_options(_reason(error))}", sys.stderr)
+            _say(f"skad: error: {_in_words_of_options(_reason(error))}", error=True)
             return 2
     texts = dict.fromkeys(_in_words_of_options(str(item.message)) for item in caught)
     if outcome is not None and getattr(options, "json", False):
@@ -48,7 +48,7 @@ def main(arguments=None):
     if outcome is not None:
         _name_skipped(outcome.skipped, outcome.skipped_file)
     for text in texts:
-        _say(f"skad: warning: {text}", sys.stderr)
+        _say(f"skad: warning: {text}", error=True)
     return 0
 
 
@@ -69,6 +69,7 @@ def _in_words_of_options(text):
         ("with anomaly_label", "with --anomaly-label"),
         ("day_first=True or day_first=False", "--day-first or --month-first"),
         ("time_format='%y/%m/%d'", "--time-format %y/%m/%d"),
+        ("are both time columns", "are named by --time-column DATE --time-column TIME"),
         ("header=False", "--no-header"),
         ("header=True", "--header"),
         ("decimal=',' or decimal='.'", "--decimal"),
@@ -81,9 +82,11 @@ def _in_words_of_options(text):
     return " ".join(text.split())
 
 
-def _say(text, stream=None, end="\n"):
+def _say(text, *, error=False, end="\n"):
     """Print, whatever the terminal can show and whether or not it is still there."""
-    stream = sys.stdout if stream is None else stream
+    stream = sys.stderr if error else sys.stdout
+    if stream is None:  # closed from the start, as services do
+        return
     try:
         print(text, end=end, file=stream, flush=True)
     except UnicodeEncodeError:
@@ -97,11 +100,11 @@ def _say(text, stream=None, end="\n"):
 
 def _name_skipped(skipped, file):
     for _, reason in skipped[:_NAMED]:
-        _say(f"skad: left out: {_in_words_of_options(reason)}", sys.stderr)
+        _say(f"skad: left out: {_in_words_of_options(reason)}", error=True)
     if len(skipped) > _NAMED:
         more = len(skipped) - _NAMED
         where = "" if file is None else f", all of them in {file}"
-        _say(f"skad: left out: {more} more{where}", sys.stderr)
+        _say(f"skad: left out: {more} more{where}", error=True)
 
 
 def _detect(options):

@@ -22,7 +22,8 @@ def middle(X):
     A few stray values move the mean far away from all rows, but not the median.
     """
     few = to_double(X[:: max(1, X.shape[0] // _ROWS)])
-    return namespace(X).sort(few, axis=0)[few.shape[0] // 2]
+    # a copy, or all of the sorted rows would stay in memory with it
+    return 1.0 * namespace(X).sort(few, axis=0)[few.shape[0] // 2]
 
 
 def trusted(X):

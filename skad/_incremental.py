@@ -146,3 +146,28 @@ class IncrementalMixin:
             self._n_rows_ = round(counts[0] + getattr(other, "_n_rows_", counts[1]))
             self._sample_weights_ = params["sample_weight"] = weights
         self.offset_ = super()._fit_offset(rows, None, None, **params)
+
+
+class ForgettingMixin(IncrementalMixin):
+    """Adds `partial_fit` to a detector that knows recent rows of a stream alone.
+
+    The threshold comes from rows that are known, `_recent`, with which it moves.
+    """
+
+    _fit_forgets = True  # whether `fit` does too
+
+    def _recent(self):
+        """Return rows (m, d) of those that are known, or None where they stayed."""
+        raise NotImplementedError
+
+    def _fit_offset(self, X, y, anomaly, **params):
+        if self.n_samples_seen_ == 1:  # nothing is known without it
+            anomaly = to_numpy(self._seen_anomaly(X, anomaly))
+            self._keep_reference(anomaly)
+            return -float(anomaly[0])
+        if self._goes_on or (self._fit_forgets and self.contamination == "auto"):
+            recent = self._recent()
+            if recent is None:
+                return self.offset_
+            X, y, anomaly = recent, None, None
+        return super(IncrementalMixin, self)._fit_offset(X, y, anomaly, **params)

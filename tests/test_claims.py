@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -295,3 +296,117 @@ def test_a_tail_holds_at_least_ten_and_at_most_a_thousand(n):
     scores = np.random.default_rng(n).normal(size=(n, 1))
     detector = EVTThreshold(skad.KDE()).fit(scores)
     assert 10 <= detector.n_peaks_ <= 1000
+
+
+# --------------------------------------------------------------- equalities and costs
+
+
+@pytest.mark.parametrize(
+    "detector",
+    [
+        skad.KNN(),
+        skad.Mahalanobis(covariance="empirical"),
+        skad.GMM(reg_covar=0.0, random_state=0),
+        skad.KDE(),
+    ],
+    ids=repr,
+)
+def test_the_threshold_is_of_rows_that_were_really_left_out(detector):
+    rows = X[:60]
+    left_out = [
+        clone(detector).fit(np.delete(rows, i, axis=0)).score_samples(rows[i : i + 1])
+        for i in range(len(rows))
+    ]
+    expected = -upper_limit(-np.concatenate(left_out), 0.05)
+    assert detector.fit(rows).offset_ == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_sketch_loses_no_more_than_it_says():
+    rows = np.random.default_rng(0).normal(size=(504, 30)) * np.linspace(3, 0.1, 30)
+    detector = skad.MatrixSketch(n_components=3, sketch_size=8).fit(rows)
+    # the last few rows wait in a buffer: for some number of rows it is their sketch
+    lost = [
+        np.linalg.eigvalsh(
+            rows[:n].T @ rows[:n] - detector.sketch_.T @ detector.sketch_
+        )[[0, -1]]
+        for n in range(480, 505)
+    ]
+    within = [low > -1e-6 and high <= detector.sketch_error_ for low, high in lost]
+    assert any(within)
+    assert 0 < detector.sketch_error_ <= (rows**2).sum() / 9
+    again = skad.MatrixSketch(n_components=3, sketch_size=8)
+    for start in range(0, 504, 13):
+        again.partial_fit(rows[start : start + 13])
+    np.testing.assert_allclose(again.sketch_, detector.sketch_, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "detector", [skad.PCAReconstruction(), skad.Mahalanobis()], ids=repr
+)
+def test_a_fit_is_in_double_precision_whatever_the_dtype(detector):
+    rows = (X + 1e4).astype(np.float32)
+    single, double = clone(detector).fit(rows), clone(detector).fit(rows.astype(float))
+    name = "components_" if hasattr(single, "components_") else "covariance_"
+    found, expected = getattr(single, name), getattr(double, name)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
+SERIES = np.sin(np.arange(900) / 9)[:, None] * [1, 0.5] + 0.1 * RNG.normal(
+    size=(900, 2)
+)
+
+
+@pytest.mark.parametrize(
+    "detector",
+    [
+        skad.LeftMatrixProfile(window_size=30),
+        skad.RegressionForecaster(window_size=20),
+    ],
+    ids=repr,
+)
+def test_what_never_looks_ahead_scores_a_beginning_as_the_whole(detector):
+    detector.fit(SERIES[:400])
+    whole = detector.score_samples(SERIES[400:])
+    beginning = detector.score_samples(SERIES[400:700])
+    np.testing.assert_allclose(beginning, whole[:300], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "name", ["SubsequenceKNN", "SubsequenceLOF", "MatrixProfile", "Discord", "PASAD"]
+)
+@pytest.mark.filterwarnings("ignore")
+def test_no_window_runs_from_one_series_to_the_next(name):
+    detector = getattr(skad, name)(window_size=30).fit(SERIES[:400])
+    new, groups = SERIES[400:], np.repeat(["a", "b"], 250)
+    parts = [detector.score_samples(new[groups == group]) for group in "ab"]
+    scores = detector.score_samples(new, groups=groups)
+    np.testing.assert_allclose(scores, np.concatenate(parts), rtol=1e-9)
+
+
+def test_false_discoveries_are_those_of_benjamini_and_hochberg():
+    detector = ConformalDetector(skad.KNN()).fit(X)
+    rows = np.concatenate([X_NEW, X_NEW[:30] + 20])
+    p = detector.p_values(rows)
+    ranks = np.arange(1, len(p) + 1) / len(p)
+    (passed,) = np.nonzero(np.sort(p) <= 0.1 * ranks + 1e-12)
+    flagged = detector.detect(rows, false_discovery_rate=0.1) == -1
+    assert passed.size
+    np.testing.assert_array_equal(flagged, p <= np.sort(p)[passed[-1]])
+
+
+def test_no_class_is_without_a_weight_unsaid():
+    rng = np.random.default_rng(0)
+    rows, y = rng.normal(size=(90, 4)) + np.arange(3).repeat(30)[:, None], np.arange(3)
+    linear = torch.nn.Linear(4, 3)
+    with pytest.warns(UserWarning, match="classes without a weight among 4 features"):
+        skad.DICE(linear).fit(rows.astype(np.float32), y.repeat(30))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        skad.DICE(linear, sparsity=0.0).fit(rows.astype(np.float32), y.repeat(30))
+
+
+def test_a_fitted_array_is_no_part_of_a_larger_one():
+    detector = skad.LOF().fit(X)
+    assert detector._reach_.base is None or detector._reach_.base.nbytes < 9 * len(X)
+    mean = skad.KDE().fit(X)._mean_
+    assert mean.base is None or mean.base.nbytes == mean.nbytes

@@ -1,8 +1,10 @@
 """The command line: what it writes, and one clear line for whatever is wrong."""
 
 import csv
+import json
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +13,7 @@ import pytest
 import skad
 from skad.__main__ import main
 from skad._commands import demonstrated, trains_network
+from skad._commands._outcome import plain
 from skad.datasets import anomaly_labels, load_breast_cancer, read_table
 from tests._process import run, run_python
 
@@ -495,9 +498,44 @@ def test_folder_without_permission(files, tmp_path, capsys):
 
 def test_folder_that_is_a_file(files, tmp_path, capsys):
     text = complaint(capsys, detect(*files, "--out", files[0]))
-    assert "train.csv: cannot write there" in text
+    assert "train.csv: cannot write there: it is a file, and results go" in text
     text = complaint(capsys, detect(*files, "--out", files[0] / "below"))
     assert "cannot write there" in text
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="a folder that takes none")
+def test_a_model_where_none_can_be_is_refused_before_the_work(files, capsys):
+    fit = ["fit", "--train", str(files[0]), "--detector", "KNN"]
+    text = complaint(capsys, main([*fit, "--out", "/proc/model.skad"]))
+    assert "/proc: cannot write there" in text
+
+
+def test_names_of_files_are_text_in_json_whatever_the_locale():
+    # as Python has the name in a locale of ASCII, and one that is no UTF-8
+    assert plain([Path("r \udce6\udcb8\udca9"), "\udce9"]) == ["r 温", "\\xe9"]
+
+
+def test_nobody_need_listen(files, tmp_path, monkeypatch, capsys):
+    """A service starts with closed streams; what is printed is never mixed up."""
+    one = tmp_path / "one.csv"
+    one.write_text("width,height,weight\n1,2,3\n")
+    out = ["--out", tmp_path / "out"]
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", None)
+        assert detect(*files, *out, "--json") == 0
+        json.loads(capsys.readouterr().out)
+        assert detect(one, files[1], *out) == 2
+        patch.setattr(sys, "stdout", None)
+        assert detect(*files, *out) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_one_row_is_too_few_and_the_file_is_named(files, tmp_path, capsys):
+    one = tmp_path / "one.csv"
+    one.write_text("width,height,weight\n1,2,3\n")
+    text = complaint(capsys, detect(one, files[1]))
+    assert "one.csv: has 1 row, and Mahalanobis learns from 2 or more" in text
+    assert detect(files[0], one, "--out", tmp_path / "out") == 0
 
 
 def test_missing_extra_is_named(files, capsys, monkeypatch):

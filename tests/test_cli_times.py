@@ -8,6 +8,7 @@ import pytest
 import skad
 from skad.__main__ import main
 from skad._commands._data import Part
+from skad._commands._reading import Reading
 from skad._commands._regular import resampled, stretches
 from skad._times import read_times
 from skad.series import split_at_gaps
@@ -111,6 +112,48 @@ def test_models_know_gaps_and_steps(gaps, tmp_path, capsys):
     assert run(*fit, *skip, "--out", model) == 0
     assert run("score", model, gaps[1], "--out", tmp_path / "one") == 0
     assert len(scores(tmp_path / "one")) == (400 + 107) // 2 + 1
+
+
+def test_the_date_and_the_time_of_day_may_be_two_columns(gaps, tmp_path, capsys):
+    def apart(path):
+        frame = pd.read_csv(path)
+        times = pd.to_datetime(frame.pop("time"))
+        frame.insert(0, "day", times.dt.strftime("%d.%m.%Y"))
+        frame["clock"] = times.dt.strftime("%H:%M:%S")
+        two = tmp_path / f"two_{path.name}"
+        frame.to_csv(two, index=False)
+        return two
+
+    two = [apart(path) for path in gaps]
+    options = ["--detector", "SubsequenceKNN", "--set", "window_size=20"]
+    fit = [*options, "--out", tmp_path / "m.skad", "--series", "--time-column", "day"]
+    text = complaint(capsys, run("fit", "--train", two[0], *fit))
+    assert "--time-column DATE --time-column TIME" in text
+    fit += ["--time-column", "clock"]
+    assert run("fit", "--train", two[0], *fit) == 0
+    assert run("score", tmp_path / "m.skad", two[1], "--out", tmp_path / "new") == 0
+    assert "b.csv: 1 gap parts the series" in capsys.readouterr().out
+    assert (
+        run("fit", "--train", gaps[0], *TIMES, *options, "--out", tmp_path / "1") == 0
+    )
+    assert run("score", tmp_path / "1", gaps[1], "--out", tmp_path / "old") == 0
+    found, expected = scores(tmp_path / "new"), scores(tmp_path / "old")
+    times = [row.pop("day clock") for row in found]
+    assert times[0] == "2024-01-01 00:00:00"  # the year first, and so no other day
+    same = [np.datetime64(row.pop("time")) for row in expected]
+    assert [np.datetime64(time) for time in times] == same
+    assert found == expected
+    capsys.readouterr()
+    text = complaint(capsys, run("fit", "--train", two[0], *fit, "--drop", "clock"))
+    assert "--time-column clock: is left out by --drop" in text
+
+
+def test_a_model_that_names_one_time_column_in_words_is_read():
+    assert Reading.of_json({"time_column": "t"}).time_column == ("t",)
+    two = Reading(time_column=("date", "time"))
+    assert Reading.of_json(two.to_json()) == two
+    with pytest.raises(ValueError, match="time_column that is none"):
+        Reading.of_json({"time_column": [1]})
 
 
 def test_irregular_steps_are_parted_nowhere(gaps, tmp_path, capsys):

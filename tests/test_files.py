@@ -244,6 +244,9 @@ def test_a_blank_line_is_a_row(blank, columns, last, tmp_path_factory):
     X = read_table(path, allow_nan=True).X
     assert len(X) == 12 + (columns == 1 and last)
     assert set(np.flatnonzero(np.isnan(X[:12, 0]))) == blank
+    if blank and columns > 1:
+        with pytest.raises(ValueError, match=f"row {min(blank)} is missing altogether"):
+            read_table(path)
     if blank:
         with pytest.raises(ValueError, match=f"row {min(blank)} is missing"):
             read_table(path)

@@ -89,6 +89,14 @@ def folder(tmp_path_factory):
         name = type(detector).__name__
         skad.save(detector.fit(train), folder / f"{name}.skad")
         np.save(folder / f"{name}.npy", test[:1])
+    train, test = rows()
+    for detector in (
+        skad.HalfSpaceTrees(n_estimators=2, max_depth=3, window_size=30),
+        skad.RRCF(n_estimators=3, max_samples=20),
+    ):
+        name = type(detector).__name__
+        skad.save(detector.fit(train), folder / f"{name}.skad")
+        np.save(folder / f"{name}.npy", test)
     # a stream of edges: who, with whom, when
     edges = np.random.default_rng(0).integers(5, size=(60, 3))
     edges[:, 2] = np.sort(edges[:, 2])

@@ -77,10 +77,28 @@ def check_looks_at_rows(model):
         raise ValueError(f"{name} looks at {kind}, not at rows of a table")
 
 
+def check_rows(data, models):
+    """Raise ValueError where a table or series has too few rows to learn from."""
+    n = len(data.train.X)
+    for model in models if data.kind != "pictures" else ():
+        least = getattr(model, "_least_rows", 2)
+        if n < least:
+            what = "row" if data.kind == "tables" else "time step"
+            raise ValueError(
+                f"{shown(data.inputs[0])}: has {n} {what}{'s' * (n != 1)}, and "
+                f"{type(model).__name__} learns from {least} or more"
+            )
+
+
 def check_columns(drop, **named):
     """Raise ValueError where two options name one column that they use differently."""
     label = named["label_column"]
-    for option, name in named.items():
+    given = [
+        (option, name)
+        for option, value in named.items()
+        for name in (value if isinstance(value, tuple) else (value,))
+    ]
+    for option, name in given:
         words = f"--{option.replace('_', '-')} {name}"
         if name is not None and name in drop:
             raise ValueError(f"{words}: is left out by --drop")

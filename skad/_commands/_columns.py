@@ -8,6 +8,8 @@ from skad import datasets
 from skad._times import TimeError, read_times, settled_day_first, time_texts
 from skad.datasets._words import shown
 
+_MIDNIGHT = " 00:00:00"
+
 
 def times(columns, groups, names, column, *, day_first=None, time_format=None):
     """Return the times of several files, each checked to be in order.
@@ -42,6 +44,21 @@ def times(columns, groups, names, column, *, day_first=None, time_format=None):
         _check_order(read.values, own, name, column)
         found.append(read)
     return found
+
+
+def time_values(table, reading):
+    """Return the times of a table as they stand there, or None where none are named.
+
+    Of several columns, such as the date and the time of day, a row's text is joined.
+    """
+    columns = [table.aside[name] for name in reading.time_column]
+    if len(columns) < 2:
+        return columns[0] if columns else None
+    parts = [time_texts(np.asarray(values)) for values in columns]
+    if all(text.endswith(_MIDNIGHT) for text in parts[0]):  # dates of a database
+        parts[0] = [text.removesuffix(_MIDNIGHT) for text in parts[0]]
+    rows = [" ".join(row) if all(row) else "" for row in zip(*parts, strict=True)]
+    return np.array(rows, dtype=object)
 
 
 def _check_order(values, groups, name, column):

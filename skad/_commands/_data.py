@@ -13,6 +13,7 @@ from skad._commands._columns import (
     checked_shape,
     labels,
     texts,
+    time_values,
     times,
     training_labels,
 )
@@ -143,7 +144,7 @@ def check_options(kind, reading):
 def _check_times(reading):
     """Raise ValueError for options of times that go without others."""
     named = {"--resample": reading.resample, "--gaps": reading.gaps}
-    if reading.time_column is None:
+    if not reading.time_column:
         for option, value in named.items():
             if value is not None:
                 raise ValueError(f"{option} {value}: needs a --time-column")
@@ -210,8 +211,8 @@ def read_data(kind, reading, train, test, *, allow_nan=False, only_learn=False):
         image_shape = reading.image_shape or new.image_shape
         image_shape = checked_shape(image_shape, new.X.shape[1])
     settled = None
-    if reading.time_column is not None and reading.time_format is None:
-        settled = settled_day_first(*(t.aside[reading.time_column] for t in tables))
+    if reading.time_column and reading.time_format is None:
+        settled = settled_day_first(*(time_values(t, reading) for t in tables))
     return Data(
         kind=kind,
         reading=reading if settled is None else replace(reading, day_first=settled),
@@ -299,8 +300,8 @@ def _when(tables, files, reading):
         texts(table.aside.get(name), name, file)
         for table, file in zip(tables, files, strict=True)
     ]
-    columns = [table.aside.get(reading.time_column) for table in tables]
-    return groups, times(columns, groups, files, reading.time_column, **reading.times)
+    columns = [time_values(table, reading) for table in tables]
+    return groups, times(columns, groups, files, reading.time_name, **reading.times)
 
 
 def _regular(parts, files, reading, allow_nan):

@@ -8,6 +8,7 @@ from skad._commands._checks import (
     check_looks_at_pictures,
     check_looks_at_rows,
     check_looks_at_series,
+    check_rows,
     reads_missing,
     refuse,
 )
@@ -121,13 +122,16 @@ def models_and_data(options, kind, reading, train, test, *, only_learn=False):
     data = with_held_out(data, options.calibrate)
     check_events(data, options)
     if models:
+        check_rows(data, models.values())
         return models, data, []
     n_test = 0 if data.test is None else len(data.test.X)
     n_columns = 1 if data.columns is None else len(data.columns)
     shape = data.image_shape if kind == "tables" else None
     name, why = default_detector(kind, len(data.train.X), n_test, n_columns, shape)
     chosen = [f"{name} was taken: {why} (--detector names another)"]
-    return build_detectors([name], *thresholds), data, chosen
+    models = build_detectors([name], *thresholds)
+    check_rows(data, models.values())
+    return models, data, chosen
 
 
 def check_events(data, options):

@@ -154,9 +154,10 @@ def writable_folder(folder):
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise OSError(
-            f"{shown(folder)}: cannot write there: {error.strerror}"
-        ) from error
+        reason = error.strerror
+        if isinstance(error, FileExistsError):
+            reason = "it is a file, and results go into a folder"
+        raise OSError(f"{shown(folder)}: cannot write there: {reason}") from error
 
 
 def _is_folder(paths):

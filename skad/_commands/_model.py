@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from skad._commands._build import kind_of_data
+from skad._commands._folders import writable_folder
 from skad._commands._reading import Reading
 from skad.base import BaseDetector
 from skad.datasets._words import shown
@@ -76,9 +77,8 @@ def check_model_file(path, inputs):
         raise OSError(f"--out {name}: is no file")
     if not path.parent.is_dir():
         raise OSError(f"--out {name}: there is no folder {shown(path.parent)}")
-    if not os.access(path.parent, os.W_OK) or (
-        path.exists() and not os.access(path, os.W_OK)
-    ):
+    writable_folder(path.parent)
+    if path.exists() and not os.access(path, os.W_OK):
         raise OSError(f"--out {name}: cannot write there")
     for read_file in inputs:
         if path.exists() and Path(read_file).exists() and path.samefile(read_file):

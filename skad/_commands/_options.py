@@ -150,10 +150,12 @@ def add_series(command, *, named):
         )
         series.add_argument(
             "--time-column",
+            action="append",
             metavar="NAME",
             help="a column that is no channel but the axis: dates and times of any "
             "usual kind, with or without a time zone, durations, or numbers. Tables "
-            "show it as it stands, but day-first dates with the year first",
+            "show it as it stands, but day-first dates with the year first. Where the "
+            "date and the time of day are two columns, once for each, the date first",
         )
     first = series.add_mutually_exclusive_group()
     first.add_argument(

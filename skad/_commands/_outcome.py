@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 import skad
+from skad.datasets._words import shown
 
 _TOP = 10  # of the most anomalous samples, and of events
 
@@ -48,9 +49,9 @@ def plain(value):
         return plain(value.item())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or isinstance(value, bool | int):
         return value
-    return str(value)
+    return shown(value)  # names of files, too, that the terminal's encoding broke
 
 
 def headline(findings):

@@ -21,6 +21,7 @@ TIME = (
     "resample_by",
 )
 PICTURES = ("image_size", "on_error")
+_SEVERAL = ("drop", "time_column")  # options that may be repeated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +36,10 @@ class Reading:
         Column of the labels, and which of them means an anomaly.
     drop : tuple of str, default=()
         Columns to leave out.
-    id_column, time_column, group_column : str or None, default=None
+    id_column, group_column : str or None, default=None
         Columns that are no features.
+    time_column : tuple of str, default=()
+        The column of times, or those of the date and of the time of day.
     sep, decimal, encoding, header : default=None
         How text files are read; see `skad.datasets.read_table`.
     day_first, time_format : default=None
@@ -63,7 +66,7 @@ class Reading:
     encoding: str | None = None
     header: bool | None = None
     image_shape: tuple | None = None
-    time_column: str | None = None
+    time_column: tuple = ()
     group_column: str | None = None
     day_first: bool | None = None
     time_format: str | None = None
@@ -77,7 +80,9 @@ class Reading:
     def of(cls, options):
         """Return what the options of a command line say, as far as it has them."""
         found = {f.name: getattr(options, f.name, f.default) for f in fields(cls)}
-        return cls(**found | {"drop": tuple(found["drop"] or ())})
+        for name in _SEVERAL:
+            found[name] = tuple(dict.fromkeys(found[name] or ()))
+        return cls(**found)
 
     @classmethod
     def of_json(cls, found):
@@ -87,6 +92,8 @@ class Reading:
             raise ValueError("options that are none")
         made = {}
         for name, value in found.items():
+            if name == "time_column" and isinstance(value, str):
+                value = [value]  # as files of 0.1 have it
             made[name] = tuple(value) if isinstance(value, list) else value
             if not _fits(name, made[name]):
                 raise ValueError(f"an option {name} that is none")
@@ -120,8 +127,13 @@ class Reading:
     @property
     def aside(self):
         """The columns that are kept beside the features."""
-        names = (self.time_column, self.group_column, self.id_column)
+        names = (*self.time_column, self.group_column, self.id_column)
         return [name for name in names if name is not None]
+
+    @property
+    def time_name(self):
+        """What the times are called, None where there are none."""
+        return " ".join(self.time_column) or None
 
     @property
     def text(self):
@@ -137,7 +149,7 @@ class Reading:
 def _fits(name, value):
     if name in ("series", "header", "day_first"):
         return isinstance(value, bool) or (value is None and name != "series")
-    if name == "drop":
+    if name in _SEVERAL:
         return isinstance(value, tuple) and all(isinstance(v, str) for v in value)
     if name in ("image_shape", "image_size"):
         return value is None or (

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from skad._needed import need
+from skad.datasets._numbers import as_numbers, check_blank
 from skad.datasets._text import read_text
 from skad.datasets._words import listed, nearest, note, one_line, shown
 
@@ -246,11 +247,13 @@ def _table(path, arrays, labels, image_shape, drop, aside, allow_nan, columns):
     n_samples = len(next(iter(arrays.values())))
     if n_samples == 0:
         raise ValueError(f"{path}: no rows")
+    if not allow_nan:
+        check_blank(path, [*arrays.values(), *kept.values()])
     dtypes = {values.dtype for values in arrays.values()}
     dtype = np.float32 if dtypes == {np.dtype(np.float32)} else np.float64
     X = np.empty((n_samples, len(arrays)), dtype=dtype)
     for j, (name, values) in enumerate(arrays.items()):
-        X[:, j] = _as_numbers(path, name, values, allow_nan)
+        X[:, j] = as_numbers(path, name, values, allow_nan)
     if dropped or aside:
         image_shape = None
     return Table(X, list(arrays), labels, image_shape, kept)
@@ -355,30 +358,6 @@ def _read_arrays(path, label_column):
     return columns, labels, image_shape
 
 
-def _as_numbers(path, name, values, allow_nan):
-    """Return a column as floats, or name the first row that is none."""
-    if values.dtype.kind not in "fiub":
-        wrong = [row for row, value in enumerate(values) if not _is_number(value)]
-        wrong += [row for row, value in enumerate(values) if isinstance(value, str)]
-        if wrong:
-            raise ValueError(
-                f"{path}: column {name!r} is not numeric: row {wrong[0]} holds "
-                f"{one_line(values[wrong[0]])!r}; mend it, drop the column, or make "
-                "it the label, time or group column"
-            )
-        values = values.astype(np.float64)
-    values = values.astype(np.float64 if values.dtype.kind != "f" else values.dtype)
-    finite = np.isfinite(values) | (np.isnan(values) if allow_nan else False)
-    if not finite.all():
-        row = int(np.argmin(finite))
-        what = "is missing (NaN)" if np.isnan(values[row]) else "is infinite"
-        raise ValueError(
-            f"{path}: the value of column {name!r} in row {row} {what}; fill it in, or "
-            "leave out the row or the column"
-        )
-    return values
-
-
 def check_same_columns(train, test, train_name="train", test_name="test"):
     """Raise ValueError that names the columns which two tables do not share.
 
@@ -406,11 +385,3 @@ def check_same_columns(train, test, train_name="train", test_name="test"):
                 f"the columns are in another order: column {j} is {ours!r} in "
                 f"{train_name} and {theirs!r} in {test_name}"
             )
-
-
-def _is_number(value):
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return value is None
-    return True

@@ -5,7 +5,15 @@ from numbers import Real
 
 import numpy as np
 
-from skad._array import device_of, is_torch, like, namespace, to_numpy
+from skad._array import (
+    blocks,
+    device_of,
+    is_torch,
+    like,
+    namespace,
+    slices,
+    to_numpy,
+)
 from skad._distances import amend, middle, trusted
 from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import Interval, StrOptions
@@ -37,6 +45,10 @@ def rule_of_thumb(rule, n, d):
 
 def row_keys(X):
     """Return a 64-bit hash (n,) of the bits of each row, the same wherever it lives."""
+    return in_blocks(_keys_of, X)
+
+
+def _keys_of(X):
     xp = namespace(X)
     bits = (X + 0.0).view(xp.int32 if X.dtype == xp.float32 else xp.int64)  # no -0.0
     bits = xp.astype(bits, xp.int64)
@@ -55,10 +67,14 @@ def sorted_keys(X):
     return keys[order], order
 
 
-def strides(stop, step):
-    """Yield slices of `step` up to `stop`."""
-    for start in range(0, stop, step):
-        yield slice(start, min(start + step, stop))
+def _squared_norms(X):
+    return namespace(X).sum(X**2, axis=1)
+
+
+def in_blocks(function, X):
+    """Return what `function` says of each row (n,), a block at a time."""
+    found = [function(X[rows]) for rows in blocks(len(X), X.shape[1])]
+    return namespace(X).concat(found)
 
 
 @with_parameters(kw_only=False)
@@ -118,9 +134,9 @@ class KDE(SampleWeightMixin, BaseDetector):
     -----
     Exact, also for rows so far out that scikit-learn's tree search loses the digits of
     their log density. O(n d) a row, O(n^2 d) for the training scores, in tiles of
-    constant memory. Squared distances come from products of the centred rows, so that
-    their absolute error is the machine's precision times the squared distance to the
-    mean.
+    constant memory; the training rows are held twice. Squared distances come from
+    products of the centred rows, so that their absolute error is the machine's
+    precision times the squared distance to the mean.
 
     Leaving the own row out lowers all training densities by the same increasing
     function, so ranks and flagged training rows are those of the plain estimate; what
@@ -205,14 +221,16 @@ class KDE(SampleWeightMixin, BaseDetector):
         self.rows_ = X.clone() if is_torch(X) else X.copy()
         self._mean_ = middle(X)  # which a stray value leaves where it is
         self._scaled_ = self._scale(X)
-        self._norms_ = namespace(X).sum(self._scaled_**2, axis=1)
+        self._norms_ = in_blocks(_squared_norms, self._scaled_)
         self._keys_ = sorted_keys(X)
 
     def _honest_anomaly(self, X, y, anomaly, **params):
         return self._seen_anomaly(X, anomaly)
 
     def _scale(self, X):
-        return (X - like(self._mean_, X)) / self.bandwidth_
+        scaled = X - like(self._mean_, X)
+        scaled /= self.bandwidth_
+        return scaled
 
     def _own_rows(self, X):
         """Return for each row the index of the equal training row, or -1."""
@@ -247,8 +265,8 @@ class KDE(SampleWeightMixin, BaseDetector):
             others = np.clip(self._weights_ - 1, 0, None)
             with np.errstate(divide="ignore"):
                 left_out = np.log(self._weights_) - np.log(others)
-        for rows in strides(len(X), height):
-            for columns in strides(len(targets), width):
+        for rows in slices(len(X), height):
+            for columns in slices(len(targets), width):
                 shape = rows.stop - rows.start, columns.stop - columns.start
                 tile = buffer[: shape[0] * shape[1]].reshape(shape)
                 xp.matmul(queries[rows], targets[columns].T, out=tile)

@@ -117,8 +117,9 @@ class SOM(BaseDetector):
     covariance about their nodes, over all nodes, counted `prior_count` times. One node
     is `Mahalanobis`. The start is the plane of the first two principal components, so
     that nothing is random. `fit` costs O(n k d) an epoch and O(n d^2 + k d^3) for the
-    covariances of k nodes, scoring O(k d + d^2) a row. The size of the map, the
-    neighbourhood and the shrinkage of [2]_ are not known; these are ours.
+    covariances of k nodes, which take O(k d^2) memory, scoring O(k d + d^2) a row. The
+    size of the map, the neighbourhood and the shrinkage of [2]_ are not known; these
+    are ours.
 
     References
     ----------
@@ -164,7 +165,7 @@ class SOM(BaseDetector):
         return 3 * (len(self.nodes_) + self.n_features_in_)
 
     def _fit(self, X, y):
-        rows = to_numpy(X).astype(np.float64)
+        rows = to_numpy(X).astype(np.float64, copy=False)
         nodes = start_of_map(rows, self.map_shape)
         for width in self._steps(self._widths(), "organise", self.n_epochs):
             nodes = batch_step(rows, nodes, width, self.map_shape)

@@ -5,6 +5,7 @@ from numbers import Integral
 import numpy as np
 
 from skad._array import row_sums, to_double, to_numpy
+from skad._incremental import ForgettingMixin
 from skad._left_out import LeftOutMixin
 from skad._parameters import KW_ONLY, with_parameters
 from skad._random import Seed, generator
@@ -61,7 +62,7 @@ def likeliest_bins(place):
 
 
 @with_parameters(kw_only=False)
-class LODA(LeftOutMixin, BaseDetector):
+class LODA(ForgettingMixin, LeftOutMixin, BaseDetector):
     r"""Rows in thin places of the histograms of many random projections.
 
     Each of `m` random vectors :math:`w_i` has :math:`\lfloor \sqrt d \rfloor` entries
@@ -90,6 +91,8 @@ class LODA(LeftOutMixin, BaseDetector):
         Bins of each histogram. "auto" chooses each projection's as the paper does, by
         the likelihood of the training rows less Birge's and Rozenholc's penalty
         :math:`b - 1 + (\log b)^{2.5}` of `b` bins.
+    window_size : int, default=1000
+        Rows that `partial_fit` knows, the last ones, at least 2. `fit` learns all.
     random_state : int, RandomState instance or None, default=None
         Draws the vectors. Pass an int for reproducible results.
 
@@ -101,6 +104,8 @@ class LODA(LeftOutMixin, BaseDetector):
         Its entries there.
     n_bins_ : ndarray of shape (n_projections,)
         Number of bins of each histogram.
+    n_samples_seen_ : int
+        Rows learned.
 
     See Also
     --------
@@ -118,6 +123,11 @@ class LODA(LeftOutMixin, BaseDetector):
     A missing value (NaN) leaves out the projections that use its feature, in training
     and later, as in the paper. A row that leaves none has the mean anomaly of the
     training rows.
+
+    `partial_fit` makes the histograms of the last `window_size` rows anew, with the
+    same vectors: what is known is what `fit` learns from these. A call costs
+    O(m w sqrt d) for `w` of them, so that pieces of some hundred rows cost little a
+    row.
 
     ``contamination="auto"`` takes each training row out of its bins. Where it is an end
     of the range it counts as outside of it.
@@ -148,12 +158,15 @@ class LODA(LeftOutMixin, BaseDetector):
     n_projections: int = 100
     _: KW_ONLY
     n_bins: int | str = "auto"
+    window_size: int = 1000
     random_state: Seed = None
 
     _reads_missing = True
+    _fit_forgets = False
     _parameter_constraints = {
         "n_projections": [Interval(Integral, 1, None, closed="left")],
         "n_bins": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "window_size": [Interval(Integral, 2, None, closed="left")],
         "random_state": ["random_state"],
     }
 
@@ -161,11 +174,29 @@ class LODA(LeftOutMixin, BaseDetector):
         return 6 * self.n_projections + 2 * self.n_features_in_
 
     def _fit(self, X, y):
-        X = to_double(to_numpy(X))
-        random = generator(self.random_state)
-        self.features_, self.weights_ = sparse_vectors(
-            X.shape[1], self.n_projections, random
-        )
+        self._remember(X)
+        self._learn_rows(to_double(to_numpy(X)))
+
+    def _add(self, X, y):
+        self._remember(X)
+        self._learn_rows(self._window_)
+
+    def _remember(self, X):
+        """Keep the last rows, for `partial_fit` to go on with."""
+        self.n_samples_seen_ = getattr(self, "n_samples_seen_", 0) + X.shape[0]
+        last = to_double(to_numpy(X[-self.window_size :]))
+        known = np.concatenate([getattr(self, "_window_", last[:0]), last])
+        self._window_ = known[-self.window_size :]
+
+    def _recent(self):
+        return self._window_
+
+    def _learn_rows(self, X):
+        if not hasattr(self, "features_"):
+            random = generator(self.random_state)
+            self.features_, self.weights_ = sparse_vectors(
+                X.shape[1], self.n_projections, random
+            )
         known = ~np.isnan(X)
         self._centre_ = np.sum(X, axis=0, where=known) / np.maximum(known.sum(0), 1)
         self._used_ = np.zeros((self.n_projections, X.shape[1]))

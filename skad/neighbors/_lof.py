@@ -149,7 +149,7 @@ class LOF(NeighborsMixin, BaseDetector):
             for rows in self._steps(blocks(*size), "neighbours", n_blocks(*size))
         ]
         distance, indices = (xp.concat(part) for part in zip(*found, strict=True))
-        self._reach_ = self._distinct_reach(X, distance[:, -1])  # (n,)
+        self._reach_ = 1.0 * self._distinct_reach(X, distance[:, -1])  # (n,)
         self._density_ = self._local_density(distance, indices)
         anomaly = xp.mean(self._density_[indices], axis=1) / self._density_
         self.negative_outlier_factor_ = -anomaly

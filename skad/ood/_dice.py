@@ -1,5 +1,6 @@
 """DICE: the energy of a last layer that keeps the weights which matter."""
 
+import warnings
 from numbers import Real
 
 import numpy as np
@@ -61,7 +62,8 @@ class DICE(ClassifierDetector):
     but the same, lowest of all. The threshold of ``contamination="auto"`` comes from
     classifiers without some of the rows, whose shift of this logit differs by more than
     these scores do, so that it flags none of the class or many: .01 of new rows on
-    average after 100 rows, and 0 to .19 after 1,000. Lower `sparsity` for few features.
+    average after 100 rows, and 0 to .19 after 1,000. Lower `sparsity` for few features;
+    a class without a weight is a warning.
 
     References
     ----------
@@ -91,6 +93,15 @@ class DICE(ClassifierDetector):
         mean = to_numpy(mean_row(outputs["penultimate"]))
         weight = to_numpy(outputs.view.head[0])
         self.weight_ = sparse_weight(weight, mean, self.sparsity)
+        empty = ~self.weight_.any(axis=1)
+        if empty.any() and not self._is_copy:
+            warnings.warn(
+                f"sparsity={self.sparsity} leaves {int(empty.sum())} of {len(empty)} "
+                f"classes without a weight among {weight.shape[1]} features, whose "
+                "logits do not see the input: pass a lower sparsity.",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def _score(self, outputs):
         features = outputs["penultimate"]

@@ -245,6 +245,35 @@ def _edge_counts(value):
     check(_is_array(value.present, value.total.shape, "f"), "other counts")
 
 
+def _window(value):
+    check(_is_array(value.counts, (None,), "i"), "other counts")
+    check(_is_int(value.n, 0, None), "an impossible number of rows")
+
+
+def _cut_forest(value):
+    """Check the trees of an RRCF, whose walk has to end."""
+    if "_forest_" not in vars(value):
+        return
+    forest, d = value._forest_, value.n_features_in_
+    check(type(forest).__name__ == "CutForest", "trees that are none")
+    check(_is_array(forest.count, (None,), "i"), "other counts of nodes")
+    n = len(forest.count)
+    for name in ("low", "high"):
+        check(_is_array(getattr(forest, name), (n, d), "f"), f"other {name} of nodes")
+    for name, kinds in {
+        "cut": "f",
+        "displaced": "f",
+        "feature": "i",
+        "left": "i",
+    }.items():
+        check(_is_array(getattr(forest, name), (n,), kinds), f"other {name} of nodes")
+    check(_is_array(forest.leaves, (value.n_estimators, None), "i"), "other leaves")
+    check(_within(forest.feature, d) and _within(forest.leaves, n), "other places")
+    ends = forest.left == 0
+    below = (forest.left > np.arange(n)) & (forest.left < n - 1)
+    check(bool((ends | below).all()), "children that lead back")
+
+
 def _owned(bank):
     """Return a check that every entry of a `bank` of pictures has its owner."""
 
@@ -300,6 +329,8 @@ _FITS = {
     "skad.one_class._svm.OneClassSVM": _sparse_vectors,
     "skad.series._edges.EdgeCounts": _edge_counts,
     "skad.series._matrix_profile.MatrixProfile": _joined,
+    "skad.stream._counts.Window": _window,
+    "skad.stream._rrcf.RRCF": _cut_forest,
     "skad.image.memory._patchcore.PatchCore": _owned("bank_"),
     "skad.image.memory._spade.SPADE": _owned("pictures_"),
     "skad.embedding._module_tail.ModuleTail": _tail,

@@ -67,6 +67,8 @@ PARTS = {
     "skad.one_class._kernels.Kernel",
     "skad.ood._gaussian.TiedGaussian",
     "skad.series._edges.EdgeCounts",
+    "skad.stream._counts.Window",
+    "skad.stream._cut_forest.CutForest",
 }
 
 # Where private files were in version 0.1: files name the networks in them.

@@ -1,0 +1,179 @@
+"""What detectors share that count the rows of a stream in random cells."""
+
+from abc import abstractmethod
+from numbers import Integral
+
+import numpy as np
+
+from skad._array import to_double, to_numpy
+from skad._incremental import ForgettingMixin, thinned
+from skad._left_out import LeftOutMixin
+from skad._parameters import with_parameters
+from skad._random import Seed, generator
+from skad._sklearn import Interval
+from skad.base import BaseDetector
+from skad.stream._ablation import ablated
+
+# Without windows: rows that set the units, and at most so many set the threshold.
+_FIRST_ROWS, _SAMPLE_ROWS = 1000, 1024
+
+# Bins of rows far out, beyond which there is only one more.
+_FARTHEST = 2.0**40
+
+
+def bins_of(places):
+    """Return the whole parts of places of any shape, as integers that wrap."""
+    bins = np.clip(np.floor(places), -_FARTHEST, _FARTHEST)
+    return bins.astype(np.int64).view(np.uint64)
+
+
+class Window:
+    """Rows of a stretch of the stream, and how many of them fell into each cell."""
+
+    def __init__(self, n_cells, n_features):
+        self.counts = np.zeros(n_cells, dtype=np.int32)
+        self.n = 0
+        self.sample = 1, np.empty((0, n_features))
+
+    def add(self, X, cells, most):
+        """Count rows (n, d) with their cells; keep at most so many of them."""
+        np.add.at(self.counts, cells.ravel(), np.int32(1))
+        self.sample = thinned(self.sample, X, self.n, most)
+        self.n += len(X)
+
+
+@with_parameters
+class CellCounts(ForgettingMixin, LeftOutMixin, BaseDetector):
+    """Base of detectors that look up how many rows are in the cells of a row.
+
+    A class writes `_draw`, what is random and does not depend on the rows; `_measure`,
+    the units of the first rows; `_cells`; and `_rareness`. Rows are counted in windows:
+    the last one that is full is what is known, and the first one while it is filling.
+
+    Parameters
+    ----------
+    window_size : int or None, default=256
+        Rows that are learned until what was known before is forgotten, at least 2. New
+        rows are compared with the last window that is full; None never forgets.
+    random_state : int, RandomState instance or None, default=None
+        Draws the cells. Pass an int for reproducible results.
+
+    Attributes
+    ----------
+    n_samples_seen_ : int
+        Rows learned.
+    typical_ : ndarray of shape (n_features,)
+        Medians of the first window, or of the first 1,000 rows without windows. The map
+        puts them in the place of values.
+    """
+
+    window_size: int | None = 256
+    random_state: Seed = None
+
+    _parameter_constraints = {
+        "window_size": [Interval(Integral, 2, None, closed="left"), None],
+        "random_state": ["random_state"],
+    }
+    _moved_ = False  # whether the last call has changed what is known
+    _full_ = None  # the last window that is full
+
+    # ------------------------------------------------------------ what a class writes
+
+    @abstractmethod
+    def _draw(self, random, n_features):
+        """Draw the cells in units yet unknown; return how many there are."""
+
+    @abstractmethod
+    def _measure(self, X):
+        """Set the units of the cells by the first rows (n, d)."""
+
+    @abstractmethod
+    def _cells(self, X):
+        """Return the cells of rows (b, d), integers of any shape."""
+
+    @abstractmethod
+    def _rareness(self, counts, n):
+        """Return the anomaly (b,) by the rows in each of the cells, of n in all."""
+
+    # ----------------------------------------------------------------------- learning
+
+    def _fit(self, X, y):
+        X = to_double(to_numpy(X))
+        if not hasattr(self, "_n_cells_"):
+            # kept, so that another copy of the stream draws the same
+            random = generator(self.random_state)
+            self._n_cells_ = self._draw(random, X.shape[1])
+            self._first_, self._running_ = X[:0], self._new_window()
+            self.n_samples_seen_ = 0
+        self._moved_ = False
+        n_first = max(0, self._first_size() - self.n_samples_seen_)
+        self.n_samples_seen_ += len(X)
+        if n_first:
+            self._begin(X[:n_first])
+            X = X[n_first:]
+        if self.window_size is None:
+            self._count(X)
+            return
+        n_full = (self._running_.n + len(X)) // self.window_size
+        if n_full > 1:  # all but the last of them would be forgotten at once
+            X = X[(n_full - 1) * self.window_size - self._running_.n :]
+            self._running_ = self._new_window()
+        while len(X):
+            n = self.window_size - self._running_.n
+            self._count(X[:n])
+            X = X[n:]
+            self._close()
+
+    def _begin(self, X):
+        """Learn rows of the first window, all of which set the units."""
+        self._first_ = np.concatenate([self._first_, X])
+        self._measure(self._first_)
+        self.typical_ = np.median(self._first_, axis=0)
+        self._running_ = self._new_window()
+        self._count(self._first_)
+        self._moved_ = True
+        if len(self._first_) == self._first_size():
+            self._first_ = self._first_[:0]
+            self._close()
+
+    def _close(self):
+        """Begin another window where this one is full."""
+        if self._running_.n == self.window_size:
+            self._full_, self._running_ = self._running_, self._new_window()
+            self._moved_ = True
+
+    def _first_size(self):
+        return self.window_size or _FIRST_ROWS
+
+    def _new_window(self):
+        return Window(self._n_cells_, self.n_features_in_)
+
+    def _count(self, X):
+        step, most = self._block_rows("cpu"), _SAMPLE_ROWS
+        if self.window_size:
+            most = min(self._SAMPLE_ROWS, self.window_size)
+        for start in range(0, len(X), step):
+            rows = X[start : start + step]
+            self._running_.add(rows, self._cells(rows), most)
+
+    def _recent(self):
+        if self._goes_on and not self._moved_ and self.window_size is not None:
+            return None
+        return self._known().sample[1]
+
+    # ------------------------------------------------------------------------ scoring
+
+    def _known(self):
+        """Return the window that new rows are compared with."""
+        return self._running_ if self._full_ is None else self._full_
+
+    def _anomaly(self, X, fewer=0):
+        known = self._known()
+        counts = known.counts[self._cells(to_double(to_numpy(X)))]
+        return self._rareness(counts - fewer if fewer else counts, known.n - fewer)
+
+    def _left_out(self, X):
+        return self._anomaly(X, fewer=1)
+
+    def _map(self, X):
+        return ablated(self._anomaly, to_double(to_numpy(X)), self.typical_)
