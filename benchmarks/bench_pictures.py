@@ -63,9 +63,18 @@ EPOCHS = {
     "FastFlow": {"magnetic_tile": [5, 10], "cookie": [20, 40]},
     "DFR": {"magnetic_tile": [10, 20], "cookie": [25, 50]},
     "Dinomaly": {"magnetic_tile": [20, 80], "cookie": [20, 80]},
+    "INPFormer": {"magnetic_tile": [80], "cookie": [80]},
 }
 # What trains nothing, beside the baselines on pixels.
-UNTRAINED = ("PatchCore", "PaDiM", "AnomalyDINO", "FRE", "DFM")
+UNTRAINED = (
+    "PatchCore",
+    "PaDiM",
+    "SemiOrthogonal",
+    "AnomalyDINO",
+    "FRE",
+    "DFM",
+    "MuSc",
+)
 
 
 # What is tried: on which textures, after how many epochs, with which settings.
@@ -340,6 +349,7 @@ def untrained(name, kinds, sets, weights, table):
     for kind in kinds:
         made = getattr(skad.image, kind)
         seed = {"random_state": 0} if "random_state" in made().get_params() else {}
+        seed |= {"layers": ("layer3",)} if kind == "MuSc" else {}  # fewer patches
         detector = made(backbone="resnet18", weights=weights, **seed)
         start = time.process_time()
         detector.fit(train)

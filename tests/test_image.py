@@ -274,6 +274,15 @@ def test_padim_of_all_orthogonal_directions_is_that_of_all_features(pictures, n)
     assert turned.offset_ == pytest.approx(whole.offset_, rel=1e-4)
 
 
+def test_the_semi_orthogonal_embedding_is_padim_on_directions(pictures):
+    train, _, bad = pictures
+    given = {**backbone(), "n_features": 3, "random_state": 0}
+    named = skad.SemiOrthogonal(**given).fit(train)
+    turned = PaDiM(**given, reduction="orthogonal").fit(train)
+    assert_allclose(named.score_samples(bad), turned.score_samples(bad))
+    assert named.features_.shape == (6, 3)
+
+
 def test_padim_of_some_orthogonal_directions(pictures):
     train, _, bad = pictures
     settings = {"n_features": 3, "reduction": "orthogonal", "smoothing": 0}

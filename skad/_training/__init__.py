@@ -10,7 +10,13 @@ with the numbers it would have drawn.
 from skad._training._arguments import from_parameters
 from skad._training._detector import TorchDetector
 from skad._training._incremental import IncrementalNetworkMixin
-from skad._training._schedules import lower_at_the_end, share_of_epochs, warm_cosine
+from skad._training._schedules import (
+    clipped,
+    lower_after,
+    lower_at_the_end,
+    share_of_epochs,
+    warm_cosine,
+)
 from skad._training._seeds import reproducible, seed_generators
 from skad._training._shaped import ShapedDetector
 
@@ -18,7 +24,9 @@ __all__ = [
     "IncrementalNetworkMixin",
     "ShapedDetector",
     "TorchDetector",
+    "clipped",
     "from_parameters",
+    "lower_after",
     "lower_at_the_end",
     "reproducible",
     "seed_generators",

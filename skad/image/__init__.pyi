@@ -6,12 +6,15 @@ from skad.image.density._cflow import CFLOW as CFLOW
 from skad.image.density._fastflow import FastFlow as FastFlow
 from skad.image.density._gaussian_ad import GaussianAD as GaussianAD
 from skad.image.density._padim import PaDiM as PaDiM
+from skad.image.density._semi_orthogonal import SemiOrthogonal as SemiOrthogonal
+from skad.image.discriminative._glass import GLASS as GLASS
 from skad.image.discriminative._simplenet import SimpleNet as SimpleNet
 from skad.image.discriminative._supersimplenet import SuperSimpleNet as SuperSimpleNet
 from skad.image.memory._anomaly_dino import AnomalyDINO as AnomalyDINO
 from skad.image.memory._cfa import CFA as CFA
 from skad.image.memory._fapm import FAPM as FAPM
 from skad.image.memory._inreach import InReaCh as InReaCh
+from skad.image.memory._musc import MuSc as MuSc
 from skad.image.memory._patchcore import PatchCore as PatchCore
 from skad.image.memory._softpatch import SoftPatch as SoftPatch
 from skad.image.memory._spade import SPADE as SPADE
@@ -21,9 +24,10 @@ from skad.image.restoration._fre import FRE as FRE
 from skad.image.student._cdo import CDO as CDO
 from skad.image.student._dinomaly import Dinomaly as Dinomaly
 from skad.image.student._efficient_ad import EfficientAD as EfficientAD
+from skad.image.student._inp_former import INPFormer as INPFormer
 from skad.image.student._rd_plus_plus import RDPlusPlus as RDPlusPlus
 from skad.image.student._recontrast import ReContrast as ReContrast
 from skad.image.student._reverse_distillation import ReverseDistillation as ReverseDistillation
 from skad.image.student._stfpm import STFPM as STFPM
 
-__all__ = ["AnomalyDINO", "CDO", "CFA", "CFLOW", "DFM", "DFR", "Dinomaly", "EfficientAD", "FAPM", "FRE", "FastFlow", "GaussianAD", "InReaCh", "PaDiM", "PatchCore", "PatchDetector", "PictureFiles", "RDPlusPlus", "ReContrast", "ReverseDistillation", "SPADE", "STFPM", "SimpleNet", "SoftPatch", "SuperSimpleNet", "TiledDetector", "load_folder"]
+__all__ = ["AnomalyDINO", "CDO", "CFA", "CFLOW", "DFM", "DFR", "Dinomaly", "EfficientAD", "FAPM", "FRE", "FastFlow", "GLASS", "GaussianAD", "INPFormer", "InReaCh", "MuSc", "PaDiM", "PatchCore", "PatchDetector", "PictureFiles", "RDPlusPlus", "ReContrast", "ReverseDistillation", "SPADE", "STFPM", "SemiOrthogonal", "SimpleNet", "SoftPatch", "SuperSimpleNet", "TiledDetector", "load_folder"]

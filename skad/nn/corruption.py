@@ -167,3 +167,30 @@ class SimplexRectangle(nn.Module):
         where = mask.to(x.device)
         seen.movedim(1, -1)[where] += noise.T.to(x)
         return seen, where
+
+
+def shuffled_bands(x, n_bands=8):
+    """Return pictures (b, c, h, w) whose bands of rows, and of columns, changed places.
+
+    All pictures in the same way: what they show is cut into `n_bands` in each
+    direction, or as many as there are pixels.
+    """
+    for axis in (2, 3):
+        places = torch.arange(x.shape[axis])
+        bands = places.tensor_split(min(n_bands, len(places)))
+        order = torch.randperm(len(bands)).tolist()
+        x = x.index_select(axis, torch.cat([bands[i] for i in order]).to(x.device))
+    return x
+
+
+def foreign_textures(x):
+    """Return textures (b, c, h, w) of pictures: others of the batch, taken apart.
+
+    Their bands change places, a half of them is inverted between its extremes, and
+    brightness, contrast or saturation is multiplied by 0.5 to 1.5.
+    """
+    x = shuffled_bands(x[torch.randperm(len(x)).to(x.device)])
+    least, largest = x.amin((1, 2, 3), True), x.amax((1, 2, 3), True)
+    inverted = (torch.rand(len(x)) < 0.5).to(x.device).view(-1, 1, 1, 1)
+    x = torch.where(inverted, least + largest - x, x)
+    return ColourJitter(0.5)(x)

@@ -31,3 +31,4 @@ GaussianAD = Settings(SCALES, pictures={})
 PaDiM = Settings(
     PIXELS, [{"reduction": "orthogonal", "n_features": 2}], pictures={"n_features": 8}
 )
+SemiOrthogonal = Settings({**PIXELS, "n_features": 2}, pictures={"n_features": 8})

@@ -1,8 +1,28 @@
 """Pictures: made anomalies and what tells them apart."""
 
 from tests.settings import Settings
-from tests.settings.image import FINE
+from tests.settings.image import FINE, PIXELS
 
+GLASS = Settings(
+    {
+        **FINE,
+        "max_epochs": 1,
+        "batch_size": 256,
+        "hidden_size": 4,
+        "n_ascent_steps": 1,
+    },
+    [{"distribution": "hypersphere", "n_ascent_steps": 5}],
+    excused={
+        "sign": "its discriminator sees nothing far from normal patches",
+        "feature": "its discriminator sees nothing far from normal patches",
+    },
+    pictures={
+        "max_epochs": 1,
+        "layers": ("scale2",),
+        "hidden_size": 16,
+        "n_ascent_steps": 5,
+    },
+)
 SimpleNet = Settings(
     {
         "smoothing": 0,
@@ -15,10 +35,10 @@ SimpleNet = Settings(
     pictures={"max_epochs": 2},
 )
 SuperSimpleNet = Settings(
-    {**FINE, "max_epochs": 1, "batch_size": 256, "hidden_size": 4},
+    {**PIXELS, "max_epochs": 1, "hidden_size": 4},
     excused={
         "sign": "its heads see nothing far from normal features",
         "feature": "its heads see nothing far from normal features",
     },
-    pictures={"max_epochs": 1, "layers": ("scale2",)},
+    pictures={"max_epochs": 1, "layers": ("scale3",), "hidden_size": 16},
 )

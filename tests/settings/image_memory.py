@@ -27,6 +27,11 @@ InReaCh = Settings(
     excused={"outliers": "the bank holds far patches that recur"},
     pictures={"coreset_ratio": 0.2},
 )
+MuSc = Settings(
+    {**FINE, "sides": (1,), "batch_size": 512},
+    [{"layers": ("fine", "coarse"), "sides": (3,), "n_alike": (1,)}],
+    pictures={"layers": ("scale2",)},
+)
 PatchCore = Settings(
     {**PIXELS, "neighborhood": 1},
     [{"smoothing": 0, "n_neighbors": 9, "neighborhood": 1}],

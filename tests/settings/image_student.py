@@ -7,6 +7,7 @@ Dinomaly = Settings(
     {**FINE, "max_epochs": 3},
     [{**FINE, "n_blocks": 3, "max_epochs": 2, "easy_share": 0}],
     pictures={"max_epochs": 1, "layers": ("scale2", "scale3")},
+)
 CDO = Settings(
     {
         **FINE,
@@ -52,6 +53,11 @@ RDPlusPlus = Settings(
 ReContrast = Settings(
     {**FINE, "batch_size": 128, "n_blocks": 1, "max_epochs": 2, "lr": 0.05},
     pictures={"max_epochs": 1},
+)
+INPFormer = Settings(
+    {**FINE, "max_epochs": 3},
+    [{"n_blocks": 3, "max_epochs": 2, "mining_power": 0, "n_prototypes": 2}],
+    pictures={"max_epochs": 1, "layers": ("scale2", "scale3")},
 )
 ReverseDistillation = Settings(
     {**FINE, "batch_size": 128, "n_blocks": 1, "max_epochs": 2, "lr": 0.05},

@@ -17,10 +17,13 @@ def truncated_l1(normal, noisy, margin):
     return (margin - normal).relu().mean() + (margin + noisy).relu().mean()
 
 
-class SimpleNetNetwork(Network):
-    """A linear adaptor of features and a discriminator of noise in them."""
+class FeatureClassifier(Network):
+    """A linear adaptor of features and a discriminator of made ones among them.
 
-    def __init__(self, shapes, hidden_size, noise, margin, adaptor_lr, stop_loss):
+    The first of `shapes` is that of the features, (gh, gw, d).
+    """
+
+    def __init__(self, shapes, hidden_size, noise, adaptor_lr):
         super().__init__()
         self.shapes = shapes
         d = shapes[0][2]
@@ -34,8 +37,7 @@ class SimpleNetNetwork(Network):
         for part in self.modules():
             if isinstance(part, nn.Linear):
                 nn.init.xavier_normal_(part.weight)
-        self.noise, self.margin, self.adaptor_lr = noise, margin, adaptor_lr
-        self.stop_loss = stop_loss
+        self.noise, self.adaptor_lr = noise, adaptor_lr
 
     def groups(self, phase):
         """Return one optimizer's parameters, the adaptor's with their own rate."""
@@ -44,19 +46,8 @@ class SimpleNetNetwork(Network):
 
     def adapted(self, x):
         """Return the adapted features of patches, (b gh gw, d)."""
-        (features,) = split_maps(x, self.shapes)
+        features = split_maps(x, self.shapes)[0]
         return self.adaptor(features.flatten(0, 2))
-
-    def loss(self, x, y):
-        """Return the truncated l1 loss on a batch and on the same with noise."""
-        normal = self.adapted(x)
-        noisy = normal + self.noise * torch.randn_like(normal)
-        both = self.discriminator(torch.cat([normal, noisy]))[:, 0]
-        return truncated_l1(*both.chunk(2), self.margin)
-
-    def is_learned(self, phase, loss):
-        """Tell whether the loss is as low as is of use."""
-        return self.stop_loss is not None and loss <= self.stop_loss * self.margin
 
     def finish(self, batches, held=None):
         """Take the statistics of the norm from all of the training data.
@@ -72,10 +63,33 @@ class SimpleNetNetwork(Network):
         noise = self.noise**2 * first.weight.square().sum(1)
         norm.running_var.copy_(spread.variance() + noise / 2)
 
+    def values(self, x):
+        """Return the discriminator's values of patches, (b, gh, gw)."""
+        values = self.discriminator(self.adapted(x))
+        return values.reshape(-1, *self.shapes[0][:2])
+
+
+class SimpleNetNetwork(FeatureClassifier):
+    """A discriminator of features with noise, of small values, from those without."""
+
+    def __init__(self, shapes, hidden_size, noise, margin, adaptor_lr, stop_loss):
+        super().__init__(shapes, hidden_size, noise, adaptor_lr)
+        self.margin, self.stop_loss = margin, stop_loss
+
+    def loss(self, x, y):
+        """Return the truncated l1 loss on a batch and on the same with noise."""
+        normal = self.adapted(x)
+        noisy = normal + self.noise * torch.randn_like(normal)
+        both = self.discriminator(torch.cat([normal, noisy]))[:, 0]
+        return truncated_l1(*both.chunk(2), self.margin)
+
+    def is_learned(self, phase, loss):
+        """Tell whether the loss is as low as is of use."""
+        return self.stop_loss is not None and loss <= self.stop_loss * self.margin
+
     def map(self, x):
         """Return minus the discriminator's values, (b, gh, gw)."""
-        values = self.discriminator(self.adapted(x))
-        return -values.reshape(-1, *self.shapes[0][:2])
+        return -self.values(x)
 
 
 @with_parameters

@@ -10,7 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from skad._parameters import absent, with_parameters
 from skad._sklearn import Interval
-from skad._training._schedules import lower_after
+from skad._training import lower_after
 from skad.image._base import as_tensor
 from skad.image._trained import TrainedImageDetector, split_maps
 from skad.nn.network import Network
@@ -23,10 +23,10 @@ _GAMMA = 4
 _CLASSIFIER = 128
 
 
-def focal(logits, labels):
+def focal(logits, labels, gamma=_GAMMA):
     """Return the mean focal loss of logits with labels, 1 for anomalies."""
     loss = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-    return (-torch.expm1(-loss)).pow(_GAMMA).mul(loss).mean()  # 1 - p of the label
+    return (-torch.expm1(-loss)).pow(gamma).mul(loss).mean()  # 1 - p of the label
 
 
 def truncated_l1(logits, labels, margin):

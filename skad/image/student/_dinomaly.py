@@ -1,6 +1,5 @@
 """Dinomaly: where a decoder fails to rebuild the blocks of a vision transformer."""
 
-import math
 from collections.abc import Callable
 from numbers import Integral, Real
 
@@ -9,22 +8,19 @@ from torch import nn
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._training._schedules import clipped, warm_cosine
-from skad.image._trained import TrainedImageDetector, split_maps
-from skad.nn.network import Network
-from skad.nn.residual import direction_distance, fit_to
+from skad.image._trained import TrainedImageDetector
+from skad.image.student._rebuilt_blocks import (
+    RebuiltBlocks,
+    falling_rate,
+    whole_distance,
+)
+from skad.nn.residual import direction_distance
 from skad.nn.vit import Block, n_heads_for, perceptron, start_small, with_gradient
 
 # What the gradient at an easy place is multiplied by.
 _EASY = 0.1
 # Steps in which the share of easy places grows from nothing.
 _LOOSENED = 1000
-
-
-def whole_distance(teacher, student):
-    """Return one minus the cosine of maps (b, d, gh, gw), each taken as a row, (b,)."""
-    rows = (x.flatten(1)[..., None, None] for x in (teacher, student))
-    return direction_distance(*rows)[:, 0, 0]
 
 
 def easy_places(distances, share):
@@ -34,19 +30,12 @@ def easy_places(distances, share):
     return distances < flat.topk(n_hard).values[-1]
 
 
-class DinomalyNetwork(Network):
+class DinomalyNetwork(RebuiltBlocks):
     """A noisy bottleneck and a decoder of blocks with linear attention."""
 
     def __init__(self, shapes, n_blocks, dropout, easy_share):
-        super().__init__()
-        widths = {shape[0] for shape in shapes}
-        if len(widths) > 1:
-            raise ValueError(
-                f"layers have maps of {sorted(widths)} channels: Dinomaly averages "
-                "them, so that they have to be alike, as a transformer's blocks are."
-            )
-        (width,), self.shapes = widths, shapes
-        self.grid = tuple(shapes[0][1:])
+        super().__init__(shapes, "Dinomaly")
+        width = self.width
         self.bottleneck = perceptron(width, dropout)
         n_blocks = len(shapes) if n_blocks is None else n_blocks
         heads = n_heads_for(width)
@@ -55,35 +44,13 @@ class DinomalyNetwork(Network):
         self.register_buffer("n_steps", torch.zeros((), dtype=torch.long))
         start_small(self)
 
-    def seen(self, x):
-        """Return the maps (b, d, gh, gw) of the layers at the grid of the first."""
-        return [fit_to(each, self.grid) for each in split_maps(x, self.shapes)]
-
     def rebuilt_maps(self, maps):
         """Return what the decoder's blocks say, (b, d, gh, gw), the last one first."""
-        tokens = torch.stack(maps).mean(0).flatten(2).mT  # (b, t, d)
-        tokens, found = self.bottleneck(tokens), []
+        tokens, found = self.bottleneck(self.mean_tokens(maps)), []
         for block in self.decoder:
             tokens = block(tokens)
             found.append(tokens.mT.unflatten(2, self.grid))
         return found[::-1]
-
-    def groups_of(self, maps):
-        """Return the means of the first and the second half of maps, or of one."""
-        middle = math.ceil(len(maps) / 2)
-        halves = [half for half in (maps[:middle], maps[middle:]) if half]
-        return [torch.stack(half).mean(0) for half in halves]
-
-    def pairs(self, x):
-        """Return the groups of the layers, and those of the decoder for them."""
-        maps = self.seen(x)
-        known, rebuilt = (
-            self.groups_of(each) for each in (maps, self.rebuilt_maps(maps))
-        )
-        if len(known) != len(rebuilt):  # one layer, or one block
-            known = [torch.stack(maps).mean(0)]
-            rebuilt = [torch.stack(rebuilt).mean(0)]
-        return list(zip(known, rebuilt, strict=True))
 
     def loss(self, x, y):
         """Return the mean distance of whole maps, which places that are hard teach."""
@@ -98,11 +65,6 @@ class DinomalyNetwork(Network):
                 share = torch.where(easy, _EASY, 1.0).to(rebuilt)
             losses.append(whole_distance(known, with_gradient(rebuilt, share)).mean())
         return torch.stack(losses).mean()
-
-    def map(self, x):
-        """Return one minus the cosine of places, the mean over groups, (b, gh, gw)."""
-        found = [direction_distance(*pair) for pair in self.pairs(x)]
-        return torch.stack(found).mean(0)
 
 
 @with_parameters
@@ -212,4 +174,4 @@ class Dinomaly(TrainedImageDetector):
     quantile: float = 0.99
 
     def _own_callbacks(self, phase, n_epochs):
-        return (*warm_cosine(n_epochs, warm=0, end=0.1), *clipped(0.1))
+        return falling_rate(n_epochs)
