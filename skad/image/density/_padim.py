@@ -169,22 +169,8 @@ def add_sums(first, second):
 
 
 @with_parameters
-class PaDiM(BackboneDetector):
-    r"""Patches that do not fit the Gaussian of their place in the picture.
-
-    A network describes each place :math:`(i, j)` of a picture by the features
-    :math:`x_{ij}` of several layers, of which `n_features` are drawn once at random, or
-    which are projected to as many random directions.
-    Over the normal pictures they have a mean :math:`\mu_{ij}` and a covariance
-    :math:`\Sigma_{ij}` with :math:`\epsilon I` added. The anomaly of a patch is
-
-    .. math:: M(x_{ij}) = \sqrt{(x_{ij} - \mu_{ij})^T \Sigma_{ij}^{-1}
-        (x_{ij} - \mu_{ij})}.
-
-    The map is :math:`M`, interpolated to the pixels of the picture and smoothed, and
-    the score is its maximum. Pictures have to be aligned.
-
-    Read more in the :ref:`User Guide <image>`.
+class PlaceGaussians(BackboneDetector):
+    r"""Base of a Gaussian of the features at each place of aligned pictures.
 
     Parameters
     ----------
@@ -194,8 +180,8 @@ class PaDiM(BackboneDetector):
         Wide-ResNet-50-2.
     reduction : {"sample", "orthogonal"}, default="sample"
         How they are made: some features are drawn; or all are multiplied by a random
-        matrix :math:`W` with orthonormal columns, the semi-orthogonal embedding [2]_,
-        which keeps something of each.
+        matrix :math:`W` with orthonormal columns, the semi-orthogonal embedding, which
+        keeps something of each.
     regularization : float, default=0.01
         :math:`\epsilon`.
     random_state : int, RandomState instance or None, default=None
@@ -210,50 +196,6 @@ class PaDiM(BackboneDetector):
         Indices of the drawn features, or :math:`W`.
     location_ : tensor of shape (gh, gw, n_features)
         :math:`\mu`.
-
-    See Also
-    --------
-    PatchCore : Compares with patches of any place.
-    PatchDetector : Any detector on the features of patches.
-
-    Notes
-    -----
-    With n pictures, p places and d features, `fit` costs O(p n d^2 + p d^3) beside the
-    backbone; with fewer pictures than features a place is stored as n rows instead of d
-    (Woodbury's identity), in O(p n^2 d), with the same result. Of one picture the
-    covariance is :math:`\epsilon I`. The covariance divides by n - 1, as the authors'
-    NumPy does. With ``contamination="auto"`` the threshold comes from distances of the
-    training pictures to the Gaussians without them, in closed form, which costs a
-    second decomposition for each place; beyond scikit-learn's ``working_memory`` the
-    backbone computes the features once more for it. Of one picture no other is left,
-    and its own score is the threshold. Where features are so large that rounding
-    drowns :math:`\epsilon`, as much is added as rounding needs. Layers are brought to
-    the grid of the first by repeating values, as the paper does. With
-    ``reduction="orthogonal"`` and as many features as there are, distances are those of
-    ``n_features=None``: :math:`\epsilon I` is the same in all directions.
-
-    References
-    ----------
-    .. [1] T. Defard, A. Setkov, A. Loesch and R. Audigier, "PaDiM: a patch distribution
-       modeling framework for anomaly detection and localization", ICPR workshops, 2021,
-       equations (1) and (2).
-    .. [2] J.-H. Kim, D.-H. Kim, S. Yi and T. Lee, "Semi-orthogonal embedding for
-       efficient unsupervised anomaly segmentation", 2021.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skad.image import PaDiM
-    >>> rng = np.random.default_rng(0)
-    >>> good = rng.normal(0.5, 0.02, size=(20, 32, 32))
-    >>> bad = good[:1].copy()
-    >>> bad[0, 8:12, 20:24] = 1.0
-    >>> detector = PaDiM(smoothing=1, random_state=0).fit(good)
-    >>> detector.predict(bad)
-    array([-1])
-    >>> row, column = np.unravel_index(detector.transform(bad)[0].argmax(), (32, 32))
-    >>> bool(7 <= row <= 12 and 19 <= column <= 24)
-    True
     """
 
     n_features: int | None = 100
@@ -294,7 +236,7 @@ class PaDiM(BackboneDetector):
         )
         self._set_sums(head.grid, *sums, honest)
         honest = [honest] * len(blocks)
-        anomaly = blocks.map(PaDiM._block_anomaly, honest)
+        anomaly = blocks.map(PlaceGaussians._block_anomaly, honest)
         self._spare_ = None
         return torch.cat(anomaly)
 
@@ -389,3 +331,68 @@ class PaDiM(BackboneDetector):
 
     def _patches(self, x):
         return self._distances(self._features(x))
+
+
+@with_parameters
+class PaDiM(PlaceGaussians):
+    r"""Patches that do not fit the Gaussian of their place in the picture.
+
+    A network describes each place :math:`(i, j)` of a picture by the features
+    :math:`x_{ij}` of several layers, of which `n_features` are drawn once at random, or
+    which are projected to as many random directions.
+    Over the normal pictures they have a mean :math:`\mu_{ij}` and a covariance
+    :math:`\Sigma_{ij}` with :math:`\epsilon I` added. The anomaly of a patch is
+
+    .. math:: M(x_{ij}) = \sqrt{(x_{ij} - \mu_{ij})^T \Sigma_{ij}^{-1}
+        (x_{ij} - \mu_{ij})}.
+
+    The map is :math:`M`, interpolated to the pixels of the picture and smoothed, and
+    the score is its maximum. Pictures have to be aligned.
+
+    Read more in the :ref:`User Guide <image>`.
+
+    See Also
+    --------
+    PatchCore : Compares with patches of any place.
+    PatchDetector : Any detector on the features of patches.
+
+    Notes
+    -----
+    With n pictures, p places and d features, `fit` costs O(p n d^2 + p d^3) beside the
+    backbone; with fewer pictures than features a place is stored as n rows instead of d
+    (Woodbury's identity), in O(p n^2 d), with the same result. Of one picture the
+    covariance is :math:`\epsilon I`. The covariance divides by n - 1, as the authors'
+    NumPy does. With ``contamination="auto"`` the threshold comes from distances of the
+    training pictures to the Gaussians without them, in closed form, which costs a
+    second decomposition for each place; beyond scikit-learn's ``working_memory`` the
+    backbone computes the features once more for it. Of one picture no other is left,
+    and its own score is the threshold. Where features are so large that rounding
+    drowns :math:`\epsilon`, as much is added as rounding needs. Layers are brought to
+    the grid of the first by repeating values, as the paper does. With
+    ``reduction="orthogonal"`` [2]_ and as many features as there are, distances are
+    those of
+    ``n_features=None``: :math:`\epsilon I` is the same in all directions.
+
+    References
+    ----------
+    .. [1] T. Defard, A. Setkov, A. Loesch and R. Audigier, "PaDiM: a patch distribution
+       modeling framework for anomaly detection and localization", ICPR workshops, 2021,
+       equations (1) and (2).
+    .. [2] J.-H. Kim, D.-H. Kim, S. Yi and T. Lee, "Semi-orthogonal embedding for
+       efficient unsupervised anomaly segmentation", 2021.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skad.image import PaDiM
+    >>> rng = np.random.default_rng(0)
+    >>> good = rng.normal(0.5, 0.02, size=(20, 32, 32))
+    >>> bad = good[:1].copy()
+    >>> bad[0, 8:12, 20:24] = 1.0
+    >>> detector = PaDiM(smoothing=1, random_state=0).fit(good)
+    >>> detector.predict(bad)
+    array([-1])
+    >>> row, column = np.unravel_index(detector.transform(bad)[0].argmax(), (32, 32))
+    >>> bool(7 <= row <= 12 and 19 <= column <= 24)
+    True
+    """

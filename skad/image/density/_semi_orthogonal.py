@@ -1,11 +1,11 @@
 """Semi-orthogonal embedding: PaDiM on random directions of the features."""
 
 from skad._parameters import with_parameters
-from skad.image.density._padim import PaDiM
+from skad.image.density._padim import PlaceGaussians
 
 
 @with_parameters
-class SemiOrthogonal(PaDiM):
+class SemiOrthogonal(PlaceGaussians):
     r"""Patches off the Gaussian of their place in random orthonormal directions.
 
     The features :math:`x_{ij}` that several layers of a network have at a place are
@@ -27,8 +27,6 @@ class SemiOrthogonal(PaDiM):
     n_features : int or None, default=100
         Directions, the columns of :math:`W`: 100 in the paper with a ResNet-18 and 300
         with a Wide-ResNet-50-2. None takes all features as they are.
-    reduction : {"sample", "orthogonal"}, default="orthogonal"
-        Whether features are drawn, or projected.
 
     See Also
     --------
