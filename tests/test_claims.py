@@ -41,6 +41,7 @@ UNCHANGED = {
     "CookDistance": [({}, ["each scaled", "shifted"])],
     "COPOD": [({"aggregation": a}, ["bent"]) for a in ("feature", "sample")],
     "ECOD": [({"aggregation": "feature"}, ["increasing", "decreasing"])],
+    "HalfSpaceTrees": [({"random_state": 0}, ["each scaled", "shifted"])],
     "HBOS": [
         ({"binning": b}, ["each scaled", "shifted"]) for b in ("static", "dynamic")
     ],
@@ -69,6 +70,7 @@ UNCHANGED = {
     ],
     "QMCD": [({}, ["each scaled", "shifted"])],
     "ROD": [({}, ["each scaled", "shifted"])],
+    "RSHash": [({"random_state": 0}, ["each scaled", "shifted"])],
     "SOS": [({}, ["shifted", "rotated", "scaled together"])],
     "SpectralResidual": [
         ({"measure": m}, ["scaled together", "each scaled"])

@@ -14,6 +14,7 @@ from skad._cross_fitting import folds
 from skad._limits import upper_limit
 from skad.embedding import PatchEmbedding
 from skad.image import (
+    CDO,
     CFA,
     CFLOW,
     DFM,
@@ -34,6 +35,8 @@ from skad.image import (
     PaDiM,
     PatchCore,
     PatchDetector,
+    RDPlusPlus,
+    ReContrast,
     ReverseDistillation,
     SemiOrthogonal,
     SimpleNet,
@@ -112,6 +115,9 @@ TRAINED = {
     "FastFlow": FastFlow(**GIVEN, n_steps=2, **SHORT),
     "CFLOW": CFLOW(**GIVEN, n_steps=1, condition_size=4, max_epochs=1, random_state=0),
     "STFPM": STFPM(**GIVEN, student_channels=(8, 16), **SHORT),
+    "CDO": CDO(**GIVEN, student_channels=(8, 16), **SHORT),
+    "RDPlusPlus": RDPlusPlus(**GIVEN, **SHORT),
+    "ReContrast": ReContrast(**GIVEN, **SHORT),
     "ReverseDistillation": ReverseDistillation(**GIVEN, **SHORT),
 }
 TILED = {
@@ -122,7 +128,7 @@ TILED = {
 }
 EVERY = DETECTORS | TRAINED | TILED
 # The backbone sees them again where it describes altered pictures in every epoch.
-AGAIN = {"EfficientAD", "GLASS"}
+AGAIN = {"CDO", "EfficientAD", "GLASS", "RDPlusPlus", "ReContrast"}
 ONCE = {name: one for name, one in EVERY.items() if name not in AGAIN}
 
 

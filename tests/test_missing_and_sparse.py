@@ -16,7 +16,7 @@ from sklearn.preprocessing import OneHotEncoder
 import skad
 from skad import COPOD, ECOD, HBOS, KDE, KNN, LOF, IsolationForest, Mahalanobis
 from skad.persistence._file import from_bytes, to_bytes
-from tests._instances import default_instance
+from tests._instances import default_instance, labels_for
 
 RNG = np.random.default_rng(0)
 X = RNG.gamma(2, size=(200, 4))
@@ -139,10 +139,12 @@ def test_an_encoder_may_stand_before_any_detector(name):
         detector.set_params(n_neighbors=3)
     if "random_state" in detector.get_params():
         detector.set_params(random_state=0)
-    pipeline = make_pipeline(OneHotEncoder(), detector).fit(WORDS)
+    encoded = OneHotEncoder(sparse_output=False).fit_transform(WORDS)
+    y = labels_for(name, encoded)
+    pipeline = make_pipeline(OneHotEncoder(), detector).fit(WORDS, y)
     dense = make_pipeline(OneHotEncoder(sparse_output=False), detector)
     scores, maps = pipeline.score_samples(WORDS), pipeline.transform(WORDS)
-    assert_allclose(scores, dense.fit(WORDS).score_samples(WORDS), atol=1e-9)
+    assert_allclose(scores, dense.fit(WORDS, y).score_samples(WORDS), atol=1e-9)
     if not isinstance(detector, KNN | LOF):  # of equally near words any is taken
         assert_allclose(maps, dense.transform(WORDS), atol=1e-9)
 

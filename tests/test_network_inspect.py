@@ -8,7 +8,7 @@ from numpy.testing import assert_array_equal
 import skad
 from skad._training import TorchDetector
 from skad.nn.network import Network
-from tests._instances import CHEAP
+from tests._instances import CHEAP, labels_for
 
 ON_ROWS = [
     name
@@ -25,7 +25,8 @@ def rows():
 
 @pytest.mark.parametrize("name", ON_ROWS)
 def test_one_pass_gives_scores_and_maps(name, rows):
-    detector = getattr(skad, name)(**CHEAP[name]).set_params(random_state=0).fit(rows)
+    detector = getattr(skad, name)(**CHEAP[name]).set_params(random_state=0)
+    detector.fit(rows, labels_for(name, rows))
     scores, maps = detector.score_samples(rows), detector.transform(rows)
     found = detector.inspect(rows)
     assert_array_equal(found.scores, scores)

@@ -126,6 +126,7 @@ def test_denoising_learns_to_remove_noise():
             latent_size=12,
             hidden_sizes=(),
             max_epochs=50,
+            lr=1e-3,
             noise=noise,
             weight_decay=0.0,
             random_state=0,

@@ -158,14 +158,15 @@ def test_nearness_is_the_softmax_of_distances(floor):
     distances = ((codes[:, :, None] - centres) ** 2).sum(3)
     shares = np.exp(-distances) + floor
     expected = np.log(shares / shares.sum(2, keepdims=True))
-    found = nearness(torch.as_tensor(codes), torch.as_tensor(centres), floor)
+    log_floor = np.log(floor) if floor else -np.inf
+    found = nearness(torch.as_tensor(codes), torch.as_tensor(centres), log_floor)
     assert_allclose(found, expected, atol=1e-12)
 
 
 def test_what_is_far_from_all_centres_is_undecided():
     far = 1e3 * torch.ones(1, 4, 2)
     centres = torch.tensor([[1.0, 0], [0, 1], [2, 0], [0, 3]])
-    assert_allclose(nearness(far, centres, 0.01), -np.log(4), rtol=1e-5)
+    assert_allclose(nearness(far, centres, np.log(0.01)), -np.log(4), rtol=1e-5)
 
 
 def test_triplet_centre_loss_is_its_loop():
@@ -195,9 +196,11 @@ def test_goad_has_the_mean_codes_of_the_training_rows_as_centres():
 
     centres = np.mean([codes(row) for row in X], axis=0)
     assert_allclose(net.centres, centres, rtol=1e-4, atol=1e-5)
+    own = [((codes(row) - net.centres.numpy()) ** 2).sum(axis=1) for row in X]
+    assert float(net.log_floor) == pytest.approx(-np.mean(own), rel=1e-4)
     for row in new:
         squares = ((codes(row)[:, None] - net.centres.numpy()) ** 2).sum(axis=2)
-        shares = np.exp(-squares) + detector.floor
+        shares = np.exp(-squares) + np.exp(float(net.log_floor))
         scores.append(-np.log(np.diag(shares) / shares.sum(axis=1)).mean())
     assert_allclose(-detector.score_samples(new), scores)
 

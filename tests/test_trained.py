@@ -69,7 +69,6 @@ BELOW = {
     "DAGMM": 0.78,
     "EGBAD": 0.79,
     "GLASS": 0.50,
-    "GOAD": 0.83,
     "GANomaly": 0.78,
     "ICL": 0.83,
     "INPFormer": 0.40,

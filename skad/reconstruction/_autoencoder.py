@@ -166,7 +166,8 @@ class AutoEncoder(IncrementalNetworkMixin, ShapedDetector):
         return {"lr": rate} if self.lr == "auto" else {}
 
     def _most_epochs(self):
-        return super()._most_epochs() if self.image_shape_ else _EPOCHS
+        pictures = getattr(self, "image_shape_", None)  # also asked before a fit
+        return super()._most_epochs() if pictures else _EPOCHS
 
     def _check_parameters(self, X):
         super()._check_parameters(X)

@@ -150,7 +150,7 @@ class RoSAS(SupervisedDetector):
     >>> X = np.concatenate([rng.normal(size=(200, 4)), rng.normal(3, 1, size=(10, 4))])
     >>> y = np.repeat([0, -1], [200, 10])
     >>> detector = RoSAS(random_state=0).fit(X, y)
-    >>> detector.predict([[3.0] * 4, [0.0] * 4])
+    >>> detector.predict([[3.0] * 4, [-0.5] * 4])
     array([-1,  1])
     """
 

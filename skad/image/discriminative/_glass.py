@@ -188,6 +188,11 @@ ascent_lr, hard_quantile, adaptor_lr
         moved[inside] = of_length(ways, 2 * reach, 4 * reach) - ways
         return found + moved, mask
 
+    def finish(self, batches, held=None):
+        """Let go of what described altered pictures, which no file could hold."""
+        super().finish(batches, held)
+        self.describe = None
+
     def map(self, x):
         """Return the discriminator's logits, (b, gh, gw)."""
         return self.values(x)
