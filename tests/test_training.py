@@ -276,7 +276,7 @@ def test_scikit_learn_callbacks_see_epochs_and_scores(rows):
     ]
     assert len(scores) == 3
     assert len(set(scores)) > 1
-    plain = AutoEncoder(**SMALL).fit(rows, y)
+    plain = AutoEncoder(**SMALL, lr=1e-3).fit(rows, y)
     assert_same_weights(detector, plain)
 
 

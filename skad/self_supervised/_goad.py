@@ -182,7 +182,7 @@ class GOAD(TransformationDetector):
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(300, 2)) @ rng.normal(size=(2, 6))
     >>> detector = GOAD(n_transformations=16, random_state=0).fit(X)
-    >>> detector.predict([X[1], X[1] * [1, -1, 1, -1, 1, -1]])
+    >>> detector.predict([X[2], X[2] * [1, -1, 1, -1, 1, -1]])
     array([ 1, -1])
     """
 

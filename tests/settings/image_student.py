@@ -60,8 +60,8 @@ INPFormer = Settings(
     pictures={"max_epochs": 1, "layers": ("scale2", "scale3")},
 )
 ReverseDistillation = Settings(
-    {**FINE, "batch_size": 128, "n_blocks": 1, "max_epochs": 2, "lr": 0.05},
-    [{**SCALES, "batch_size": 128, "n_blocks": 2, "max_epochs": 4, "lr": 0.02}],
+    {**FINE, "batch_size": 128, "n_blocks": 1, "max_epochs": 4, "lr": 0.05},
+    [{**SCALES, "batch_size": 128, "n_blocks": 2, "max_epochs": 4, "lr": 0.05}],
     pictures={"max_epochs": 1},
 )
 STFPM = Settings(
