@@ -148,7 +148,7 @@ class Dinomaly(TrainedImageDetector):
     >>> good = stripes + rng.normal(0, 0.01, size=(20, 32, 32))
     >>> bad = good[:1].copy()
     >>> bad[0, 8:16, 16:24] = 0.9
-    >>> detector = Dinomaly(max_epochs=40, smoothing=1, random_state=0).fit(good)
+    >>> detector = Dinomaly(max_epochs=10, smoothing=1, random_state=0).fit(good)
     >>> detector.predict(bad)
     array([-1])
     """

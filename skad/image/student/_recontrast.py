@@ -193,7 +193,7 @@ class ReContrast(RebuildingDetector):
     >>> bad = good[:1].copy()
     >>> bad[0, 8:16, 16:24] = 0.9
     >>> detector = ReContrast(
-    ...     max_epochs=20, batch_size=5, smoothing=1, random_state=0
+    ...     max_epochs=5, batch_size=5, smoothing=1, random_state=0
     ... ).fit(good)
     >>> detector.predict(bad)
     array([-1])
