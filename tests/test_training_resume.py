@@ -217,8 +217,8 @@ def test_what_was_never_made_is_not_kept(cls, phase, batch, rows):
 
 
 def test_an_interrupt_keeps_the_best_of_patience(rows):
-    settings = {**SMALL, "max_epochs": 20, "patience": 50, "lr": 0.05}
-    settings["lr"] = 5.0  # so that a loss before the last is the best
+    # at such a rate a loss before the last is the best
+    settings = {**SMALL, "max_epochs": 20, "patience": 50, "lr": 5.0}
     whole = AutoEncoder(**settings).fit(rows)
     losses = [row["valid_loss"] for row in whole.history_]
     best = int(np.argmin(losses))

@@ -46,8 +46,9 @@ class Window:
 class CellCounts(ForgettingMixin, LeftOutMixin, BaseDetector):
     """Base of detectors that look up how many rows are in the cells of a row.
 
-    A class writes `_draw`, what is random and does not depend on the rows; `_measure`,
-    the units of the first rows; `_cells`; and `_rareness`. Rows are counted in windows:
+    A class writes `_draw`, what is random and does not depend on the rows; `_cells`, of
+    rows that `_scaled` brings to the units of the first ones, or in units that the
+    class sets itself in `_measure`; and `_rareness`. Rows are counted in windows:
     the last one that is full is what is known, and the first one while it is filling.
 
     Parameters
@@ -83,9 +84,15 @@ class CellCounts(ForgettingMixin, LeftOutMixin, BaseDetector):
     def _draw(self, random, n_features):
         """Draw the cells in units yet unknown; return how many there are."""
 
-    @abstractmethod
     def _measure(self, X):
-        """Set the units of the cells by the first rows (n, d)."""
+        """Set the units of the cells by the first rows (n, d): features' ranges."""
+        self._lowest_, span = X.min(axis=0), np.ptp(X, axis=0)
+        self._span_ = np.where(span > 0, span, 1.0)
+
+    def _scaled(self, X):
+        """Return rows (b, d) in units in which the first ones lie in 0..1."""
+        with np.errstate(over="ignore"):
+            return (X - self._lowest_) / self._span_
 
     @abstractmethod
     def _cells(self, X):

@@ -127,13 +127,8 @@ class HalfSpaceTrees(CellCounts):
         self._thresholds_ = thresholds_of(self._features_, work)
         return self.n_estimators * (2 * n_inner + 1)
 
-    def _measure(self, X):
-        self._lowest_, span = X.min(axis=0), np.ptp(X, axis=0)
-        self._span_ = np.where(span > 0, span, 1.0)
-
     def _cells(self, X):
-        with np.errstate(over="ignore"):
-            X = (X - self._lowest_) / self._span_
+        X = self._scaled(X)
         (b, d), (n_trees, n_inner) = X.shape, self._features_.shape
         first = np.arange(n_trees) * n_inner
         rows = np.arange(b)[:, None] * d

@@ -103,14 +103,9 @@ class RSHash(CellCounts):
         self._hashes_ = odd(random, (2, m))
         return 2 * m << self._bits_
 
-    def _measure(self, X):
-        self._lowest_, span = X.min(axis=0), np.ptp(X, axis=0)
-        self._span_ = np.where(span > 0, span, 1.0)
-
     def _cells(self, X):
+        columns = np.ascontiguousarray(self._scaled(X).T)
         with np.errstate(over="ignore"):
-            X = (X - self._lowest_) / self._span_
-            columns = np.ascontiguousarray(X.T)
             keys = np.zeros((self.n_estimators, len(X)), dtype=np.uint64)
             for j, features in enumerate(self._features_.T):
                 places = columns[features] / self._cuts_[:, None]
