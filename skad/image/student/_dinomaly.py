@@ -1,17 +1,15 @@
 """Dinomaly: where a decoder fails to rebuild the blocks of a vision transformer."""
 
-from collections.abc import Callable
-from numbers import Integral, Real
+from numbers import Real
 
 import torch
 from torch import nn
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad.image._trained import TrainedImageDetector
 from skad.image.student._rebuilt_blocks import (
+    BlocksDetector,
     RebuiltBlocks,
-    falling_rate,
     whole_distance,
 )
 from skad.nn.residual import direction_distance
@@ -68,7 +66,7 @@ class DinomalyNetwork(RebuiltBlocks):
 
 
 @with_parameters
-class Dinomaly(TrainedImageDetector):
+class Dinomaly(BlocksDetector):
     r"""Patches that a decoder of a transformer's blocks rebuilds in other directions.
 
     The middle blocks of a frozen vision transformer describe the patches of a picture.
@@ -91,14 +89,10 @@ class Dinomaly(TrainedImageDetector):
 
     Parameters
     ----------
-    n_blocks : int or None, default=None
-        Blocks of the decoder; None is as many as there are layers.
     dropout : float, default=0.2
         Share of the numbers of the bottleneck's layers that a step leaves out.
     easy_share : float, default=0.9
         Share of places that are easy; it grows to that in the first 1,000 steps.
-    lr : float, default=0.002
-        Learning rate; falls to a tenth along a cosine.
     random_state : int, RandomState instance or None, default=None
         Draws the weights, the batches and what is left out. Pass an int for
         reproducible results.
@@ -153,25 +147,12 @@ class Dinomaly(TrainedImageDetector):
     array([-1])
     """
 
-    _resnet_layers = ("layer3",)
     _network_class = DinomalyNetwork
-    _optimizer_options = {"amsgrad": True, "eps": 1e-10}
     _parameter_constraints = {
-        "n_blocks": [Interval(Integral, 1, None, closed="left"), None],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "easy_share": [Interval(Real, 0, 1, closed="left")],
     }
 
-    n_blocks: int | None = None
     dropout: float = 0.2
     easy_share: float = 0.9
-    max_epochs: int = 200
-    batch_size: int = 16
     lr: float = 2e-3
-    weight_decay: float = 1e-4
-    optimizer: str | Callable = "adamw"
-    pooling: str = "top"
-    quantile: float = 0.99
-
-    def _own_callbacks(self, phase, n_epochs):
-        return falling_rate(n_epochs)

@@ -1,6 +1,5 @@
 """INP-Former: patches that prototypes of the picture itself do not rebuild."""
 
-from collections.abc import Callable
 from numbers import Integral, Real
 
 import torch
@@ -9,10 +8,9 @@ from torch.nn import functional as F  # noqa: N812
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad.image._trained import TrainedImageDetector
 from skad.image.student._rebuilt_blocks import (
+    BlocksDetector,
     RebuiltBlocks,
-    falling_rate,
     whole_distance,
 )
 from skad.nn.residual import direction_distance
@@ -150,7 +148,7 @@ class INPFormerNetwork(RebuiltBlocks):
 
 
 @with_parameters
-class INPFormer(TrainedImageDetector):
+class INPFormer(BlocksDetector):
     r"""Patches that are not rebuilt from the few prototypes of their own picture.
 
     The middle blocks of a frozen vision transformer describe the patches of a picture;
@@ -180,14 +178,10 @@ class INPFormer(TrainedImageDetector):
     ----------
     n_prototypes : int, default=6
         Prototypes of a picture.
-    n_blocks : int or None, default=None
-        Blocks of the decoder; None is as many as there are layers.
     mining_power : float, default=3.0
         :math:`\gamma`; 0 lets all places teach alike.
     coherence : float, default=0.2
         :math:`\lambda`.
-    lr : float, default=0.001
-        Learning rate; falls to a tenth along a cosine.
     random_state : int, RandomState instance or None, default=None
         Draws the weights and the batches. Pass an int for reproducible results.
 
@@ -245,27 +239,13 @@ class INPFormer(TrainedImageDetector):
     array([-1])
     """
 
-    _resnet_layers = ("layer3",)
     _network_class = INPFormerNetwork
-    _optimizer_options = {"amsgrad": True, "eps": 1e-10}
     _parameter_constraints = {
         "n_prototypes": [Interval(Integral, 1, None, closed="left")],
-        "n_blocks": [Interval(Integral, 1, None, closed="left"), None],
         "mining_power": [Interval(Real, 0, None, closed="left")],
         "coherence": [Interval(Real, 0, None, closed="left")],
     }
 
     n_prototypes: int = 6
-    n_blocks: int | None = None
     mining_power: float = 3.0
     coherence: float = 0.2
-    max_epochs: int = 200
-    batch_size: int = 16
-    lr: float = 1e-3
-    weight_decay: float = 1e-4
-    optimizer: str | Callable = "adamw"
-    pooling: str = "top"
-    quantile: float = 0.99
-
-    def _own_callbacks(self, phase, n_epochs):
-        return falling_rate(n_epochs)

@@ -4,11 +4,15 @@ A method states what makes the decoder's maps, and its loss.
 """
 
 import math
+from collections.abc import Callable
+from numbers import Integral
 
 import torch
 
+from skad._parameters import with_parameters
+from skad._sklearn import Interval
 from skad._training import clipped, warm_cosine
-from skad.image._trained import split_maps
+from skad.image._trained import TrainedImageDetector, split_maps
 from skad.nn.network import Network
 from skad.nn.residual import direction_distance, fit_to
 
@@ -17,11 +21,6 @@ def whole_distance(teacher, student):
     """Return one minus the cosine of maps (b, d, gh, gw), each taken as a row, (b,)."""
     rows = (x.flatten(1)[..., None, None] for x in (teacher, student))
     return direction_distance(*rows)[:, 0, 0]
-
-
-def falling_rate(n_epochs):
-    """Return callbacks: a rate that falls to a tenth, and gradients of 0.1 at most."""
-    return (*warm_cosine(n_epochs, warm=0, end=0.1), *clipped(0.1))
 
 
 class RebuiltBlocks(Network):
@@ -80,3 +79,34 @@ class RebuiltBlocks(Network):
         """Return one minus the cosine of places, the mean over groups, (b, gh, gw)."""
         found = [direction_distance(*pair) for pair in self.pairs(x)]
         return torch.stack(found).mean(0)
+
+
+@with_parameters
+class BlocksDetector(TrainedImageDetector):
+    """Base of detectors whose network is made of `RebuiltBlocks`.
+
+    Parameters
+    ----------
+    n_blocks : int or None, default=None
+        Blocks of the decoder; None is as many as there are layers.
+    lr : float, default=0.001
+        Learning rate; falls to a tenth along a cosine.
+    """
+
+    n_blocks: int | None = None
+    max_epochs: int = 200
+    batch_size: int = 16
+    lr: float = 1e-3
+    weight_decay: float = 1e-4
+    optimizer: str | Callable = "adamw"
+    pooling: str = "top"
+    quantile: float = 0.99
+
+    _resnet_layers = ("layer3",)
+    _optimizer_options = {"amsgrad": True, "eps": 1e-10}
+    _parameter_constraints = {
+        "n_blocks": [Interval(Integral, 1, None, closed="left"), None],
+    }
+
+    def _own_callbacks(self, phase, n_epochs):
+        return (*warm_cosine(n_epochs, warm=0, end=0.1), *clipped(0.1))
