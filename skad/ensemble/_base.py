@@ -29,24 +29,8 @@ def scored(member, X):
     return -scores_of(member, X)
 
 
-class NamedMembers(_BaseComposition, BaseDetector):
-    """Base of ensembles whose parameter `detectors` is a list of (name, detector).
-
-    Members get `X` as it is and check it themselves, so that tables, frames, tensors,
-    pictures and series go through unchanged. A class writes `_fit`, which calls
-    `_fit_members`, as well as `_anomaly` and `_map` for all rows at once.
-    """
-
-    def _default_detectors(self):
-        """Return what ``detectors=None`` stands for."""
-        from skad.ensemble._isolation_forest import IsolationForest
-        from skad.marginal import ECOD
-        from skad.neighbors import KNN
-
-        kinds = {"knn": KNN, "isolation_forest": IsolationForest, "ecod": ECOD}
-        return [(name, kind()) for name, kind in kinds.items()]
-
-    # -------------------------------------------------------------------- parameters
+class NamesDetectors(_BaseComposition):
+    """Gives the detectors in the list `detectors` parameters by their names."""
 
     def get_params(self, deep=True) -> dict[str, Any]:
         """Return the parameters, those of the detectors as ``name__parameter``.
@@ -69,16 +53,36 @@ class NamedMembers(_BaseComposition, BaseDetector):
         Parameters
         ----------
         **params : dict
-            Parameters by name; a detector's own name replaces the detector, and
-            "drop" leaves it out.
+            Parameters by name; a detector's own name replaces the detector, in
+            ensembles "drop" leaves it out.
 
         Returns
         -------
         self : object
-            The ensemble.
+            The estimator.
         """
         self._set_params("detectors", **params)
         return self
+
+
+class NamedMembers(NamesDetectors, BaseDetector):
+    """Base of ensembles whose parameter `detectors` is a list of (name, detector).
+
+    Members get `X` as it is and check it themselves, so that tables, frames, tensors,
+    pictures and series go through unchanged. A class writes `_fit`, which calls
+    `_fit_members`, as well as `_anomaly` and `_map` for all rows at once.
+    """
+
+    def _default_detectors(self):
+        """Return what ``detectors=None`` stands for."""
+        from skad.ensemble._isolation_forest import IsolationForest
+        from skad.marginal import ECOD
+        from skad.neighbors import KNN
+
+        kinds = {"knn": KNN, "isolation_forest": IsolationForest, "ecod": ECOD}
+        return [(name, kind()) for name, kind in kinds.items()]
+
+    # -------------------------------------------------------------------- parameters
 
     @property
     def named_detectors_(self):

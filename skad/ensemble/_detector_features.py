@@ -12,14 +12,13 @@ from skad._random import Seed, generator
 from skad._sklearn import (
     OneToOneFeatureMixin,
     TransformerMixin,
-    _BaseComposition,
     _fit_context,
 )
 from skad._validation import check_table
-from skad.ensemble._base import scored
+from skad.ensemble._base import NamesDetectors, scored
 
 
-class DetectorFeatures(TransformerMixin, _BaseComposition):
+class DetectorFeatures(TransformerMixin, NamesDetectors):
     """What detectors say of each row, beside the row, for a classifier.
 
     Where some anomalies are known, a classifier finds more of them when it is told how
@@ -118,37 +117,6 @@ class DetectorFeatures(TransformerMixin, _BaseComposition):
             ("hbos", HBOS()),
             ("isolation_forest", IsolationForest()),
         ]
-
-    def get_params(self, deep=True) -> dict[str, Any]:
-        """Return the parameters, those of the detectors as ``name__parameter``.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-            Whether to return the detectors by name, and their parameters.
-
-        Returns
-        -------
-        params : dict
-            Parameters by name.
-        """
-        return self._get_params("detectors", deep=deep)
-
-    def set_params(self, **params) -> Self:
-        """Set parameters, those of the detectors as ``name__parameter``.
-
-        Parameters
-        ----------
-        params : dict
-            Parameters by name; a detector's own name replaces the detector.
-
-        Returns
-        -------
-        self : object
-            The transformer.
-        """
-        self._set_params("detectors", **params)
-        return self
 
     def fit(self, X, y=None) -> Self:
         """Fit the detectors.
