@@ -92,7 +92,9 @@ OVER_WINDOWS = dict.fromkeys(
 def excused(detector, test):
     """Return why a test ("sign", ...) cannot hold for a detector, or None."""
     found = settings_of(type(detector).__name__).excused
-    return found.get(test) or found.get((test, getattr(detector, "measure", None)))
+    settings = detector.get_params(deep=False).values()
+    ways = [(test, value) for value in settings if isinstance(value, str)]
+    return next((found[way] for way in [test, *ways] if way in found), None)
 
 
 def looks_around(detector):

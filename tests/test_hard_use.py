@@ -47,7 +47,7 @@ from tests._bad_inputs import (
     frame,
 )
 from tests._classifiers import bumps
-from tests._instances import OWN_LABELS, default_instance, labels_for
+from tests._instances import OWN_LABELS, default_instance, excused, labels_for
 from tests._process import run_python
 
 RNG = np.random.default_rng(0)
@@ -210,6 +210,8 @@ class Cells:
 def allowed(detector, bad, kind):
     """Return what may happen with a kind of table in a detector, and which errors."""
     errors, parameters = (ValueError, TypeError), detector.get_params(deep=False)
+    if excused(detector, kind):
+        bad = dataclasses.replace(bad, fit=REFUSED)
     missing = kind in MISSING or bad.says == NAN
     if missing and detector.__sklearn_tags__().input_tags.allow_nan:
         bad = dataclasses.replace(bad, fit=EITHER, score=EITHER)

@@ -156,9 +156,10 @@ class NeuTraL(LearnedViewsDetector):
         \log \frac{h(x_i, x)}{h(x_i, x) + \sum_{j \ne i} h(x_i, x_j)}.
 
     The mean of that over the training rows is the loss, and it is the anomaly of a new
-    row; it is 1 where all views are the same. The map is how
-    much lower the anomaly would be with each feature at its mean; it does not sum to
-    the anomaly.
+    row; it is 1 where all views are the same. The map is how much lower the anomaly
+    would be with each feature at its mean; it does not sum to the anomaly, and with
+    ``transform_type="multiply"``, whose masks weigh all features anew, it points at a
+    feature that left in under half of all cases.
 
     Read more in the :ref:`User Guide <self_supervised>`.
 

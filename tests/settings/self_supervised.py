@@ -15,7 +15,10 @@ GOAD = Settings(
 ICL = Settings(
     {"max_epochs": 20, "code_size": 16, "hidden_sizes": (16,), "lr": 0.01},
     [{"window_size": 1}],
-    excused={"feature": "what is far out is in the rest of all windows but its own"},
+    excused={
+        "feature": "what is far out is in the rest of all windows but its own",
+        "one column": "a window needs others to go with",
+    },
 )
 VIEWS = {
     "max_epochs": 10,
@@ -29,4 +32,8 @@ LENGTH = {"sign": "a row that is made longer keeps its anomaly"}
 LOE = Settings(
     {**VIEWS, "max_epochs": 25}, [{"contamination_training": "hard"}], excused=LENGTH
 )
-NeuTraL = Settings(VIEWS, [{"transform_type": "multiply"}], excused=LENGTH)
+NeuTraL = Settings(
+    VIEWS,
+    [{"transform_type": "multiply"}],
+    excused={**LENGTH, ("feature", "multiply"): "a mask weighs all features anew"},
+)
