@@ -4,7 +4,7 @@ import numpy as np
 
 from skad._array import is_torch, like, namespace, places_of, to_double, to_numpy
 from skad._limits import at_positions
-from skad.marginal._tails import count_below, narrower
+from skad.marginal._tails import count_below, few_pairs, narrower
 
 # Beyond this share of values near edges a search is as fast as a look at each, which
 # so many take anyway.
@@ -84,7 +84,9 @@ def bins_of(X, edges, n_bins, *, equal_width=False):
     `equal_width` says that a feature's bins have one width, so that most values need no
     search.
     """
-    found = _bins_by_width(X, edges, n_bins) if equal_width else None
+    found = None
+    if equal_width and not few_pairs(X, edges):
+        found = _bins_by_width(X, edges, n_bins)
     if found is None:
         found = count_below(edges[:, 1:-1], X, inclusive=True)
     most = int(n_bins[0]) - 1

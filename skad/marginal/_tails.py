@@ -4,6 +4,8 @@ import numpy as np
 
 from skad._array import by_columns, is_torch, like, namespace, to_double
 
+# So few pairs of values are compared all at once.
+_FEW_PAIRS = 15_000
 # Columns of at most this many values are compared with value by value.
 _FEW = 32
 # A search among so many is not faster in order, which costs a sort.
@@ -100,6 +102,9 @@ def count_below(columns, X, *, inclusive):
         From 0 to m.
     """
     columns, X = narrower(columns, X)
+    if few_pairs(X, columns):
+        xp, values = namespace(X), X[:, :, None]
+        return xp.sum(values >= columns if inclusive else values > columns, axis=2)
     if columns.shape[1] <= _FEW:
         return _count_few(columns, X, inclusive)
     if is_torch(X):
@@ -117,6 +122,11 @@ def counts_around(columns, X):
     if is_torch(X) or columns.shape[1] <= _FEW:
         return [count_below(columns, X, inclusive=most) for most in (False, True)]
     return _searched(*narrower(columns, X), ["left", "right"])
+
+
+def few_pairs(X, columns):
+    """Tell whether to compare each of a few rows (b, d) with all of columns (d, m)."""
+    return len(X) * columns.shape[0] * columns.shape[1] <= _FEW_PAIRS
 
 
 def _count_few(columns, X, inclusive):
