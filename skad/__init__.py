@@ -72,6 +72,8 @@ def __getattr__(name):
         return import_module(f"skad.{name}")
     if name in _FILES:
         return getattr(import_module("skad.persistence"), name)
+    if name == "__all__":  # what a star brings
+        return [public for public in __dir__() if public[0] != "_"]
     if not name.startswith("_"):
         for family in _WITH_DETECTORS:
             module = import_module(f"skad.{family}")

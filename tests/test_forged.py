@@ -215,6 +215,16 @@ def test_centres_of_other_features_are_refused(folder):
     refused(folder / "12.skad", narrow, "centres for other features")
 
 
+@pytest.mark.parametrize("width", [-1, 0, 2.0, True, "6"])
+def test_numbers_of_features_that_are_none_are_refused(folder, width):
+    def other(entry, arrays):
+        for state in states(entry, "KNN"):
+            if "n_features_in_" in state:
+                state["n_features_in_"] = width
+
+    refused(folder / "0.skad", other, "KNN with n_features_in_=")
+
+
 def test_recurrent_weights_of_other_sizes_are_refused(folder):
     def small(entry, arrays):
         node = nodes_of(states(entry, "LSTM")[0], **{"is": "parameter"})[0]

@@ -59,6 +59,12 @@ def test_names_that_are_listed_are_there_and_public_ones_are_listed():
         assert all(hasattr(module, name) for name in dir(module))
 
 
+def test_a_star_brings_the_public_names():
+    there = {}
+    exec("from skad import *", there)
+    assert set(there) - {"__builtins__"} == {n for n in dir(skad) if n[0] != "_"}
+
+
 def test_importing_skad_takes_no_time():
     """A tenth of a second would be noticed; Python itself takes longer than skad."""
     code = "import time; t = time.process_time(); import skad; dir(skad)\n"

@@ -51,6 +51,15 @@ def check_parameters(estimator):
     validate_parameter_constraints(constraints, found, type(estimator).__name__)
 
 
+def check_width(estimator):
+    """Check how many features an estimator says that it was fitted on, if it does."""
+    known = vars(estimator)
+    if "n_features_in_" in known:
+        width = known["n_features_in_"]
+        fits = _is_int(width, 1, 2**31)
+        check(fits, f"{type(estimator).__name__} with n_features_in_={width!r}")
+
+
 def check_fit(made):
     """Check the objects of a detector, all of which have their attributes."""
     for value in made:
@@ -63,6 +72,7 @@ def check_fit(made):
         )
         if isinstance(value, BaseEstimator) and not isinstance(value, NearestNeighbors):
             check_parameters(value)
+            check_width(value)
         if name in _FITS:
             _FITS[name](value)
         torch = sys.modules.get("torch")
