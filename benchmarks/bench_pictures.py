@@ -60,6 +60,8 @@ EPOCHS = {
     "STFPM": {"magnetic_tile": [20, 50], "cookie": [25, 50]},
     "ReverseDistillation": {"magnetic_tile": [5, 10], "cookie": [10, 20]},
     "CFLOW": {"magnetic_tile": [2, 8], "cookie": [4, 8]},
+    "CSFlow": {"magnetic_tile": [10, 30], "cookie": [30, 60]},
+    "AST": {"magnetic_tile": [10, 20], "cookie": [20, 40]},
     "FastFlow": {"magnetic_tile": [5, 10], "cookie": [20, 40]},
     "DFR": {"magnetic_tile": [10, 20], "cookie": [25, 50]},
     "Dinomaly": {"magnetic_tile": [20, 80], "cookie": [20, 80]},

@@ -65,8 +65,17 @@ def run(path, X):
         skad.PatchCore(**SMALL, bank_size=20, n_neighbors=9, smoothing=0),
         skad.STFPM(**TRAINED, student_channels=(6, 8)),
         skad.FastFlow(**TRAINED, n_steps=2, smoothing=1.0),
+        skad.CSFlow(**TRAINED, n_steps=1, hidden_size=4),
     ],
-    ids=["padim", "padim_few", "patchcore", "patchcore_plain", "stfpm", "fastflow"],
+    ids=[
+        "padim",
+        "padim_few",
+        "patchcore",
+        "patchcore_plain",
+        "stfpm",
+        "fastflow",
+        "csflow",
+    ],
 )
 def test_the_model_gives_scores_and_maps_of_the_detector(detector, tmp_path):
     channels = (3,) if detector.backbone is Coloured else ()

@@ -37,8 +37,24 @@ UNTRAINED = {"max_epochs": 1, "lr": 1e-12}
 # Less than the defaults, which want more samples, or a GPU.
 CHEAP = {
     "AnoGAN": {"n_search_steps": 20},
+    "AST": {
+        "layers": ("scale2",),
+        "hidden_size": 16,
+        "student_channels": 32,
+        "n_blocks": 1,
+        "teacher_epochs": 5,
+        "max_epochs": 20,
+        "lr": 3e-3,
+    },
     "CDO": {"max_epochs": 20, "batch_size": 4},
     "CFLOW": {"max_epochs": 2},
+    "CSFlow": {
+        "n_steps": 2,
+        "hidden_size": 16,
+        "max_epochs": 15,
+        "batch_size": 4,
+        "lr": 3e-3,
+    },
     "DFR": {"max_epochs": 20},
     "Dinomaly": {"max_epochs": 20},
     "EfficientAD": {

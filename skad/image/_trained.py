@@ -6,17 +6,19 @@ backbone again for each batch where they do not.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn import get_config
 
 from skad._array import slices
-from skad._parameters import with_parameters
+from skad._parameters import absent, with_parameters
 from skad._samples import Maps
 from skad._training import TorchDetector
 from skad.embedding._resnet import ResNet
 from skad.image._base import BackboneDetector, as_tensor, owners_of
+from skad.nn.network import Network
 
 # Pictures of few pixels are scored together up to this many elements.
 _SCORED_ELEMENTS = 2**14
@@ -185,3 +187,39 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
         with torch.no_grad():
             maps = self._upsampled(network.map(self._describe(as_tensor(X))))
             return self._summary(maps), self._as_map(maps)
+
+
+class OwnScoreNetwork(Network):
+    """A network that scores pictures itself, not by way of the map."""
+
+    def both(self, x):
+        """Return the anomaly (b, gh, gw) of places and that (b,) of pictures."""
+        raise NotImplementedError
+
+    def map(self, x):
+        """Return the anomaly (b, gh, gw) of places."""
+        return self.both(x)[0]
+
+    def anomaly(self, x):
+        """Return the anomaly (b,) of pictures."""
+        return self.both(x)[1]
+
+
+@with_parameters
+class OwnScoreDetector(TrainedImageDetector):
+    """Base of those whose network, an `OwnScoreNetwork`, scores pictures itself."""
+
+    pooling: Any = absent()
+    quantile: Any = absent()
+
+    def _sample_anomaly(self, network, x):
+        return network.anomaly(x)
+
+    def _inspect(self, network, X):
+        with torch.no_grad():
+            patches, anomaly = network.both(self._describe(as_tensor(X)))
+            return anomaly, self._as_map(self._upsampled(patches))
+
+    def _graph(self, x):
+        patches, anomaly = self.net_.both(self._describe(x))
+        return anomaly, self._upsampled(patches)

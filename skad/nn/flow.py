@@ -66,8 +66,12 @@ class Coupling(nn.Module):
     def _scale_and_shift(self, first, condition):
         seen = first if condition is None else torch.cat([first, condition], 1)
         scale, shift = self.subnetwork(seen).chunk(2, dim=1)
-        scale = self.clamp * 2 / math.pi * torch.atan(scale / self.clamp)
-        return scale, shift
+        return softly_clamped(scale, self.clamp), shift
+
+
+def softly_clamped(scale, bound):
+    r"""Return :math:`\alpha \frac{2}{\pi} \arctan(s / \alpha)`, within the bound."""
+    return bound * 2 / math.pi * torch.atan(scale / bound)
 
 
 class AllInOne(nn.Module):
@@ -220,6 +224,8 @@ def sinusoids(n_channels, height, width):
     Half of the channels code the column, half the row (Vaswani et al., 2017, in two
     dimensions); `n_channels` is a multiple of four.
     """
+    if n_channels % 4:
+        raise ValueError(f"condition_size={n_channels} must be a multiple of four.")
     quarter = n_channels // 4
     rates = torch.exp(-math.log(10000.0) * torch.arange(quarter) / quarter)
     columns = torch.arange(width)[None, :] * rates[:, None]  # (quarter, width)

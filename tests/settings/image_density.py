@@ -13,6 +13,18 @@ CFLOW = Settings(
     },
     pictures={"max_epochs": 1, "n_steps": 1, "condition_size": 4},
 )
+CSFlow = Settings(
+    {
+        **FINE,
+        "batch_size": 128,
+        "n_scales": 2,
+        "n_steps": 1,
+        "hidden_size": 4,
+        "max_epochs": 4,
+        "lr": 0.02,
+    },
+    pictures={"max_epochs": 1, "n_steps": 2, "hidden_size": 4},
+)
 FastFlow = Settings(
     {**FINE, "n_steps": 2, "max_epochs": 6, "lr": 0.02},
     [

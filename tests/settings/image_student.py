@@ -3,6 +3,28 @@
 from tests.settings import Settings
 from tests.settings.image import FINE, SCALES
 
+AST = Settings(
+    {
+        **FINE,
+        "n_steps": 1,
+        "hidden_size": 4,
+        "condition_size": 4,
+        "student_channels": 8,
+        "n_blocks": 1,
+        "teacher_epochs": 2,
+        "max_epochs": 4,
+        "lr": 0.02,
+    },
+    pictures={
+        "n_steps": 1,
+        "hidden_size": 4,
+        "condition_size": 4,
+        "student_channels": 8,
+        "n_blocks": 1,
+        "teacher_epochs": 1,
+        "max_epochs": 1,
+    },
+)
 Dinomaly = Settings(
     {**FINE, "max_epochs": 3},
     [{**FINE, "n_blocks": 3, "max_epochs": 2, "easy_share": 0}],

@@ -196,13 +196,6 @@ class CFLOW(TrainedImageDetector):
     batch_size: int = 32
     lr: float = 4e-3
 
-    def _check_parameters(self, X):
-        super()._check_parameters(X)
-        if self.condition_size % 4:
-            raise ValueError(
-                f"condition_size={self.condition_size} must be a multiple of four."
-            )
-
     def _own_callbacks(self, phase, n_epochs):
         return () if self.schedule is None else warm_cosine(n_epochs)
 

@@ -2,18 +2,15 @@
 
 from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from skad._parameters import absent, with_parameters
+from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad._training import lower_after
-from skad.image._base import as_tensor
-from skad.image._trained import TrainedImageDetector, split_maps
-from skad.nn.network import Network
+from skad.image._trained import OwnScoreDetector, OwnScoreNetwork, split_maps
 from skad.nn.perlin import perlin_masks
 from skad.nn.statistics import settle_norms
 
@@ -40,7 +37,7 @@ def truncated_l1(logits, labels, margin):
     return of_normal + (anomalous * labels).sum() / n.clamp(min=1)
 
 
-class SuperSimpleNetwork(Network):
+class SuperSimpleNetwork(OwnScoreNetwork):
     """A linear adaptor of features, a head for places and one for pictures."""
 
     def __init__(self, shapes, hidden_size, noise, margin, mask_threshold, adaptor_lr):
@@ -127,17 +124,9 @@ class SuperSimpleNetwork(Network):
         """Return the anomaly (b, gh, gw) of places and that (b,) of pictures."""
         return self.heads(self.adapted(x))
 
-    def map(self, x):
-        """Return the logits of places, (b, gh, gw)."""
-        return self.both(x)[0]
-
-    def anomaly(self, x):
-        """Return the logits of pictures, (b,)."""
-        return self.both(x)[1]
-
 
 @with_parameters
-class SuperSimpleNet(TrainedImageDetector):
+class SuperSimpleNet(OwnScoreDetector):
     r"""Pictures that a classifier of noise in patches of features takes for disturbed.
 
     A frozen network describes the places of a picture by features of its middle layers,
@@ -235,21 +224,6 @@ class SuperSimpleNet(TrainedImageDetector):
     lr: float = 2e-4
     weight_decay: float = 1e-5
     optimizer: str | Callable = "adamw"
-    # the score is the second head's
-    pooling: Any = absent()
-    quantile: Any = absent()
 
     def _own_callbacks(self, phase, n_epochs):
         return lower_after(n_epochs, (0.8, 0.9), 0.4)
-
-    def _sample_anomaly(self, network, x):
-        return network.anomaly(x)
-
-    def _inspect(self, network, X):
-        with torch.no_grad():
-            patches, anomaly = network.both(self._describe(as_tensor(X)))
-            return anomaly, self._as_map(self._upsampled(patches))
-
-    def _graph(self, x):
-        patches, anomaly = self.net_.both(self._describe(x))
-        return anomaly, self._upsampled(patches)
