@@ -20,6 +20,8 @@ GeneralizedODIN = Settings(
 )
 KNNOOD = Settings({"n_neighbors": 5})
 OODDetector = Settings(variants=[{"per_class": True, "classifier": linear()}])
+MahalanobisOOD = Settings(variants=[{"normalize": True}])
+NECO = Settings(variants=[{"weighted": False, "n_components": 1}])
 # gradients have to reach the input
 ODIN = Settings(classifier=linear, excused={"sign": FARTHER, "feature": FARTHER})
 OutlierExposure = Settings(
