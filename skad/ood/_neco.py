@@ -1,13 +1,13 @@
 """NECO: the share of the features that lies in their principal space."""
 
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
 
 from skad._array import like, namespace, to_numpy
 from skad._moments import deviations, moments
 from skad._parameters import with_parameters
-from skad._sklearn import Interval
+from skad._sklearn import Interval, RealNotInt
 from skad.ood._base import ClassifierDetector
 from skad.ood._gaussian import for_products
 
@@ -102,7 +102,7 @@ class NECO(ClassifierDetector):
     _parameter_constraints = {
         "n_components": [
             Interval(Integral, 1, None, closed="left"),
-            Interval(Real, 0, 1, closed="right"),
+            Interval(RealNotInt, 0, 1, closed="right"),
         ],
         "weighted": ["boolean"],
     }
