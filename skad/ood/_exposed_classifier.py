@@ -28,9 +28,9 @@ class ExposedNetwork(Network):
     # What the mean loss outside counts beside that inside.
     outlier_weight = 1.0
 
-    def __init__(self, shape, n_classes, architecture, hidden_sizes):
+    def __init__(self, shape, n_outputs, architecture, hidden_sizes):
         super().__init__()
-        self.classifier = build(architecture, shape, (n_classes,), hidden_sizes)
+        self.classifier = build(architecture, shape, (n_outputs,), hidden_sizes)
 
     def forward(self, x):
         """Return logits (b, c)."""
