@@ -12,22 +12,24 @@ from sklearn.metrics import roc_auc_score
 from torch.nn import functional
 
 import skad.ood
-from skad.ood import (
-    ACET,
-    EDL,
-    OECC,
-    VOS,
-    DirichletPrior,
-    LearnedConfidence,
-    OutlierExposure,
-)
-from skad.ood._acet import ACETNetwork, blurred, log_confidence, permuted
-from skad.ood._dirichlet import (
+from skad.nn.dirichlet import (
     COSTS,
     dirichlet_divergence,
     expected_square,
     mutual_information,
 )
+from skad.ood import (
+    ACET,
+    EDL,
+    OECC,
+    VOS,
+    ConfidentClassifier,
+    DirichletPrior,
+    LearnedConfidence,
+    OutlierExposure,
+)
+from skad.ood._acet import ACETNetwork, blurred, log_confidence, permuted
+from skad.ood._confident_classifier import ConfidentClassifierNetwork
 from skad.ood._dirichlet_prior import DirichletPriorNetwork
 from skad.ood._edl import EDLNetwork
 from skad.ood._exposed_classifier import ExposedClassifier, ExposedNetwork
@@ -248,7 +250,9 @@ def test_reverse_divergence_vanishes_at_its_targets():
 def test_precision_of_outliers_is_small(data):
     """Of dpn- below one each; of dpn+ not."""
     X, y, mark = data
-    detector = small(DirichletPrior, max_epochs=60).fit(X, y, y_ood=mark)
+    detector = small(DirichletPrior, measure="precision", max_epochs=60).fit(
+        X, y, y_ood=mark
+    )
     z = detector.net_(torch.as_tensor(X).float()).detach().numpy()
     assert (np.median(z[mark == -1], axis=0) < 0).all()
     assert np.median(z[mark == 1].max(1)) > 2
@@ -502,3 +506,73 @@ def test_vos_begins_after_its_first_epochs(data):
     assert (detector.net_.filled > 0).all()
     with pytest.raises(ValueError, match="n_kept=9 is more than n_draws=5"):
         VOS(n_kept=9, n_draws=5).fit(X, y)
+
+
+# ------------------------------------------------------------- ConfidentClassifier
+
+
+def played():
+    torch.manual_seed(0)
+    network = ConfidentClassifierNetwork(*SHAPE, 0.7, 2)
+    x, y = torch.randn(9, 3), torch.arange(9) % 4
+    network.begin("fit", lambda: iter([(x, y)]))
+    return network, x, y
+
+
+def test_three_play():
+    network, x, y = played()
+    torch.manual_seed(1)
+    first, second = torch.randn(9, 2), torch.randn(9, 2)
+    fake, fresh = network.generator(first), network.generator(second)
+
+    def divergence(rows):
+        p = softmax(logits(network, rows), axis=1)
+        return (0.25 * np.log(0.25 / p)).sum(1).mean()
+
+    def chance(rows):  # of being real
+        return 1 / (1 + np.exp(-network.discriminator(rows)[0].detach().numpy()))
+
+    log_p = log_softmax(logits(network, x), axis=1)
+    expected = {
+        "discriminator": -np.log(chance(x)).mean() - np.log(1 - chance(fake)).mean(),
+        "generator": -np.log(chance(fake)).mean() + 0.7 * divergence(fake),
+        "classifier": -log_p[range(9), y].mean() + 0.7 * divergence(fresh),
+    }
+    torch.manual_seed(1)
+    for group, loss in network.updates("fit", x, y):
+        assert float(loss.detach()) == pytest.approx(expected.pop(group), rel=1e-4)
+        network.zero_grad()
+        loss.backward()
+        moved = {
+            name
+            for name in ("discriminator", "generator", "classifier")
+            if any(
+                p.grad is not None and p.grad.abs().max() > 0
+                for p in network.get_submodule(name).parameters()
+            )
+        }
+        assert moved == {group}
+    assert not expected
+
+
+def test_made_samples_keep_to_the_range_and_become_unsure():
+    network, x, _ = played()
+    made = network.made(500, x)
+    assert ((made >= x.amin(0)) & (made <= x.amax(0))).all()
+    sure = torch.tensor([[0.0, 0, 0, 0], [30.0, 0, 0, 0]])
+    assert_allclose(network.outside(sure), [0, 30 * 0.75 - np.log(4)], atol=1e-5)
+    X, y, _ = make()
+    detector = small(ConfidentClassifier, max_epochs=40, latent_size=4).fit(X, y)
+    net = detector.net_
+    torch.manual_seed(0)
+    made = net.made(300, torch.zeros(1, 3))
+    confidence = -net.anomaly(made).mean()
+    assert confidence < detector.score_samples(X).mean() - 0.1
+
+
+def test_betas_are_those_of_games():
+    detector = ConfidentClassifier()
+    assert detector._optimizer_of("fit", "generator") == {"betas": (0.5, 0.999)}
+    assert detector._optimizer_of("fit", "classifier") == {}
+    detector.set_params(optimizer="sgd")
+    assert detector._optimizer_of("fit", "generator") == {}

