@@ -366,6 +366,7 @@ def test_noise_has_the_values_of_samples_or_of_their_range():
     assert_allclose(noise[:4].sort(1).values, x[:4].sort(1).values)
     assert not torch.equal(noise[:4], x[:4])
     assert ((noise[4:] >= network.low) & (noise[4:] <= network.high)).all()
+    assert network.outsiders(x[:1]).shape == (1, 5)  # of one sample there is no half
     pictures = torch.rand(3, 2, 4, 5)
     mixed = permuted(pictures)  # pixels stay together
     before = {tuple(pixel.tolist()) for pixel in pictures[0].flatten(1).T}
@@ -402,6 +403,26 @@ def test_the_search_keeps_to_its_ball_and_finds_no_less(n_steps):
     gain = (log_confidence(network(worst)) - log_confidence(network(noise))).detach()
     assert gain.min() >= 0
     assert gain.mean() > 0.01
+
+
+def test_the_search_ends_in_a_corner_of_the_ball_for_a_linear_network():
+    torch.manual_seed(0)
+    x = torch.randn(60, 3)
+    network = ACETNetwork((3,), 2, "mlp", (), 0.1, 40, 0.0, 1.0)
+    network.begin("fit", lambda: iter([(x, None)]))
+    noise = network.noise(x)
+    [layer] = [p for p in network.modules() if isinstance(p, torch.nn.Linear)]
+    way = (layer.weight[0] - layer.weight[1]).detach().sign()
+    radius = 0.1 * (network.high - network.low)
+    ends = [
+        log_confidence(
+            network((noise + sign * radius * way).clamp(network.low, network.high))
+        )
+        for sign in (-1, 1)
+    ]
+    found = log_confidence(network(network.worst(noise)))[:, None].detach()
+    gaps = (found - torch.stack(ends, dim=1).detach()).abs().amin(1)
+    assert gaps.max() < 1e-5
 
 
 def test_without_steps_it_is_the_noise_itself(batch):
@@ -490,6 +511,19 @@ def test_energies_of_made_features_teach_the_last_layer(batch):
     ]
     expected = -np.concatenate([told[0][:, 1], told[1][:, 0]]).mean()
     assert float(network.edge(z, made)) == pytest.approx(expected, rel=1e-5)
+    network.zero_grad()
+    torch.manual_seed(2)
+    [(_, found)] = network.updates("fit", x, y)
+    found.backward()
+    slope = network.head.weight.grad.clone()
+    network.zero_grad()
+    torch.manual_seed(2)
+    z = network(x)
+    edge = network.edge(z, network.head(network.synthesised()))
+    expected = functional.cross_entropy(z, y) + 0.1 * edge
+    expected.backward()
+    assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-6)
+    assert_allclose(slope, network.head.weight.grad, rtol=1e-4, atol=1e-7)
     [(_, plain)] = network.updates("pretrain", x, y)
     expected = functional.cross_entropy(network(x), y)
     assert float(plain) == pytest.approx(float(expected), rel=1e-6)

@@ -1,6 +1,5 @@
 """ACET: a classifier that is unsure of the worst points around noise."""
 
-import math
 from numbers import Integral, Real
 
 import torch
@@ -22,7 +21,7 @@ def log_confidence(z):
 
 def permuted(x):
     """Return rows with their columns, pictures with their pixels, in random order."""
-    flat = x.reshape(len(x), -1, math.prod(x.shape[2:]) if x.ndim > 2 else x.shape[1])
+    flat = x[:, None] if x.ndim == 2 else x.flatten(2)
     order = torch.rand(len(x), 1, flat.shape[2], device=x.device).argsort(2)
     return flat.gather(2, order.expand_as(flat)).reshape(x.shape)
 
