@@ -3,6 +3,7 @@
 from numbers import Real
 
 import torch
+from torch.nn import functional
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
@@ -35,7 +36,7 @@ class LearnedConfidenceNetwork(ExposedNetwork):
     def inside(self, z, y):
         """Return the cross entropy with hints for half of the rows, and their price."""
         p = torch.softmax(z[:, :-1], 1).gather(1, y[:, None])[:, 0]
-        log_confidence = torch.nn.functional.logsigmoid(z[:, -1])
+        log_confidence = functional.logsigmoid(z[:, -1])
         asked = torch.rand_like(p) < 0.5
         confidence = torch.where(asked, log_confidence.exp(), 1.0)
         hinted = (p * confidence + 1 - confidence).clamp(min=_TINY)
@@ -43,15 +44,19 @@ class LearnedConfidenceNetwork(ExposedNetwork):
 
     def updates(self, phase, x, y):
         """Yield the loss, and then bring the price nearer to what keeps the budget."""
-        z, known = self.judge(x), y >= 0
-        yield "all", self.inside(z, y.clamp(min=0))[known].mean()
-        spent = -torch.nn.functional.logsigmoid(z[:, -1].detach())[known].mean()
+        z = self.judge(x)
+        yield "all", self.inside(z, y).mean()
+        spent = -functional.logsigmoid(z[:, -1].detach()).mean()
         up, down = 1 / (1 - _RATE), 1 / (1 + _RATE)
         self.price *= torch.where(spent < self.budget, down, up)
 
+    def watched(self, phase, x, y):
+        """Return the cross entropy without hints."""
+        return super().inside(self(x), y).mean()
+
     def unsureness(self, x):
         """Return minus the logarithm of the confidence (b,)."""
-        return -torch.nn.functional.logsigmoid(self.judge(x)[:, -1])
+        return -functional.logsigmoid(self.judge(x)[:, -1])
 
     def anomaly(self, x, epsilon=0.0):
         """Return one less the confidence (b,), after a step that raises it."""
@@ -107,14 +112,15 @@ class LearnedConfidence(TrainedClassifier):
 
     Notes
     -----
-    Known outliers are left out. What is learned is where the classifier errs on its own
-    training rows, so that it takes rows on which it errs: where all are soon classified
-    correctly, as on scikit-learn's digits (0 to 4 known), hints pay nowhere, and ROC
-    AUC is .57 in the mean of three networks, for the largest probability of a plain
-    network .93. Rows of the other half see no hint, so that their predictions are
-    learned as usual. The authors cut squares out of the pictures and train by gradient
-    descent with momentum at a falling rate; here the optimizer is a parameter. Features
-    should be on one scale (StandardScaler).
+    Known outliers are left out, and `patience` watches the cross entropy without hints.
+    What is learned is where the classifier errs on its own training rows, so that it
+    takes rows on which it errs: where all are soon classified correctly, as on
+    scikit-learn's digits (0 to 4 known), hints pay nowhere, and ROC AUC is .57 in the
+    mean of three networks, for the largest probability of a plain network .93. Rows of
+    the other half see no hint, so that their predictions are learned as usual. The
+    authors cut squares out of the pictures and train by gradient descent with momentum
+    at a falling rate; here the optimizer is a parameter. Features should be on one
+    scale (StandardScaler).
 
     References
     ----------
