@@ -1,28 +1,40 @@
+from skad.ood._acet import ACET as ACET
 from skad.ood._ash import ASH as ASH
 from skad.ood._compare import compare as compare
 from skad.ood._compare import extract as extract
+from skad.ood._confident_classifier import ConfidentClassifier as ConfidentClassifier
 from skad.ood._dice import DICE as DICE
+from skad.ood._dirichlet_prior import DirichletPrior as DirichletPrior
+from skad.ood._edl import EDL as EDL
 from skad.ood._energy import Energy as Energy
 from skad.ood._entropy import Entropy as Entropy
+from skad.ood._fdbd import FDBD as FDBD
 from skad.ood._gen import GEN as GEN
 from skad.ood._generalized_odin import GeneralizedODIN as GeneralizedODIN
 from skad.ood._grad_norm import GradNorm as GradNorm
 from skad.ood._kl_matching import KLMatching as KLMatching
 from skad.ood._knn_ood import KNNOOD as KNNOOD
+from skad.ood._learned_confidence import LearnedConfidence as LearnedConfidence
+from skad.ood._logit_norm import LogitNorm as LogitNorm
 from skad.ood._mahalanobis_ood import MahalanobisOOD as MahalanobisOOD
 from skad.ood._max_logit import MaxLogit as MaxLogit
 from skad.ood._max_softmax import MaxSoftmax as MaxSoftmax
+from skad.ood._nci import NCI as NCI
+from skad.ood._neco import NECO as NECO
 from skad.ood._nn_guide import NNGuide as NNGuide
 from skad.ood._odin import ODIN as ODIN
+from skad.ood._oecc import OECC as OECC
 from skad.ood._ood_detector import OODDetector as OODDetector
 from skad.ood._open_max import OpenMax as OpenMax
 from skad.ood._outlier_exposure import OutlierExposure as OutlierExposure
 from skad.ood._pnml import PNML as PNML
 from skad.ood._react import ReAct as ReAct
+from skad.ood._relation_ood import RelationOOD as RelationOOD
 from skad.ood._relative_mahalanobis import RelativeMahalanobis as RelativeMahalanobis
 from skad.ood._scale import SCALE as SCALE
 from skad.ood._she import SHE as SHE
 from skad.ood._temperature_scaling import TemperatureScaling as TemperatureScaling
 from skad.ood._vim import ViM as ViM
+from skad.ood._vos import VOS as VOS
 
-__all__ = ["ASH", "DICE", "Energy", "Entropy", "GEN", "GeneralizedODIN", "GradNorm", "KLMatching", "KNNOOD", "MahalanobisOOD", "MaxLogit", "MaxSoftmax", "NNGuide", "ODIN", "OODDetector", "OpenMax", "OutlierExposure", "PNML", "ReAct", "RelativeMahalanobis", "SCALE", "SHE", "TemperatureScaling", "ViM", "compare", "extract"]
+__all__ = ["ACET", "ASH", "ConfidentClassifier", "DICE", "DirichletPrior", "EDL", "Energy", "Entropy", "FDBD", "GEN", "GeneralizedODIN", "GradNorm", "KLMatching", "KNNOOD", "LearnedConfidence", "LogitNorm", "MahalanobisOOD", "MaxLogit", "MaxSoftmax", "NCI", "NECO", "NNGuide", "ODIN", "OECC", "OODDetector", "OpenMax", "OutlierExposure", "PNML", "ReAct", "RelationOOD", "RelativeMahalanobis", "SCALE", "SHE", "TemperatureScaling", "VOS", "ViM", "compare", "extract"]

@@ -11,7 +11,6 @@ from skad._array import to_numpy
 from skad._parameters import with_parameters
 from skad._random import generator
 from skad._sklearn import Interval, StrOptions
-from skad._training import from_parameters
 from skad.embedding._classifier import chosen_rows
 from skad.nn.architecture import build
 from skad.nn.network import Network, input_gradients
@@ -198,6 +197,7 @@ class GeneralizedODIN(TrainedClassifier):
     array(['left', 'right', -1], dtype=object)
     """
 
+    _network_class = GeneralizedODINNetwork
     _parameter_constraints = {
         "head": [StrOptions(set(HEADS))],
         "epsilon": EPSILON,
@@ -208,10 +208,6 @@ class GeneralizedODIN(TrainedClassifier):
     epsilon: float | Sequence[float] = (0.0, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)
     latent_size: int = 64
     validation_fraction: float = 0.1
-    weight_decay: float = 5e-4
-
-    def _network(self, shape):
-        return from_parameters(self, GeneralizedODINNetwork, shape, self._n_classes)
 
     def _fit_classes(self, X, codes):
         steps = candidates(self.epsilon)

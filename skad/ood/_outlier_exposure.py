@@ -1,51 +1,38 @@
 """Outlier exposure: a classifier that learns to be unsure of known outliers."""
 
-import warnings
 from numbers import Real
-
-import torch
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
-from skad._training import from_parameters
-from skad.nn.architecture import build
-from skad.nn.network import Network
-from skad.ood._outliers import OutlierLabelsMixin
-from skad.ood._trained import TrainedClassifier
+from skad.ood._exposed_classifier import (
+    ExposedClassifier,
+    ExposedNetwork,
+    to_uniform,
+)
 
 
-class OutlierExposureNetwork(Network):
-    """A classifier with a loss for rows of no class, whose label is -1."""
+class OutlierExposureNetwork(ExposedNetwork):
+    """A classifier that is unsure of rows without a class."""
 
     def __init__(
         self, shape, n_classes, architecture, hidden_sizes, outlier_weight, measure
     ):
-        super().__init__()
-        self.classifier = build(architecture, shape, (n_classes,), hidden_sizes)
+        super().__init__(shape, n_classes, architecture, hidden_sizes)
         self.outlier_weight, self.measure = outlier_weight, measure
 
-    def forward(self, x):
-        """Return logits (b, c)."""
-        return self.classifier(x)
-
-    def loss(self, x, y):
-        """Return the mean over each kind of rows, which count as many as they are."""
-        log_p = torch.log_softmax(self(x), 1)
-        inside = y >= 0
-        own = log_p.gather(1, y.clamp(min=0)[:, None])[:, 0]
-        classes = -(own * inside).sum() / inside.sum().clamp(min=1)
-        unsure = -(log_p.mean(1) * ~inside).sum() / (~inside).sum().clamp(min=1)
-        return classes + self.outlier_weight * unsure
+    def outside(self, z):
+        """Return the cross entropy of the uniform distribution."""
+        return to_uniform(z)
 
     def anomaly(self, x):
-        """Return the anomaly (b,)."""
+        """Return minus the largest probability, or minus that cross entropy."""
         if self.measure == "max_softmax":
-            return -torch.softmax(self(x), 1).amax(1)
-        return torch.log_softmax(self(x), 1).mean(1)
+            return super().anomaly(x)
+        return -to_uniform(self(x))
 
 
 @with_parameters
-class OutlierExposure(OutlierLabelsMixin, TrainedClassifier):
+class OutlierExposure(ExposedClassifier):
     r"""Inputs of which a classifier is unsure that was trained to be unsure of others.
 
     A network with logits :math:`z` is trained to classify, and to give known outliers
@@ -116,7 +103,7 @@ class OutlierExposure(OutlierLabelsMixin, TrainedClassifier):
     array(['left', 'right', -1], dtype=object)
     """
 
-    _uses_outliers = True
+    _network_class = OutlierExposureNetwork
     _parameter_constraints = {
         "outlier_weight": [Interval(Real, 0, None, closed="left")],
         "measure": [StrOptions({"max_softmax", "cross_entropy"})],
@@ -124,15 +111,3 @@ class OutlierExposure(OutlierLabelsMixin, TrainedClassifier):
 
     outlier_weight: float = 0.5
     measure: str = "max_softmax"
-    weight_decay: float = 5e-4
-
-    def _fit_classes(self, X, codes):
-        warnings.warn(
-            "No outlier is marked by y_ood or given as X_outliers: a plain classifier "
-            "is trained.",
-            stacklevel=6,
-        )
-        super()._fit_classes(X, codes)
-
-    def _network(self, shape):
-        return from_parameters(self, OutlierExposureNetwork, shape, self._n_classes)

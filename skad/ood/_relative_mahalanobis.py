@@ -7,6 +7,7 @@ import numpy as np
 from skad._array import like, namespace, to_double
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
+from skad.neighbors._search import unit_rows
 from skad.ood._base import ClassifierDetector
 from skad.ood._gaussian import TiedGaussian
 
@@ -99,6 +100,8 @@ class RelativeMahalanobis(ClassifierDetector):
         "decision", the values per class; "input"; a module's name of a layer; the name
         of a pipeline's step; "hidden_0" and so on of ``MLPClassifier``. Maps and tokens
         are averaged over place.
+    normalize : bool, default=False
+        Whether features are brought to length one first [2]_.
     tol : float, default=1e-12
         Eigenvalues of the correlation matrix below `tol` times the largest are raised
         to that, and a constant feature gets the deviation ``tol ** 0.5`` times its own
@@ -130,6 +133,8 @@ class RelativeMahalanobis(ClassifierDetector):
     ----------
     .. [1] J. Ren et al., "A simple fix to Mahalanobis distance for improving near-OOD
        detection", arXiv:2106.09022, 2021, equations (2) and (3).
+    .. [2] M. Mueller and M. Hein, "Mahalanobis++: improving OOD detection via feature
+       normalization", ICML, 2025.
 
     Examples
     --------
@@ -147,10 +152,12 @@ class RelativeMahalanobis(ClassifierDetector):
     _default_classifier = None
     _parameter_constraints = {
         "layer": [str],
+        "normalize": ["boolean"],
         "tol": [Interval(Real, 0, 1, closed="left")],
     }
 
     layer: str = "penultimate"
+    normalize: bool = False
     tol: float = 1e-12
 
     _needs_classes = True
@@ -159,11 +166,15 @@ class RelativeMahalanobis(ClassifierDetector):
         return 2 * self.means_.shape[1] + 4 * len(self.means_)
 
     def _learn_from(self, outputs, codes, known):
-        features, codes = outputs[self.layer], self._codes(outputs, codes)
+        features, codes = self._features(outputs), self._codes(outputs, codes)
         gaussian = TiedGaussian(features, codes, self.tol)
         counts = np.unique(codes, return_counts=True)[1]
         self._discriminants_ = discriminants(gaussian, counts / counts.sum())
         self.means_ = gaussian.means
 
+    def _features(self, outputs):
+        features = outputs[self.layer]
+        return unit_rows(features) if self.normalize else features
+
     def _score(self, outputs):
-        return relative_distance(outputs[self.layer], *self._discriminants_)
+        return relative_distance(self._features(outputs), *self._discriminants_)

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from skad._array import to_numpy
 from skad._parameters import with_parameters
 from skad._sklearn import StrOptions
-from skad._training import ShapedDetector
+from skad._training import ShapedDetector, from_parameters
 from skad.embedding._classifier import chosen_rows
 from skad.embedding._classifier_fit import class_codes
 from skad.ood._attribution import ATTRIBUTIONS, attribution_map, training_median
@@ -23,8 +23,9 @@ from skad.ood._labels import split_labels, with_rejection
 class TrainedClassifier(ClassLabelsMixin, ShapedDetector):
     """Base of classifiers that are detectors at once, trained on the one loop.
 
-    A method writes `_network(shape)`, whose `forward` returns logits for `_n_classes`
-    classes and whose losses get the classes' indices, -1 for known outliers.
+    A method names its network in `_network_class`, whose constructor takes the shape of
+    samples, the number of classes and, by their names, parameters. Its `forward`
+    returns logits, and its losses get the classes' indices, -1 for known outliers.
 
     Parameters
     ----------
@@ -48,6 +49,10 @@ class TrainedClassifier(ClassLabelsMixin, ShapedDetector):
     }
 
     attribution: str = "auto"
+    weight_decay: float = 5e-4
+
+    def _network(self, shape):
+        return from_parameters(self, self._network_class, shape, self._n_classes)
 
     @property
     def _n_classes(self):
