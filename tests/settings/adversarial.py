@@ -22,6 +22,9 @@ ALOCC = Settings(
 )
 AnoGAN = Settings({**SMALL, "n_search_steps": 8})
 EGBAD = Settings(SMALL, [{"discrimination": "cross_entropy"}])
-FAnoGAN = Settings({**SMALL, "max_epochs": 2, "n_critic": 2})
+FAnoGAN = Settings(
+    {**SMALL, "max_epochs": 2, "n_critic": 2},
+    [{"encoder": "izi"}, {"encoder": "ziz"}],
+)
 GANomaly = Settings({"max_epochs": 10, "hidden_sizes": (16,)})
 SkipGANomaly = Settings({"max_epochs": 10, "hidden_sizes": (16, 1)})
