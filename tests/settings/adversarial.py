@@ -20,6 +20,7 @@ ALOCC = Settings(
         ): "its discriminator never sees anything far from normal rows"
     },
 )
+ALAE = Settings({**SMALL, "max_epochs": 4}, [{"measure": "code"}])
 AnoGAN = Settings({**SMALL, "n_search_steps": 8})
 EGBAD = Settings(SMALL, [{"discrimination": "cross_entropy"}])
 FAnoGAN = Settings(
@@ -28,3 +29,12 @@ FAnoGAN = Settings(
 )
 GANomaly = Settings({"max_epochs": 10, "hidden_sizes": (16,)})
 SkipGANomaly = Settings({"max_epochs": 10, "hidden_sizes": (16, 1)})
+GPND = Settings({**SMALL, "max_epochs": 4}, [{"measure": "reconstruction"}])
+HADGAN = Settings({**SMALL, "max_epochs": 4})
+OCGAN = Settings(
+    {**SMALL, "max_epochs": 4, "mining_epochs": 1}, [{"measure": "discriminator"}]
+)
+OGNet = Settings(
+    {**SMALL, "max_epochs": 4, "quality_epochs": 1}, [{"measure": "reconstruction"}]
+)
+RGI = Settings({**SMALL, "n_search_steps": 8})
