@@ -191,6 +191,7 @@ def heavy_import_faults(path, tree):
     bases = (
         "skad._training",
         "skad.adversarial._game",
+        "skad.adversarial._refiner",
         "skad.ood._trained",
         "skad.series._forecaster",
         "skad.series._network",

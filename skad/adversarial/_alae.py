@@ -157,7 +157,12 @@ class ALAE(IncrementalNetworkMixin, GameDetector):
     Notes
     -----
     The paper detects no anomalies; both scores are those of other methods of its kind.
-    NOTE
+    On ten small tables, trained on 250 rows of each, the ROC AUC is .86 in the mean,
+    where the norm of the standardized row gets .83. On pictures it is below the
+    distance to the mean: three classes of Fashion-MNIST against the others get .81 in
+    the mean by the error of the sample, by 1,500 pictures in 20 epochs of linear
+    layers, and .49 by that of the code, where the distance gets .86.
+
     The authors' networks have layers whose learning rates are equalised, and the third
     step uses the optimizers of the first two; here it has its own. Encoder and
     discriminator have no batch normalization. Features should be on one scale

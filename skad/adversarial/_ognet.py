@@ -7,11 +7,11 @@ import torch
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad.adversarial._alocc import ALOCC, ALOCCNetwork
+from skad.adversarial._refiner import RefinerDetector, RefinerNetwork
 from skad.nn.adversarial import generator_loss
 
 
-class OGNetNetwork(ALOCCNetwork):
+class OGNetNetwork(RefinerNetwork):
     """A refiner, an early state of it, and a discriminator that learns twice."""
 
     phases = ("fit", "quality")
@@ -93,7 +93,7 @@ class OGNetNetwork(ALOCCNetwork):
 
 
 @with_parameters
-class OGNet(ALOCC):
+class OGNet(RefinerDetector):
     r"""Samples that are refined badly, in the eyes of one who has learned what that is.
 
     A refiner :math:`R` and a discriminator :math:`D` are trained as `ALOCC` is. That
@@ -140,7 +140,18 @@ class OGNet(ALOCC):
 
     Notes
     -----
-    NOTE
+    No detector for tables: what is far from all rows the discriminator has never seen,
+    and takes for real. On ten small ones, trained on 250 rows of each, the ROC AUC is
+    .32 in the mean, reversed on seven of them, where the refiner's error gets .88 and
+    the norm of the standardized row .83. Two classes of Fashion-MNIST against the
+    others got .69 and .68 by convolutions, 1,000 pictures in 8 epochs, where `ALOCC`
+    with ``measure="refined"`` gets .24 and .51, so that the second training does what
+    it is for, but the distance to the mean .88 and .81; by linear layers .28 and .55.
+    ``measure="reconstruction"`` is the error that `ALOCC` has.
+
+    The paper's second training takes 75 steps of 8 samples at a rate of 0.00005, which
+    got .54 and .68 there. The authors' code, later than the paper, has another
+    :math:`\beta`, 0.95, and its early state is of epoch 10.
     The first training is that of `ALOCC`, whose refiner has the sum of squared errors
     times `reconstruction_weight` in its loss. Features should be on one scale
     (StandardScaler). Training is in float32, scoring in the dtype of `X`.

@@ -143,7 +143,14 @@ class RGI(GameDetector):
     the sample, and falls to :math:`\lambda` over half of the steps, as a search that
     begins far from the sample would mask most of it. Neither the features of a
     perceptual loss nor the second variant, R-RGI, which also trains the generator on
-    the sample, is part of it; the paper's generators are StyleGANs. NOTE
+    the sample, is part of it; the paper's generators are StyleGANs.
+
+    On ten small tables, trained on 250 rows of each, with 60 steps of the search, the
+    ROC AUC is .85 in the mean, where the norm of the standardized row gets .83. On
+    pictures it is below the distance to the mean: two classes of Fashion-MNIST against
+    the others get .84 and .79, by 700 pictures in 15 epochs of linear layers, with a
+    mask or without, and the distance .86 and .82. The mask is for small defects.
+
     A score costs `n_search_steps` passes through the generator and back, so the
     threshold comes from at most 1,024 samples, and :math:`\lambda` from 256. Features
     should be on one scale (StandardScaler). Training is in float32, scoring in the
