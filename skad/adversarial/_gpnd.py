@@ -152,12 +152,22 @@ class GPNDNetwork(AAENetwork):
         r"""Return the log volume (b,) that the decoder makes of a unit of codes.
 
         Half the log determinant of :math:`J^T J`, of the Jacobian :math:`J` at a code:
-        one forward derivative for each element of the code.
+        one derivative of a derivative for each element of the code.
         """
-        columns = []
-        for unit in torch.eye(code.shape[1], dtype=code.dtype, device=code.device):
-            along = unit.expand_as(code).contiguous()
-            columns.append(torch.func.jvp(self.decoder, (code,), (along,))[1])
+        units = torch.eye(code.shape[1], dtype=code.dtype, device=code.device)
+        with torch.enable_grad():
+            code = code.detach().requires_grad_(True)
+            made = self.decoder(code)
+            # what stands behind is linear in `weights`: its derivative is the Jacobian;
+            # forward differentiation has one state for all threads
+            weights = torch.zeros_like(made, requires_grad=True)
+            (back,) = torch.autograd.grad(made, code, weights, create_graph=True)
+            columns = [
+                torch.autograd.grad(
+                    back, weights, unit.expand_as(back), retain_graph=True
+                )[0]
+                for unit in units
+            ]
         jacobian = torch.stack(columns, 1).flatten(2)  # (b, k, m)
         values = torch.linalg.svdvals(jacobian)
         tiny = torch.finfo(values.dtype).tiny
@@ -246,7 +256,7 @@ class GPND(IncrementalNetworkMixin, GameDetector):
     :math:`N` as the exponent of :math:`r` instead of :math:`N - 1`. The authors rebuild
     by the binary cross entropy of pictures in 0..1, and take a threshold from
     anomalies. Left of the histogram the density falls to zero in a line, right of it
-    and in empty bins it is 1e-308. A score takes one forward derivative of the decoder
+    and in empty bins it is 1e-308. A score takes one pass back through the decoder
     for each element of the code. Features should be on one scale (StandardScaler).
     Training is in float32, scoring in the dtype of `X`.
 

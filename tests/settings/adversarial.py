@@ -26,13 +26,13 @@ SkipGANomaly = Settings({"max_epochs": 10, "hidden_sizes": (16, 1)})
 GPND = Settings({**SMALL, "max_epochs": 4}, [{"measure": "reconstruction"}])
 HADGAN = Settings({**SMALL, "max_epochs": 4})
 OCGAN = Settings(
-    {**SMALL, "max_epochs": 4, "mining_epochs": 1},
+    {**SMALL, "max_epochs": 4, "mining_epochs": 2},
     [{"measure": "discriminator"}],
     excused={("sign", "discriminator"): NEVER_FAR},
 )
 OGNet = Settings(
-    {**SMALL, "max_epochs": 4, "quality_epochs": 1},
-    [{"measure": "reconstruction"}],
+    {**SMALL, "max_epochs": 4, "quality_epochs": 3},
+    [{"measure": "refined"}],
     excused={("sign", "refined"): NEVER_FAR},
 )
 RGI = Settings({**SMALL, "n_search_steps": 8})
