@@ -161,7 +161,8 @@ class ALAE(IncrementalNetworkMixin, GameDetector):
     where the norm of the standardized row gets .83. On pictures it is below the
     distance to the mean: three classes of Fashion-MNIST against the others get .81 in
     the mean by the error of the sample, by 1,500 pictures in 20 epochs of linear
-    layers, and .49 by that of the code, where the distance gets .86.
+    layers, and .49 by that of the code, where the distance gets .86; two of them .81 by
+    convolutions, 600 pictures in 12 epochs, and the distance .85.
 
     The authors' networks have layers whose learning rates are equalised, and the third
     step uses the optimizers of the first two; here it has its own. Encoder and

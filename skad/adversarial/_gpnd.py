@@ -247,7 +247,8 @@ class GPND(IncrementalNetworkMixin, GameDetector):
     On ten small tables, trained on 250 rows of each, the ROC AUC is .87 in the mean,
     where the norm of the standardized row gets .83. On pictures it is slightly below
     the distance to the mean: three classes of Fashion-MNIST against the others get .85
-    in the mean, by 1,500 pictures in 20 epochs of linear layers, and the distance .86.
+    in the mean, by 1,500 pictures in 20 epochs of linear layers, and the distance .86;
+    two of them .83 by convolutions, 600 pictures in 12 epochs, and the distance .85.
 
     The authors' code, from which `perpendicular_power` comes, takes the Jacobian of the
     encoder and adds the logarithms of its singular values where they have to be
