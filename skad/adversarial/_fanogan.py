@@ -170,6 +170,12 @@ class FAnoGAN(IncrementalNetworkMixin, GameDetector):
     with tanh, codes have 128 elements and may go through tanh after the encoder; here
     neither samples nor codes are bounded.
 
+    On pictures it is below the distance to the mean: two classes of Fashion-MNIST
+    against the others got a ROC AUC of .78 in the mean by "izif", .76 by "izi", with
+    1,500 pictures in 20 epochs of linear layers, and the distance .85. By "ziz" one of
+    them got .52 where "izif" got .72: an encoder that has seen no sample finds no code
+    of one.
+
     References
     ----------
     .. [1] T. Schlegl, P. Seeböck, S. M. Waldstein, G. Langs and U. Schmidt-Erfurth,
