@@ -293,6 +293,26 @@ def test_fanogan_losses_in_closed_form():
     assert_allclose(loss.item(), (residual + 0.5 * features).item(), rtol=1e-5)
 
 
+def test_fanogan_encoders_learn_samples_or_codes():
+    x, losses = torch.randn(9, 5), {}
+    for encoder in ("izif", "izi", "ziz"):
+        detector = FAnoGAN(**SMALL, kappa=0.5, encoder=encoder)
+        network = network_of(detector, (5,)).eval()
+        ((_, loss),) = updates_of(network, "encoder", x, seed=3)
+        losses[encoder] = loss.item()
+    rebuilt = network.generator(network.encoder(x))
+    assert_allclose(losses["izi"], ((x - rebuilt) ** 2).mean().item(), rtol=1e-5)
+    features = ((network.critic(x)[1] - network.critic(rebuilt)[1]) ** 2).mean()
+    expected = losses["izi"] + 0.5 * features.item()
+    assert_allclose(losses["izif"], expected, rtol=1e-5)
+    torch.manual_seed(3)
+    code = torch.randn(9, 2)
+    recoded = network.encoder(network.generator(code))
+    assert_allclose(losses["ziz"], ((code - recoded) ** 2).mean().item(), rtol=1e-5)
+    found = network.anomaly(x).mean().item()
+    assert_allclose(found, losses["izif"], rtol=1e-5)  # whatever was learned
+
+
 @pytest.mark.parametrize("X", [rows(), images()], ids=["rows", "images"])
 def test_fanogan_encoder_phase_leaves_the_rest(X):
     long, short = (

@@ -45,14 +45,18 @@ def test_one_pass_gives_scores_and_maps(name, rows):
         ("EGBAD", "encoder"),
         ("FAnoGAN", "encoder"),
         ("GANomaly", "encoder"),
+        ("GPND", "encoder"),
+        ("HADGAN", "encoder"),
         ("MemAE", "encoder"),
+        ("OCGAN", "encoder"),
+        ("OGNet", "refiner"),
         ("SkipGANomaly", "generator"),
         ("VAE", "encoder"),
     ],
 )
 def test_the_pass_is_one(name, part, rows):
     settings = dict(CHEAP[name])
-    if name == "ALOCC":
+    if name in ("ALOCC", "OGNet"):
         settings["measure"] = "refined"
     detector = getattr(skad, name)(**settings).set_params(random_state=0).fit(rows)
     calls = []

@@ -192,6 +192,7 @@ def heavy_import_faults(path, tree):
         "skad._training",
         "skad.adversarial._game",
         "skad.ood._exposed_classifier",
+        "skad.adversarial._refiner",
         "skad.ood._trained",
         "skad.series._forecaster",
         "skad.series._network",

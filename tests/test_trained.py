@@ -72,6 +72,7 @@ CHEAP = {
     "LSTMAutoEncoder": {"max_epochs": 30, "window_size": 20, "stride": 2},
     "OmniAnomaly": {"hidden_size": 16, "window_size": 20, "stride": 2},
     "RDPlusPlus": {"max_epochs": 20, "batch_size": 4},
+    "RGI": {"n_search_steps": 20},
     "ReContrast": {"max_epochs": 20, "batch_size": 4},
     "ReverseDistillation": {"max_epochs": 20, "batch_size": 4},
     "STFPM": {"max_epochs": 15, "batch_size": 4},

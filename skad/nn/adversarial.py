@@ -123,6 +123,19 @@ def gradient_penalty(critic, real, fake):
     return ((gradient.flatten(1).norm(dim=1) - 1) ** 2).mean()
 
 
+def r1_penalty(critic, real):
+    """Return the mean squared length of a critic's gradient at real samples.
+
+    Mescheder, Geiger and Nowozin, "Which training methods for GANs do actually
+    converge?", ICML, 2018, equation (9), without its factor of gamma / 2. `critic` maps
+    a batch to one number per sample, and mixes no samples.
+    """
+    real = real.detach().requires_grad_(True)
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(critic(real).sum(), real, create_graph=True)
+    return gradient.square().flatten(1).sum(1).mean()
+
+
 @contextmanager
 def frozen(*modules):
     """Compute no gradients for the weights of `modules`; those of inputs pass through.
