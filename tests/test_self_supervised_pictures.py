@@ -8,7 +8,9 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage
 from scipy.special import log_softmax, softmax
+from sklearn.covariance import LedoitWolf
 
+from skad.nn.cut_paste import cut_and_paste, move_pieces, rectangles, scars
 from skad.nn.dirichlet import fit_dirichlet
 from skad.nn.pixel_moves import (
     PixelMoves,
@@ -19,7 +21,8 @@ from skad.nn.pixel_moves import (
     without_repetitions,
 )
 from skad.nn.wide_resnet import WideResNet
-from skad.self_supervised import GEOM, E3Outlier, RotNet
+from skad.self_supervised import GEOM, CutPaste, E3Outlier, RotNet
+from skad.self_supervised._cutpaste import CutPasteNetwork, ResNet18
 from skad.self_supervised._e3outlier import E3OutlierNetwork
 from skad.self_supervised._geom import GEOMNetwork
 from skad.self_supervised._rotnet import RotNetNetwork
@@ -276,3 +279,108 @@ def test_unknown_kinds_are_refused():
     for kinds in ((), ("turns",), ("regular", "turns")):
         with pytest.raises(ValueError, match="kinds="):
             E3Outlier(kinds=kinds).fit(stairs(10, 0))
+
+
+# ----------------------------------------------------------------------------- CutPaste
+
+
+def test_pieces_are_cut_and_pasted():
+    x = torch.rand(2, 3, 8, 10, dtype=torch.float64)
+    # rows 1 to 3 and columns 2 to 5 come to lie at row 4 and column 6
+    pieces = torch.tensor([[2.0, 3.5, 5.0, 7.5, 3.0, 4.0, 0.0]]).expand(2, -1)
+    seen, mask = move_pieces(x, 2 * x, pieces)
+    expected = x.clone()
+    expected[:, :, 4:7, 6:10] = 2 * x[:, :, 1:4, 2:6]
+    assert_array_equal(seen, expected)
+    assert mask.sum() == 2 * 12
+    assert mask[:, 4:7, 6:10].all()
+
+
+def test_turned_pieces_are_those_of_a_quarter_turn():
+    x = torch.rand(1, 1, 9, 9)
+    pieces = torch.tensor([[4.0, 4.0, 4.0, 4.0, 9.0, 9.0, np.pi / 2]])
+    seen = move_pieces(x, x, pieces)[0]
+    assert_array_equal(seen, x.rot90(1, (2, 3)))
+
+
+@pytest.mark.parametrize("size", [(256, 256), (64, 200)])
+def test_rectangles_have_the_papers_sizes(size):
+    torch.manual_seed(0)
+    shape = 1000, 3, *size
+    from_y, from_x, to_y, to_x, high, wide, angle = rectangles(shape).T
+    share = high * wide / np.prod(size)
+    assert 0.018 < share.min() < 0.03
+    assert 0.14 < share.max() < 0.16
+    longer = high / wide
+    assert 0.28 < longer.min() < 0.32
+    assert 1 / 0.32 < longer.max() < 1 / 0.28
+    # logarithms are even: half of the pieces are higher than wide
+    assert 0.45 < (longer > 1).float().mean() < 0.55
+    assert not angle.any()
+    for middle, extent, side in (
+        (from_y, high, size[0]),
+        (to_y, high, size[0]),
+        (from_x, wide, size[1]),
+        (to_x, wide, size[1]),
+    ):
+        assert (middle - (extent - 1) / 2 >= 0).all()
+        assert (middle + (extent - 1) / 2 <= side - 1).all()
+
+
+def test_scars_have_the_papers_sizes():
+    torch.manual_seed(0)
+    *_, high, wide, angle = scars((1000, 3, 256, 256)).T
+    assert (wide.min(), wide.max(), high.min(), high.max()) == (2, 16, 10, 25)
+    assert 0.97 * np.pi / 4 < angle.abs().max() <= np.pi / 4
+    assert abs(angle.mean()) < 0.05
+    *_, high, wide, angle = scars((1000, 1, 8, 8)).T
+    assert high.max() == wide.max() == 1
+
+
+@pytest.mark.parametrize("draw", [rectangles, scars])
+def test_what_is_outside_of_a_piece_stays(draw):
+    torch.manual_seed(0)
+    x = torch.rand(20, 1, 32, 32)
+    seen, mask = cut_and_paste(x, draw)
+    assert mask.flatten(1).any(1).all()
+    assert_array_equal(seen[~mask[:, None]], x[~mask[:, None]])
+    assert (seen[mask[:, None]] <= 1.1).all()
+
+
+PASTED = {
+    "architecture": "conv",
+    "hidden_sizes": (8, 16),
+    "code_size": 8,
+    "contamination": 0.1,
+    "random_state": 0,
+}
+
+
+def test_cutpaste_is_the_mahalanobis_distance_of_codes():
+    X, new = stairs(60, 0), stairs(5, 1)
+    detector = CutPaste(**PASTED, max_epochs=3).fit(X)
+    net = detector.net_.double()
+    codes = [net.encoder(torch.as_tensor(x)[:, None]).numpy() for x in (X, new)]
+    expected = LedoitWolf().fit(codes[0]).mahalanobis(codes[1])
+    assert_allclose(-detector.score_samples(new), expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("variant", "n"), [("3way", 3), ("cutpaste", 2), ("scar", 2)])
+def test_cutpaste_learns_to_tell_kinds(variant, n):
+    net = CutPasteNetwork((1, 12, 12), variant, "conv", (4,), 8)
+    net.head[-1].weight.data.zero_()
+    net.head[-1].bias.data.zero_()
+    loss = net.loss(torch.rand(4, 1, 12, 12), None)
+    assert loss.item() == pytest.approx(np.log(n), rel=1e-5)
+    detector = CutPaste(**PASTED, variant=variant, max_epochs=40).fit(stairs(60, 0))
+    losses = [epoch["train_loss"] for epoch in detector.history_]
+    assert losses[-1] < 0.95 * np.log(n)
+
+
+def test_the_encoder_is_a_resnet18():
+    net = ResNet18((1, 32, 32), (512,))
+    weights = {name: each.numel() for name, each in net.named_parameters()}
+    # 11,176,512 of the paper's ResNet-18 without its classifier, for three channels
+    assert sum(weights.values()) == 11_176_512 - 2 * 64 * 49
+    assert net(torch.rand(2, 1, 32, 32)).shape == (2, 512)
+    assert ResNet18((1, 32, 32), (7,))(torch.rand(2, 1, 32, 32)).shape == (2, 7)

@@ -123,9 +123,10 @@ class RotNet(MovedPixelsDetector):
     mean picture has .89 there as well.
 
     The authors train a ResNet-18 with attention on pictures of 224 pixels for 100
-    epochs, in each of which all nine shifts of a picture are seen; here it is one, which is drawn.
-    They flip pictures at random when they score them, too, which is left out. This is
-    their one-class method; their second one, for a classifier, is not built.
+    epochs, in each of which all nine shifts of a picture are seen; here it is one,
+    which is drawn. They flip pictures at random when they score them, too, which is
+    left out. This is their one-class method; their second one, for a classifier, is not
+    built.
 
     References
     ----------

@@ -62,3 +62,19 @@ NeuTraL = Settings(
     [{"transform_type": "multiply"}],
     excused={**LENGTH, ("feature", "multiply"): "a mask weighs all features anew"},
 )
+CutPaste = Settings(
+    {
+        "architecture": "conv",
+        "hidden_sizes": (4, 8),
+        "code_size": 8,
+        "max_epochs": 4,
+        "batch_size": 64,
+    },
+    [{"variant": "scar"}],
+    pictures={
+        "architecture": "conv",
+        "hidden_sizes": (4, 8),
+        "code_size": 8,
+        "max_epochs": 1,
+    },
+)
