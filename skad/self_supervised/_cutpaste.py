@@ -135,6 +135,10 @@ class CutPaste(PictureNetworkDetector):
     saturation of a piece changes by up to a tenth; the paper jitters and shifts whole
     pictures as well. An epoch is one pass here, and 256 steps in the paper. The
     covariance is Ledoit and Wolf's, so that fewer pictures than `code_size` will do.
+    It takes that long: after 10 epochs of 100 magnetic tiles at 64 x 64 the ROC AUC is
+    .56, without training .65, and the distance to the mean picture has .54. It is for
+    defects: of 300 pictures of a class of Fashion-MNIST, others are told by 10 epochs
+    with .85, by the distance to the mean picture with .89.
     The paper's second network for maps, which looks at pieces of 64 pixels, is not
     built.
 

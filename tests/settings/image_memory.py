@@ -44,3 +44,8 @@ SoftPatch = Settings(
     pictures={"coreset_ratio": 0.2},
 )
 SPADE = Settings(FINE, pictures={"n_pictures": 3})
+
+PANDA = Settings({**FINE, "max_epochs": 1}, pictures={"max_epochs": 1})
+MeanShifted = Settings(
+    {**FINE, "max_epochs": 1}, [{"angular": True}], pictures={"max_epochs": 1}
+)
