@@ -100,9 +100,11 @@ class FineTunedNetwork(Network):
         products with the difference.
         """
         maps = self.scaled(self.maps(self.pictures(x)))
-        features, squares = maps.mean((2, 3)), self.bank.square().sum(1)
-        k = min(self.n_neighbors, len(self.bank))
-        distances, near = nearest(features, self.bank, squares, k=k)
+        features, bank = maps.mean((2, 3)), self.bank.double()
+        k = min(self.n_neighbors, len(bank))
+        # features of pictures that are alike hardly differ
+        found = nearest(features.double(), bank, bank.square().sum(1), k=k)
+        distances, near = found[0].to(features), found[1]
         away = features[:, None] - self.bank[near]  # (b, k, d)
         parts = torch.einsum("bdhw,bkd->bhw", maps, away)
         parts = parts - (self.bank[near] * away).sum((1, 2))[:, None, None]
