@@ -133,8 +133,6 @@ class FineTunedDetector(TrainedImageDetector):
     layers : tuple of str or None, default=None
         Names of layers of the backbone, the last of which gives the features; None is
         the fourth of a ResNet, and all of the bank of filters.
-    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="sgd"
-        The optimizer, or a class with torch's signature.
     random_state : int, RandomState instance or None, default=None
         Draws the batches. Pass an int for reproducible results.
 

@@ -83,12 +83,6 @@ class MeanShifted(FineTunedDetector):
     angular : bool, default=False
         Whether :math:`c` is scaled to length 1, and the mean squared distances of both
         views to it are added to the loss.
-    batch_size : int, default=64
-        Pictures of a training step, and that are scored together; bounds the memory.
-    max_epochs : int, default=20
-        Passes over the training pictures.
-    lr : float, default=1e-5
-        Learning rate.
     random_state : int, RandomState instance or None, default=None
         Draws the batches and the views. Pass an int for reproducible results.
 

@@ -40,8 +40,6 @@ class PANDA(FineTunedDetector):
 
     Parameters
     ----------
-    batch_size : int, default=32
-        Pictures of a training step, and that are scored together; bounds the memory.
     max_epochs : int, default=15
         Passes over the training pictures. More make all features the same.
     lr : float, default=0.01
