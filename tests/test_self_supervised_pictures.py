@@ -316,6 +316,7 @@ def test_rectangles_have_the_papers_sizes(size):
     assert 1 / 0.32 < longer.max() < 1 / 0.28
     # logarithms are even: half of the pieces are higher than wide
     assert 0.45 < (longer > 1).float().mean() < 0.55
+    assert abs(longer.log().abs().mean() - np.log(1 / 0.3) / 2) < 0.05
     assert not angle.any()
     for middle, extent, side in (
         (from_y, high, size[0]),
