@@ -38,3 +38,29 @@ class Lines(torch.nn.Module):
             cosine, sine = cosine.square() - sine.square(), 2 * cosine * sine
             found += [cosine, sine]
         return self.coarse(self.fine(torch.cat(found, dim=1)))
+
+
+class Mixed(torch.nn.Module):
+    """Weights of six channels, which no convolution says are those of pictures."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(8, 6) / 6**0.5)
+
+    def forward(self, x):
+        """Return eight channels."""
+        return torch.einsum("oc,bchw->bohw", self.weight, x)
+
+
+class Learned(torch.nn.Module):
+    """Has "learned", channels with weights of the directions that `Lines` gives."""
+
+    def __init__(self):
+        super().__init__()
+        self.lines = Lines()
+        self.lines.coarse = torch.nn.Identity()
+        self.learned = Mixed()
+
+    def forward(self, x):
+        """Return the features of `x`."""
+        return self.learned(self.lines(x))

@@ -39,7 +39,7 @@ from tests._instances import (
     variant_instances,
 )
 from tests._instances import labelled_instances as labelled
-from tests._pixels import Lines, Pixels
+from tests._pixels import Learned, Lines, Mixed, Pixels
 from tests._process import run_python
 
 # classes of the tests' own, which detectors around a classifier hold in `instances`
@@ -71,7 +71,7 @@ def assert_same(detector, loaded, X):
 def test_a_loaded_detector_scores_to_the_last_bit_as_the_saved_one(detector, blobs):
     train, normal, _ = blobs
     detector = seeded(detector).fit(train[:60])
-    trusted = [*OWN, Lines, Pixels]
+    trusted = [*OWN, Learned, Lines, Mixed, Pixels]
     loaded = from_bytes(to_bytes(detector, trusted), trusted)
     assert_same(detector, loaded, normal[:20])
     assert set(vars(loaded)) == set(vars(detector))

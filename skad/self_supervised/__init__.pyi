@@ -1,6 +1,10 @@
+from skad.self_supervised._cutpaste import CutPaste as CutPaste
+from skad.self_supervised._e3outlier import E3Outlier as E3Outlier
+from skad.self_supervised._geom import GEOM as GEOM
 from skad.self_supervised._goad import GOAD as GOAD
 from skad.self_supervised._icl import ICL as ICL
 from skad.self_supervised._loe import LOE as LOE
 from skad.self_supervised._neutral import NeuTraL as NeuTraL
+from skad.self_supervised._rotnet import RotNet as RotNet
 
-__all__ = ["GOAD", "ICL", "LOE", "NeuTraL"]
+__all__ = ["CutPaste", "E3Outlier", "GEOM", "GOAD", "ICL", "LOE", "NeuTraL", "RotNet"]

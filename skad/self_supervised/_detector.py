@@ -1,5 +1,6 @@
 """Which of several transformations a sample went through: network, scores, base."""
 
+from math import prod
 from numbers import Integral
 from typing import ClassVar
 
@@ -69,17 +70,24 @@ class TransformationNetwork(FromMeanNetwork):
         """Return log probabilities (b, k, K) of the transformations of samples."""
         return self.log_probabilities(self.transforms(x, which))
 
+    def size(self):
+        """Return how many elements a transformed sample takes."""
+        return max(len(self.transforms), prod(self.transforms.output_shape))
+
+    def parts(self, x):
+        """Yield the evidence of some transformations at a time, and which these are."""
+        places = torch.arange(len(self.transforms), device=x.device)
+        for part in places.split(max(1, _TOGETHER // (len(x) * self.size()))):
+            yield self.evidence(x, slice(int(part[0]), int(part[-1]) + 1)), part
+
+    def reduce(self, evidence, which):
+        """Return what some transformations add to the anomaly (b,)."""
+        return REDUCTIONS[self.measure](evidence, which)
+
     def anomaly(self, x):
         """Return the mean of what the transformations add, some of them at a time."""
-        n, reduce = len(self.transforms), REDUCTIONS[self.measure]
-        size = len(x) * max(n, *self.transforms.output_shape)
-        places = torch.arange(n, device=x.device)
-        parts = places.split(max(1, _TOGETHER // size))
-        found = (
-            reduce(self.evidence(x, slice(int(part[0]), int(part[-1]) + 1)), part)
-            for part in parts
-        )
-        return sum(found) / n
+        found = sum(self.reduce(*part) for part in self.parts(x))
+        return found / len(self.transforms)
 
 
 @with_parameters

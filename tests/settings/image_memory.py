@@ -1,5 +1,6 @@
 """Pictures: the nearest among kept patches."""
 
+from tests._pixels import Learned
 from tests.settings import Settings
 from tests.settings.image import FINE, PIXELS, SCALES
 
@@ -44,3 +45,13 @@ SoftPatch = Settings(
     pictures={"coreset_ratio": 0.2},
 )
 SPADE = Settings(FINE, pictures={"n_pictures": 3})
+
+# A network with something to train.
+LEARNED = {**FINE, "backbone": Learned, "layers": ("learned",), "max_epochs": 2}
+
+PANDA = Settings({**LEARNED, "lr": 1.0}, pictures={"max_epochs": 1})
+MeanShifted = Settings(
+    {**LEARNED, "lr": 0.003, "batch_size": 20},
+    [{"angular": True}],
+    pictures={"max_epochs": 1},
+)

@@ -2,6 +2,31 @@
 
 from tests.settings import Settings
 
+# Pictures of one line, and a network of one block.
+MOVED = {"hidden_sizes": (4, 8), "max_epochs": 6, "lr": 0.03, "batch_size": 64}
+FAR = {
+    "sign": "far from all it has seen, the network may be as sure as ever",
+    "one column": "one pixel looks the same however it is moved",
+}
+
+E3Outlier = Settings(
+    MOVED,
+    [{"kinds": ("regular", "irregular", "permutation"), "measure": "max"}],
+    excused={**FAR, "feature": "far from all it has seen, it is as sure as ever"},
+    pictures={"hidden_sizes": (4, 8), "max_epochs": 1},
+)
+GEOM = Settings(
+    MOVED,
+    [{"measure": "probability"}],
+    excused=FAR,
+    pictures={"hidden_sizes": (4, 8), "max_epochs": 1},
+)
+RotNet = Settings(
+    MOVED,
+    [{"shift": 0.4}],
+    excused=FAR,
+    pictures={"hidden_sizes": (4, 8), "max_epochs": 1},
+)
 GOAD = Settings(
     {
         "max_epochs": 30,
@@ -36,4 +61,20 @@ NeuTraL = Settings(
     VIEWS,
     [{"transform_type": "multiply"}],
     excused={**LENGTH, ("feature", "multiply"): "a mask weighs all features anew"},
+)
+CutPaste = Settings(
+    {
+        "architecture": "conv",
+        "hidden_sizes": (4, 8),
+        "code_size": 8,
+        "max_epochs": 4,
+        "batch_size": 64,
+    },
+    [{"variant": "scar"}],
+    pictures={
+        "architecture": "conv",
+        "hidden_sizes": (4, 8),
+        "code_size": 8,
+        "max_epochs": 1,
+    },
 )
