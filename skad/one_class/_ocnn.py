@@ -151,7 +151,7 @@ class OCNN(ShapedDetector):
 
     With "linear" the objective is proportional to the size of :math:`V^T w`, so that
     its least value is zero or minus infinity, and with "sigmoid" and centred features
-    the projections of all samples become equal. Half of the normal rows of 27 tables
+    the projections of all samples become equal. Half of the normal rows of 28 tables
     and either get a ROC AUC of .47 and .50 in the mean, the norm of the standardised
     row .67, weights that are not trained .54. With "cosine" and a `V` drawn from a
     Gaussian the units are random waves, as of a Gaussian kernel, which gets .70. The
