@@ -116,9 +116,9 @@ class LUNAR(TorchDetector):
         \alpha = \operatorname{softmax} f(d(x)),
 
     or for ``output="score"`` a number that the network makes of the distances,
-    :math:`a(x) = f(d(x))`, the logit of what is trained. The map has the features' parts
-    in the distances, weighted by :math:`\alpha`, and sums to the anomaly; for "score"
-    by the gradients of :math:`f` on the way from distances of zero, and sums to
+    :math:`a(x) = f(d(x))`, the logit of what is trained. The map has the features'
+    parts in the distances, weighted by :math:`\alpha`, and sums to the anomaly; for
+    "score" by the gradients of :math:`f` on the way from distances of zero, and sums to
     :math:`f(d(x)) - f(0)`, up to the error of the quadrature.
 
     Read more in the :ref:`User Guide <neighbors>`.
