@@ -73,10 +73,12 @@ BELOW = {
     "ICL": 0.83,
     "INPFormer": 0.40,
     "LOE": 0.72,
+    "MOGAAL": 0.74,
     "NeuTraL": 0.72,
     "OmniAnomaly": 0.58,
     "RSRAE": 0.77,
     "RaPP": 0.91,
+    "SOGAAL": 0.72,
 }
 
 

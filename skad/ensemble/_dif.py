@@ -105,6 +105,8 @@ class DIF(BaseDetector):
         The means :math:`\mu`.
     deviations_ : ndarray of shape (n_representations, latent_size)
         The deviations :math:`\sigma`, 1 where they are 0.
+    max_samples_ : int
+        Rows `m` of each tree.
 
     See Also
     --------

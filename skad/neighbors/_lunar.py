@@ -143,6 +143,8 @@ class LUNAR(TorchDetector):
         The trained network, with its `layers`.
     n_neighbors_ : int
         Neighbours in use.
+    n_samples_fit_ : int
+        Number of training rows.
 
     See Also
     --------
