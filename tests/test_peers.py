@@ -108,7 +108,8 @@ def test_a_deep_forest_has_nearly_the_order_of_pyod_behind_its_scaler():
 # Detectors of tables that PyOD's `pyod info` lists.
 OF_PYOD = """ABOD AE1SVM ALAD AnoGAN AutoEncoder CBLOF CD COF COPOD DIF DeepSVDD DevNet
 ECOD FeatureBagging GMM HBOS HDBSCAN IForest INNE KDE KNN KPCA LMDD LOCI LODA LOF LSCP
-LUNAR MAD MCD MO_GAAL OCSVM PCA QMCD RGraph ROD SOD SOS SO_GAAL SUOD Sampling VAE XGBOD"""
+LUNAR MAD MCD MO_GAAL OCSVM PCA QMCD RGraph ROD SOD SOS SO_GAAL SUOD Sampling VAE
+XGBOD"""
 
 
 def test_every_detector_of_pyod_has_a_line():
