@@ -132,7 +132,7 @@ def test_the_time_is_said_where_fit_was_called(monkeypatch, rows):
 @pytest.mark.parametrize("detector", networks(), ids=lambda one: type(one).__name__)
 def test_features_far_from_unit_scale_are_named(detector, rows):
     found = messages(brief(detector), rows * 1e6)
-    # rows are pictures of one row to those with a backbone, and distances have a unit of
+    # rows are pictures of one row to those with a backbone; distances have a unit of
     # their own
     wants = not isinstance(detector, ImageDetector | USAD | LUNAR)
     assert count(SCALE, found) == wants, found
