@@ -161,6 +161,14 @@ def bagging_of_pyod(X_train, X_new):
     return {"scores": found, "features": features}
 
 
+def deep_forest_of_pyod(X_train, X_new):
+    """Return the scores of PyOD's deep isolation forest."""
+    from pyod.models.dif import DIF
+
+    forest = DIF(random_state=0, device="cpu").fit(X_train)
+    return {"train": forest.decision_scores_, "new": forest.decision_function(X_new)}
+
+
 def pyod():
     """Return the scores of PyOD's detectors, on the rows that are recorded."""
     from pyod.models.abod import ABOD
@@ -241,6 +249,7 @@ def pyod():
         "vae_between_two_calls": float(np.max(np.abs(calls[0] - calls[1]))),
         "bagging": bagging_of_pyod(X_train, X_new),
         "networks": networks_of_pyod(),
+        "deep_forest": deep_forest_of_pyod(X_train, X_new),
         "knn": {
             "labels": knn.predict(X_new),
             "labels_": knn.labels_,

@@ -494,7 +494,7 @@ def lacking(page):
 
 def test_what_is_said_to_be_missing_is_missing():
     found = lacking(MIGRATION.read_text("utf-8"))
-    assert "LUNAR" in found
+    assert "LMDD" in found
     assert not {name for name in found if hasattr(skad, name)}
     assert hasattr(skad, *lacking("There is no counterpart here of CBLOF."))
 

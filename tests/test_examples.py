@@ -49,6 +49,7 @@ def run(tmp_path, monkeypatch, capsys):
     return run
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.filterwarnings("error")
 @pytest.mark.filterwarnings("ignore:FigureCanvasAgg is non-interactive")
 @pytest.mark.parametrize("name", [path.stem for path in EXAMPLES])

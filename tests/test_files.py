@@ -390,6 +390,7 @@ def written(out, name="scores.csv"):
 WAVE = np.where(np.arange(40) == 30, 4.0, np.sin(np.arange(40) / 3))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "name", ["score", "row", "start", "channel_1", "$x_", "日本", "a,b"]
 )

@@ -150,6 +150,7 @@ def test_patches_of_the_background_have_no_anomaly():
     )
 
 
+@pytest.mark.sampled(3)
 def test_it_finds_what_is_planted_with_one_picture_and_goes_into_a_graph(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     X = pictures(3, 16, 16, 3)

@@ -106,6 +106,7 @@ def test_the_share_of_easy_places_grows_with_the_steps():
     assert int(counted.n_steps) == 1
 
 
+@pytest.mark.sampled(3)
 def test_on_a_transformer_it_finds_what_is_planted(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     random = np.random.default_rng(0)

@@ -188,6 +188,7 @@ def test_the_square_is_found(make, pictures):  # noqa: F811
         assert 16 <= column <= 27
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["fastflow", "cflow", "dfr"])
 def test_training_moves_loss_and_weights(name, pictures):  # noqa: F811
     train = pictures[0]

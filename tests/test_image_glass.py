@@ -167,6 +167,7 @@ def test_the_loss_is_the_sum_of_three():
     )
 
 
+@pytest.mark.sampled(3)
 def test_it_finds_what_is_planted_and_goes_into_a_graph(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     random = np.random.default_rng(0)

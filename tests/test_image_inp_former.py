@@ -157,6 +157,7 @@ def test_it_finds_what_is_planted():
     assert mean[8:16, 16:24].mean() > 2 * np.median(mean)
 
 
+@pytest.mark.sampled(3)
 def test_on_a_transformer_it_goes_into_a_graph(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     X = np.random.default_rng(0).uniform(size=(8, 32, 32, 3)).astype(np.float32)

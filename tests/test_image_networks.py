@@ -237,6 +237,7 @@ def test_a_shift_by_whole_strides_moves_the_map(name):
     assert np.abs(unmoved - here).max() > here.std()
 
 
+@pytest.mark.sampled(3)
 @every_detector
 @pytest.mark.parametrize("kind", ["uint8", "colour", "tensor", "rows", "one", "row"])
 def test_kinds_of_pictures(detector, stripes, kind):

@@ -100,6 +100,7 @@ def test_the_second_head_teaches_the_adaptor_and_not_the_first_head():
     assert sizes == [0, n_weights - 2]
 
 
+@pytest.mark.sampled(3)
 def test_it_learns_to_find_noise_in_features_and_goes_into_a_graph(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     random = np.random.default_rng(0)

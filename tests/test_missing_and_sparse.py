@@ -227,6 +227,7 @@ def test_sparse_rows_give_what_dense_ones_do(name):
     assert_allclose(detector.score_samples(new), dense.score_samples(new))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["KNN", "LOF", "OneClassSVM", "HBOS"])
 def test_sparse_rows_are_never_dense_together(name):
     train = drawn(700, 10_000, 0.0005, 3)  # 56 MB

@@ -167,6 +167,7 @@ def run(package, calls, folder):
     ).stderr
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("package", CALLS)
 def test_a_package_that_is_missing_is_named_before_the_work_begins(package, tmp_path):
     assert run(package, CALLS[package], tmp_path) == ""

@@ -7,6 +7,7 @@ are computed. `test_peers_networks` has the rest of the page.
 """
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 import skad
 from skad.calibration import ProbabilityCalibrator
@@ -93,6 +94,31 @@ def test_the_discrepancy_has_the_order_of_pyod_within_the_range():
 def test_rotations_are_those_of_pyod_in_training():
     anomaly = -skad.ROD().fit(X_TRAIN).score_samples(X_TRAIN)
     assert_allclose(anomaly, PYOD["train"]["ROD()"], atol=1e-4)
+
+
+def test_a_deep_forest_has_nearly_the_order_of_pyod_behind_its_scaler():
+    forest = built(rows_of_pyod()["DIF()"])
+    scaler = MinMaxScaler().fit(X_TRAIN)
+    forest.fit(scaler.transform(X_TRAIN))
+    for rows, name in ((X_TRAIN, "train"), (X_NEW, "new")):
+        anomaly = -forest.score_samples(scaler.transform(rows))
+        assert spearmanr(anomaly, PYOD["deep_forest"][name]).statistic > 0.9
+
+
+# Detectors of tables that PyOD's `pyod info` lists.
+OF_PYOD = """ABOD AE1SVM ALAD AnoGAN AutoEncoder CBLOF CD COF COPOD DIF DeepSVDD DevNet
+ECOD FeatureBagging GMM HBOS HDBSCAN IForest INNE KDE KNN KPCA LMDD LOCI LODA LOF LSCP
+LUNAR MAD MCD MO_GAAL OCSVM PCA QMCD RGraph ROD SOD SOS SO_GAAL SUOD Sampling VAE
+XGBOD"""
+
+
+def test_every_detector_of_pyod_has_a_line():
+    section = MIGRATION.read_text("utf-8").split("From PyOD\n")[1]
+    section = section.split("From anomalib\n")[0]
+    lines = {there.split("(")[0] for there in rows_of_pyod()}
+    below = section.split("inside:\n")[-1]
+    named = set(re.findall(r"\b[A-Za-z]+\b", below))
+    assert not set(OF_PYOD.split()) - lines - named
 
 
 def test_the_example_from_pyod_gives_its_labels_threshold_and_probabilities():

@@ -1,7 +1,8 @@
 """scikit-learn's own estimator checks, all of them, on every detector.
 
-Every run holds every class to them, where `fit` fits copies for the threshold with a
-threshold that needs none; `make test-all` holds it to them in all of its settings.
+Every run holds to them every class but networks and those whose `fit` fits copies for
+the threshold; of these a third, by turns, with a threshold that needs no copies.
+`make test-all` holds all classes to them in all of their settings.
 """
 
 import warnings
@@ -69,16 +70,18 @@ def at_once(detectors):
 
 
 COPIES = [one for one in DEFAULT if fits_copies(one)]
-ALWAYS = [
-    *brief([one for one in DEFAULT if one not in COPIES]),
-    *at_once(COPIES),
-]
+ALWAYS = brief([one for one in DEFAULT if one not in COPIES])
+BY_TURNS = at_once(COPIES)
 ELSE = brief([*COPIES, *variant_instances()])
 
 
 @pytest.mark.parametrize(
     "detector",
-    [*ALWAYS, *[pytest.param(one, marks=pytest.mark.full) for one in ELSE]],
+    [
+        *ALWAYS,
+        *[pytest.param(one, marks=pytest.mark.sampled(3)) for one in BY_TURNS],
+        *[pytest.param(one, marks=pytest.mark.full) for one in ELSE],
+    ],
     ids=identify,
 )
 def test_check_estimator(detector):

@@ -90,10 +90,12 @@ BELOW = {
     "ICL": 0.83,
     "INPFormer": 0.40,
     "LOE": 0.72,
+    "MOGAAL": 0.74,
     "NeuTraL": 0.72,
     "OmniAnomaly": 0.58,
     "RSRAE": 0.77,
     "RaPP": 0.91,
+    "SOGAAL": 0.72,
 }
 
 
@@ -276,6 +278,7 @@ def test_training_is_worth_its_time(name, tables):
 N_KNOWN = 10
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", TRAINED["supervised"])
 def test_training_with_known_anomalies_is_worth_its_time(name, tables):
     sets, known = [], []
@@ -289,6 +292,7 @@ def test_training_with_known_anomalies_is_worth_its_time(name, tables):
     check_training(TRAINED["supervised"][name], sets, norms, {}, BELOW, known)
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     "name",
     [
@@ -302,6 +306,7 @@ def test_training_on_pictures_is_worth_its_time(name, textures):
     )
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", TRAINED["series"])
 def test_training_on_series_is_worth_its_time(name, waves):
     check_training(TRAINED["series"][name], waves, norms, CHEAP.get(name, {}), BELOW)

@@ -13,7 +13,6 @@ from skad._array import (
     like,
     namespace,
     to_double,
-    to_numpy,
 )
 from skad._distances import trusted
 
@@ -222,15 +221,3 @@ def slope(kernel, product):
         return 0 * product
     lower = kernel._replace(degree=kernel.degree - 1)
     return kernel.gamma * kernel.degree * lower.activate(product)
-
-
-def ablation(anomaly, X, reference):
-    """Return what the anomaly loses when one feature at a time is the reference's."""
-    X = to_numpy(X)
-    whole = anomaly(X)
-    losses = np.empty(X.shape)
-    for i in range(X.shape[1]):
-        changed = X.copy()
-        changed[:, i] = reference[i]
-        losses[:, i] = whole - anomaly(changed)
-    return losses

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from skad._ablation import ablation
 from skad._array import like, namespace, to_double, to_numpy
 from skad._distances import middle
 from skad._fit_parameters import OutliersMixin
@@ -25,7 +26,6 @@ from skad.one_class._kernels import (
     self_kernel,
 )
 from skad.one_class._relevance import (
-    ablation,
     gradient,
     outlier_relevance,
     path_relevance,

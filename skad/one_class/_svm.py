@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
+from skad._ablation import ablation
 from skad._array import is_torch, like, namespace, to_double, to_numpy
 from skad._distances import middle
 from skad._limits import warn_of_equal_scores, weighted_quantile
@@ -27,7 +28,6 @@ from skad.one_class._kernels import (
     scale_gamma,
 )
 from skad.one_class._relevance import (
-    ablation,
     gradient,
     outlier_relevance,
     path_relevance,

@@ -18,5 +18,8 @@ KNN = Settings(
 LDKNN = Settings(variants=[{"algorithm": "brute", "density_weight": 0.5}])
 LOCI = Settings(variants=[{"alpha": 0.3, "n_min": 10, "n_radii": 8}])
 LOF = Settings(variants=[{"algorithm": "brute"}])
+LUNAR = Settings(
+    {"max_epochs": 10, "hidden_sizes": (16,), "lr": 0.01}, [{"output": "score"}]
+)
 SOD = Settings(variants=[{"algorithm": "brute", "alpha": 1.2}])
 SOS = Settings(variants=[{"perplexity": 10}])

@@ -6,9 +6,21 @@ from tests.settings import Settings
 
 SMALL = {"max_epochs": 10, "pretrain_epochs": 5, "hidden_sizes": (16,)}
 
+AE1SVM = Settings(
+    {
+        "max_epochs": 10,
+        "hidden_sizes": (16,),
+        "latent_size": 8,
+        "n_waves": 50,
+        "lr": 0.01,
+    }
+)
 DROCC = Settings({"max_epochs": 20, "hidden_sizes": (16,), "n_steps": 2, "lr": 0.01})
 DeepSAD = Settings(SMALL)
 DeepSVDD = Settings(SMALL, [{"objective": "soft-boundary", "n_warm_up_epochs": 2}])
+OCNN = Settings(
+    {**SMALL, "n_hidden": 64, "latent_size": 8, "lr": 0.01}, [{"pretrain_epochs": 0}]
+)
 OneClassSVM = Settings(
     variants=[
         {"kernel": laplacian_kernel},

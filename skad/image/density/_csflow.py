@@ -86,10 +86,6 @@ class CSFlow(OwnScoreDetector):
     layers : tuple of str or None, default=None
         Names of the layers whose maps are joined, at the places of the first; None is
         the third of a ResNet, and all of the bank of filters.
-    batch_size : int, default=16
-        Pictures of a training step, and that are scored together; bounds the memory.
-    max_epochs : int, default=240
-        Passes over the training pictures.
     smoothing : float, default=0.0
         Standard deviation of the Gaussian that smooths maps, in pixels. The paper does
         not smooth.
