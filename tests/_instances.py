@@ -92,8 +92,9 @@ OVER_WINDOWS = dict.fromkeys(
 def excused(detector, test):
     """Return why a test ("sign", ...) cannot hold for a detector, or None."""
     found = settings_of(type(detector).__name__).excused
-    settings = detector.get_params(deep=False).values()
-    ways = [(test, value) for value in settings if isinstance(value, str)]
+    settings = detector.get_params(deep=False)
+    ways = [(test, value) for value in settings.values() if isinstance(value, str)]
+    ways += [(test, f"{name}={value}") for name, value in settings.items()]
     return next((found[way] for way in [test, *ways] if way in found), None)
 
 

@@ -14,6 +14,7 @@ from skad._cross_fitting import folds
 from skad._limits import upper_limit
 from skad.embedding import PatchEmbedding
 from skad.image import (
+    AST,
     CDO,
     CFA,
     CFLOW,
@@ -22,15 +23,18 @@ from skad.image import (
     FAPM,
     FRE,
     GLASS,
+    PANDA,
     SPADE,
     STFPM,
     AnomalyDINO,
+    CSFlow,
     Dinomaly,
     EfficientAD,
     FastFlow,
     GaussianAD,
     INPFormer,
     InReaCh,
+    MeanShifted,
     MuSc,
     PaDiM,
     PatchCore,
@@ -47,6 +51,7 @@ from skad.image import (
 )
 from skad.image._base import TrainingPatches
 from skad.image._tiled import Tiles
+from tests._pixels import Learned
 
 WEIGHTS = "resnet18_conv1_to_layer3_bnfolded.npz"
 
@@ -113,6 +118,10 @@ TRAINED = {
     "Dinomaly": Dinomaly(**GIVEN_ONE, **SHORT),
     "INPFormer": INPFormer(**GIVEN_ONE, **SHORT),
     "FastFlow": FastFlow(**GIVEN, n_steps=2, **SHORT),
+    "CSFlow": CSFlow(**GIVEN_ONE, n_steps=1, hidden_size=4, **SHORT),
+    "AST": AST(
+        **GIVEN_ONE, n_steps=1, hidden_size=4, student_channels=8, n_blocks=1, **SHORT
+    ),
     "CFLOW": CFLOW(**GIVEN, n_steps=1, condition_size=4, max_epochs=1, random_state=0),
     "STFPM": STFPM(**GIVEN, student_channels=(8, 16), **SHORT),
     "CDO": CDO(**GIVEN, student_channels=(8, 16), **SHORT),
@@ -126,9 +135,22 @@ TILED = {
     ),
     "tiles of DFR": TiledDetector(TRAINED["DFR"], tile=16, overlap=0, random_state=0),
 }
-EVERY = DETECTORS | TRAINED | TILED
-# The backbone sees them again where it describes altered pictures in every epoch.
-AGAIN = {"CDO", "EfficientAD", "GLASS", "RDPlusPlus", "ReContrast"}
+# Those that train the network that looks at pictures.
+NARROW = {"hidden_sizes": (4, 8), **SHORT}
+TUNED = {"backbone": Learned, "layers": ("learned",), **SHORT}
+FROM_PIXELS = {
+    "GEOM": skad.GEOM(**NARROW),
+    "RotNet": skad.RotNet(**NARROW),
+    "E3Outlier": skad.E3Outlier(**NARROW),
+    "CutPaste": skad.CutPaste(architecture="conv", code_size=8, **NARROW),
+    "PANDA": PANDA(**TUNED),
+    "MeanShifted": MeanShifted(**TUNED),
+}
+EVERY = DETECTORS | TRAINED | TILED | FROM_PIXELS
+# The backbone sees them again where it describes altered pictures in every epoch, or
+# pictures at several sizes.
+AGAIN = {"CDO", "CSFlow", "EfficientAD", "GLASS", "RDPlusPlus", "ReContrast"}
+AGAIN |= set(FROM_PIXELS)
 ONCE = {name: one for name, one in EVERY.items() if name not in AGAIN}
 
 
@@ -335,7 +357,7 @@ def test_few_new_pictures_are_flagged(detector):
     """The mean over draws of the share of new normal pictures; of the slow, one."""
     slow = getattr(detector, "positions", None) == "each"
     # of few that were held out the threshold is rough
-    n = 1 if slow else 8 if isinstance(detector, Dinomaly) else 3
+    n = 1 if slow else 8 if isinstance(detector, AST | Dinomaly) else 3
     shares = [
         np.mean(clone(detector).fit(pictures(30, i)).predict(pictures(60, 100 + i)) < 0)
         for i in range(n)

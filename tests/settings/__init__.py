@@ -35,9 +35,10 @@ class Settings:
     excused : dict
         Reasons why a test cannot hold by the nature of the method: "sign" where scores
         far from the training data cannot be relied on, ("sign", value) where this holds
-        for one value of a parameter; "feature" where no feature can be far out by
-        itself; "one column" where a row of one feature says nothing; "tensors" where it
-        does not take them; "rows around" where a score depends on the rows before it;
+        for one text as a parameter, ("sign", "name=value") for another; "feature" where
+        no feature can be far out by itself; "one column" where a row of one feature
+        says nothing; "tensors" where it does not take them; "rows around" where a score
+        depends on the rows before it;
         "outliers" where with contamination="auto" no training row may be an anomaly;
         and names of scikit-learn's estimator checks.
     """

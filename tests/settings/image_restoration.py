@@ -3,9 +3,12 @@
 from tests.settings import Settings
 from tests.settings.image import FINE, PIXELS
 
+PAIRS = "two features are one place"
+
 DFM = Settings(
     {**PIXELS, "pool_size": 1, "variance": 0.5},
     [{"measure": "nll", "pool_size": 2}],
+    excused={("feature", "pool_size=2"): PAIRS},
     pictures={},
 )
 DFR = Settings(
@@ -14,5 +17,6 @@ DFR = Settings(
 FRE = Settings(
     {**PIXELS, "n_components": 2, "pool_size": 1},
     [{"pool_size": 2}],
+    excused={("feature", "pool_size=2"): PAIRS},
     pictures={"n_components": 3},
 )

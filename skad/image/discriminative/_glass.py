@@ -27,9 +27,10 @@ _BLEND = 0.5, 0.1, 0.2, 0.8
 
 def of_length(ways, least, most):
     """Return ways (n, d) of length `least` at least and `most` at most."""
-    lengths = ways.square().sum(1, keepdim=True).sqrt()
-    tiny = torch.finfo(ways.dtype).tiny
-    return ways * (lengths.clamp(least, most) / lengths.clamp(min=tiny))
+    squares = ways.square().sum(1, keepdim=True)
+    there = squares > 0  # no way has no direction, and its root has no gradient
+    lengths = torch.where(there, squares, 1.0).sqrt()
+    return ways * torch.where(there, lengths.clamp(least, most) / lengths, 1.0)
 
 
 def hard_focal(logits, labels, quantile):

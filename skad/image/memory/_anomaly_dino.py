@@ -40,6 +40,8 @@ def otsu(values):
     their sizes and means, is the largest.
     """
     n = values.shape[1]
+    if n == 1:
+        return torch.ones_like(values, dtype=torch.bool)
     ordered, order = values.sort(1)
     below = torch.arange(1, n, device=values.device).to(values)
     sums = ordered.cumsum(1)

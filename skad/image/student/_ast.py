@@ -77,7 +77,7 @@ class ASTNetwork(SettledNetwork):
     def told(self, x):
         """Return the features of samples, and codes of their places."""
         (maps,) = split_maps(x, [self.shape])
-        return maps, self.codes.to(maps).expand(len(maps), -1, -1, -1)
+        return maps, self.codes.to(maps).expand(maps.shape[0], -1, -1, -1)
 
     def teacher_loss(self, x):
         """Return the negative log-likelihood of places, equation (2)."""
