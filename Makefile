@@ -31,7 +31,7 @@ lint: $(STAMP) ## check the style of the code
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
-format: $(STAMP) ## mend the style of the code, write stubs and README's tables anew
+format: $(STAMP) ## mend the style of the code, write stubs and README's table of families anew
 	$(RUN) -m tests._stubs
 	$(RUN) -m tests._readme
 	$(RUN) -m ruff check --fix .

@@ -313,11 +313,12 @@ def test_the_readme_lists_every_detector():
     assert listed == {name for name, _ in skad.all_detectors()}
 
 
-def test_the_tables_of_the_readme_say_what_the_classes_say():
+def test_the_table_of_the_readme_says_what_the_packages_say():
     text = _readme.FILE.read_text(encoding="utf-8")
-    assert _readme.with_tables(text) == text, "run make format"
-    wrong = text.replace("far from their nearest training rows", "near")
-    assert _readme.with_tables(wrong) == text
+    assert _readme.with_table(text) == text, "run make format"
+    wrong = text.replace("compare a row with its nearest training rows", "compare")
+    assert wrong != text
+    assert _readme.with_table(wrong) == text
 
 
 def test_the_readme_names_commands_that_exist():

@@ -172,6 +172,7 @@ def row(cls):
     doc = sections(cls)
     return {
         "Detector": f"``{cls.__name__}``",
+        "Finds": cls.__doc__.split("\n")[0].removesuffix("."),
         "Paper": paper(doc),
         "Input": data(cls),
         "Labels": labels(cls),

@@ -15,6 +15,7 @@ import skad
 # Columns from the left, with their widths: what one chooses by, then what one reads.
 COLUMNS = {
     "Detector": 12,
+    "Finds": 14,
     "Quality": 8,
     "Flagged": 8,
     "Honest scores": 7,
