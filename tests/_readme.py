@@ -17,7 +17,8 @@ HEADING = "| family | detectors | classes |"
 def line(family):
     """Return the line of a family: its page, its docstring's summary, its detectors."""
     package = import_module(f"skad.{family}")
-    summary = package.__doc__.split("\n")[0].removesuffix(".").removeprefix("Detectors ")
+    summary = package.__doc__.split("\n")[0].removesuffix(".")
+    summary = summary.removeprefix("Detectors ")
     known = dict(skad.all_detectors())
     names = sorted((n for n in package.__all__ if n in known), key=str.lower)
     names = ", ".join(f"`{name}`" for name in names)
