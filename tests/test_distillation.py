@@ -15,12 +15,12 @@ from skad.nn.description import (
 from skad.nn.distillation import (
     AboveMargin,
     AboveQuantile,
-    ChannelScale,
     Distillation,
     GradientAbove,
     MapCalibration,
     Power,
 )
+from skad.nn.statistics import ChannelScale
 
 
 @pytest.fixture(autouse=True)

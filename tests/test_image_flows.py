@@ -8,12 +8,14 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 from scipy.spatial.distance import cdist
+from sklearn.base import clone
 from skorch.callbacks import Callback
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from skad.image import CFLOW, DFR, SPADE, FastFlow
 from skad.image.restoration._dfr import explaining_components
+from skad.nn.attention import CBAM
 from skad.nn.flow import AllInOne, Coupling, Flow, sinusoids
 from tests.test_image import backbone, pictures  # noqa: F401 (a fixture)
 
@@ -232,6 +234,88 @@ def test_the_map_of_fastflow_by_hand(pictures):  # noqa: F811
         wide = F.interpolate(coarse[:, None], (24, 32), mode="bilinear")[:, 0]
     assert_allclose(detector.transform(pictures[2]), wide, rtol=1e-6)
     assert_allclose(-detector.score_samples(pictures[2]), wide.amax((1, 2)), rtol=1e-6)
+
+
+def test_attention_that_weighs_all_alike_changes_nothing(pictures):  # noqa: F811
+    """With weights of 1, as far as a sigmoid goes."""
+    plain = CHEAP["fastflow"](hidden_ratio=2.0).set_params(max_epochs=1)
+    other = clone(plain).set_params(attention="cbam").fit(pictures[0])
+    plain.fit(pictures[0])
+    state, weights = other.net_.state_dict(), dict(plain.net_.named_parameters())
+    added = [name for name in state if ".2.channels" in name or ".2.places" in name]
+    assert len(added) == 5 * 2
+    taken = {}
+    for name in state:
+        if name in added:
+            at = 100.0 if name.endswith("channels.2.bias") else 0.0
+            taken[name] = torch.full_like(state[name], at)
+        else:
+            taken[name] = weights.get(name.replace("subnetwork.3", "subnetwork.2"))
+            taken[name] = state[name] if taken[name] is None else taken[name]
+    x = samples(plain, pictures[1])
+    # places by a sigmoid of 0, half of all, which the next convolution makes up for
+    for name in taken:
+        if name.endswith("subnetwork.3.weight"):
+            taken[name] = 2 * taken[name]
+    for name, value in plain.net_.state_dict().items():
+        taken |= {name: value} if name in taken and ".subnetwork." not in name else {}
+    other.net_.load_state_dict(taken)
+    assert_allclose(other.net_.map(x).detach(), plain.net_.map(x).detach(), rtol=1e-4)
+
+
+def test_cbam_weighs_channels_then_places_by_hand():
+    part, x = CBAM(4, reduction=2).double(), torch.randn(3, 4, 5, 6).double()
+    first, _, last = part.channels
+
+    def mlp(v):
+        hidden = np.maximum(v @ first.weight.T.numpy() + first.bias.numpy(), 0)
+        return hidden @ last.weight.T.numpy() + last.bias.numpy()
+
+    with torch.no_grad():
+        maps = x.numpy()
+        weights = mlp(maps.mean((2, 3))) + mlp(maps.max((2, 3)))
+        maps = maps / (1 + np.exp(-weights))[:, :, None, None]
+        seen = np.stack([maps.mean(1), maps.max(1)], 1)
+        padded = np.pad(seen, ((0, 0), (0, 0), (3, 3), (3, 3)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (7, 7), (2, 3))
+        logits = np.einsum("bchwij,cij->bhw", windows, part.places.weight[0].numpy())
+        expected = maps / (1 + np.exp(-logits))[:, None]
+        assert_allclose(part(x), expected)
+
+
+def test_a_learned_base_is_the_most_likely_one(pictures):  # noqa: F811
+    """The gradient of the likelihood in its means and deviations is zero."""
+    detector = CHEAP["fastflow"](base="learned", base_period=5).fit(pictures[0])
+    (base,), network = detector.net_.bases, detector.net_
+    assert base.mean.abs().max() > 1e-3
+    x = samples(detector, pictures[0])
+    base.learn(iter([network.flowed(x)[0][0].detach()]))
+    base.mean.requires_grad_(), base.std.requires_grad_()
+    loss = network.loss(x, None)
+    for gradient in torch.autograd.grad(loss, [base.mean, base.std]):
+        assert gradient.abs().max() < 1e-3 * abs(loss.item())
+    # and the density is that of a normal distribution with that mean and deviation
+    with torch.no_grad():
+        z, logdet = network.flowed(x)[0]
+        shape = (-1, 1, 1)
+        normal = torch.distributions.Normal(base.mean.view(shape), base.std.view(shape))
+        constant = z[0].numel() * math.log(2 * math.pi) / 2
+        expected = -(normal.log_prob(z).sum((1, 2, 3)) + logdet.sum((1, 2))) - constant
+        assert_allclose(network.loss(x, None), expected.mean(), rtol=1e-5)
+
+
+def test_a_base_is_taken_at_its_period(pictures):  # noqa: F811
+    make = CHEAP["fastflow"]
+    early, late = (
+        make(base="learned", base_period=n).set_params(max_epochs=3).fit(pictures[0])
+        for n in (2, 4)
+    )
+    assert (late.net_.bases[0].mean == 0).all()
+    assert (early.net_.bases[0].mean != 0).any()
+    plain = make().set_params(max_epochs=3).fit(pictures[0])
+    assert_allclose(
+        late.score_samples(pictures[1]), plain.score_samples(pictures[1]), rtol=1e-6
+    )
 
 
 def test_fastflow_has_small_convolutions_at_every_other_step():

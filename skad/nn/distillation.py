@@ -13,7 +13,6 @@ from torch import nn
 
 from skad.nn.network import Network
 from skad.nn.residual import fit_to, stacked
-from skad.nn.statistics import Spread, places
 
 
 def squared(teacher, student):
@@ -203,38 +202,6 @@ class MapCalibration(nn.Module):
         """Return maps (n_maps, b, h, w) on the common scale."""
         low, high = (each.view(-1, 1, 1, 1) for each in (self.low, self.high))
         return self.scale * (maps - low) / (high - low)
-
-
-class ChannelScale(nn.Module):
-    """Brings every channel of a teacher's maps to mean 0 and standard deviation 1.
-
-    Parameters
-    ----------
-    n_channels : int
-        Channels `c` of the maps.
-    """
-
-    def __init__(self, n_channels):
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(n_channels))
-        self.register_buffer("std", torch.ones(n_channels))
-
-    def learn(self, batches):
-        """Take the constants from an iterator over maps (b, c, h, w), in float64.
-
-        A channel that is constant keeps its unit.
-        """
-        spread = Spread()
-        for maps in batches:
-            spread.add(places(maps))
-        std = spread.variance().sqrt()
-        flat = std <= 1e-6 * spread.mean.abs()  # what is left is rounding
-        self.mean.copy_(spread.mean)
-        self.std.copy_(torch.where(flat, 1.0, std))
-
-    def forward(self, maps):
-        """Return maps (b, c, h, w) on the common scale."""
-        return (maps - self.mean.view(-1, 1, 1)) / self.std.view(-1, 1, 1)
 
 
 # ------------------------------------------------------------------------- the network

@@ -1,5 +1,6 @@
 """Means and variances over batches, and norms that take theirs from all of them."""
 
+import torch
 from torch import nn
 
 from skad.nn.network import Network
@@ -36,6 +37,38 @@ class Spread:
 def places(maps):
     """Return the places (b h w, c) of maps (b, c, h, w)."""
     return maps.movedim(1, -1).flatten(0, 2)
+
+
+class ChannelScale(nn.Module):
+    """Brings every channel of maps to mean 0 and standard deviation 1.
+
+    Parameters
+    ----------
+    n_channels : int
+        Channels `c` of the maps.
+    """
+
+    def __init__(self, n_channels):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_channels))
+        self.register_buffer("std", torch.ones(n_channels))
+
+    def learn(self, batches):
+        """Take the constants from an iterator over maps (b, c, h, w), in float64.
+
+        A channel that is constant keeps its unit.
+        """
+        spread = Spread()
+        for maps in batches:
+            spread.add(places(maps))
+        std = spread.variance().sqrt()
+        flat = std <= 1e-6 * spread.mean.abs()  # what is left is rounding
+        self.mean.copy_(spread.mean)
+        self.std.copy_(torch.where(flat, 1.0, std))
+
+    def forward(self, maps):
+        """Return maps (b, c, h, w) on the common scale."""
+        return (maps - self.mean.view(-1, 1, 1)) / self.std.view(-1, 1, 1)
 
 
 def settle_norms(network, samples):

@@ -34,7 +34,8 @@ FastFlow = Settings(
             "n_steps": 4,
             "max_epochs": 5,
             "lr": 0.02,
-        }
+        },
+        {"attention": "cbam", "base": "learned", "base_period": 2},
     ],
     excused={"sign": "it normalises the maps of each picture, contrast and all"},
     pictures={"max_epochs": 2, "n_steps": 2},

@@ -8,18 +8,21 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from skad._parameters import with_parameters
-from skad._sklearn import Interval
+from skad._sklearn import Interval, StrOptions
 from skad.image._trained import TrainedImageDetector, split_maps
+from skad.nn.attention import CBAM
 from skad.nn.flow import Coupling, Flow
 from skad.nn.network import Network
+from skad.nn.statistics import ChannelScale
 
 
-def convolutions(size, ratio, n_in, n_out):
+def convolutions(size, ratio, attention, n_in, n_out):
     """Return the subnetwork of a block: two convolutions of `size` x `size`."""
     hidden = max(1, round(ratio * n_in))
     return nn.Sequential(
         nn.Conv2d(n_in, hidden, size, padding=size // 2),
         nn.ReLU(),
+        *([CBAM(hidden)] if attention == "cbam" else []),
         nn.Conv2d(hidden, n_out, size, padding=size // 2),
     )
 
@@ -27,22 +30,52 @@ def convolutions(size, ratio, n_in, n_out):
 class FastFlowNetwork(Network):
     """A flow for each layer, whose maps are normalised first."""
 
-    def __init__(self, shapes, n_steps, hidden_ratio, only_3x3):
+    base_period = None  # of a standard base, which stays
+
+    def __init__(
+        self, shapes, n_steps, hidden_ratio, only_3x3, attention, base, base_period
+    ):
         super().__init__()
         self.shapes = shapes
+        if base == "learned":
+            self.base_period = base_period
+            self.bases = nn.ModuleList(ChannelScale(shape[0]) for shape in shapes)
+            self.register_buffer("n_epochs_done", torch.tensor(0))
         self.norms = nn.ModuleList(nn.LayerNorm(shape) for shape in shapes)
         self.flows = nn.ModuleList()
         for channels, *_ in shapes:
             sizes = [3 if only_3x3 or i % 2 == 0 else 1 for i in range(n_steps)]
-            subnetworks = [partial(convolutions, size, hidden_ratio) for size in sizes]
+            subnetworks = [
+                partial(convolutions, size, hidden_ratio, attention) for size in sizes
+            ]
             self.flows.append(
                 Flow([Coupling(channels, each, clamp=2.0) for each in subnetworks])
             )
 
-    def transformed(self, x):
-        """Return z (b, c, h, w) and the log-determinant (b, h, w) of each layer."""
+    def flowed(self, x):
+        """Return what each layer's flow makes of its maps, and the log-determinant."""
         layers = zip(self.norms, self.flows, split_maps(x, self.shapes), strict=True)
         return [flow(norm(maps)) for norm, flow, maps in layers]
+
+    def transformed(self, x):
+        """Return z (b, c, h, w) and the log-determinant (b, h, w) of each layer."""
+        found = self.flowed(x)
+        if self.base_period is None:
+            return found
+        # of a base that is not standard z is what stands at so many deviations
+        return [
+            (base(z), logdet - base.std.log().sum())
+            for base, (z, logdet) in zip(self.bases, found, strict=True)
+        ]
+
+    def end_epoch(self, phase, batches):
+        """Let each base be what its flow makes of the training pictures."""
+        if self.base_period is None:
+            return
+        self.n_epochs_done += 1
+        if self.n_epochs_done % self.base_period == 0:
+            for i, base in enumerate(self.bases):
+                base.learn(self.flowed(x)[i][0] for x, _ in batches())
 
     def loss(self, x, y):
         """Return the negative log-likelihood of pictures, summed over layers."""
@@ -96,6 +129,15 @@ class FastFlow(TrainedImageDetector):
         Whether all blocks have 3 x 3 convolutions, as the paper has for ResNet-18;
         otherwise, for every backbone, every other one has 1 x 1, as it has for larger
         networks.
+    attention : {"cbam"} or None, default=None
+        Whether blocks weigh channels and places between their convolutions, as
+        CAINNFlow has it [2]_.
+    base : {"standard", "learned"}, default="standard"
+        The distribution that :math:`z` is to follow. "learned" is a normal one with a
+        mean and a deviation of each channel, those of the training pictures, as in
+        AltUB [3]_: then :math:`z` stands for deviations from that mean.
+    base_period : int, default=10
+        Epochs after which a learned base is taken anew.
     layers : tuple of str or None, default=None
         Names of the layers whose maps are transformed; None is the first three of a
         ResNet, and all of the bank of filters.
@@ -117,6 +159,11 @@ class FastFlow(TrainedImageDetector):
 
     Notes
     -----
+    A learned base is the closed form of what its authors train by turns with the flow,
+    the mean and variance of :math:`z`, at a period that is no paper's. The paper of
+    the attention does not say where it stands; here it is behind the first convolution
+    of each block.
+
     Maps of a layer are normalised over channels and places with a learned gain, as in
     the paper. The map adds up likelihoods as the authors' figures do, without the
     determinant. The authors' blocks have FrEIA's learned scale of each channel beside
@@ -129,6 +176,11 @@ class FastFlow(TrainedImageDetector):
     .. [1] J. Yu, Y. Zheng, X. Wang, W. Li, Y. Wu, R. Zhao and L. Wu, "FastFlow:
        unsupervised anomaly detection and localization via 2D normalizing flows", 2021,
        equations (2) to (5).
+    .. [2] R. Yan, F. Zhang, M. Huang, W. Liu, D. Hu, J. Li, Q. Liu, J. Jiang, Q. Guo
+       and L. Zheng, "CAINNFlow: convolutional block attention modules and invertible
+       neural networks flow for anomaly detection and localization tasks", 2022.
+    .. [3] Y. Kim, H. Jang, D. Lee and H.-J. Choi, "AltUB: alternating training method
+       to update base distribution of normalizing flow for anomaly detection", 2022.
 
     Examples
     --------
@@ -149,11 +201,17 @@ class FastFlow(TrainedImageDetector):
         "n_steps": [Interval(Integral, 1, None, closed="left")],
         "hidden_ratio": [Interval(Real, 0, None, closed="neither")],
         "only_3x3": ["boolean"],
+        "attention": [StrOptions({"cbam"}), None],
+        "base": [StrOptions({"standard", "learned"})],
+        "base_period": [Interval(Integral, 1, None, closed="left")],
     }
 
     n_steps: int = 8
     hidden_ratio: float = 1.0
     only_3x3: bool = False
+    attention: str | None = None
+    base: str = "standard"
+    base_period: int = 10
     max_epochs: int = 500
     batch_size: int = 32
     weight_decay: float = 1e-5

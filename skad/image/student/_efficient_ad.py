@@ -25,11 +25,11 @@ from skad.nn.description import (
 )
 from skad.nn.distillation import (
     AboveQuantile,
-    ChannelScale,
     Distillation,
     MapCalibration,
     squared,
 )
+from skad.nn.statistics import ChannelScale
 
 # Share of batches that the teacher learns from in grey.
 _GREY = 0.1

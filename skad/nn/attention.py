@@ -1,0 +1,36 @@
+"""Attention to channels and to places of maps."""
+
+import torch
+from torch import nn
+
+
+class CBAM(nn.Module):
+    r"""Weighs the channels of maps, then their places, each by means and maxima.
+
+    Channels by :math:`\sigma(\mathrm{MLP}(\mathrm{mean}) + \mathrm{MLP}(\max))` over
+    the places, places by :math:`\sigma` of a convolution of 7 x 7 of the mean and the
+    maximum over the channels (Woo et al., "CBAM: convolutional block attention module",
+    ECCV, 2018, equations (2) and (3)).
+
+    Parameters
+    ----------
+    n_channels : int
+        Channels of the maps.
+    reduction : int, default=16
+        What the layer between of the MLP is narrower by.
+    """
+
+    def __init__(self, n_channels, reduction=16):
+        super().__init__()
+        hidden = max(1, n_channels // reduction)
+        self.channels = nn.Sequential(
+            nn.Linear(n_channels, hidden), nn.ReLU(), nn.Linear(hidden, n_channels)
+        )
+        self.places = nn.Conv2d(2, 1, 7, padding=3, bias=False)
+
+    def forward(self, x):
+        """Return maps of the shape of `x` (b, c, h, w)."""
+        weights = self.channels(x.mean((2, 3))) + self.channels(x.amax((2, 3)))
+        x = x * torch.sigmoid(weights)[:, :, None, None]
+        seen = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)
+        return x * torch.sigmoid(self.places(seen))
