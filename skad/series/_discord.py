@@ -48,7 +48,9 @@ class Discord(NeighborWindows):
     Scoring costs O(n m l c) for `n` steps and `m` training windows.
 
     ``contamination="auto"`` takes stretches of time, of which no step is in a window
-    that a copy learns from.
+    that a copy learns from. What is normal may change after training, and is flagged
+    then: .47 of the rest of an electrocardiogram (ECG805) after its first 1,100 steps,
+    .39 of NAB's taxi rides after 2,352, none of another electrocardiogram (UCR 135).
 
     References
     ----------
