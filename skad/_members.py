@@ -1,6 +1,7 @@
 """Detectors that are held by another one: copies with seeds, scores, maps."""
 
 from contextlib import nullcontext
+from itertools import repeat
 
 import joblib
 import numpy as np
@@ -134,7 +135,7 @@ def honest_anomalies(members, tables, y, seen=None):
     for member, X, anomaly in zip(members, tables, seen, strict=True):
         X = rows_to_learn(member, member._validate(X, reset=False))
         honest = member._honest_anomaly(X, y, anomaly)
-        if honest.shape[0] != X.shape[0]:
+        if len(honest) != (X.shape[0] if hasattr(X, "shape") else len(X)):
             return None
         found.append(honest)
     return found
@@ -177,7 +178,7 @@ def _work(member, X):
     return work * (_OF_NETWORKS if hasattr(member, "max_epochs") else 1)
 
 
-def fit_members(caller, members, tables, y, n_jobs, anomaly_of=anomaly_of):
+def fit_members(caller, members, tables, y, n_jobs, anomaly_of=anomaly_of, labels=None):
     """Fit members on a table each, `n_jobs` of them at a time.
 
     Parameters
@@ -194,6 +195,8 @@ def fit_members(caller, members, tables, y, n_jobs, anomaly_of=anomaly_of):
         As in joblib; threads unless a joblib context says otherwise.
     anomaly_of : callable
         Returns the anomaly of a fitted member's rows.
+    labels : iterable or None
+        One `y` per member instead of the same for all.
 
     Yields
     ------
@@ -203,9 +206,12 @@ def fit_members(caller, members, tables, y, n_jobs, anomaly_of=anomaly_of):
     n_jobs = min(joblib.effective_n_jobs(n_jobs), len(members))
     n_threads = None if n_jobs == 1 else max(1, joblib.cpu_count() // n_jobs)
     phase, contexts = _member_contexts(caller, len(members))
+    labels = repeat(y, len(members)) if labels is None else labels
     yield from Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
-        delayed(_fit_member)(member, X, y, anomaly_of, n_threads, context, caller)
-        for member, X, context in zip(members, tables, contexts, strict=True)
+        delayed(_fit_member)(member, X, own, anomaly_of, n_threads, context, caller)
+        for member, X, own, context in zip(
+            members, tables, labels, contexts, strict=True
+        )
     )
     if phase is not None:
         phase.call_on_fit_task_end(estimator=caller)

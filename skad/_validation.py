@@ -1,7 +1,7 @@
 """Input checks of tables: scikit-learn's, and the same rules for tensors."""
 
 import numpy as np
-from scipy.sparse import csr_array, issparse
+from scipy.sparse import csr_array, get_index_dtype, issparse
 
 from skad._array import is_torch, namespace
 from skad._dask import is_dask
@@ -53,8 +53,19 @@ def check_table(
             raise ValueError("Input X contains NaN.")
         if X.nnz:
             check_magnitude(X.data)
-        return csr_array(X) if keep_sparse else dense_rows(estimator, X)
+        if not keep_sparse:
+            return dense_rows(estimator, X)
+        return _narrow(csr_array(X))
     check_magnitude(X)
+    return X
+
+
+def _narrow(X):
+    """Return a CSR array with indices of 32 bits, all that trees take, if they fit."""
+    index = get_index_dtype((X.indices, X.indptr), max(X.shape), check_contents=True)
+    X.indices, X.indptr = (
+        part.astype(index, copy=False) for part in (X.indices, X.indptr)
+    )
     return X
 
 

@@ -295,3 +295,15 @@ def test_what_cannot_read_sparse_rows_makes_them_dense():
         assert_array_equal(found, expected.score_samples(train.toarray()))
         with config_context(working_memory=0), pytest.raises(ValueError, match="dense"):
             detector.fit(train)
+
+
+def test_wide_indices_of_sparse_rows_become_narrow_and_stay_the_users():
+    sparse = scipy.sparse.csr_array(np.where(X > 2, X, 0.0))
+    wide = sparse.copy()
+    wide.indices, wide.indptr = (
+        part.astype(np.int64) for part in (wide.indices, wide.indptr)
+    )
+    forest = IsolationForest(5, random_state=0)
+    expected = forest.fit(sparse).score_samples(sparse)
+    assert_array_equal(forest.fit(wide).score_samples(wide), expected)
+    assert wide.indices.dtype == np.int64

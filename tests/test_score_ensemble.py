@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.random_projection import GaussianRandomProjection
 
 import skad
 from skad import ECOD, KNN, IsolationForest, Mahalanobis, PCAReconstruction
@@ -466,3 +467,24 @@ def test_members_that_take_longest_begin_first():
     assert isinstance(two.named_detectors_["knn"], skad.KNN)
     assert_array_equal(two.score_samples(X), one.score_samples(X))
     assert_array_equal(two.means_, one.means_)
+
+
+def test_members_behind_random_projections_see_each_their_own(rows):
+    train, new = rows
+    members = [
+        (name, make_pipeline(GaussianRandomProjection(n_components=2), detector))
+        for name, detector in [("knn", KNN()), ("near", KNN(2))]
+    ]
+    ensemble = ScoreEnsemble([*members, ("tails", ECOD())], random_state=0).fit(train)
+    matrices = [one[0].components_ for one in ensemble.detectors_[:2]]
+    assert not np.allclose(*matrices)
+    expected = 0
+    heads = [(KNN(), matrices[0]), (KNN(2), matrices[1]), (ECOD(), np.eye(4))]
+    for detector, matrix in heads:
+        detector.fit(train @ matrix.T)
+        known, found = (-detector.score_samples(X @ matrix.T) for X in rows)
+        expected = expected + (found - known.mean()) / known.std() / 3
+    assert_allclose(-ensemble.score_samples(new), expected)
+    assert set(ensemble.predict(new)) == {-1, 1}
+    with pytest.raises(ValueError, match="maps of shapes"):
+        ensemble.transform(new)

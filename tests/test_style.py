@@ -70,6 +70,7 @@ LIFTS = {
     "ensemble/_base.py",
     "ensemble/_detector_features.py",
     "ensemble/_feature_bagging.py",
+    "ensemble/_refined.py",
     "ensemble/_score_ensemble.py",
 }
 

@@ -93,6 +93,7 @@ BELOW = {
     "MOGAAL": 0.74,
     "NeuTraL": 0.72,
     "OmniAnomaly": 0.58,
+    "REPEN": 0.81,
     "RSRAE": 0.77,
     "RaPP": 0.91,
     "SOGAAL": 0.72,

@@ -13,7 +13,6 @@ pictures and series go through unchanged; `Holder` fits and scores it. A class w
 from abc import abstractmethod
 from typing import Any, Self
 
-import numpy as np
 from sklearn import get_config
 from sklearn.utils import get_tags
 from sklearn.utils.metadata_routing import (
@@ -30,8 +29,8 @@ from skad._array import is_torch, to_numpy
 from skad._dask import by_block, is_dask
 from skad._members import inspect_of, maps_of, scores_of
 from skad._parameters import absent, with_parameters
+from skad._rows import n_rows, readable
 from skad._sklearn import HasMethods, MetaEstimatorMixin, _fit_context
-from skad._validation import refuse_unreadable
 from skad.base import BaseDetector
 from skad.calibration._held import (
     Holder,
@@ -39,7 +38,6 @@ from skad.calibration._held import (
     scoring_parameters,
     takes_groups,
 )
-from skad.calibration._rows import n_rows
 
 
 def _has_map(self):
@@ -315,13 +313,7 @@ class DetectorAround(Holder, MetaEstimatorMixin, BaseDetector):
         return getattr(innermost(self._head()), "_looks_around", False)
 
     def _validate(self, X, *, reset):
-        refuse_unreadable(X)
-        if hasattr(X, "__array__") and not hasattr(X, "__getitem__"):
-            X = np.asarray(X)
-        n_rows(X)
-        # other sequences may lack what is asked of lists, or lie about their length
-        known = hasattr(X, "shape") or isinstance(X, list | tuple)
-        return X if known else list(X)
+        return readable(X)
 
     def _fit(self, X, y, params):
         if y is not None and (is_torch(y) or not hasattr(y, "__getitem__")):

@@ -12,10 +12,10 @@ from skad._array import is_torch, like, namespace, to_numpy
 from skad._members import inspect_of, maps_of, scores_of, take_over_features
 from skad._parameters import with_parameters
 from skad._random import Seed, generator
+from skad._rows import n_rows
 from skad._sklearn import Interval, RealNotInt, StrOptions
 from skad.calibration._base import DetectorAround
 from skad.calibration._held import known_anomalies, scoring_parameters, takes_groups
-from skad.calibration._rows import n_rows
 
 # Of two scores nearer than this, relative and in the largest, neither is the lower: a
 # sample that is scored in another batch ties with itself.

@@ -18,7 +18,7 @@ from skad._members import (
     take_over_features,
     without_threshold,
 )
-from skad.calibration._rows import n_rows, per_sample, take_rows
+from skad._rows import n_rows, per_sample, take_rows
 
 
 def innermost(detector):

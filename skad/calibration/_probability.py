@@ -13,11 +13,11 @@ from sklearn.utils.validation import check_is_fitted
 from skad._array import is_torch, like, to_numpy
 from skad._moments import mean_and_deviation
 from skad._parameters import with_parameters
+from skad._rows import n_rows
 from skad._sklearn import StrOptions
 from skad.calibration._base import DetectorAround
 from skad.calibration._held import known_anomalies
 from skad.calibration._labels import known_labels, own_offset
-from skad.calibration._rows import n_rows
 
 WITH_LABELS = ("isotonic", "sigmoid")
 

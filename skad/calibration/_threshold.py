@@ -8,9 +8,9 @@ import numpy as np
 from skad._array import like
 from skad._group_rows import rows_by_label
 from skad._parameters import with_parameters
+from skad._rows import n_rows
 from skad.calibration._base import DetectorAround
 from skad.calibration._held import known_anomalies
-from skad.calibration._rows import n_rows
 
 
 @with_parameters

@@ -8,11 +8,11 @@ import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
 from skad._parameters import with_parameters
+from skad._rows import n_rows
 from skad._sklearn import Interval, StrOptions
 from skad.calibration._base import DetectorAround
 from skad.calibration._held import takes_groups
 from skad.calibration._labels import known_labels, own_offset
-from skad.calibration._rows import n_rows
 
 
 def threshold_curve(scores, is_anomaly):

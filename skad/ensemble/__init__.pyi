@@ -4,6 +4,7 @@ from skad.ensemble._extended_isolation_forest import ExtendedIsolationForest as 
 from skad.ensemble._feature_bagging import FeatureBagging as FeatureBagging
 from skad.ensemble._inne import INNE as INNE
 from skad.ensemble._isolation_forest import IsolationForest as IsolationForest
+from skad.ensemble._refined import RefinedDetector as RefinedDetector
 from skad.ensemble._score_ensemble import ScoreEnsemble as ScoreEnsemble
 
-__all__ = ["DIF", "DetectorFeatures", "ExtendedIsolationForest", "FeatureBagging", "INNE", "IsolationForest", "ScoreEnsemble"]
+__all__ = ["DIF", "DetectorFeatures", "ExtendedIsolationForest", "FeatureBagging", "INNE", "IsolationForest", "RefinedDetector", "ScoreEnsemble"]

@@ -65,74 +65,12 @@ class NamesDetectors(_BaseComposition):
         return self
 
 
-class NamedMembers(NamesDetectors, BaseDetector):
-    """Base of ensembles whose parameter `detectors` is a list of (name, detector).
+class PassesOn(BaseDetector):
+    """Base of detectors whose members get `X` as it is and check it themselves.
 
-    Members get `X` as it is and check it themselves, so that tables, frames, tensors,
-    pictures and series go through unchanged. A class writes `_fit`, which calls
-    `_fit_members`, as well as `_anomaly` and `_map` for all rows at once.
+    So tables, frames, tensors, pictures and series go through unchanged. A class writes
+    `_anomaly` and `_map` for all rows at once.
     """
-
-    def _default_detectors(self):
-        """Return what ``detectors=None`` stands for."""
-        from skad.ensemble._isolation_forest import IsolationForest
-        from skad.marginal import ECOD
-        from skad.neighbors import KNN
-
-        kinds = {"knn": KNN, "isolation_forest": IsolationForest, "ecod": ECOD}
-        return [(name, kind()) for name, kind in kinds.items()]
-
-    # -------------------------------------------------------------------- parameters
-
-    @property
-    def named_detectors_(self):
-        """The fitted members by name."""
-        check_is_fitted(self)
-        names = [name for name, _ in self._kept()]
-        return Bunch(**dict(zip(names, self.detectors_, strict=True)))
-
-    def _all(self):
-        """Return all names and detectors."""
-        return self._default_detectors() if self.detectors is None else self.detectors
-
-    def _kept(self):
-        """Return the names and detectors that are not dropped."""
-        return [pair for pair in self._all() if not is_dropped(pair[1])]
-
-    def _check_parameters(self, X):
-        for pair in self._all():
-            named = isinstance(pair, tuple) and len(pair) == 2
-            if not named or not isinstance(pair[0], str):
-                raise ValueError(f"detectors has {pair!r}, not (name, detector).")
-            if not is_dropped(pair[1]) and not _is_detector(pair[1]):
-                raise ValueError(
-                    f"detectors has {pair[1]!r} as {pair[0]!r}, which is no detector "
-                    "with scores and maps."
-                )
-        self._validate_names([name for name, _ in self._all()])
-        if not self._kept():
-            raise ValueError(f"detectors={self.detectors!r} leaves no member.")
-
-    # ------------------------------------------------------------------------ members
-
-    def _fit_members(self, X, y, random):
-        """Keep the fitted members; return their training anomalies, m times (n,)."""
-        members = [seeded_clone(member, random, True) for _, member in self._kept()]
-        order = range(len(members))
-        if effective_n_jobs(self.n_jobs) > 1:
-            order = costliest_first(members, X)
-        placed, same = [members[i] for i in order], (X for _ in members)
-        fitted = fit_members(self, placed, same, y, self.n_jobs, scored)
-        found = dict(zip(order, fitted, strict=True))
-        self.detectors_ = [found[i][0] for i in range(len(members))]
-        take_over_features(self, self.detectors_[0])
-        return [found[i][1] for i in range(len(members))]
-
-    def _anomalies(self, X):
-        """Return the members' anomalies, m times (n,)."""
-        return [scored(member, X) for member in self.detectors_]
-
-    # ----------------------------------------------------------------------- contract
 
     def _validate(self, X, *, reset):
         return X  # the members check it
@@ -175,6 +113,74 @@ class NamedMembers(NamesDetectors, BaseDetector):
             return by_block(self, "transform", X)
         return self._map(self._validate(X, reset=False))
 
+
+class NamedMembers(NamesDetectors, PassesOn):
+    """Base of ensembles whose parameter `detectors` is a list of (name, detector).
+
+    A class writes `_fit`, which calls `_fit_members`, as well as `_anomaly` and `_map`.
+    """
+
+    def _default_detectors(self):
+        """Return what ``detectors=None`` stands for."""
+        from skad.ensemble._isolation_forest import IsolationForest
+        from skad.marginal import ECOD
+        from skad.neighbors import KNN
+
+        kinds = {"knn": KNN, "isolation_forest": IsolationForest, "ecod": ECOD}
+        return [(name, kind()) for name, kind in kinds.items()]
+
+    # -------------------------------------------------------------------- parameters
+
+    @property
+    def named_detectors_(self):
+        """The fitted members by name."""
+        check_is_fitted(self)
+        names = [name for name, _ in self._kept()]
+        return Bunch(**dict(zip(names, self.detectors_, strict=True)))
+
+    def _all(self):
+        """Return all names and detectors."""
+        return self._default_detectors() if self.detectors is None else self.detectors
+
+    def _kept(self):
+        """Return the names and detectors that are not dropped."""
+        return [pair for pair in self._all() if not is_dropped(pair[1])]
+
+    def _check_parameters(self, X):
+        for pair in self._all():
+            named = isinstance(pair, tuple) and len(pair) == 2
+            if not named or not isinstance(pair[0], str):
+                raise ValueError(f"detectors has {pair!r}, not (name, detector).")
+            if not is_dropped(pair[1]) and not is_detector(pair[1]):
+                raise ValueError(
+                    f"detectors has {pair[1]!r} as {pair[0]!r}, which is no detector "
+                    "with scores and maps."
+                )
+        self._validate_names([name for name, _ in self._all()])
+        if not self._kept():
+            raise ValueError(f"detectors={self.detectors!r} leaves no member.")
+
+    # ------------------------------------------------------------------------ members
+
+    def _fit_members(self, X, y, random):
+        """Keep the fitted members; return their training anomalies, m times (n,)."""
+        members = [seeded_clone(member, random, True) for _, member in self._kept()]
+        order = range(len(members))
+        if effective_n_jobs(self.n_jobs) > 1:
+            order = costliest_first(members, X)
+        placed, same = [members[i] for i in order], (X for _ in members)
+        fitted = fit_members(self, placed, same, y, self.n_jobs, scored)
+        found = dict(zip(order, fitted, strict=True))
+        self.detectors_ = [found[i][0] for i in range(len(members))]
+        take_over_features(self, self.detectors_[0])
+        return [found[i][1] for i in range(len(members))]
+
+    def _anomalies(self, X):
+        """Return the members' anomalies, m times (n,)."""
+        return [scored(member, X) for member in self.detectors_]
+
+    # ----------------------------------------------------------------------- contract
+
     @property
     def _looks_around(self):
         return any(getattr(one, "_looks_around", False) for one in self.detectors_)
@@ -182,13 +188,13 @@ class NamedMembers(NamesDetectors, BaseDetector):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         members = [pair[-1] for pair in self._all() if isinstance(pair, tuple)]
-        inner = [get_tags(member) for member in members if _is_detector(member)]
+        inner = [get_tags(member) for member in members if is_detector(member)]
         tags.target_tags.required = any(tag.target_tags.required for tag in inner)
         tags.input_tags.sparse = all(tag.input_tags.sparse for tag in inner)
         tags.input_tags.allow_nan = all(tag.input_tags.allow_nan for tag in inner)
         return tags
 
 
-def _is_detector(member):
+def is_detector(member):
     methods = ("fit", "score_samples", "transform")
     return not isinstance(member, type) and all(hasattr(member, m) for m in methods)

@@ -7,7 +7,8 @@ from skad.neighbors._ldknn import LDKNN as LDKNN
 from skad.neighbors._loci import LOCI as LOCI
 from skad.neighbors._lof import LOF as LOF
 from skad.neighbors._lunar import LUNAR as LUNAR
+from skad.neighbors._repen import REPEN as REPEN
 from skad.neighbors._sod import SOD as SOD
 from skad.neighbors._sos import SOS as SOS
 
-__all__ = ["ABOD", "CBLOF", "COF", "HDBSCANOutliers", "KNN", "LDKNN", "LOCI", "LOF", "LUNAR", "SOD", "SOS"]
+__all__ = ["ABOD", "CBLOF", "COF", "HDBSCANOutliers", "KNN", "LDKNN", "LOCI", "LOF", "LUNAR", "REPEN", "SOD", "SOS"]

@@ -25,6 +25,13 @@ IsolationForest = Settings(
         {"max_features": 0.5, "random_state": 0},
     ],
 )
+RefinedDetector = Settings(
+    {"n_splits": 3},
+    [
+        {"detector": skad.ECOD(), "vote": "all", "n_refinements": 2},
+        {"detector": skad.IsolationForest(5), "outlier_fraction": 0.3},
+    ],
+)
 ScoreEnsemble = Settings(
     {"detectors": [("knn", skad.KNN()), ("ecod", skad.ECOD())]},
     [

@@ -21,5 +21,9 @@ LOF = Settings(variants=[{"algorithm": "brute"}])
 LUNAR = Settings(
     {"max_epochs": 10, "hidden_sizes": (16,), "lr": 0.01}, [{"output": "score"}]
 )
+REPEN = Settings(
+    {"max_epochs": 5, "code_size": 8, "n_subsamples": 10, "lr": 0.01},
+    [{"hidden_sizes": (16,)}],
+)
 SOD = Settings(variants=[{"algorithm": "brute", "alpha": 1.2}])
 SOS = Settings(variants=[{"perplexity": 10}])

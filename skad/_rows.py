@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Set
 
+import numpy as np
 from scipy.sparse import issparse
 
 from skad._array import is_torch, like
 from skad._picture_input import Pictures
 from skad._pictures import PictureFiles
 from skad._sklearn import _safe_indexing
+from skad._validation import refuse_unreadable
 
 
 def n_rows(X):
@@ -19,6 +21,17 @@ def n_rows(X):
     if unordered or shape == () or not hasattr(type(X), "__len__"):
         raise TypeError(f"Expected a sequence of samples, got {type(X).__name__}.")
     return len(X)
+
+
+def readable(X):
+    """Return samples that have a length and can be asked for by index."""
+    refuse_unreadable(X)
+    if hasattr(X, "__array__") and not hasattr(X, "__getitem__"):
+        X = np.asarray(X)
+    n_rows(X)
+    # other sequences may lack what is asked of lists, or lie about their length
+    known = hasattr(X, "shape") or isinstance(X, list | tuple)
+    return X if known else list(X)
 
 
 def take_rows(X, rows):
