@@ -201,7 +201,6 @@ def test_what_a_default_needs_is_said_before_anything_else_is_wrong_with_the_row
 NEVER_NEGATIVE = {
     "COF": [{}],
     "KNN": [{"metric": m} for m in ("euclidean", "cosine", "manhattan")],
-    "LUNAR": [{"max_epochs": 2, "random_state": 0}],
     "LOF": [{"metric": m} for m in ("euclidean", "cosine", "manhattan")],
     "Mahalanobis": [{}, {"covariance": "ledoit_wolf"}],
     "MatrixSketch": [{}],
