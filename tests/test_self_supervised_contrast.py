@@ -149,6 +149,7 @@ def test_views_are_flipped_before_they_are_turned():
     torch.manual_seed(0)
     net = CSINetwork((1, 12, 12), *ENCODER, "turns", True).train()
     seen = []
+    assert (net.views.crops(50)[:, 0, 0] > 0).all()
     net.views.forward = lambda x: (seen.append(x), x)[1]
     x = torch.rand(20, 1, 12, 12)
     net.view_codes(x)
