@@ -30,7 +30,8 @@ TRAINED = {}
 for name, cls in skad.all_detectors():
     if issubclass(cls, TorchDetector):
         family = cls.__module__.split(".")[1]
-        kind = family if family in OF_THEIR_OWN else "rows"
+        # networks that move pixels have nothing to learn from a table, and take a GPU
+        kind = family if family in OF_THEIR_OWN else cls._data
         TRAINED.setdefault(kind, {})[name] = cls
 # Steps so small that the weights stay as they were drawn.
 UNTRAINED = {"max_epochs": 1, "lr": 1e-12}

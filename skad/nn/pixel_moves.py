@@ -84,6 +84,17 @@ def rearranged(size):
     return torch.stack(tables) if tables else torch.zeros(0, *size, dtype=torch.int64)
 
 
+def halves_swapped(size):
+    """Return tables (4, h, w) of pictures whose halves change places, or do not.
+
+    The upper and the lower, the left and the right ones; of an odd number of rows or
+    columns the last part has one more before.
+    """
+    steps = [(0, -(n // 2)) for n in size]
+    each = product(*steps)
+    return torch.stack([_grid(size).roll(by, (0, 1)) for by in each])
+
+
 def turned(size, angle, flip):
     """Return a picture's turn about its middle, by any angle, with zeros outside.
 

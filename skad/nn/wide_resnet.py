@@ -68,10 +68,29 @@ class WideResNet(nn.Module):
         return self.head(self.features(x))
 
 
-def read_pictures(architecture, shape, size, hidden_sizes):
+class WideEncoder(WideResNet):
+    """One whose codes are the means of the last maps: WRN-10-4 for 256 of them.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        (c, h, w) of pictures.
+    output_shape : tuple of int
+        (size,) of the codes, the channels of the last block.
+    hidden_sizes : sequence of int, default=(16, 64, 128)
+        Channels of the first convolution, and of each block but the last.
+    """
+
+    def __init__(self, input_shape, output_shape, hidden_sizes=(16, 64, 128)):
+        super().__init__(input_shape, output_shape, (*hidden_sizes, *output_shape))
+        self.head = nn.Identity()
+
+
+def read_pictures(architecture, shape, size, hidden_sizes, auto=WideResNet):
     """Return a network from pictures of a shape to a vector: "auto" is a `WideResNet`.
 
-    Other architectures, and `hidden_sizes`, are as `build` takes them.
+    Or the one that is given. Other architectures, and `hidden_sizes`, are as `build`
+    takes them.
     """
-    made = WideResNet if architecture == "auto" else architecture
+    made = auto if architecture == "auto" else architecture
     return build(made, shape, (size,), hidden_sizes)

@@ -1,3 +1,4 @@
+from skad.self_supervised._csi import CSI as CSI
 from skad.self_supervised._cutpaste import CutPaste as CutPaste
 from skad.self_supervised._e3outlier import E3Outlier as E3Outlier
 from skad.self_supervised._geom import GEOM as GEOM
@@ -6,5 +7,6 @@ from skad.self_supervised._icl import ICL as ICL
 from skad.self_supervised._loe import LOE as LOE
 from skad.self_supervised._neutral import NeuTraL as NeuTraL
 from skad.self_supervised._rotnet import RotNet as RotNet
+from skad.self_supervised._ssd import SSD as SSD
 
-__all__ = ["CutPaste", "E3Outlier", "GEOM", "GOAD", "ICL", "LOE", "NeuTraL", "RotNet"]
+__all__ = ["CSI", "CutPaste", "E3Outlier", "GEOM", "GOAD", "ICL", "LOE", "NeuTraL", "RotNet", "SSD"]

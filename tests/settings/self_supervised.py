@@ -78,3 +78,26 @@ CutPaste = Settings(
         "max_epochs": 1,
     },
 )
+VIEWED = {
+    "hidden_sizes": (4,),
+    "code_size": 8,
+    "projection_size": 8,
+    "max_epochs": 2,
+    "batch_size": 64,
+}
+CSI = Settings(
+    {**VIEWED, "crops": False},
+    [{"shift": "halves"}],
+    excused={
+        "sign": "what is larger has longer codes, and those are normal",
+        "feature": "what is larger has longer codes, and those are normal",
+        "one column": "one pixel looks the same however it is moved",
+    },
+    pictures={**VIEWED, "max_epochs": 1, "crops": False},
+)
+SSD = Settings(
+    {**VIEWED, "max_epochs": 4},
+    [{"n_clusters": 2}],
+    excused={"feature": "a code at length one does not tell how far out a pixel is"},
+    pictures={**VIEWED, "max_epochs": 1},
+)
