@@ -142,6 +142,8 @@ FROM_PIXELS = {
     "GEOM": skad.GEOM(**NARROW),
     "RotNet": skad.RotNet(**NARROW),
     "E3Outlier": skad.E3Outlier(**NARROW),
+    "CSI": skad.CSI(code_size=8, crops=False, **NARROW),
+    "SSD": skad.SSD(code_size=8, **NARROW),
     "CutPaste": skad.CutPaste(architecture="conv", code_size=8, **NARROW),
     "PANDA": PANDA(**TUNED),
     "MeanShifted": MeanShifted(**TUNED),
