@@ -3,6 +3,7 @@ from skad.reconstruction._memae import MemAE as MemAE
 from skad.reconstruction._rapp import RaPP as RaPP
 from skad.reconstruction._rca import RCA as RCA
 from skad.reconstruction._rsrae import RSRAE as RSRAE
+from skad.reconstruction._sparse_coding import SparseCoding as SparseCoding
 from skad.reconstruction._vae import VAE as VAE
 
-__all__ = ["AutoEncoder", "MemAE", "RCA", "RSRAE", "RaPP", "VAE"]
+__all__ = ["AutoEncoder", "MemAE", "RCA", "RSRAE", "RaPP", "SparseCoding", "VAE"]

@@ -2,6 +2,8 @@
 
 from tests.settings import Settings
 
+# numbers far out have few neighbours in finer tables, as those inside have
+ContingencyTables = Settings({"n_bins": 3})
 DAGMM = Settings({"max_epochs": 10, "hidden_sizes": (16,)})
 GMM = Settings(
     variants=[

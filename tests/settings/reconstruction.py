@@ -13,4 +13,7 @@ RSRAE = Settings(
     [{"alternating": False}],
     excused={"feature": "a direction has no feature that is far out"},
 )
+SparseCoding = Settings(
+    {"n_components": 6, "max_epochs": 10, "random_state": 0}, [{"n_nonzero": 2}]
+)
 VAE = Settings({**SMALL, "n_draws": 3}, [{"measure": "iwae", "variance": "shared"}])

@@ -24,3 +24,6 @@ PCAReconstruction = Settings(
     ]
 )
 ROD = Settings(variants=[{"max_subspaces": 18}])
+SelfRepresentation = Settings(
+    {"n_steps": 20}, excused={"sign": "the length of a row does not count"}
+)

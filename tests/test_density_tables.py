@@ -1,0 +1,118 @@
+"""Contingency tables against likelihoods, maximised with the row and without."""
+
+import itertools
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.metrics import mutual_info_score
+
+from skad.density import ContingencyTables
+from skad.density._contingency_tables import cut_points, widest_tree
+
+
+def chain(n, rng, d=4):
+    """Rows of three categories, each feature like the one before."""
+    X = rng.integers(3, size=(n, d)).astype(float)
+    for j in range(1, d):
+        X[:, j] = np.where(rng.random(n) < 0.6, X[:, j - 1], X[:, j])
+    return X
+
+
+def log_likelihood(X, edges):
+    """The maximal log-likelihood of rows for a tree with these edges."""
+
+    def of(columns):
+        counts = np.unique(X[:, columns], axis=0, return_counts=True)[1]
+        return (counts * np.log(counts / len(X))).sum()
+
+    cliques = sum(of(list(edge)) for edge in edges)
+    nodes = [node for edge in edges for node in edge]
+    inner = sum((nodes.count(j) - 1) * of([j]) for j in range(X.shape[1]))
+    return cliques - inner
+
+
+def lost(X, row, edges):
+    return 2 * (log_likelihood(X, edges) - log_likelihood(np.r_[X, row[None]], edges))
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return chain(200, np.random.default_rng(0))
+
+
+def test_scores_are_likelihood_ratios(rows):
+    detector = ContingencyTables().fit(rows)
+    edges = [(p, j) for j, p in enumerate(detector.parents_) if p >= 0]
+    new = np.array([*itertools.product(range(3), repeat=4)], dtype=float)[::3]
+    new = np.r_[new, [[0, 1, 7, 1], [9, 9, 9, 9]]]
+    expected = [lost(rows, row, edges) for row in new]
+    assert_allclose(-detector.score_samples(new), expected, rtol=1e-9)
+
+
+def test_the_tree_has_the_most_information(rows):
+    detector = ContingencyTables().fit(rows)
+    edges = {frozenset((p, j)) for j, p in enumerate(detector.parents_) if p >= 0}
+    assert edges == {frozenset((j, j + 1)) for j in range(3)}
+    weights = np.random.default_rng(0).random((5, 5))
+    weights += weights.T
+    np.fill_diagonal(weights, 0)
+    parents, order = widest_tree(weights)
+    found = sum(weights[j, p] for j, p in enumerate(parents) if p >= 0)
+    every = itertools.combinations(itertools.combinations(range(5), 2), 4)
+    best = max(sum(weights[e] for e in tree) for tree in every if joins(tree))
+    assert_allclose(found, best)
+    assert all(order.index(p) < order.index(j) for j, p in enumerate(parents) if p >= 0)
+    assert order[0] == weights.sum(axis=1).argmax()
+
+
+def joins(tree):
+    reached = {0}
+    for _ in range(4):
+        reached |= {node for edge in tree if reached & set(edge) for node in edge}
+    return len(reached) == 5
+
+
+def test_two_features_are_one_table_and_its_margin():
+    X = np.array([[0, 0]] * 5 + [[1, 1]] * 4 + [[0, 1]] * 2, dtype=float)
+
+    def h(n):
+        return n * np.log(n) - (n - 1) * np.log(n - 1) if n > 1 else 0.0
+
+    detector = ContingencyTables().fit(X)
+    scores = -detector.score_samples([[0, 0], [1, 0], [0, 1], [1, 2]])
+    expected = [2 * (h(12) - h(n + 1)) for n in (5, 0, 2, 0)]
+    assert_allclose(scores, expected)
+    # the root's own term, and what the pair adds
+    assert_array_equal(detector.parents_, [-1, 0])
+    root, child = detector.transform([[1, 0]])[0]
+    assert_allclose([root, child], [2 * (h(12) - h(5)), 2 * h(5)])
+
+
+def test_codes_and_order_of_features_do_not_matter(rows):
+    codes = np.array([5.0, -3.0, 1e9])
+    other = codes[rows.astype(int)][:, [2, 0, 3, 1]]
+    one, two = ContingencyTables().fit(rows), ContingencyTables().fit(other)
+    assert_allclose(two.score_samples(other), one.score_samples(rows))
+    assert_allclose(two.transform(other), one.transform(rows)[:, [2, 0, 3, 1]])
+
+
+def test_numbers_are_cut_where_the_counts_are_equal():
+    values = np.random.default_rng(0).permutation(np.arange(20) / 7)
+    edges = cut_points(values, 4)
+    assert_array_equal(np.histogram(values, edges)[0], [5, 5, 5, 5])
+    assert_allclose(edges[1:-1] * 7, [4.5, 9.5, 14.5])
+    X = np.c_[values, np.round(values)]
+    detector = ContingencyTables(4).fit(X)
+    assert_array_equal(detector.are_bins_, [True, False])
+    inside, outside = detector.transform([[edges[-1], 3], [edges[-1] + 0.01, 3]])
+    assert outside.sum() > inside.sum()
+
+
+def test_weights_are_mutual_informations(rows):
+    from skad.density._contingency_tables import mutual_information
+
+    cells, counts = np.unique(rows[:, :2], axis=0, return_counts=True)
+    sums = [[(rows[:, j] == cell[j]).sum() for cell in cells] for j in range(2)]
+    expected = mutual_info_score(rows[:, 0], rows[:, 1])
+    assert_allclose(mutual_information((counts, *sums)), expected)
