@@ -45,6 +45,8 @@ COMMON = {
     "test_use",
 }
 MOST_SECONDS = 3
+# Files whose tests share what takes long, and run in one process.
+TOGETHER = {"test_typing"}
 NAMES = dict(skad.all_detectors())
 # What docstrings' examples need beside what skad itself does.
 EXAMPLES_NEED = {"SeasonalTrendResiduals": "statsmodels"}
@@ -121,7 +123,8 @@ def pytest_collection_modifyitems(config, items):
             if package is not None and find_spec(package) is None:
                 item.add_marker(pytest.mark.skip(reason=f"needs {package}"))
         files.setdefault(item.path, len(files))
-        group = subject(item) or item.nodeid.split("[")[0]
+        alone = item.path.stem if item.path.stem in TOGETHER else item.nodeid
+        group = subject(item) or alone.split("[")[0]
         item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: (files[item.path], subject(item) or ""))
 

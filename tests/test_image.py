@@ -549,7 +549,8 @@ def test_pooling(pictures, make, pooling):
 
 
 OF_WHOLE_PICTURES = {
-    *("AnomalyDINO", "DFM", "FRE", "GaussianAD", "SPADE", "SuperSimpleNet")
+    *("AnomalyDINO", "CSFlow", "DFM", "FRE", "GaussianAD", "MeanShifted", "PANDA"),
+    *("SPADE", "SuperSimpleNet"),
 }
 
 

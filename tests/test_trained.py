@@ -26,9 +26,11 @@ from skad._training._arguments import epochs_of
 MOST = 250
 # Families that take other data than rows alone.
 OF_THEIR_OWN = ("image", "ood", "series", "supervised")
+# What they train is a backbone that has seen many pictures; the drawn ones have none.
+PRETRAINED = {"MeanShifted", "PANDA"}
 TRAINED = {}
 for name, cls in skad.all_detectors():
-    if issubclass(cls, TorchDetector):
+    if issubclass(cls, TorchDetector) and name not in PRETRAINED:
         family = cls.__module__.split(".")[1]
         # networks that move pixels have nothing to learn from a table, and take a GPU
         kind = family if family in OF_THEIR_OWN else cls._data

@@ -81,6 +81,7 @@ def frame(library, X):
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 @every_class
+@pytest.mark.sampled(3)
 def test_maps_keep_the_names_of_the_features(detector, library, table):
     X = frame(library, table)
     pipeline = make_pipeline(StandardScaler(), seeded(detector))
@@ -94,6 +95,7 @@ def test_maps_keep_the_names_of_the_features(detector, library, table):
 
 
 @every_class
+@pytest.mark.sampled(3)
 def test_pipelines_score_as_their_detector(detector, table):
     pipeline = make_pipeline(StandardScaler(), seeded(detector))
     alone = fitted(detector, table)
@@ -105,6 +107,7 @@ def test_pipelines_score_as_their_detector(detector, table):
 
 
 @every_class
+@pytest.mark.sampled(3)
 def test_frozen_detectors_stay_as_they_are(detector, table):
     alone, table = fitted(detector, table), scaled(table)
     frozen = clone(FrozenEstimator(alone)).fit(table[:5], None)
@@ -404,6 +407,7 @@ def global_state():
 
 @every_class
 @pytest.mark.parametrize("library", ["numpy", "torch"])
+@pytest.mark.sampled(3)
 def test_global_state_is_left_alone(detector, library, table):
     torch = pytest.importorskip("torch")
     X = StandardScaler().fit_transform(table)
@@ -492,6 +496,7 @@ def leftovers(estimator):
 
 @needs_callbacks
 @every_class
+@pytest.mark.sampled(3)
 def test_callbacks_see_the_tasks_of_every_detector(detector, table):
     X = StandardScaler().fit_transform(table)
     record = Record()
@@ -515,6 +520,7 @@ def test_callbacks_see_the_tasks_of_every_detector(detector, table):
 
 @needs_callbacks
 @every_class
+@pytest.mark.sampled(3)
 def test_a_wish_to_stop_gives_a_detector_that_works(detector, table):
     X = StandardScaler().fit_transform(table)
     record = Record(stop=True)
@@ -529,6 +535,7 @@ def test_a_wish_to_stop_gives_a_detector_that_works(detector, table):
 
 @needs_callbacks
 @every_class
+@pytest.mark.sampled(3)
 def test_a_failing_callback_leaves_the_detector_as_it_was(detector, table):
     X = StandardScaler().fit_transform(table)
     record = Record()
@@ -551,6 +558,7 @@ def test_a_failing_callback_leaves_the_detector_as_it_was(detector, table):
 
 @needs_callbacks
 @every_class
+@pytest.mark.sampled(3)
 def test_progress_bars_on_every_detector(detector, table, capsys):
     pytest.importorskip("rich")
     from sklearn.callback import ProgressBar

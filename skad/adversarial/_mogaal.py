@@ -64,7 +64,7 @@ class MOGAAL(GAALDetector):
     >>> from skad.adversarial import MOGAAL
     >>> X = np.random.default_rng(0).normal(size=(200, 2))
     >>> detector = MOGAAL(random_state=0).fit(X)
-    >>> detector.predict([[0.0, 0.0], [-9.0, -9.0]])
+    >>> detector.predict([[0.0, 0.0], [9.0, 9.0]])
     array([ 1, -1])
     """
 

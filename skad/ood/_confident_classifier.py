@@ -140,7 +140,7 @@ class ConfidentClassifier(TrainedClassifier):
     >>> X = np.repeat([[-3, 0], [3, 0]], 100, axis=0) + rng.normal(size=(200, 2))
     >>> y = np.repeat(["left", "right"], 100)
     >>> detector = ConfidentClassifier(random_state=0).fit(X, y)
-    >>> detector.predict_with_rejection([[-3.0, 0.0], [3.0, 0.0], [0.0, 7.0]])
+    >>> detector.predict_with_rejection([[-3.0, 0.0], [3.0, 0.0], [0.0, 0.0]])
     array(['left', 'right', -1], dtype=object)
     """
 

@@ -134,7 +134,7 @@ class SparseCoding(BaseDetector):
     >>> rng = np.random.default_rng(0)
     >>> X = np.eye(4)[rng.integers(4, size=200)] * rng.uniform(1, 2, size=(200, 1))
     >>> detector = SparseCoding(random_state=0).fit(X)
-    >>> detector.predict([[1.5, 0, 0, 0], [1, 1, 1, -1]])
+    >>> detector.predict([[1.5, 0, 0, 0], [1, -1, 1, -1]])
     array([ 1, -1])
     """
 

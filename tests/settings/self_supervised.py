@@ -3,7 +3,7 @@
 from tests.settings import Settings
 
 # Pictures of one line, and a network of one block.
-MOVED = {"hidden_sizes": (4, 8), "max_epochs": 6, "lr": 0.03, "batch_size": 64}
+MOVED = {"hidden_sizes": (4,), "max_epochs": 4, "lr": 0.03, "batch_size": 64}
 FAR = {
     "sign": "far from all it has seen, the network may be as sure as ever",
     "one column": "one pixel looks the same however it is moved",
