@@ -1,10 +1,12 @@
 """Couplings of several maps at once, both halves of whose channels are changed."""
 
+from functools import partial
+
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from skad.nn.flow import check_channels, softly_clamped
+from skad.nn.flow import Flow, check_channels, softly_clamped
 
 
 class JointCoupling(nn.Module):
@@ -148,3 +150,35 @@ def _of_size(x, other):
     """Return maps (b, c, h, w) of the height and width of others."""
     size = other.shape[-2:]
     return x if x.shape[-2:] == size else F.interpolate(x, size, mode="bilinear")
+
+
+def joint_flow(n_channels, n_steps, hidden_size, clamp, n_maps=1, n_conditions=0):
+    """Return a flow of couplings with convolutions, the last of 5 x 5, others of 3 x 3.
+
+    Parameters
+    ----------
+    n_channels : int
+        Channels of each map.
+    n_steps : int
+        Couplings.
+    hidden_size : int
+        Channels between the convolutions of a coupling.
+    clamp : float
+        Bound of the logarithm of what a coupling scales by.
+    n_maps : int, default=1
+        Number of maps, as :class:`CrossConvolutions` takes them.
+    n_conditions : int, default=0
+        Channels of the condition that couplings see.
+    """
+    blocks = []
+    for i in range(n_steps):
+        subnetwork = partial(
+            CrossConvolutions,
+            hidden_size=hidden_size,
+            kernel_size=5 if i == n_steps - 1 else 3,
+            n_maps=n_maps,
+        )
+        blocks.append(
+            JointCoupling(n_channels, subnetwork, n_maps, n_conditions, clamp)
+        )
+    return Flow(blocks)

@@ -144,18 +144,6 @@ class ACET(TrainedClassifier):
         Share of the noise that are permuted samples.
     outlier_weight : float, default=1.0
         Weight :math:`\lambda` of the noise.
-    architecture : {"auto", "mlp", "conv"} or class, default="auto"
-        "auto" takes linear layers for rows and convolutions for images. A class of
-        modules is called with the shapes (without the axis of samples) that it has to
-        lead from and to.
-
-    Attributes
-    ----------
-    net_ : torch.nn.Module
-        The trained network. It returns logits, and other detectors around a classifier
-        take it.
-    classes_ : ndarray of shape (n_classes,)
-        Class labels.
 
     See Also
     --------

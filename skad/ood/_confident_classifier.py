@@ -98,18 +98,6 @@ class ConfidentClassifier(TrainedClassifier):
         Weight :math:`\beta`; the authors take 0.1 for pictures of many kinds.
     latent_size : int, default=100
         Length of the noise :math:`v`, Gaussian.
-    architecture : {"auto", "mlp", "conv"} or class, default="auto"
-        "auto" takes linear layers for rows and convolutions for images. A class of
-        modules is called with the shapes (without the axis of samples) that it has to
-        lead from and to.
-
-    Attributes
-    ----------
-    net_ : torch.nn.Module
-        The trained network. It returns logits, and other detectors around a classifier
-        take it.
-    classes_ : ndarray of shape (n_classes,)
-        Class labels.
 
     See Also
     --------

@@ -133,23 +133,14 @@ class GeneralizedODIN(TrainedClassifier):
     validation_fraction : float, default=0.1
         Share of the samples that choose among several values of `epsilon`; `patience`
         holds out the same share of the others.
-    architecture : {"auto", "mlp", "conv"} or class, default="auto"
-        "auto" takes linear layers for rows and convolutions for images. A class of
-        modules is called with the shapes (without the axis of samples) that it has to
-        lead from and to.
     random_state : int, RandomState instance or None, default=None
         Draws weights, batches and the rows that are held out. Pass an int for
         reproducible results.
 
     Attributes
     ----------
-    net_ : torch.nn.Module
-        The trained network. It returns logits, and other detectors around a classifier
-        take it.
     epsilon_ : float
         The step that is used.
-    classes_ : ndarray of shape (n_classes,)
-        Class labels.
 
     See Also
     --------

@@ -89,21 +89,9 @@ class LearnedConfidence(TrainedClassifier):
     epsilon : float, default=0.0
         Length of a step of the input against :math:`-\log c` before it is scored, in
         the units of the input; the authors also take 0.001.
-    architecture : {"auto", "mlp", "conv"} or class, default="auto"
-        "auto" takes linear layers for rows and convolutions for images. A class of
-        modules is called with the shapes (without the axis of samples) that it has to
-        lead from and to.
     random_state : int, RandomState instance or None, default=None
         Draws weights, batches and the rows that may ask. Pass an int for reproducible
         results.
-
-    Attributes
-    ----------
-    net_ : torch.nn.Module
-        The trained network. It returns logits, and other detectors around a classifier
-        take it.
-    classes_ : ndarray of shape (n_classes,)
-        Class labels.
 
     See Also
     --------

@@ -48,20 +48,6 @@ class LogitNorm(TrainedClassifier):
     ----------
     temperature : float, default=0.04
         Temperature :math:`\tau`, above 0.
-    architecture : {"auto", "mlp", "conv"} or class, default="auto"
-        "auto" takes linear layers for rows and convolutions for images. A class of
-        modules is called with the shapes (without the axis of samples) that it has to
-        lead from and to.
-    random_state : int, RandomState instance or None, default=None
-        Draws weights and batches. Pass an int for reproducible results.
-
-    Attributes
-    ----------
-    net_ : torch.nn.Module
-        The trained network. It returns logits, and other detectors around a classifier
-        take it.
-    classes_ : ndarray of shape (n_classes,)
-        Class labels.
 
     See Also
     --------

@@ -54,20 +54,6 @@ class OutlierExposure(ExposedClassifier):
         Weight :math:`\lambda` of the known outliers.
     measure : {"max_softmax", "cross_entropy"}, default="max_softmax"
         The anomaly.
-    architecture : {"auto", "mlp", "conv"} or class, default="auto"
-        "auto" takes linear layers for rows and convolutions for images. A class of
-        modules is called with the shapes (without the axis of samples) that it has to
-        lead from and to.
-    random_state : int, RandomState instance or None, default=None
-        Draws weights and batches. Pass an int for reproducible results.
-
-    Attributes
-    ----------
-    net_ : torch.nn.Module
-        The trained network. It returns logits, and other detectors around a classifier
-        take it.
-    classes_ : ndarray of shape (n_classes,)
-        Class labels.
 
     See Also
     --------

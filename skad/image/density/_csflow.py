@@ -2,15 +2,13 @@
 
 import copy
 import math
-from functools import partial
 from numbers import Integral, Real
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad._training import clipped, from_parameters
 from skad.image._trained import OwnScoreDetector, OwnScoreNetwork, split_maps
-from skad.nn.flow import Flow
-from skad.nn.joint_flow import CrossConvolutions, JointCoupling
+from skad.nn.joint_flow import joint_flow
 
 
 class CSFlowNetwork(OwnScoreNetwork):
@@ -20,18 +18,9 @@ class CSFlowNetwork(OwnScoreNetwork):
         super().__init__()
         self.shapes = shapes
         self.n_elements = sum(math.prod(shape) for shape in shapes)
-        blocks = []
-        for i in range(n_steps):
-            subnetwork = partial(
-                CrossConvolutions,
-                hidden_size=hidden_size,
-                kernel_size=5 if i == n_steps - 1 else 3,
-                n_maps=len(shapes),
-            )
-            blocks.append(
-                JointCoupling(shapes[0][0], subnetwork, len(shapes), clamp=clamp)
-            )
-        self.flow = Flow(blocks)
+        self.flow = joint_flow(
+            shapes[0][0], n_steps, hidden_size, clamp, n_maps=len(shapes)
+        )
 
     def transformed(self, x):
         """Return the maps z of all scales and the log-determinant (b,)."""

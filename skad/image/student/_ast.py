@@ -1,6 +1,5 @@
 """AST: where a student does not follow what a flow makes of the features."""
 
-from functools import partial
 from numbers import Integral, Real
 
 import torch
@@ -12,8 +11,8 @@ from skad._sklearn import Interval
 from skad._training import from_parameters
 from skad.image._trained import TrainedImageDetector, split_maps
 from skad.nn.distillation import squared
-from skad.nn.flow import Flow, sinusoids
-from skad.nn.joint_flow import CrossConvolutions, JointCoupling
+from skad.nn.flow import sinusoids
+from skad.nn.joint_flow import joint_flow
 from skad.nn.residual import convolution
 from skad.nn.statistics import SettledNetwork
 
@@ -51,18 +50,9 @@ class ASTNetwork(SettledNetwork):
         (self.shape,) = shapes
         channels, height, width = self.shape
         self.register_buffer("codes", sinusoids(condition_size, height, width))
-        blocks = []
-        for i in range(n_steps):
-            size = 5 if i == n_steps - 1 else 3
-            subnetwork = partial(
-                CrossConvolutions, hidden_size=hidden_size, kernel_size=size
-            )
-            blocks.append(
-                JointCoupling(
-                    channels, subnetwork, n_conditions=condition_size, clamp=clamp
-                )
-            )
-        self.teacher = Flow(blocks)
+        self.teacher = joint_flow(
+            channels, n_steps, hidden_size, clamp, n_conditions=condition_size
+        )
         self.student = nn.Sequential(
             nn.Conv2d(channels + condition_size, student_channels, 3, padding=1),
             nn.LeakyReLU(),
