@@ -1,8 +1,11 @@
 """One thread and one array API switch for the whole suite, set before any import.
 
 Which tests run: a test marked `full` runs with --full alone; of those marked
-`sampled(n)` every n-th runs, other ones after each commit, and all with --full. The
-tests of one detector run in one process, one after another, so that they share fits.
+`sampled(n)` every n-th runs, other ones after each commit, and all with --full. What
+is the same for all detectors runs for about `CARRIED` of them, by turns, and for those
+whose files the last commit changed, so that the suite takes no longer when methods are
+added. The tests of one detector run in one process, one after another, so that they
+share fits.
 """
 
 import os
@@ -45,6 +48,8 @@ COMMON = {
     "test_use",
 }
 MOST_SECONDS = 3
+# How many detectors a run of the sample may take through them.
+CARRIED = 100
 # Files whose tests share what takes long, and run in one process.
 TOGETHER = {"test_typing"}
 NAMES = dict(skad.all_detectors())
@@ -99,9 +104,39 @@ def subject(item):
     return None
 
 
-def chosen(item, rotation):
+def changed():
+    """Return the files that the last commit changed, and those that none holds yet."""
+    told = [
+        subprocess.run(
+            ["git", *command.split()],
+            cwd=pathlib.Path(__file__).parents[1],
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout
+        for command in (
+            "diff --name-only HEAD~1",  # nothing where the clone is one commit deep
+            "ls-files --others --exclude-standard",
+        )
+    ]
+    return set("".join(told).split("\n"))
+
+
+def on_turn(rotation):
+    """Return the names of the detectors that the common tests of a sample are for."""
+    turns = math.ceil(len(NAMES) / CARRIED)
+    touched = changed()
+    return {
+        name
+        for place, (name, kind) in enumerate(sorted(NAMES.items()))
+        if (place + rotation) % turns == 0
+        or f"{kind.__module__.replace('.', '/')}.py" in touched
+    }
+
+
+def chosen(item, rotation, names):
     """Tell whether a test runs without --full."""
-    if item.get_closest_marker("full"):
+    if item.get_closest_marker("full") or subject(item) not in names:
         return False
     n = math.prod(marker.args[0] for marker in item.iter_markers("sampled"))
     return (zlib.crc32(item.nodeid.encode()) + rotation) % n == 0
@@ -110,7 +145,9 @@ def chosen(item, rotation):
 def pytest_collection_modifyitems(config, items):
     """Leave tests out, and bring those of one detector together."""
     if not config.option.full:
-        kept = [item for item in items if chosen(item, config.option.rotation)]
+        rotation = config.option.rotation
+        names = {None, *on_turn(rotation)}
+        kept = [item for item in items if chosen(item, rotation, names)]
         config.hook.pytest_deselected(
             items=[item for item in items if item not in set(kept)]
         )
