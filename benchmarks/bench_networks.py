@@ -114,7 +114,10 @@ PICTURE_SETTINGS = {
         name: (1500, 10_000, {"max_epochs": 12, "hidden_sizes": (16, 32)})
         for name in "ALOCC EGBAD SkipGANomaly".split()
     },
-    **dict.fromkeys("AAE ADAE ALAD FAnoGAN".split(), (1500, 10_000, LINEAR)),
+    **dict.fromkeys(
+        "AAE ADAE ALAD ALAE FAnoGAN GPND HADGAN OCGAN OGNet".split(),
+        (1500, 10_000, LINEAR),
+    ),
     # what the authors' code has for pictures, but for its networks
     "EGBAD (authors')": (
         1500,
@@ -133,6 +136,9 @@ PICTURE_SETTINGS = {
         500,
         {**LINEAR, "n_search_steps": 100},
     ),
+    "RGI": (1500, 500, {**LINEAR, "n_search_steps": 100}),
+    # with their defaults
+    **dict.fromkeys("DROCC GOAD OCNN".split(), (2000, 10_000, {})),
 }
 # The peers' defaults, with which peers.tsv was made, where ours have such parameters.
 PEER_SETTINGS = {
