@@ -99,6 +99,7 @@ BELOW = {
     "REPEN": 0.81,
     "RSRAE": 0.77,
     "RaPP": 0.91,
+    "SLAD": 0.68,
     "SOGAAL": 0.72,
 }
 

@@ -62,6 +62,21 @@ NeuTraL = Settings(
     [{"transform_type": "multiply"}],
     excused={**LENGTH, ("feature", "multiply"): "a mask weighs all features anew"},
 )
+SLAD = Settings(
+    {
+        "n_groups": 4,
+        "group_size": 5,
+        "vector_size": 16,
+        "hidden_sizes": (16,),
+        "max_epochs": 20,
+        "lr": 0.01,
+    },
+    excused={
+        "sign": "what is longer has parts that are told apart more clearly",
+        "feature": "what is longer has parts that are told apart more clearly",
+        "one column": "parts of one feature have one size",
+    },
+)
 CutPaste = Settings(
     {
         "architecture": "conv",
