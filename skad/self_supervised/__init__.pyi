@@ -7,7 +7,8 @@ from skad.self_supervised._icl import ICL as ICL
 from skad.self_supervised._loe import LOE as LOE
 from skad.self_supervised._neutral import NeuTraL as NeuTraL
 from skad.self_supervised._rotnet import RotNet as RotNet
+from skad.self_supervised._sla2p import SLA2P as SLA2P
 from skad.self_supervised._slad import SLAD as SLAD
 from skad.self_supervised._ssd import SSD as SSD
 
-__all__ = ["CSI", "CutPaste", "E3Outlier", "GEOM", "GOAD", "ICL", "LOE", "NeuTraL", "RotNet", "SLAD", "SSD"]
+__all__ = ["CSI", "CutPaste", "E3Outlier", "GEOM", "GOAD", "ICL", "LOE", "NeuTraL", "RotNet", "SLA2P", "SLAD", "SSD"]

@@ -9,9 +9,9 @@ from torch.nn import functional
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
+from skad._training import RowNetworkDetector
 from skad.nn.architecture import build
 from skad.nn.network import FromMeanNetwork
-from skad.self_supervised._rows import RowNetworkDetector
 
 # With more features than these, or as many, all weigh the same.
 _FEW = 50

@@ -18,6 +18,7 @@ AE1SVM = Settings(
 DROCC = Settings({"max_epochs": 20, "hidden_sizes": (16,), "n_steps": 2, "lr": 0.01})
 DeepSAD = Settings(SMALL)
 DeepSVDD = Settings(SMALL, [{"objective": "soft-boundary", "n_warm_up_epochs": 2}])
+MOCCA = Settings(SMALL, [{"objective": "soft-boundary", "n_warm_up_epochs": 2}])
 OCNN = Settings(
     {**SMALL, "n_hidden": 64, "latent_size": 8, "lr": 0.01}, [{"pretrain_epochs": 0}]
 )

@@ -77,6 +77,20 @@ SLAD = Settings(
         "one column": "parts of one feature have one size",
     },
 )
+SLA2P = Settings(
+    {
+        "n_transformations": 6,
+        "transform_size": 8,
+        "max_epochs": 5,
+        "batch_size": 64,
+        "lr": 0.01,
+    },
+    excused={
+        "sign": "a row that is made longer keeps its anomaly",
+        "feature": "far out, a projection is told as well as ever",
+        "one column": "a row of one feature has length one whatever it is",
+    },
+)
 CutPaste = Settings(
     {
         "architecture": "conv",
