@@ -95,6 +95,7 @@ BELOW = {
     "LOE": 0.72,
     "MOGAAL": 0.74,
     "NeuTraL": 0.72,
+    "OCCNN": 0.55,
     "OmniAnomaly": 0.58,
     "REPEN": 0.81,
     "RSRAE": 0.77,

@@ -137,7 +137,9 @@ class MOCCA(ShapedDetector):
 
     With 250 rows of each of ten tables the ROC AUC is .85 in the mean, that of the norm
     of the standardised row and of a network at random .83, that of DeepSVDD .91. Few
-    rows make few steps: with ``lr=1e-3`` it is .90, and pretrained .83.
+    rows make few steps: with ``lr=1e-3`` it is .90, and pretrained .83. For pictures it
+    takes longer: of 500 of a class of Fashion-MNIST others are told with .59, without
+    training .68, by the distance to the mean picture .85.
 
     References
     ----------
