@@ -17,7 +17,7 @@ SMALL = {"max_epochs": 3, "contamination": 0.1, "random_state": 0}
 @pytest.fixture(scope="module", name="X")
 def features():
     rng = np.random.default_rng(0)
-    return np.maximum(0, rng.normal(size=(120, 6)) + [3, 2, 1, 0, -1, -2])
+    return np.maximum(0, rng.normal([3, 2, 1, 0, -1, -2], size=(120, 6)))
 
 
 def network(detector):

@@ -15,6 +15,7 @@ from skad._training._schedules import (
     clipped,
     lower_after,
     lower_at_the_end,
+    polynomial,
     share_of_epochs,
     warm_cosine,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "from_parameters",
     "lower_after",
     "lower_at_the_end",
+    "polynomial",
     "reproducible",
     "seed_generators",
     "share_of_epochs",

@@ -13,6 +13,13 @@ _AWAY_FROM_ZERO = 0.1
 _UNITS = (128,)
 
 
+def away_from_zero(centre):
+    """Return a centre with coordinates at least 0.1 away from zero."""
+    near = centre.abs() < _AWAY_FROM_ZERO
+    away = torch.where(centre < 0, -_AWAY_FROM_ZERO, _AWAY_FROM_ZERO)
+    return torch.where(near, away, centre)
+
+
 class HypersphereNetwork(Network):
     """An encoder without bias terms, pretrained as an autoencoder, and a centre.
 
@@ -49,10 +56,7 @@ class HypersphereNetwork(Network):
         if phase == "pretrain" or self.centre.any():
             return
         codes = torch.cat([self.codes(x) for x, _ in batches()])  # (n, latent_size)
-        centre = codes.mean(0)
-        near = centre.abs() < _AWAY_FROM_ZERO
-        away = torch.where(centre < 0, -_AWAY_FROM_ZERO, _AWAY_FROM_ZERO)
-        self.centre.copy_(torch.where(near, away, centre))
+        self.centre.copy_(away_from_zero(codes.mean(0)))
         total = sum(x.sum(0) for x, _ in batches())
         self.baseline.copy_(total / len(codes))
 

@@ -130,3 +130,11 @@ SSD = Settings(
     excused={"feature": "a code at length one does not tell how far out a pixel is"},
     pictures={**VIEWED, "max_epochs": 1},
 )
+ELSA = Settings(
+    {**VIEWED, "pretrain_epochs": 2, "n_prototypes": 8},
+    excused={
+        "sign": "a code at length one does not tell how far out a pixel is",
+        "feature": "a code at length one does not tell how far out a pixel is",
+    },
+    pictures={**VIEWED, "max_epochs": 1, "pretrain_epochs": 1, "n_prototypes": 8},
+)
