@@ -145,7 +145,7 @@ class MOCCA(ShapedDetector):
     ----------
     .. [1] F. V. Massoli, F. Falchi, A. Kantarci, S. Akti, H. K. Ekenel and G. Amato,
        "MOCCA: multilayer one-class classification for anomaly detection", IEEE
-       Transactions on Neural Networks and Learning Systems, 2022.
+       Transactions on Neural Networks and Learning Systems, 2021.
 
     Examples
     --------

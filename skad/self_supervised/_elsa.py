@@ -180,7 +180,7 @@ class ELSA(OutliersMixin, ContrastiveDetector):
 
     References
     ----------
-    .. [1] S. Han, H. Song, S. Lee, S. Park and M. Cha, "Elsa: energy-based learning for
+    .. [1] S. Han, H. Song et al., "Elsa: energy-based learning for
        semi-supervised anomaly detection", BMVC, 2021, section 3.
 
     Examples

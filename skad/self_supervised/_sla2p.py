@@ -143,7 +143,7 @@ class SLA2P(RowNetworkDetector):
 
     References
     ----------
-    .. [1] Y. Wang, C. Qin, R. Wei, Y. Xu, Y. Bai and Y. Fu, "Self-supervision meets
+    .. [1] Y. Wang, C. Qin et al., "Self-supervision meets
        adversarial perturbation: a novel framework for anomaly detection", CIKM, 2022.
 
     Examples
