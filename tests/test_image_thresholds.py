@@ -144,6 +144,7 @@ FROM_PIXELS = {
     "E3Outlier": skad.E3Outlier(**NARROW),
     "CSI": skad.CSI(code_size=8, crops=False, **NARROW),
     "SSD": skad.SSD(code_size=8, **NARROW),
+    "ELSA": skad.ELSA(code_size=8, n_prototypes=8, pretrain_epochs=1, **NARROW),
     "CutPaste": skad.CutPaste(architecture="conv", code_size=8, **NARROW),
     "PANDA": PANDA(**TUNED),
     "MeanShifted": MeanShifted(**TUNED),

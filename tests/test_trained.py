@@ -71,6 +71,7 @@ CHEAP = {
     },
     "FastFlow": {"max_epochs": 15, "batch_size": 4},
     "GLASS": {"max_epochs": 10, "layers": ("scale2",), "hidden_size": 32},
+    "IGD": {"max_epochs": 20, "batch_size": 64, "lr": 1e-3},
     "INPFormer": {"max_epochs": 20},
     "LSTMAutoEncoder": {"max_epochs": 30, "window_size": 20, "stride": 2},
     "OmniAnomaly": {"hidden_size": 16, "window_size": 20, "stride": 2},
@@ -95,10 +96,12 @@ BELOW = {
     "LOE": 0.72,
     "MOGAAL": 0.74,
     "NeuTraL": 0.72,
+    "OCCNN": 0.55,
     "OmniAnomaly": 0.58,
     "REPEN": 0.81,
     "RSRAE": 0.77,
     "RaPP": 0.91,
+    "SLAD": 0.68,
     "SOGAAL": 0.72,
 }
 

@@ -10,10 +10,12 @@ with the numbers it would have drawn.
 from skad._training._arguments import from_parameters
 from skad._training._detector import TorchDetector
 from skad._training._incremental import IncrementalNetworkMixin
+from skad._training._rows import RowNetworkDetector
 from skad._training._schedules import (
     clipped,
     lower_after,
     lower_at_the_end,
+    polynomial,
     share_of_epochs,
     warm_cosine,
 )
@@ -22,12 +24,14 @@ from skad._training._shaped import ShapedDetector
 
 __all__ = [
     "IncrementalNetworkMixin",
+    "RowNetworkDetector",
     "ShapedDetector",
     "TorchDetector",
     "clipped",
     "from_parameters",
     "lower_after",
     "lower_at_the_end",
+    "polynomial",
     "reproducible",
     "seed_generators",
     "share_of_epochs",

@@ -5,7 +5,7 @@ import math
 from functools import partial
 
 from skorch.callbacks import Callback, GradientNormClipping, LRScheduler
-from torch.optim.lr_scheduler import LambdaLR, MultiStepLR, StepLR
+from torch.optim.lr_scheduler import LambdaLR, MultiStepLR, PolynomialLR, StepLR
 
 
 def clipped(largest_norm):
@@ -67,6 +67,11 @@ def warm_cosine(n_epochs, warm=0.08, start=0.1, end=1e-3):
         _warm_cosine, n_epochs=n_epochs, n_warm=n_warm, start=start, end=end
     )
     return (LRScheduler(LambdaLR, lr_lambda=factor),)
+
+
+def polynomial(n_epochs, power):
+    """Return the callbacks of rates that fall to zero as a power of the rest does."""
+    return (LRScheduler(PolynomialLR, total_iters=n_epochs, power=power),)
 
 
 class _ShareOfEpochs(Callback):

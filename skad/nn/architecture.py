@@ -96,8 +96,8 @@ class Conv(nn.Module):
         """Map (b, *input_shape) to (b, *output_shape)."""
         return self.parts(x)
 
-    def activations(self, x):
-        """Yield what the halving layers and the last one return, flat: (b, size)."""
+    def stages(self, x):
+        """Yield the maps of the halving layers, (b, c, h, w), and what is returned."""
         for part in self.parts:
             if not isinstance(part, _Down):
                 x = part(x)
@@ -105,8 +105,13 @@ class Conv(nn.Module):
             for layer in part.layers:
                 x = layer(x)
                 if isinstance(layer, nn.LeakyReLU):
-                    yield x.flatten(1)
-        yield x.flatten(1)
+                    yield x
+        yield x
+
+    def activations(self, x):
+        """Yield what the halving layers and the last one return, flat: (b, size)."""
+        for stage in self.stages(x):
+            yield stage.flatten(1)
 
 
 class _Down(nn.Module):

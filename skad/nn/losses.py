@@ -3,15 +3,13 @@
 import torch
 from torch.nn import functional
 
+# Of the scales of `ms_ssim`, from the finest, and the fewest pixels of a side.
+_POWERS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+_FEWEST_PIXELS = 3
 
-def ssim_map(x, y, window_size=11, sigma=1.5, data_range=1.0):
-    r"""Return the structural similarity of images at every pixel, (b, c, h, w).
 
-    Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility
-    to structural similarity", IEEE Transactions on Image Processing, 2004, equation
-    (13) with a Gaussian window and their constants 0.01 and 0.03. At the border the
-    window sees the mirrored image; it is cut to odd sizes that fit small images.
-    """
+def ssim_parts(x, y, window_size=11, sigma=1.5, data_range=1.0):
+    """Return the luminance and the structure of `ssim_map`, whose product it is."""
     fit = 2 * min(x.shape[-2:]) - 1
     window_size = min(window_size, fit - (fit + 1) % 2)
     place = torch.arange(window_size, dtype=x.dtype, device=x.device)
@@ -38,7 +36,42 @@ def ssim_map(x, y, window_size=11, sigma=1.5, data_range=1.0):
     structure = (2 * covariance + stable_contrast) / (
         variance_x + variance_y + stable_contrast
     )
+    return luminance, structure
+
+
+def ssim_map(x, y, window_size=11, sigma=1.5, data_range=1.0):
+    r"""Return the structural similarity of images at every pixel, (b, c, h, w).
+
+    Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility
+    to structural similarity", IEEE Transactions on Image Processing, 2004, equation
+    (13) with a Gaussian window and their constants 0.01 and 0.03. At the border the
+    window sees the mirrored image; it is cut to odd sizes that fit small images.
+    """
+    luminance, structure = ssim_parts(x, y, window_size, sigma, data_range)
     return luminance * structure
+
+
+def ms_ssim(x, y):
+    r"""Return the multi-scale structural similarity (b,) of images (b, c, h, w).
+
+    Wang, Simoncelli and Bovik, "Multiscale structural similarity for image quality
+    assessment", Asilomar, 2003, equation (7): the product over scales, each of half the
+    size, of the mean structure to a power, and of the luminance in the last one. Images
+    have as many scales, up to five, as leave three pixels; the powers are scaled to sum
+    to one. Means below 1e-4 count as that, as there is no power of negative ones.
+    """
+    n_scales = 1
+    while n_scales < len(_POWERS) and min(x.shape[2:]) >> n_scales >= _FEWEST_PIXELS:
+        n_scales += 1
+    total, found = sum(_POWERS[:n_scales]), 1
+    for i, power in enumerate(_POWERS[:n_scales]):
+        if i:
+            x, y = functional.avg_pool2d(x, 2), functional.avg_pool2d(y, 2)
+        luminance, structure = ssim_parts(x, y)
+        if i == n_scales - 1:
+            structure = luminance * structure
+        found = found * structure.flatten(1).mean(1).clamp_min(1e-4) ** (power / total)
+    return found
 
 
 def element_errors(x, y, loss):

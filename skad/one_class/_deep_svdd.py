@@ -2,51 +2,10 @@
 
 from numbers import Integral, Real
 
-import torch
-
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad._training import ShapedDetector
-from skad.nn.hypersphere import HypersphereNetwork
-
-
-class DeepSVDDNetwork(HypersphereNetwork):
-    """Distance to the centre, for all samples or beyond a radius."""
-
-    def __init__(
-        self,
-        shape,
-        latent_size,
-        architecture,
-        hidden_sizes,
-        objective,
-        nu,
-        n_warm_up_epochs,
-    ):
-        super().__init__(shape, latent_size, architecture, hidden_sizes)
-        self.objective, self.nu = objective, nu
-        self.n_warm_up_epochs = n_warm_up_epochs
-        self.register_buffer("radius", torch.zeros(()))
-        self.register_buffer("n_epochs", torch.zeros((), dtype=torch.int64))
-
-    def loss(self, x, y):
-        """Return the one-class or the soft-boundary objective on a batch."""
-        distance = self.squared_distance(x)
-        if self.objective == "one-class":
-            return distance.mean()
-        return self.radius**2 + (distance - self.radius**2).relu().mean() / self.nu
-
-    def end_epoch(self, phase, batches):
-        """Solve for the radius, once the encoder has settled."""
-        if phase == "fit" and self.objective == "soft-boundary":
-            self.n_epochs += 1
-            if self.n_epochs >= self.n_warm_up_epochs:
-                self.finish(batches)
-
-    def finish(self, batches, held=None):
-        """Set the radius to the 1 - nu quantile of the training distances."""
-        distance = torch.cat([self.squared_distance(x) for x, _ in batches()])
-        self.radius.copy_(torch.quantile(distance.sqrt().cpu(), 1 - self.nu))
+from skad.nn.hypersphere import BoundaryNetwork
 
 
 @with_parameters
@@ -131,7 +90,7 @@ class DeepSVDD(ShapedDetector):
     array([ 1, -1])
     """
 
-    _network_class = DeepSVDDNetwork
+    _network_class = BoundaryNetwork
     _epoch_parameters = ("max_epochs", "pretrain_epochs")
     _exports = False  # its map takes gradients
     _parameter_constraints = {

@@ -19,6 +19,7 @@ from skad.ood._logit_norm import LogitNorm as LogitNorm
 from skad.ood._mahalanobis_ood import MahalanobisOOD as MahalanobisOOD
 from skad.ood._max_logit import MaxLogit as MaxLogit
 from skad.ood._max_softmax import MaxSoftmax as MaxSoftmax
+from skad.ood._metric_learning import MetricLearningAD as MetricLearningAD
 from skad.ood._nci import NCI as NCI
 from skad.ood._neco import NECO as NECO
 from skad.ood._nn_guide import NNGuide as NNGuide
@@ -37,4 +38,4 @@ from skad.ood._temperature_scaling import TemperatureScaling as TemperatureScali
 from skad.ood._vim import ViM as ViM
 from skad.ood._vos import VOS as VOS
 
-__all__ = ["ACET", "ASH", "ConfidentClassifier", "DICE", "DirichletPrior", "EDL", "Energy", "Entropy", "FDBD", "GEN", "GeneralizedODIN", "GradNorm", "KLMatching", "KNNOOD", "LearnedConfidence", "LogitNorm", "MahalanobisOOD", "MaxLogit", "MaxSoftmax", "NCI", "NECO", "NNGuide", "ODIN", "OECC", "OODDetector", "OpenMax", "OutlierExposure", "PNML", "ReAct", "RelationOOD", "RelativeMahalanobis", "SCALE", "SHE", "TemperatureScaling", "VOS", "ViM", "compare", "extract"]
+__all__ = ["ACET", "ASH", "ConfidentClassifier", "DICE", "DirichletPrior", "EDL", "Energy", "Entropy", "FDBD", "GEN", "GeneralizedODIN", "GradNorm", "KLMatching", "KNNOOD", "LearnedConfidence", "LogitNorm", "MahalanobisOOD", "MaxLogit", "MaxSoftmax", "MetricLearningAD", "NCI", "NECO", "NNGuide", "ODIN", "OECC", "OODDetector", "OpenMax", "OutlierExposure", "PNML", "ReAct", "RelationOOD", "RelativeMahalanobis", "SCALE", "SHE", "TemperatureScaling", "VOS", "ViM", "compare", "extract"]

@@ -49,7 +49,10 @@ MOVED_PARTS = {
         ("_ChainTail", "_estimator_tails"),
         ("ModuleTail", "_module_tail"),
     ]
-} | {"skad.ensemble._isolation_forest.Nodes": "skad.ensemble._nodes.Nodes"}
+} | {
+    "skad.ensemble._isolation_forest.Nodes": "skad.ensemble._nodes.Nodes",
+    "skad.one_class._deep_svdd.DeepSVDDNetwork": "skad.nn.hypersphere.BoundaryNetwork",
+}
 
 # Parts of fitted detectors that are neither estimators nor modules.
 PARTS = {

@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
+from skad._training import RowNetworkDetector
 from skad.nn.network import Network
-from skad.self_supervised._rows import RowNetworkDetector
 
 # Training ends below this mean loss of an epoch.
 _LEARNED = 1e-3

@@ -10,9 +10,9 @@ from torch.nn import functional
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
+from skad._training import RowNetworkDetector
 from skad.nn.architecture import build
-from skad.nn.network import Network
-from skad.self_supervised._rows import RowNetworkDetector
+from skad.nn.network import Network, without_each
 from skad.self_supervised._transformations import ParallelLinear
 
 
@@ -91,12 +91,7 @@ class NeuTraLNetwork(Network):
 
     def map(self, x):
         """Return how much lower the anomaly is with each feature at its mean."""
-        anomaly, found = self.anomaly(x), torch.zeros_like(x)
-        for i, mean in enumerate(self.baseline):
-            usual = x.clone()
-            usual[:, i] = mean
-            found[:, i] = anomaly - self.anomaly(usual)
-        return found
+        return without_each(self.anomaly, x, self.baseline)
 
     def anomaly(self, x):
         """Return minus the mean log probability, 1 where all are equal."""

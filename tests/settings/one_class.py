@@ -18,6 +18,25 @@ AE1SVM = Settings(
 DROCC = Settings({"max_epochs": 20, "hidden_sizes": (16,), "n_steps": 2, "lr": 0.01})
 DeepSAD = Settings(SMALL)
 DeepSVDD = Settings(SMALL, [{"objective": "soft-boundary", "n_warm_up_epochs": 2}])
+IGD = Settings(
+    {
+        "max_epochs": 3,
+        "hidden_sizes": (16,),
+        "latent_size": 8,
+        "batch_size": 64,
+        "lr": 0.01,
+    }
+)
+MOCCA = Settings(SMALL, [{"objective": "soft-boundary", "n_warm_up_epochs": 2}])
+OCCNN = Settings(
+    {"max_epochs": 30, "lr": 0.01},
+    [{"normalize": False}],
+    excused={
+        "sign": "it is at zero that a row is anomalous, not far out",
+        "feature": "it is at zero that a row is anomalous, not far out",
+        ("one column", "normalize=True"): "a row of one has no variance",
+    },
+)
 OCNN = Settings(
     {**SMALL, "n_hidden": 64, "latent_size": 8, "lr": 0.01}, [{"pretrain_epochs": 0}]
 )

@@ -23,6 +23,7 @@ DirichletPrior = trained(BRIEF, unseen=True)
 EDL = trained(BRIEF)
 LearnedConfidence = trained(BRIEF)
 LogitNorm = trained(BRIEF)
+MetricLearningAD = trained(BRIEF)
 OECC = trained(TWICE, unseen=True)
 VOS = trained({**TWICE, "latent_size": 8, "queue_size": 20, "n_draws": 50})
 

@@ -62,6 +62,35 @@ NeuTraL = Settings(
     [{"transform_type": "multiply"}],
     excused={**LENGTH, ("feature", "multiply"): "a mask weighs all features anew"},
 )
+SLAD = Settings(
+    {
+        "n_groups": 4,
+        "group_size": 5,
+        "vector_size": 16,
+        "hidden_sizes": (16,),
+        "max_epochs": 20,
+        "lr": 0.01,
+    },
+    excused={
+        "sign": "what is longer has parts that are told apart more clearly",
+        "feature": "what is longer has parts that are told apart more clearly",
+        "one column": "parts of one feature have one size",
+    },
+)
+SLA2P = Settings(
+    {
+        "n_transformations": 6,
+        "transform_size": 8,
+        "max_epochs": 5,
+        "batch_size": 64,
+        "lr": 0.01,
+    },
+    excused={
+        "sign": "a row that is made longer keeps its anomaly",
+        "feature": "far out, a projection is told as well as ever",
+        "one column": "a row of one feature has length one whatever it is",
+    },
+)
 CutPaste = Settings(
     {
         "architecture": "conv",
@@ -100,4 +129,12 @@ SSD = Settings(
     [{"n_clusters": 2}],
     excused={"feature": "a code at length one does not tell how far out a pixel is"},
     pictures={**VIEWED, "max_epochs": 1},
+)
+ELSA = Settings(
+    {**VIEWED, "pretrain_epochs": 2, "n_prototypes": 8},
+    excused={
+        "sign": "a code at length one does not tell how far out a pixel is",
+        "feature": "a code at length one does not tell how far out a pixel is",
+    },
+    pictures={**VIEWED, "max_epochs": 1, "pretrain_epochs": 1, "n_prototypes": 8},
 )

@@ -3,7 +3,7 @@
 from typing import Any
 
 from skad._parameters import absent, with_parameters
-from skad._training import ShapedDetector
+from skad._training._shaped import ShapedDetector
 
 
 @with_parameters
