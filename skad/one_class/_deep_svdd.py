@@ -8,6 +8,7 @@ from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad._training import ShapedDetector
 from skad.nn.hypersphere import HypersphereNetwork
+from skad.nn.statistics import quantile
 
 
 class DeepSVDDNetwork(HypersphereNetwork):
@@ -46,7 +47,7 @@ class DeepSVDDNetwork(HypersphereNetwork):
     def finish(self, batches, held=None):
         """Set the radius to the 1 - nu quantile of the training distances."""
         distance = torch.cat([self.squared_distance(x) for x, _ in batches()])
-        self.radius.copy_(torch.quantile(distance.sqrt().cpu(), 1 - self.nu))
+        self.radius.copy_(quantile(distance.sqrt(), 1 - self.nu))
 
 
 @with_parameters
