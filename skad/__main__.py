@@ -20,8 +20,11 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments=None):
     """Run the command line; return the exit status."""
-    from skad._commands._parser import parser_of
-
+    try:
+        from skad._commands._parser import parser_of
+    except ImportError as error:  # of a package that every installation brings
+        _say(f"skad: error: {error}; pip install skad brings it", error=True)
+        return 2
     run = {"detect": _detect, "fit": _fit, "score": _score}
     options = parser_of(_Parser, run | {"demo": _demo, "list": _list}).parse_args(
         arguments

@@ -10,6 +10,7 @@ threshold in `skad._offset`.
 
 from abc import ABCMeta, abstractmethod
 from functools import partial
+from math import inf
 from numbers import Real
 from typing import Any, ClassVar, Self
 
@@ -36,6 +37,7 @@ from skad._offset import OffsetMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, ScikitLearnDetector, StrOptions, _fit_context
 from skad._sparse import check_dense_size, rows_to_learn
+from skad._strays import warn_of_strays
 from skad._validation import check_table
 
 
@@ -77,6 +79,8 @@ class BaseDetector(
     }
     _data: ClassVar[str] = "rows"  # what it looks at; the base of a family states it
     _ignores_units: ClassVar[bool] = False  # whether units of features change no rank
+    # How many distances between the quartiles a value is off that hides other rows.
+    _hiding_times: ClassVar[float] = inf
     _map_sums_to_score = False
     _is_copy = False  # whether it is fitted inside of another, which warns for it
     _exports = False  # whether `skad.export` can write it, by its `_graph`
@@ -300,6 +304,7 @@ class BaseDetector(
                 # the first call of partial_fit knows nothing either
                 X = self._validate(X, reset=not hasattr(self, "n_features_in_"))
                 X = rows_to_learn(self, X)
+            warn_of_strays(self, X)
             X, y, params = self._take(X, y, params)
             self._check_parameters(X)
             self._begin_callbacks(X, y)

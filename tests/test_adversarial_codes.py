@@ -17,6 +17,7 @@ from skad.adversarial._gpnd import generalized_normal
 from skad.density import Mahalanobis
 from skad.nn.adversarial import r1_penalty
 from skad.nn.search import descend
+from skad.nn.statistics import quantile
 
 SMALL = {"max_epochs": 2, "hidden_sizes": (8, 6), "latent_size": 2, "random_state": 0}
 DETECTORS = [
@@ -236,6 +237,14 @@ def test_gpnd_stretch_is_the_volume_of_the_jacobian(shape):
         )
         expected = torch.linalg.slogdet(jacobian.T @ jacobian)[1] / 2
         assert_allclose(found.detach(), expected, rtol=1e-7)
+
+
+def test_gpnd_directions_that_make_nothing_count_alike_in_both_dtypes():
+    X = rows(d=6)
+    settings = {**SMALL, "latent_size": 5, "hidden_sizes": (3,)}
+    detector = GPND(**settings, contamination=0.1).fit(X)  # two directions are flat
+    found = detector.score_samples(X)
+    assert_allclose(detector.score_samples(X.astype(np.float32)), found, rtol=1e-3)
 
 
 def test_gpnd_densities_are_those_of_the_training_data():
@@ -541,6 +550,14 @@ def test_rgi_limit_is_a_quantile_of_the_training_errors():
     assert plain.net_.limit == torch.inf
     errors = plain.transform(X.astype(np.float32))
     assert_allclose(masked.net_.limit, np.quantile(errors, 0.9), rtol=1e-4)
+
+
+@pytest.mark.parametrize("n", [1, 2, 10, 2**24 + 1])  # torch refuses the last
+def test_quantiles_of_any_number_of_values(n):
+    values = torch.rand(n, generator=torch.Generator().manual_seed(0))
+    for share in (0.0, 0.37, 1.0):
+        expected = np.quantile(values.numpy(), share)
+        assert_allclose(quantile(values, share), expected, rtol=1e-5)
 
 
 def test_rgi_learns_the_generator_of_anogan():

@@ -140,6 +140,26 @@ def test_every_claim_that_scores_do_not_change_is_tested():
     assert found == set(UNCHANGED)
 
 
+@pytest.mark.parametrize(("n_classes", "sign"), [(2, 0), (3, 1), (10, 1)])
+def test_concentrations_of_outliers_shrink_with_three_classes_and_more(n_classes, sign):
+    detector = skad.DirichletPrior(hidden_sizes=(4,))
+    detector.classes_ = np.arange(n_classes)
+    network = detector._network((3,))
+    logits = torch.zeros(1, n_classes, requires_grad=True)  # concentrations of one
+    (slope,) = torch.autograd.grad(network.outside(logits).sum(), logits)
+    assert (torch.sign(slope.round(decimals=6)) == sign).all()
+    network = detector.set_params(loss="dpn+")._network((3,))
+    (slope,) = torch.autograd.grad(network.outside(logits).sum(), logits)
+    assert (slope < 0).all()
+
+
+def test_the_share_in_the_principal_space_is_in_0_to_1():
+    labels = (X[:, 0] > 0).astype(int)
+    detector = skad.NECO(n_components=1.0, weighted=False).fit(X, labels)
+    scores = detector.score_samples(np.concatenate([X, X_NEW, X.mean(0)[None]]))
+    assert 0 <= scores.min() <= scores.max() <= 1
+
+
 # --------------------------------------------------------------------- shares and rates
 
 

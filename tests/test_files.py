@@ -306,6 +306,14 @@ def test_a_separator_at_the_end_of_lines_is_no_column(tmp_path):
     path = write(tmp_path, "a,b,\n1,2,\n3,4,5\n")
     with pytest.raises(ValueError, match="'Unnamed: 2' in row 0 is missing"):
         read_table(path)
+    # several, as spreadsheets write them, and where the first line has none
+    for content in ("a,b,,\n1,2,,\n3,4,,\n", "a,b\n1,2,,\n3,4,,\n"):
+        with pytest.warns(UserWarning, match="last 2 columns have no name and no v"):
+            assert read_table(write(tmp_path, content)).columns == ["a", "b"]
+    rows = "1,2,\n" * 300
+    for content in ("a,b\n1,2,\n3,4,5\n", f"a,b\n{rows}3,4,5\n", "a,b\n1,2,\n3,4\n"):
+        with pytest.raises(ValueError, match="hold more values than the first line"):
+            read_table(write(tmp_path, content))
 
 
 def test_digits_of_one_width_may_be_names(tmp_path):
@@ -351,6 +359,22 @@ def test_a_stray_zero_byte_is_no_other_encoding(tmp_path):
 def test_decimals_with_two_meanings(content, words, tmp_path):
     with pytest.raises(ValueError, match=words):
         read_table(write(tmp_path, content))
+
+
+def test_a_word_among_numbers_is_named_whatever_these_may_mean(tmp_path):
+    for word in ("-", "C", "n.a."):
+        path = write(tmp_path, f"a,b\n1.234,1.5\n{word},2.5\n")
+        with pytest.raises(
+            ValueError, match=f"'a' is not numeric: row 1 holds '{word}'"
+        ):
+            read_table(path)
+
+
+def test_a_minus_may_be_that_of_typography(tmp_path):
+    path = write(tmp_path, "a,b\n\u22121.5,1\n2.25,\u22123\n1e\u22122,4\n")
+    assert read_table(path).X.tolist() == [[-1.5, 1], [2.25, -3], [0.01, 4]]
+    path = write(tmp_path, "a;b\n\u22121.234,5;1\n0,25;3\n")
+    assert read_table(path).X.tolist() == [[-1234.5, 1], [0.25, 3]]
 
 
 def test_thousands(tmp_path):

@@ -148,6 +148,17 @@ refused(skad.export.to_onnx, detector, "a.onnx")
 """,
 }
 CALLS["onnxscript"] = CALLS["onnx"]
+CALLS["safetensors"] = """
+refused(skad.save, skad.KNN().fit(X), "a.skad")
+np.savez("rows.npz", X=X)
+from skad.__main__ import main
+from skad._commands import fit
+assert main(["list"]) == 0
+def begins(*args, **kwargs):
+    raise AssertionError("the work began")
+sys.modules["skad._commands._fit"].learn = begins
+assert main("fit --train rows.npz --detector KNN --out a.skad".split()) == 2
+"""
 for _library in LIBRARIES:
     CALLS[_library] = f"""
 refused(skad.PatchCore(backbone="{_library}/resnet18").fit, pictures)
@@ -170,7 +181,21 @@ def run(package, calls, folder):
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize("package", CALLS)
 def test_a_package_that_is_missing_is_named_before_the_work_begins(package, tmp_path):
-    assert run(package, CALLS[package], tmp_path) == ""
+    said = "skad: error: a model's file needs safetensors: pip install safetensors\n"
+    expected = said if package == "safetensors" else ""
+    assert run(package, CALLS[package], tmp_path) == expected
+
+
+def test_the_command_line_says_in_one_line_what_is_missing(tmp_path):
+    calls = "from skad.__main__ import main\nassert main(['list']) == 2"
+    expected = "skad: error: No module named 'joblib'; pip install skad brings it\n"
+    lines = HEAD.partition("import skad, skad.inspection")[0]
+    names = "PACKAGE = 'joblib'\n"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    found = run_python(
+        "-c", names + lines + calls, cwd=tmp_path, env=environment, check=False
+    )
+    assert found.stderr == expected
 
 
 def test_work_that_begins_is_seen(tmp_path):
@@ -200,7 +225,8 @@ def test_every_package_of_an_extra_is_asked_for():
     }
     assert found >= set(EXTRAS.items())
     assert {package for package, _ in found} == set(EXTRAS)
-    assert set(CALLS) == {*EXTRAS, *LIBRARIES}
+    # and one that every installation brings, which commands can do without
+    assert set(CALLS) == {*EXTRAS, *LIBRARIES, "safetensors"}
 
 
 def test_all_brings_every_extra_that_users_have():

@@ -41,6 +41,7 @@ HEIGHTS = {
     "_sparse": 2,
     "_answers": 3,
     "_dask": 3,
+    "_strays": 4,
     "_limits": 3,
     "_picture_values": 3,
     "_cross_fitting": 4,
@@ -234,6 +235,9 @@ def call_faults(path, tree):
             "random.seed",
         ):
             yield f"{path} calls {name}, which changes global state"
+        # beyond 2^24 values it fails: skad.nn.statistics has another
+        if name == "torch.quantile":
+            yield f"{path} calls {name}"
         if name == "print" and part(path) not in ("__main__",):
             yield f"{path} prints"
 
@@ -305,6 +309,7 @@ def test_no_file_breaks_a_rule(faults):
         (call_faults, "base.py", "for epoch in range(9):\n pass"),
         (call_faults, "base.py", "print(1)"),
         (call_faults, "base.py", "np.random.seed(0)"),
+        (call_faults, "nn/memory.py", "torch.quantile(x.cpu(), 0.5)"),
         (call_faults, "base.py", "torch.manual_seed(0)"),
         (call_faults, "_training/_seeds.py", "torch.manual_seed(0)"),
         (call_faults, "_training/_run.py", "loss.backward()"),

@@ -15,6 +15,7 @@ import numpy as np
 from skad._commands._build import kind_of_data
 from skad._commands._folders import writable_folder
 from skad._commands._reading import Reading
+from skad._needed import need
 from skad.base import BaseDetector
 from skad.datasets._words import shown
 from skad.inspection._inspected import last_step, reference_scores
@@ -70,6 +71,7 @@ def check_model_file(path, inputs):
     inputs : sequence of str or Path
         What is read, and must not be written over.
     """
+    need("safetensors", "a model's file")
     path, name = Path(path), shown(path)
     if path.is_dir():
         raise OSError(f"--out {name}: is a folder; name a file, such as model.skad")

@@ -23,6 +23,11 @@ from skad.nn.network import over_channels
 
 # Bins of the histogram of errors, and the log density where it is empty (1e-308).
 _BINS, _EMPTY = 30, -709.2
+# Singular values of a Jacobian below this times the largest are raised to it: the
+# decoder does not move in their directions, but for rounding.
+_FLAT = 1e-5
+# Lengths and singular values from here on count, in whatever dtype.
+_TINY = float(torch.finfo(torch.float32).tiny)
 # Shapes of generalised normals: between cusps and what is nearly uniform.
 _SHAPES = 0.3, 30.0
 
@@ -126,6 +131,7 @@ class GPNDNetwork(AAENetwork):
         heights, edges = np.histogram(errors, bins=_BINS, density=True)
         with np.errstate(divide="ignore"):
             heights = np.maximum(np.log(heights), _EMPTY)
+        edges[-1] *= 1 + 1e-5  # or rounding would put the largest error beyond it
         self.edges.copy_(torch.from_numpy(edges))
         self.log_heights.copy_(torch.from_numpy(heights))
 
@@ -170,13 +176,13 @@ class GPNDNetwork(AAENetwork):
             ]
         jacobian = torch.stack(columns, 1).flatten(2)  # (b, k, m)
         values = torch.linalg.svdvals(jacobian)
-        tiny = torch.finfo(values.dtype).tiny
-        return values.clamp(min=tiny).log().sum(1)
+        values = values.maximum(_FLAT * values[:, :1])
+        return values.clamp(min=_TINY).log().sum(1)
 
     def log_density(self, x, code, rebuilt):
         """Return the log likelihood (b,) of samples with their codes."""
         radius = (x - rebuilt).flatten(1).norm(dim=1)
-        radius = radius.clamp(min=torch.finfo(radius.dtype).tiny)
+        radius = radius.clamp(min=_TINY)
         n = self.dimension
         sphere = math.lgamma(n / 2) - math.log(2) - n / 2 * math.log(math.pi)
         across = sphere - (n - 1) * radius.log() + self.log_radius_density(radius)
@@ -257,7 +263,9 @@ class GPND(IncrementalNetworkMixin, GameDetector):
     :math:`N` as the exponent of :math:`r` instead of :math:`N - 1`. The authors rebuild
     by the binary cross entropy of pictures in 0..1, and take a threshold from
     anomalies. Left of the histogram the density falls to zero in a line, right of it
-    and in empty bins it is 1e-308. A score takes one pass back through the decoder
+    and in empty bins it is 1e-308. Singular values below 1e-5 times the largest are
+    raised to that, as a decoder with a layer of fewer units than the code has elements
+    does not move in some directions. A score takes one pass back through the decoder
     for each element of the code. Features should be on one scale (StandardScaler).
     Training is in float32, scoring in the dtype of `X`.
 

@@ -10,6 +10,7 @@ from skad.adversarial._anogan import _THRESHOLD_ROWS, AnoGANNetwork
 from skad.adversarial._game import GameDetector
 from skad.nn.network import over_channels
 from skad.nn.search import descend
+from skad.nn.statistics import quantile
 
 # Training samples whose errors set where the mask begins.
 _MOST_ROWS = 256
@@ -49,8 +50,7 @@ class RGINetwork(AnoGANNetwork):
         whole = torch.cat([x for x, _ in batches()])
         some = torch.linspace(0, len(whole) - 1, min(len(whole), _MOST_ROWS))
         errors = self.map(whole[some.round().long().to(whole.device)])
-        found = torch.quantile(errors.flatten().cpu(), 1 - self.mask_fraction)
-        self.limit.copy_(found)
+        self.limit.copy_(quantile(errors.flatten(), 1 - self.mask_fraction))
 
     def errors(self, x, code):
         """Return the squared errors of elements, or of pixels over their channels."""

@@ -21,6 +21,11 @@ _POINT_GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}([,'\u00a0\u202f ]\d{3})+(\.\d*)?"
 _COMMA_GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}([.'\u00a0\u202f ]\d{3})+(,\d*)?")
 
 
+def tidy(cell):
+    """Return a cell without blanks around it, and its minus as ASCII has it."""
+    return cell.strip(BLANKS).replace("\u2212", "-")
+
+
 def records(lines, sep):
     if sep == " ":
         return [line.split() for line in lines]
@@ -43,7 +48,7 @@ def separator(lines, suffixes):
         widths = {len(row) for row in rows}
         if len(widths) != 1 or widths == {1}:
             continue
-        cells = [cell.strip(BLANKS) for row in rows[1:30] for cell in row[:50]]
+        cells = [tidy(cell) for row in rows[1:30] for cell in row[:50]]
         values = sum(_is_value(cell, sep) for cell in cells)
         if sep == " " and values < len(cells):
             continue  # blanks within text are no separators
@@ -54,7 +59,7 @@ def separator(lines, suffixes):
         return best
     # no separator goes through: one column, or lines that are broken
     first, rest = lines[0], lines[1:]
-    commas = [_COMMA.fullmatch(line.strip(BLANKS + "\r\n")) for line in rest]
+    commas = [_COMMA.fullmatch(tidy(line.strip("\r\n"))) for line in rest]
     if likely not in first and rest and all(commas):
         return ";"
     found = max(",;\t|", key=lambda sep: (first.count(sep), sep == likely))
@@ -73,7 +78,7 @@ def _is_time(cell):
 
 
 def _kind(cell):
-    cell = cell.strip(BLANKS)
+    cell = tidy(cell)
     if cell in MISSING:
         return "missing"
     if (
@@ -139,12 +144,15 @@ def check_names(path, rows):
 
 def decimal_mark(path, columns, texts):
     """Return what decimals stand behind where some column is no plain numbers."""
-    cells = [
-        cell
-        for name in texts
-        for cell in (str(value).strip(BLANKS) for value in columns[name])
-        if cell not in MISSING and not re.fullmatch(r"[+-]?\d+", cell)
-    ]
+    cells, numbers = [], []
+    for name in texts:
+        own = [tidy(str(value)) for value in columns[name]]
+        own = [cell for cell in own if not re.fullmatch(r"[+-]?\d+", cell)]
+        own = [cell for cell in own if cell not in MISSING]
+        cells += own
+        # a column with a word in it is not one of numbers, whatever else it holds
+        if all(_kind(cell) == "number" for cell in own):
+            numbers += own
     comma = [c for c in cells if _COMMA.fullmatch(c) or _COMMA_GROUPS.fullmatch(c)]
     point = [c for c in cells if _POINT.fullmatch(c) or _POINT_GROUPS.fullmatch(c)]
     only_comma, only_point = set(comma) - set(point), set(point) - set(comma)
@@ -158,10 +166,10 @@ def decimal_mark(path, columns, texts):
         return ","
     if only_point:
         return "."
-    if comma:  # 1,234 and nothing else
+    if numbers:  # 1,234 and nothing else
         raise ValueError(
-            f"{shown(path)}: {comma[0]!r} may be a number with a decimal comma or one "
-            "with its thousands apart; decimal=',' or decimal='.' says which"
+            f"{shown(path)}: {numbers[0]!r} may be a number with a decimal comma or "
+            "one with its thousands apart; decimal=',' or decimal='.' says which"
         )
     return None
 
@@ -175,7 +183,7 @@ def as_floats(values, decimal):
         if not isinstance(value, str):
             found[row] = value
             continue
-        text = value.strip(BLANKS)
+        text = tidy(value)
         if text in MISSING:
             found[row] = np.nan
             continue
@@ -203,7 +211,7 @@ def as_floats(values, decimal):
 def check_one_mark(path, values, decimal):
     """Raise ValueError where a column has numbers with the other decimal mark."""
     other = _POINT if decimal == "," else _COMMA
-    texts = (str(value).strip(BLANKS) for value in values)
+    texts = (tidy(str(value)) for value in values)
     found = next((text for text in texts if other.fullmatch(text)), None)
     if found is not None:
         raise ValueError(

@@ -20,6 +20,7 @@ from skad.datasets._cells import (
 from skad.datasets._words import note, shown
 
 _HEAD = 200  # records that are looked at before the whole file is read
+_TOO_LONG = "{}: the lines hold more values than the first line names"
 
 
 def read_text(path, *, as_text=(), sep=None, decimal=None, encoding=None, header=None):
@@ -59,6 +60,9 @@ def read_text(path, *, as_text=(), sep=None, decimal=None, encoding=None, header
     if header is None:
         check_names(path, rows)
     first = [cell.strip(BLANKS) for cell in rows[0]]
+    n_named = len(first)
+    if named:
+        first += [""] * _n_empty_ends(rows)
     names = _names(path, first) if named else [f"x{j}" for j in range(len(first))]
     if len(names) == 1 and n_blank and not inner_blank:
         raise ValueError(
@@ -114,13 +118,22 @@ def read_text(path, *, as_text=(), sep=None, decimal=None, encoding=None, header
                     check_one_mark(path, columns[name], style)
                 columns[name] = columns[name] if found is None else found
     except pd.errors.ParserWarning as error:
-        raise ValueError(
-            f"{shown(path)}: the lines hold more values than the first line names"
-        ) from error
+        raise ValueError(_TOO_LONG.format(shown(path))) from error
     except pd.errors.EmptyDataError:
         columns = {name: np.empty(0) for name in names}
     _note_padded(path, names, rows[named:], as_text)
-    return _without_last(path, columns, first, as_text) if named else columns, named
+    columns = _without_last(path, columns, first, as_text) if named else columns
+    if n_named < min(len(first), len(columns)):
+        raise ValueError(_TOO_LONG.format(shown(path)))
+    return columns, named
+
+
+def _n_empty_ends(rows):
+    """Return how many cells, all empty, every line has that the first has not."""
+    n = len(rows[0])
+    more = {len(row) - n for row in rows[1:]}
+    ends = [cell.strip(BLANKS) for row in rows[1:] for cell in row[n:]]
+    return max(0, *more) if len(more) == 1 and not any(ends) else 0
 
 
 def _note_padded(path, names, rows, as_text):
@@ -139,15 +152,20 @@ def _note_padded(path, names, rows, as_text):
 
 
 def _without_last(path, columns, first, as_text):
-    """Return the columns but a last one without a name or a value: lines end so."""
-    last = f"Unnamed: {len(first) - 1}"
-    if len(first) < 2 or first[-1] or last in as_text:
-        return columns
-    values = columns[last]
-    if not all(value != value or value in MISSING for value in values.tolist()):
-        return columns
-    note(f"{shown(path)}: the last column has no name and no values; it is left out")
-    return {name: values for name, values in columns.items() if name != last}
+    """Return the columns but last ones without a name or a value: lines end so."""
+    kept = list(columns)
+    while len(kept) > 1 and not first[len(kept) - 1] and kept[-1] not in as_text:
+        values = columns[kept[-1]].tolist()
+        if not all(value != value or value in MISSING for value in values):
+            break
+        kept.pop()
+    n = len(columns) - len(kept)
+    if n:
+        last, it = (
+            ("column has", "it is") if n == 1 else (f"{n} columns have", "they are")
+        )
+        note(f"{shown(path)}: the last {last} no name and no values; {it} left out")
+    return {name: columns[name] for name in kept}
 
 
 def _column(series, is_text):

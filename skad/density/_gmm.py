@@ -1,5 +1,6 @@
 """Gaussian mixture density of the training data."""
 
+import warnings
 from math import log, pi
 from numbers import Integral, Real
 
@@ -8,6 +9,7 @@ from sklearn import config_context
 
 from skad._array import like, namespace, to_double, to_numpy
 from skad._left_out import LeftOutMixin
+from skad._moments import mean_and_deviation
 from skad._parameters import KW_ONLY, with_parameters
 from skad._random import Seed, generator
 from skad._sklearn import Interval, StrOptions
@@ -182,7 +184,9 @@ class GMM(LeftOutMixin, BaseDetector):
             random_state=generator(self.random_state),
         )
         with config_context(array_api_dispatch=False):  # which knows no k-means
-            mixture.fit(to_double(to_numpy(X)))
+            rows = to_double(to_numpy(X))
+            mixture.fit(rows)
+        self._warn_of_what_is_hidden(rows)
         mixture = mixture.plain()
         self.mixture_, self.n_iter_ = mixture, mixture.n_iter_
         self._n_rows_ = X.shape[0]
@@ -198,6 +202,21 @@ class GMM(LeftOutMixin, BaseDetector):
             + np.sum(np.log(diagonal), axis=1)
             - X.shape[1] / 2 * log(2 * pi)
         )
+
+    def _warn_of_what_is_hidden(self, X):
+        """Warn of a feature that varies by less than what is added to variances."""
+        if self._is_copy:
+            return
+        _, deviation = mean_and_deviation(X)  # 1 of what is constant
+        worst = int(deviation.argmin())
+        if deviation[worst] ** 2 < self.reg_covar:
+            feature = getattr(self, "feature_names_in_", range(X.shape[1]))[worst]
+            warnings.warn(
+                f"Feature {feature!r} has a variance of {deviation[worst] ** 2:.3g}, "
+                f"less than reg_covar={self.reg_covar:.3g}, which is added to it: "
+                "scale the features (StandardScaler) or lower reg_covar.",
+                stacklevel=5,
+            )
 
     def _clouds(self, X):
         """Return squared whitened deviations (k, b, d) and log densities (k, b)."""

@@ -158,6 +158,10 @@ class Mahalanobis(IncrementalMixin, SampleWeightMixin, LeftOutMixin, BaseDetecto
         "random_state": ["random_state"],
     }
 
+    @property
+    def _hiding_times(self):
+        return np.inf if self.covariance == "mcd" else 1e5
+
     def _is_mergeable(self):
         return self.covariance in ("empirical", "oas")
 

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from skad._array import like, namespace, to_numpy
+from skad._distances import middle, squared_distances
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.base import BaseDetector
@@ -59,9 +60,7 @@ def batch_step(X, nodes, width, shape):
 
 def nearest_node(X, nodes):
     """Return the number (n,) of the node nearest to each row."""
-    xp = namespace(X)
-    away = xp.sum(nodes**2, axis=1) - 2 * X @ nodes.T
-    return xp.argmin(away, axis=1)
+    return namespace(X).argmin(squared_distances(X, nodes, middle(nodes)), axis=1)
 
 
 @with_parameters
@@ -145,6 +144,7 @@ class SOM(BaseDetector):
     reg_covar: float = 1e-06
 
     _map_sums_to_score = True
+    _hiding_times = 1e5
     _parameter_constraints = {
         "map_shape": [tuple, list],
         "n_epochs": [Interval(Integral, 1, None, closed="left")],

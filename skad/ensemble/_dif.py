@@ -154,6 +154,7 @@ class DIF(BaseDetector):
     measure: str = "deviation"
     random_state: Seed = None
 
+    _hiding_times = 1e5
     _parameter_constraints = {
         "n_representations": [Interval(Integral, 1, None, closed="left")],
         "n_estimators": [Interval(Integral, 1, None, closed="left")],

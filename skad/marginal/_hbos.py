@@ -143,6 +143,10 @@ class HBOS(SampleWeightMixin, LeftOutMixin, BaseDetector):
         "tol": [Interval(Real, 0, None, closed="left")],
     }
 
+    @property
+    def _hiding_times(self):
+        return 100.0 if self.binning == "static" else np.inf
+
     def _row_elements(self):
         return 6 * self.n_features_in_
 

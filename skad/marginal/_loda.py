@@ -163,6 +163,7 @@ class LODA(ForgettingMixin, LeftOutMixin, BaseDetector):
 
     _reads_missing = True
     _fit_forgets = False
+    _hiding_times = 1e12
     _parameter_constraints = {
         "n_projections": [Interval(Integral, 1, None, closed="left")],
         "n_bins": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],

@@ -5,6 +5,7 @@ from numbers import Integral
 from typing import ClassVar
 
 from skad._array import blocks, device_of, n_blocks, namespace, to_double
+from skad._distances import middle
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.base import BaseDetector
@@ -13,13 +14,15 @@ from skad.neighbors._search import NeighborSearch
 
 
 def spread_of(X):
-    """Return the root mean square of what features deviate from their means, or 1."""
-    xp, rows = namespace(X), to_double(X)
-    away = rows - xp.mean(rows, axis=0)
-    largest = float(xp.max(xp.abs(away)))  # squares may overflow
-    if largest == 0:
-        return 1.0
-    return largest * float(xp.sqrt(xp.mean((away / largest) ** 2)))
+    """Return how far a value is from the middle of its feature, in the median; or 1.
+
+    Of values that are not in the middle: a few stray ones, or many equal ones, do not
+    change it much.
+    """
+    xp = namespace(X)
+    away = xp.abs(to_double(X) - middle(X))
+    away = xp.sort(away[away > 0])
+    return float(away[len(away) // 2]) if len(away) else 1.0
 
 
 @with_parameters

@@ -1,5 +1,7 @@
 """Local correlation integral: fewer rows around than around those nearby."""
 
+import math
+from itertools import pairwise
 from numbers import Integral, Real
 
 import numpy as np
@@ -13,6 +15,23 @@ from skad.base import BaseDetector
 
 # Rows whose distances to all others choose the radii.
 _PROBES = 50
+# Radii at most that fill the gap between two.
+_MOST_BETWEEN = 200
+
+
+def without_gaps(radii, alpha):
+    """Return ascending radii, with others between those that are far apart.
+
+    Without them a row that is alone within the one radius, and among all within
+    `alpha` times the next, would seem as usual as can be.
+    """
+    radii = np.unique(radii[radii > 0])
+    parts = [radii[:1]]
+    for low, high in pairwise(radii):
+        n = min(_MOST_BETWEEN, math.ceil(math.log(high / low) / -math.log(alpha)))
+        # from below where that is too few
+        parts.append(np.append(low * alpha ** -np.arange(1.0, n), high))
+    return np.concatenate(parts)
 
 
 def chosen_radii(X, n_radii, n_min, alpha):
@@ -24,10 +43,10 @@ def chosen_radii(X, n_radii, n_min, alpha):
     probes = X[np.unique(np.linspace(0, n - 1, min(n, _PROBES)).astype(int))]
     distance = np.sort(cdist(probes, X), axis=1)
     places = np.geomspace(min(n_min, n - 1), n - 1, n_radii - 1)
-    radii = np.median(distance, axis=0)[places.astype(int)]
+    radii = without_gaps(np.median(distance, axis=0)[places.astype(int)], alpha)
     # every row is within the largest distance from a probe, and two within twice that
     reach = 2 * distance[:, -1].min() / alpha
-    return np.unique(np.append(radii[radii > 0], reach))
+    return np.unique(np.append(radii, reach))
 
 
 @with_parameters(kw_only=False)

@@ -2,7 +2,7 @@
 
 from numbers import Integral, Real
 
-from skad._array import device_of, like, namespace
+from skad._array import device_of, like, namespace, to_numpy
 from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import Interval
 from skad.neighbors._around import AroundRows
@@ -104,6 +104,8 @@ class SOD(AroundRows):
 
     def _fit(self, X, y):
         self._fit_search(X)
+        xp = namespace(X)
+        self._varies_ = to_numpy(xp.max(X, axis=0) > xp.min(X, axis=0))
         self._lists_ = self._of_training(
             X, lambda rows: self._neighbors(rows)[1], "lists"
         )
@@ -117,10 +119,12 @@ class SOD(AroundRows):
         references = difference[rows, places]  # (b, l, d), seen from the row
         away = xp.mean(references, axis=1)
         variance = xp.mean((references - away[:, None, :]) ** 2, axis=1)
-        limit = self.alpha * xp.mean(variance, axis=1, keepdims=True)
-        relevant = variance <= limit
+        varies = like(self._varies_, variance)  # 1 or 0
+        limit = self.alpha * xp.sum(variance, axis=1) / max(1, self._varies_.sum())
+        relevant = variance <= limit[:, None]
         squares = xp.where(relevant, away**2, 0.0)
-        number = xp.sum(xp.astype(relevant, squares.dtype), axis=1)
+        counted = relevant & ((varies > 0) | (away != 0))
+        number = xp.sum(xp.astype(counted, squares.dtype), axis=1)
         distance = xp.sqrt(xp.sum(squares, axis=1))
         whole = distance * xp.where(number > 0, number, 1.0)
         parts = squares / xp.where(whole > 0, whole, 1.0)[:, None]

@@ -25,6 +25,18 @@ _TOO_LARGE = (
 )
 
 
+def usual_size(above, perplexity):
+    """Return the size (n,) of ascending values (n, k) that decide, as a unit.
+
+    That at the place of the perplexity, or the first after it that is above 0: the mean
+    may be that of one row far away.
+    """
+    place = min(int(perplexity), above.shape[1] - 1)
+    after = np.where(above[:, place:] > 0, above[:, place:], np.inf)
+    unit = after[np.arange(len(after)), (above[:, place:] > 0).argmax(axis=1)]
+    return np.where(np.isfinite(unit), unit, 1.0)
+
+
 def bandwidths(squares, perplexity):
     """Return bandwidths (n,) for which affinities have a perplexity.
 
@@ -44,8 +56,7 @@ def bandwidths(squares, perplexity):
         ``sum(exp(-bandwidth * squares))``.
     """
     above = squares - squares[:, :1]
-    spread = above.mean(axis=1)
-    unit = np.where(spread > 0, spread, 1.0)
+    unit = usual_size(above, perplexity)
     above = above / unit[:, None]
     wanted = np.log(perplexity)
     low, high = np.full(len(squares), -30.0), np.full(len(squares), 30.0)
@@ -134,6 +145,7 @@ class SOS(LeftOutMixin, BaseDetector):
     _: KW_ONLY
 
     _map_sums_to_score = False
+    _hiding_times = 1e5
     _parameter_constraints = {
         "perplexity": [Interval(Real, 1, None, closed="left")],
     }

@@ -5,6 +5,7 @@ import torch
 from skad.nn.architecture import build
 from skad.nn.losses import element_errors, mean_error
 from skad.nn.network import Network, integrated_gradients, over_channels
+from skad.nn.statistics import quantile
 
 # Coordinates of the centre nearer to zero could be reached by zero weights.
 _AWAY_FROM_ZERO = 0.1
@@ -120,5 +121,4 @@ class BoundaryNetwork(HypersphereNetwork):
     def finish(self, batches, held=None):
         """Set the radius to the 1 - nu quantile of the training distances."""
         distance = torch.cat([self.squared_distance(x) for x, _ in batches()])
-        radius = torch.quantile(distance.sqrt().cpu(), 1 - self.nu, dim=0)
-        self.radius.copy_(radius)
+        self.radius.copy_(quantile(distance.sqrt(), 1 - self.nu))

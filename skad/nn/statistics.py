@@ -1,5 +1,6 @@
 """Means and variances over batches, and norms that take theirs from all of them."""
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -32,6 +33,14 @@ class Spread:
     def variance(self):
         """Return the variance (d,)."""
         return self.scatter / self.n
+
+
+def quantile(values, share):
+    """Return the quantile (...) of values (n, ...), with linear interpolation.
+
+    That of torch refuses more than 2^24 values, as pictures soon have.
+    """
+    return torch.as_tensor(np.quantile(values.numpy(force=True), share, axis=0))
 
 
 def places(maps):

@@ -167,6 +167,7 @@ class SVDD(OutliersMixin, BaseDetector):
     contamination: Any = absent()
     false_alarm_rate: Any = absent()
     _honesty = "its own"
+    _hiding_times = 1e5
     _parameter_constraints = {
         "kernel": [
             StrOptions({"rbf", "linear", "poly", "sigmoid", "precomputed"}),

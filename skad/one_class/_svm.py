@@ -208,7 +208,7 @@ class OneClassSVM(SampleWeightMixin, BaseDetector):
     # the optimum has a threshold of its own
     contamination: Any = absent()
     false_alarm_rate: Any = absent()
-    _honesty = "its own"
+    _honesty, _hiding_times = "its own", 1e5
     _parameter_constraints = {
         "kernel": [
             StrOptions({"rbf", "linear", "poly", "sigmoid", "precomputed"}),

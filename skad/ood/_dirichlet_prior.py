@@ -91,9 +91,10 @@ class DirichletPrior(ExposedClassifier):
     ----------
     loss : {"dpn-", "dpn+", "reverse_kl"}, default="dpn-"
         "dpn-" is :math:`\lambda_{in} = 1/2` and :math:`\lambda_{out} = 1/C - 1/2`,
-        which pulls concentrations of outliers below one; "dpn+" is 1 and :math:`1/C`,
-        which leaves them above. "reverse_kl" is the divergence from Dirichlet
-        distributions with 101 for the class and 1 for the others, or 1 for all [2]_.
+        which with three classes and more pulls concentrations of outliers below one,
+        and with two leaves their size be; "dpn+" is 1 and :math:`1/C`, which leaves
+        them above. "reverse_kl" is the divergence from Dirichlet distributions with 101
+        for the class and 1 for the others, or 1 for all [2]_.
     measure : {"max_softmax", "precision", "mutual_information"}, \
             default="max_softmax"
         The anomaly: minus the largest mean probability; minus the logarithm of the

@@ -30,6 +30,7 @@ def principal_share(features, mean, scale, space):
     inside = unit @ like(space, features)
     whole = xp.vecdot(unit, unit)
     share = xp.vecdot(inside, inside) / xp.where(whole > 0, whole, 1.0)
+    share = xp.minimum(share, xp.ones_like(share))  # rounding may go beyond
     return xp.sqrt(xp.where(whole > 0, share, 1.0))
 
 

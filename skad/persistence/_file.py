@@ -16,13 +16,13 @@ import uuid
 import warnings
 
 import numpy as np
-import safetensors.numpy
 import scipy
 import sklearn
 from sklearn.base import BaseEstimator
 
 from skad import __version__
 from skad._array import resolve_device
+from skad._needed import need
 from skad.embedding._module_tail import ModuleTail
 from skad.persistence._decode import Decoder
 from skad.persistence._encode import Encoder
@@ -188,7 +188,8 @@ def to_bytes(detector, trusted=(), notes=None):
             f"The detector has {len(text):.1e} bytes besides its arrays, more than a "
             f"file may have ({_LARGEST_HEADER // 2:.0e}): pickle it."
         )
-    content = safetensors.numpy.save(encoder.arrays, metadata={"skad": text})
+    numpy = need("safetensors.numpy", "a file of a detector")
+    content = numpy.save(encoder.arrays, metadata={"skad": text})
     content = bytearray(content)
     largest = max(text_bytes(text), encoder.more)
     if largest > allowance(len(content)):

@@ -145,6 +145,7 @@ class SparseCoding(BaseDetector):
     max_epochs: int = 100
     random_state: Seed = None
 
+    _hiding_times = 1e5
     _parameter_constraints = {
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "n_nonzero": [Interval(Integral, 1, None, closed="left"), None],

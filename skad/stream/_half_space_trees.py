@@ -108,6 +108,7 @@ class HalfSpaceTrees(CellCounts):
     size_limit: float = 0.1
 
     _ignores_units = True
+    _hiding_times = 100.0
     _parameter_constraints = {
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
         "max_depth": [Interval(Integral, 1, 20, closed="both")],

@@ -79,6 +79,7 @@ class RSHash(CellCounts):
     n_columns: int = 4096
 
     _ignores_units = True
+    _hiding_times = 100.0
     _parameter_constraints = {
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
         "n_columns": [Interval(Integral, 2, 2**24, closed="both")],

@@ -35,7 +35,8 @@ class STORM(ForgettingMixin, LeftOutMixin, BaseDetector):
     ----------
     radius : float or "auto", default="auto"
         How far neighbours may be, above 0. "auto" is the median distance from rows of
-        the window to the `n_neighbors`-th nearest other one, and moves with the window.
+        the window to the `n_neighbors`-th nearest other one, of those above 0 where it
+        is 0, and moves with the window.
     n_neighbors : int, default=20
         Neighbours that half of the window's rows have with ``radius="auto"``; all
         others where there are fewer.
@@ -116,7 +117,12 @@ class STORM(ForgettingMixin, LeftOutMixin, BaseDetector):
         for part in slices(len(rows), self._block_rows("cpu")):
             distance = cdist(rows[part], self.window_)
             found.append(np.partition(distance, k, axis=1)[:, k])  # itself is the first
-        return float(np.median(np.concatenate(found)))
+        found = np.concatenate(found)
+        # where most rows are equal no other would have a neighbour
+        usual = np.median(found)
+        if usual == 0 and found.any():
+            usual = np.median(found[found > 0])
+        return float(usual)
 
     def _neighbours(self, X):
         distance = cdist(to_double(to_numpy(X)), self.window_)

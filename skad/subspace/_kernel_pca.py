@@ -151,6 +151,7 @@ class KernelPCAReconstruction(LeftOutMixin, BaseDetector):
     random_state: Seed = None
 
     _map_sums_to_score = True
+    _hiding_times = 1e5
     _parameter_constraints = {
         "n_components": [
             Interval(Integral, 1, None, closed="left"),

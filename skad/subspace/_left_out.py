@@ -6,7 +6,7 @@ from skad._array import by_columns, namespace
 _STEPS = 20
 
 
-def left_out(along, variances, residual, around, gain):
+def left_out(along, variances, residual, around, gain, least=0.0):
     r"""Return squared residual and leverage (b,) of rows in a subspace without them.
 
     A row lies in the subspace and in one direction beside it, its residual. There the
@@ -30,6 +30,9 @@ def left_out(along, variances, residual, around, gain):
         The residuals' squares in the scatter of all rows, :math:`\mu z_{k + 1}^2`.
     gain : float
         :math:`g`: n / (n - 1) where the mean goes along, else 1.
+    least : float, default=0.0
+        Scatter :math:`\mu` up to which a direction is rounding, as of rows that were
+        float32, and nothing lies in it.
     """
     xp = namespace(along)
     # directions first: sums over few neighbours in memory are slow
@@ -39,9 +42,11 @@ def left_out(along, variances, residual, around, gain):
     rounding = 1e-20 * xp.sum(along, axis=0)
     residual = xp.where(residual <= rounding, 0.0, residual)
     some = residual > 0
+    beside = xp.where(some, around / xp.where(some, residual, 1.0), 0.0)  # mu
+    some = some & ~(beside <= least)
     if not xp.any(some):
         return residual, left_out_leverage(leverage, gain)
-    beside = xp.where(some, around / xp.where(some, residual, 1.0), 0.0)  # mu
+    beside = xp.where(some, beside, 0.0)
     along, own = gain * along, gain * residual
     variances = variances[:, None]
     # no term alone exceeds 1, and from there steps only go down

@@ -204,6 +204,7 @@ class PCAReconstruction(IncrementalMixin, LeftOutMixin, BaseDetector):
     tol: float = 1e-12
 
     _map_sums_to_score = True
+    _hiding_times = 1e5
     _parameter_constraints = {
         "n_components": [
             Interval(Integral, 1, None, closed="left"),
@@ -314,6 +315,7 @@ class PCAReconstruction(IncrementalMixin, LeftOutMixin, BaseDetector):
             xp.sum(squares[k:], axis=0),
             self._variance_beside_ / unit**2 * (n - 1) @ squares[k:],
             gain,
+            self.tol * (n - 1),
         )
         residual = gain**2 * unit**2 * residual
         extreme = gain**2 * max(n - 2, 1) * leverage

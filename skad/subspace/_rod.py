@@ -59,6 +59,18 @@ def geometric_medians(points):
     return middle
 
 
+def usual_distance(away):
+    """Return the median size (m,) of what is not 0 in columns (n, m), or 1.
+
+    For columns most of which is one value, that is, of which other medians are 0.
+    """
+    sizes = np.where(np.abs(away) > 1e-12, np.abs(away), np.nan)
+    known = ~np.isnan(sizes).all(axis=0)
+    found = np.ones(away.shape[1])
+    found[known] = np.nanmedian(sizes[:, known], axis=0)
+    return found
+
+
 def angles_from(points, middle):
     """Return lengths (...) and angles (...) of points (..., 3) seen from the middle."""
     away = points - middle
@@ -128,7 +140,8 @@ class ROD(BaseDetector):
     `fit` costs O(s n), scoring O(s) a row for s subspaces. Scores do not change when
     single features are scaled or shifted, as all that is learned is learned after
     that. Since the centre is near the median anyway, the direction of :math:`g` means
-    little. Geometric medians are of at most 2,000 rows, evenly spread.
+    little. A single feature has no angles, and costs are lengths. Geometric medians
+    are of at most 2,000 rows, evenly spread.
 
     PyOD's `ROD` takes the median of the distances from the rows that are scored, so
     that a row alone has the score of any other, and neither scales nor averages with
@@ -165,7 +178,8 @@ class ROD(BaseDetector):
     def _fit(self, X, y):
         X, random = to_double(to_numpy(X)), generator(self.random_state)
         low, self._middle_, high = np.quantile(X, [0.25, 0.5, 0.75], axis=0)
-        self._unit_ = np.where(high > low, high - low, 1.0)
+        usual = usual_distance(X - self._middle_)
+        self._unit_ = np.where(high > low, high - low, usual)
         self.subspaces_ = drawn_triples(X.shape[1], self.max_subspaces, random)
         rows = self._scaled(X)
         some = rows[:: max(1, len(rows) // _ROWS)]
@@ -175,6 +189,8 @@ class ROD(BaseDetector):
                 for part in blocks(len(self.subspaces_), 6 * len(some))
             ]
         )
+        if X.shape[1] == 1:  # there are no angles on a line, whose median is at 0
+            self.centres_ = np.zeros((1, 3))
         self._ranges_ = np.empty((len(self.subspaces_), 2, 2))
         self._median_, self._spread_ = np.empty((2, len(self.subspaces_)))
         for s, triple in enumerate(self.subspaces_):
@@ -185,9 +201,10 @@ class ROD(BaseDetector):
                 self._ranges_[s, side] = known.min(), known.max()
             costs = costs_of(length, angle, self._ranges_[s])
             self._median_[s] = np.median(costs)
-            self._spread_[s] = np.median(np.abs(costs - self._median_[s]))
-        # where most costs are equal any other is infinitely far
-        self._spread_ = np.maximum(self._spread_, 1e-12)
+            spread = np.median(np.abs(costs - self._median_[s]))
+            if spread <= 1e-12:
+                spread = usual_distance(costs[:, None] - self._median_[s])[0]
+            self._spread_[s] = max(spread, 1e-12)
 
     def _scaled(self, X):
         """Return scaled rows and a last feature of zeros (b, d + 1)."""

@@ -137,6 +137,7 @@ class MatrixSketch(IncrementalMixin, LeftOutMixin, BaseDetector):
     tol: float = 1e-12
 
     _map_sums_to_score = True
+    _hiding_times = 1e5
     _parameter_constraints = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "measure": [StrOptions({"leverage", "projection"})],
@@ -248,7 +249,9 @@ class MatrixSketch(IncrementalMixin, LeftOutMixin, BaseDetector):
         around = rest @ rows.T
         around = xp.vecdot(around, around) + error * squares
         values = (self.singular_values_ / unit) ** 2
-        residual, leverage = left_out(along**2, values + error, squares, around, 1)
+        residual, leverage = left_out(
+            along**2, values + error, squares, around, 1, self.tol
+        )
         if self.measure == "projection":
             return unit**2 * residual
         before = xp.sum(along**2 / (values + error), axis=1)
