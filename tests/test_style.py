@@ -68,6 +68,7 @@ HEIGHTS = {
 # A lift may reach for its default detector when it is used.
 LIFTS = {
     "ensemble/_base.py",
+    "ensemble/_corrected_density.py",
     "ensemble/_detector_features.py",
     "ensemble/_feature_bagging.py",
     "ensemble/_refined.py",
