@@ -196,6 +196,7 @@ def heavy_import_faults(path, tree):
         "skad.ood._exposed_classifier",
         "skad.adversarial._refiner",
         "skad.ood._trained",
+        "skad.reconstruction._vae",
         "skad.series._forecaster",
         "skad.series._network",
         "skad.series._stepwise",
