@@ -65,7 +65,7 @@ def test_under_the_exact_posterior_nobody_regrets(detector):
 
 
 def test_of_the_prior_the_regret_is_the_divergence_to_the_posterior(detector):
-    net, W, precision = probabilistic_pca(detector)
+    _, W, precision = probabilistic_pca(detector)
     mean = (torch.tensor(X) @ W) / 0.5 / precision
     # KL(N(0, I) || N(mean, 1 / precision))
     kl = 0.5 * (precision * (1 + mean**2) - 1 - precision.log()).sum(1)
