@@ -69,6 +69,7 @@ HEIGHTS = {
 # A lift may reach for its default detector when it is used.
 LIFTS = {
     "ensemble/_base.py",
+    "ensemble/_corrected_density.py",
     "ensemble/_detector_features.py",
     "ensemble/_feature_bagging.py",
     "ensemble/_refined.py",
@@ -196,6 +197,7 @@ def heavy_import_faults(path, tree):
         "skad.ood._exposed_classifier",
         "skad.adversarial._refiner",
         "skad.ood._trained",
+        "skad.reconstruction._vae",
         "skad.series._forecaster",
         "skad.series._network",
         "skad.series._stepwise",

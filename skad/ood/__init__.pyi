@@ -11,6 +11,7 @@ from skad.ood._entropy import Entropy as Entropy
 from skad.ood._fdbd import FDBD as FDBD
 from skad.ood._gen import GEN as GEN
 from skad.ood._generalized_odin import GeneralizedODIN as GeneralizedODIN
+from skad.ood._good import GOOD as GOOD
 from skad.ood._grad_norm import GradNorm as GradNorm
 from skad.ood._kl_matching import KLMatching as KLMatching
 from skad.ood._knn_ood import KNNOOD as KNNOOD
@@ -33,9 +34,10 @@ from skad.ood._react import ReAct as ReAct
 from skad.ood._relation_ood import RelationOOD as RelationOOD
 from skad.ood._relative_mahalanobis import RelativeMahalanobis as RelativeMahalanobis
 from skad.ood._scale import SCALE as SCALE
+from skad.ood._semantic_labels import SemanticLabels as SemanticLabels
 from skad.ood._she import SHE as SHE
 from skad.ood._temperature_scaling import TemperatureScaling as TemperatureScaling
 from skad.ood._vim import ViM as ViM
 from skad.ood._vos import VOS as VOS
 
-__all__ = ["ACET", "ASH", "ConfidentClassifier", "DICE", "DirichletPrior", "EDL", "Energy", "Entropy", "FDBD", "GEN", "GeneralizedODIN", "GradNorm", "KLMatching", "KNNOOD", "LearnedConfidence", "LogitNorm", "MahalanobisOOD", "MaxLogit", "MaxSoftmax", "MetricLearningAD", "NCI", "NECO", "NNGuide", "ODIN", "OECC", "OODDetector", "OpenMax", "OutlierExposure", "PNML", "ReAct", "RelationOOD", "RelativeMahalanobis", "SCALE", "SHE", "TemperatureScaling", "VOS", "ViM", "compare", "extract"]
+__all__ = ["ACET", "ASH", "ConfidentClassifier", "DICE", "DirichletPrior", "EDL", "Energy", "Entropy", "FDBD", "GEN", "GOOD", "GeneralizedODIN", "GradNorm", "KLMatching", "KNNOOD", "LearnedConfidence", "LogitNorm", "MahalanobisOOD", "MaxLogit", "MaxSoftmax", "MetricLearningAD", "NCI", "NECO", "NNGuide", "ODIN", "OECC", "OODDetector", "OpenMax", "OutlierExposure", "PNML", "ReAct", "RelationOOD", "RelativeMahalanobis", "SCALE", "SHE", "SemanticLabels", "TemperatureScaling", "VOS", "ViM", "compare", "extract"]

@@ -91,7 +91,10 @@ class VAENetwork(Network):
 
     def terms(self, x):
         """Return surprises and log p(z) - log q(z|x), draws first, and divergences."""
-        mean, log_variance = self.encode(x)
+        return self.terms_at(x, *self.encode(x))
+
+    def terms_at(self, x, mean, log_variance):
+        """Return the same under other Gaussians of the code, (b, latent_size) each."""
         noise = self.draws[:, None]  # (L, 1, latent_size)
         z = mean + (log_variance / 2).exp() * noise  # (L, b, latent_size)
         ratios = (noise**2 + log_variance - z**2).sum(2) / 2
@@ -145,7 +148,49 @@ class VAENetwork(Network):
 
 
 @with_parameters
-class VAE(IncrementalNetworkMixin, ShapedDetector):
+class VariationalDetector(IncrementalNetworkMixin, ShapedDetector):
+    """Base of detectors that train a variational autoencoder.
+
+    Parameters
+    ----------
+    latent_size : int, default=16
+        Length of the code.
+    variance : {"element", "shared"}, default="element"
+        Whether the decoder returns a variance for every element, as in [1]_, or one
+        variance is learned for all.
+    min_deviation : float, default=0.2
+        Its square is added to the variances of the decoder, so that elements that
+        hardly vary in training do not outweigh all others.
+    n_draws : int, default=10
+        Number of draws :math:`L` of a score.
+
+    Attributes
+    ----------
+    net_ : torch.nn.Module
+        The trained network, with its `encoder` and `decoder`, which return means and
+        logarithms of variances, and `draws`.
+    """
+
+    _parameter_constraints = {
+        "latent_size": [Interval(Integral, 1, None, closed="left")],
+        "variance": [StrOptions({"element", "shared"})],
+        "min_deviation": [Interval(Real, 0, None, closed="left")],
+        "n_draws": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    latent_size: int = 16
+    variance: str = "element"
+    min_deviation: float = 0.2
+    n_draws: int = 10
+    max_epochs: int | str = "auto"
+    batch_size: int = 32
+
+    def _row_elements(self):
+        return self.n_draws * super()._row_elements()
+
+
+@with_parameters
+class VAE(VariationalDetector):
     r"""Samples that a variational autoencoder finds improbable.
 
     Normal samples come from codes :math:`z \sim N(0, I)` by a decoder that returns the
@@ -177,25 +222,9 @@ class VAE(IncrementalNetworkMixin, ShapedDetector):
 
     Parameters
     ----------
-    latent_size : int, default=16
-        Length of the code.
     measure : {"elbo", "reconstruction_probability", "kl", "iwae", \
             "iwae_reconstruction", "iwae_kl"}, default="elbo"
         The anomaly, as above. The paper [1]_ has "reconstruction_probability".
-    variance : {"element", "shared"}, default="element"
-        Whether the decoder returns a variance for every element, as in [1]_, or one
-        variance is learned for all.
-    min_deviation : float, default=0.2
-        Its square is added to the variances of the decoder, so that elements that
-        hardly vary in training do not outweigh all others.
-    n_draws : int, default=10
-        Number of draws :math:`L` of a score.
-
-    Attributes
-    ----------
-    net_ : torch.nn.Module
-        The trained network, with its `encoder` and `decoder`, which return means and
-        logarithms of variances, and `draws`.
 
     See Also
     --------
@@ -241,7 +270,6 @@ class VAE(IncrementalNetworkMixin, ShapedDetector):
 
     _network_class = VAENetwork
     _parameter_constraints = {
-        "latent_size": [Interval(Integral, 1, None, closed="left")],
         "measure": [
             StrOptions(
                 {
@@ -254,18 +282,9 @@ class VAE(IncrementalNetworkMixin, ShapedDetector):
                 }
             )
         ],
-        "variance": [StrOptions({"element", "shared"})],
-        "min_deviation": [Interval(Real, 0, None, closed="left")],
-        "n_draws": [Interval(Integral, 1, None, closed="left")],
     }
 
-    latent_size: int = 16
     measure: str = "elbo"
-    variance: str = "element"
-    min_deviation: float = 0.2
-    n_draws: int = 10
-    max_epochs: int | str = "auto"
-    batch_size: int = 32
 
     @property
     def _map_sums_to_score(self):
@@ -274,6 +293,3 @@ class VAE(IncrementalNetworkMixin, ShapedDetector):
     @property
     def _exports(self):
         return self.measure not in ("kl", "iwae_kl")  # their map takes gradients
-
-    def _row_elements(self):
-        return self.n_draws * super()._row_elements()

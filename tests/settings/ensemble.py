@@ -25,6 +25,15 @@ IsolationForest = Settings(
         {"max_features": 0.5, "random_state": 0},
     ],
 )
+InputComplexity = Settings({"detector": skad.Mahalanobis()}, [{"codec": "best"}])
+LikelihoodRatio = Settings(
+    {"detector": skad.GMM(1)},
+    [{"detector": skad.KDE(), "replacement": "permuted"}],
+    excused={
+        (test, "permuted"): "both densities end where the values of features do"
+        for test in ("sign", "feature")
+    },
+)
 RefinedDetector = Settings(
     {"n_splits": 3},
     [

@@ -21,10 +21,12 @@ ACET = trained({**BRIEF, "n_steps": 1})
 ConfidentClassifier = trained({**BRIEF, "latent_size": 4})
 DirichletPrior = trained(BRIEF, unseen=True)
 EDL = trained(BRIEF)
+GOOD = trained(BRIEF, unseen=True)
 LearnedConfidence = trained(BRIEF)
 LogitNorm = trained(BRIEF)
 MetricLearningAD = trained(BRIEF)
 OECC = trained(TWICE, unseen=True)
+SemanticLabels = trained({**BRIEF, "embedding_size": 4})
 VOS = trained({**TWICE, "latent_size": 8, "queue_size": 20, "n_draws": 50})
 
 GeneralizedODIN = Settings(

@@ -5,6 +5,9 @@ from tests.settings import Settings
 SMALL = {"max_epochs": 10, "hidden_sizes": (16,), "latent_size": 2}
 
 AutoEncoder = Settings(SMALL)
+LikelihoodRegret = Settings(
+    {**SMALL, "n_draws": 2, "n_search_steps": 5}, [{"refit": "encoder"}]
+)
 MemAE = Settings({"max_epochs": 10, "hidden_sizes": (16,), "n_items": 20})
 RaPP = Settings(SMALL, [{"measure": "sap"}])
 RCA = Settings(SMALL, [{"outlier_fraction": 0.5, "n_falling_epochs": 2}])
