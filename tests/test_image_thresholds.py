@@ -23,6 +23,7 @@ from skad.image import (
     FAPM,
     FRE,
     GLASS,
+    MKD,
     PANDA,
     SPADE,
     STFPM,
@@ -124,6 +125,7 @@ TRAINED = {
     ),
     "CFLOW": CFLOW(**GIVEN, n_steps=1, condition_size=4, max_epochs=1, random_state=0),
     "STFPM": STFPM(**GIVEN, student_channels=(8, 16), **SHORT),
+    "MKD": MKD(**GIVEN, **SHORT),
     "CDO": CDO(**GIVEN, student_channels=(8, 16), **SHORT),
     "RDPlusPlus": RDPlusPlus(**GIVEN, **SHORT),
     "ReContrast": ReContrast(**GIVEN, **SHORT),
@@ -150,8 +152,8 @@ FROM_PIXELS = {
 }
 EVERY = DETECTORS | TRAINED | TILED | FROM_PIXELS
 # The backbone sees them again where it describes altered pictures in every epoch, or
-# pictures at several sizes.
-AGAIN = {"CDO", "CSFlow", "EfficientAD", "GLASS", "RDPlusPlus", "ReContrast"}
+# pictures at several sizes, or where a map takes gradients through it.
+AGAIN = {"CDO", "CSFlow", "EfficientAD", "GLASS", "MKD", "RDPlusPlus", "ReContrast"}
 AGAIN |= set(FROM_PIXELS)
 ONCE = {name: one for name, one in EVERY.items() if name not in AGAIN}
 

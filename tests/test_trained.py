@@ -73,6 +73,7 @@ CHEAP = {
     "GLASS": {"max_epochs": 10, "layers": ("scale2",), "hidden_size": 32},
     "INPFormer": {"max_epochs": 20},
     "LSTMAutoEncoder": {"max_epochs": 30, "window_size": 20, "stride": 2},
+    "MKD": {"max_epochs": 50, "batch_size": 4},
     "OmniAnomaly": {"hidden_size": 16, "window_size": 20, "stride": 2},
     "RDPlusPlus": {"max_epochs": 20, "batch_size": 4},
     "RGI": {"n_search_steps": 20},

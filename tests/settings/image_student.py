@@ -61,6 +61,16 @@ EfficientAD = Settings(
         "batch_size": 2,
     },
 )
+MKD = Settings(
+    {
+        **FINE,
+        "batch_size": 128,
+        "student_channels": (8,),
+        "max_epochs": 4,
+        "lr": 0.02,
+    },
+    pictures={"max_epochs": 2},
+)
 RDPlusPlus = Settings(
     {
         **FINE,
