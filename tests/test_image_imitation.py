@@ -7,7 +7,9 @@ from numpy.testing import assert_allclose
 from sklearn.base import clone
 
 from skad.embedding._gabor import GaborBank
-from skad.image import MKD
+from skad.image import MKD, UninformedStudents
+from skad.image.student._uninformed import UninformedStudentsNetwork
+from skad.nn.description import DensePatches
 from tests.test_image_networks import as_batch, pictures
 
 SMALL = {"max_epochs": 2, "batch_size": 4, "random_state": 0, "smoothing": 0}
@@ -115,3 +117,133 @@ def test_the_bank_of_filters_has_gradients_everywhere():
     torch.autograd.gradcheck(
         lambda x: bank(x)[1], torch.rand(1, 1, 8, 8).double().requires_grad_(True)
     )
+
+
+# ------------------------------------------------------------------- UninformedStudents
+
+
+UNINFORMED = UninformedStudents(
+    **{**SMALL, "max_epochs": 3},
+    patch_sizes=(17, 33),
+    channels=5,
+    width=4,
+    teacher_epochs=3,
+    lr=0.01,
+)
+
+
+def of_one_patch(network):
+    """Return the network of plain convolutions and pools for a single patch."""
+    parts, convolutions = [], iter(network.convolutions)
+    for layer in network.layers:
+        if layer is None:
+            parts.append(torch.nn.MaxPool2d(2))
+        else:
+            parts += [next(convolutions), torch.nn.LeakyReLU(5e-3)]
+    return torch.nn.Sequential(*parts[:-1])
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4, 6])
+@pytest.mark.parametrize("size", [17, 33, 65])
+def test_all_patches_at_once_are_one_after_the_other(size, stride):
+    network = DensePatches(2, 3, size, width=4, stride=stride)
+    network.requires_grad_(False).double()
+    plain, x = of_one_patch(network), torch.randn(2, 2, 30, 21).double()
+    found, seen = network(x), {17: 17, 33: 32, 65: 60}[size]
+    assert found.shape == (2, 3, -(-30 // stride), -(-21 // stride))
+    wide = torch.nn.functional.pad(x, (70,) * 4)
+    for row, column in [(0, 0), (1, 2), (found.shape[2] - 1, found.shape[3] - 1)]:
+        # the middle of the patch is that of the square of pixels it stands for
+        top, left = (
+            70 + i * stride + (stride - 1) // 2 - (seen - 1) // 2 for i in (row, column)
+        )
+        patch = wide[..., top : top + size, left : left + size]
+        assert_allclose(found[..., row, column], plain(patch)[..., 0, 0], atol=1e-12)
+
+
+def test_uninformed_map_is_the_papers_formula(good, monkeypatch):
+    seen, finish = [], UninformedStudentsNetwork.finish
+
+    def noting(network, batches, held):
+        seen.extend(x for x, _ in held())
+        finish(network, batches, held)
+
+    monkeypatch.setattr(UninformedStudentsNetwork, "finish", noting)
+    detector = clone(UNINFORMED).fit(good)
+    network = detector.net_.double()
+    held = torch.cat(seen).double().reshape(-1, 32, 32).numpy()
+    assert len(held) == detector.n_held_out_ == 5
+
+    def parts(X):
+        """Return errors and variances (2, n, gh, gw) of each size."""
+        x = torch.tensor(2 * X[:, None] - 1)
+        for i, (teacher, students) in enumerate(
+            zip(network.teachers, network.students, strict=True)
+        ):
+            mean, std = (getattr(network.scales[i], name) for name in ("mean", "std"))
+            taught = ((teacher(x).movedim(1, 3) - mean) / std).numpy()
+            said = np.array([one(x).movedim(1, 3).numpy() for one in students])
+            error = ((said.mean(0) - taught) ** 2).sum(-1)
+            spread = (said**2).sum(-1).mean(0) - (said.mean(0) ** 2).sum(-1)
+            yield np.array([error, spread])
+
+    expected = 0
+    for normal, new in zip(parts(held), parts(good[:3]), strict=True):
+        mean, std = (normal.reshape(2, -1).mean(1), normal.reshape(2, -1).std(1))
+        assert (std > 0).all()
+        for i in range(2):
+            expected = expected + (new[i] - mean[i]) / std[i] / 2
+    x = detector._describe(as_batch(good[:3]))
+    assert_allclose(network.map(x), expected, rtol=1e-4, atol=1e-4)
+    assert_allclose(
+        network.map(detector._describe(as_batch(held))).mean(), 0, atol=1e-5
+    )
+
+
+def test_one_student_has_no_variance(good):
+    detector = clone(UNINFORMED).set_params(n_students=1, patch_sizes=(17,)).fit(good)
+    network = detector.net_.double()
+    error, variance = network.raw_maps(detector._describe(as_batch(good[:3])))
+    assert not variance.any()
+    low, high = network.calibration.low[0], network.calibration.high[0]
+    found = network.map(detector._describe(as_batch(good[:3])))
+    assert_allclose(found, (error - low) / (high - low))
+
+
+def test_uninformed_losses_are_the_papers(good):
+    network = clone(UNINFORMED).fit(good).net_.double()
+    detector = clone(UNINFORMED).fit(good)
+    x = detector._describe(as_batch(good[:2]))
+    total = 0
+    for taught, said in network.pairs(x):
+        for one in said:
+            total += ((one - taught) ** 2).sum(1).mean().item()
+    assert_allclose(network.loss(x, None).item(), total)
+    network.describe = detector.embedding_.embed
+    features = detector.embedding_.transform(good[:2])[:, ::2, ::2]  # of 16 x 16 places
+    assert features.shape[1:3] == (8, 8)
+    wide = network._described(x).movedim(1, 3)
+    assert wide.shape == features.shape
+    scale, total = network.target_scale, 0
+    target = (wide - scale.mean) / scale.std
+    for teacher, decoder in zip(network.teachers, network.decoders, strict=True):
+        said = teacher(2 * x.view(2, 1, 32, 32) - 1)
+        total += ((decoder(said).movedim(1, 3) - target) ** 2).sum(-1).mean().item()
+        between = np.corrcoef(said.movedim(1, 3).reshape(-1, 5).numpy().T)
+        total += (between**2).sum() - 5
+    assert_allclose(network.teaching(x).item(), total, rtol=1e-9)
+
+
+def test_teachers_are_taught_once_and_then_stay(good):
+    taught = clone(UNINFORMED).fit(good)
+    again = clone(taught).set_params(max_epochs=1).fit(good)
+    random = clone(taught).set_params(teacher_epochs=0).fit(good)
+    assert [h["phase"] for h in taught.history_] == ["teachers"] * 3 + ["students"] * 3
+    weights = [
+        one.net_.teachers[0].convolutions[0].weight for one in (taught, again, random)
+    ]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert taught.net_.describe is None
+    with pytest.raises(ValueError, match="patch_sizes"):
+        UninformedStudents(patch_sizes=(17, 18)).fit(good)

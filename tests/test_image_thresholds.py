@@ -48,6 +48,7 @@ from skad.image import (
     SoftPatch,
     SuperSimpleNet,
     TiledDetector,
+    UninformedStudents,
     load_folder,
 )
 from skad.image._base import TrainingPatches
@@ -125,6 +126,17 @@ TRAINED = {
     ),
     "CFLOW": CFLOW(**GIVEN, n_steps=1, condition_size=4, max_epochs=1, random_state=0),
     "STFPM": STFPM(**GIVEN, student_channels=(8, 16), **SHORT),
+    "UninformedStudents": UninformedStudents(
+        **GIVEN,
+        channels=4,
+        width=4,
+        patch_sizes=(17,),
+        teacher_epochs=3,
+        max_epochs=6,
+        batch_size=4,
+        lr=0.003,
+        random_state=0,
+    ),
     "MKD": MKD(**GIVEN, **SHORT),
     "CDO": CDO(**GIVEN, student_channels=(8, 16), **SHORT),
     "RDPlusPlus": RDPlusPlus(**GIVEN, **SHORT),
@@ -154,7 +166,7 @@ EVERY = DETECTORS | TRAINED | TILED | FROM_PIXELS
 # The backbone sees them again where it describes altered pictures in every epoch, or
 # pictures at several sizes, or where a map takes gradients through it.
 AGAIN = {"CDO", "CSFlow", "EfficientAD", "GLASS", "MKD", "RDPlusPlus", "ReContrast"}
-AGAIN |= set(FROM_PIXELS)
+AGAIN |= {"UninformedStudents", *FROM_PIXELS}
 ONCE = {name: one for name, one in EVERY.items() if name not in AGAIN}
 
 

@@ -73,7 +73,7 @@ CHEAP = {
     "GLASS": {"max_epochs": 10, "layers": ("scale2",), "hidden_size": 32},
     "INPFormer": {"max_epochs": 20},
     "LSTMAutoEncoder": {"max_epochs": 30, "window_size": 20, "stride": 2},
-    "MKD": {"max_epochs": 50, "batch_size": 4},
+    "MKD": {"max_epochs": 25, "batch_size": 4},
     "OmniAnomaly": {"hidden_size": 16, "window_size": 20, "stride": 2},
     "RDPlusPlus": {"max_epochs": 20, "batch_size": 4},
     "RGI": {"n_search_steps": 20},
@@ -82,9 +82,18 @@ CHEAP = {
     "STFPM": {"max_epochs": 15, "batch_size": 4},
     "SimpleNet": {"max_epochs": 15},
     "SuperSimpleNet": {"max_epochs": 3, "layers": ("scale2",), "hidden_size": 32},
+    "UninformedStudents": {
+        "patch_sizes": (17, 33),
+        "channels": 16,
+        "width": 8,
+        "teacher_epochs": 10,
+        "max_epochs": 20,
+        "batch_size": 4,
+        "lr": 3e-3,
+    },
 }
 # Take more than ten CPU seconds.
-SLOW = {"CFLOW", "EfficientAD", "SimpleNet", "SuperSimpleNet"}
+SLOW = {"CFLOW", "EfficientAD", "SimpleNet", "SuperSimpleNet", "UninformedStudents"}
 BELOW = {
     "AnoGAN": 0.80,
     "DAGMM": 0.78,

@@ -115,7 +115,7 @@ class MKD(OwnScoreDetector, StudentDetector):
     See Also
     --------
     STFPM : Compares places, with a student as large as the teacher.
-    ReverseDistillation : The student sees the teacher's maps, not the picture.
+    UninformedStudents : Several students, which also disagree.
 
     Notes
     -----
