@@ -7,10 +7,10 @@ from numpy.testing import assert_allclose
 from sklearn.base import clone
 
 from skad.embedding._gabor import GaborBank
-from skad.image import MKD, UninformedStudents
+from skad.image import IKD, MKD, UninformedStudents
 from skad.image.student._uninformed import UninformedStudentsNetwork
 from skad.nn.description import DensePatches
-from tests.test_image_networks import as_batch, pictures
+from tests.test_image_networks import GRID, as_batch, pictures
 
 SMALL = {"max_epochs": 2, "batch_size": 4, "random_state": 0, "smoothing": 0}
 
@@ -247,3 +247,58 @@ def test_teachers_are_taught_once_and_then_stay(good):
     assert taught.net_.describe is None
     with pytest.raises(ValueError, match="patch_sizes"):
         UninformedStudents(patch_sizes=(17, 18)).fit(good)
+
+
+# ---------------------------------------------------------------------------------- IKD
+
+
+HARD = IKD(**SMALL, **GRID, student_channels=(8, 16))
+
+
+def units(detector, X):
+    """Return unit vectors (n, 8, 8, c) of teacher and student in each layer."""
+    maps = detector.embedding_.feature_maps(as_batch(X))
+    student = detector.net_.student(torch.tensor(X[:, None]))
+    for pair in zip(maps, student, strict=True):
+        wide = [
+            torch.nn.functional.interpolate(each, (8, 8), mode="bilinear").numpy()
+            for each in pair
+        ]
+        yield [np.moveaxis(e / np.linalg.norm(e, axis=1)[:, None], 1, 3) for e in wide]
+
+
+@pytest.mark.parametrize(("margin", "weight"), [(0.5, 1.0), (-9.0, 0.7), (99.0, 0.0)])
+def test_ikd_loss_is_the_papers(margin, weight, good):
+    detector = clone(HARD).set_params(margin=margin, affinity_weight=weight).fit(good)
+    network = detector.net_.double()
+    x = detector._describe(as_batch(good[:3]))
+    margins, expected = [float(hard.margin) for hard in network.hard], 0
+    for i, (theirs, own) in enumerate(units(detector, good[:3])):
+        d = ((theirs - own) ** 2).sum(-1)
+        margins[i] = 0.01 * margins[i] + 0.99 * (d.mean() + margin * d.std())
+        chosen = d >= min(margins[i], d.max())
+        assert chosen.sum() == {-9: 192, 99: 1}.get(margin, chosen.sum())
+        assert chosen.sum() < 192 or margin < 0
+        tables = [each[chosen] @ each[chosen].T for each in (theirs, own)]
+        expected += d[chosen].mean() + weight * ((tables[0] - tables[1]) ** 2).mean()
+    network.hard.train()
+    assert_allclose(network.loss(x, None).item(), expected, rtol=1e-5)
+    assert_allclose([float(hard.margin) for hard in network.hard], margins, rtol=1e-5)
+
+
+def test_ikd_map_is_the_sum_of_distances(good):
+    detector, wide = clone(HARD).fit(good), 0
+    detector.net_.double()
+    for theirs, own in units(detector, good[:3]):
+        places = torch.tensor(1 - (theirs * own).sum(-1))[:, None]
+        wide = wide + torch.nn.functional.interpolate(places, (32, 32), mode="bilinear")
+    assert_allclose(detector.transform(good[:3]), wide[:, 0], rtol=1e-4, atol=1e-6)
+
+
+def test_a_margin_stays_while_nothing_is_trained(good):
+    detector = clone(HARD).fit(good)
+    network = detector.net_
+    before = [float(hard.margin) for hard in network.hard]
+    assert min(before) > 0
+    network.loss(detector._describe(as_batch(good[:5])).float(), None)
+    assert [float(hard.margin) for hard in network.hard] == before

@@ -71,6 +71,7 @@ CHEAP = {
     },
     "FastFlow": {"max_epochs": 15, "batch_size": 4},
     "GLASS": {"max_epochs": 10, "layers": ("scale2",), "hidden_size": 32},
+    "IKD": {"max_epochs": 20, "batch_size": 4},
     "INPFormer": {"max_epochs": 20},
     "LSTMAutoEncoder": {"max_epochs": 30, "window_size": 20, "stride": 2},
     "MKD": {"max_epochs": 25, "batch_size": 4},

@@ -28,6 +28,7 @@ from skad.image.student._ast import AST as AST
 from skad.image.student._cdo import CDO as CDO
 from skad.image.student._dinomaly import Dinomaly as Dinomaly
 from skad.image.student._efficient_ad import EfficientAD as EfficientAD
+from skad.image.student._ikd import IKD as IKD
 from skad.image.student._inp_former import INPFormer as INPFormer
 from skad.image.student._mkd import MKD as MKD
 from skad.image.student._rd_plus_plus import RDPlusPlus as RDPlusPlus
@@ -36,4 +37,4 @@ from skad.image.student._reverse_distillation import ReverseDistillation as Reve
 from skad.image.student._stfpm import STFPM as STFPM
 from skad.image.student._uninformed import UninformedStudents as UninformedStudents
 
-__all__ = ["AST", "AnomalyDINO", "CDO", "CFA", "CFLOW", "CSFlow", "DFM", "DFR", "Dinomaly", "EfficientAD", "FAPM", "FRE", "FastFlow", "GLASS", "GaussianAD", "INPFormer", "InReaCh", "MKD", "MeanShifted", "MuSc", "PANDA", "PaDiM", "PatchCore", "PatchDetector", "PictureFiles", "RDPlusPlus", "ReContrast", "ReverseDistillation", "SPADE", "STFPM", "SemiOrthogonal", "SimpleNet", "SoftPatch", "SuperSimpleNet", "TiledDetector", "UninformedStudents", "load_folder"]
+__all__ = ["AST", "AnomalyDINO", "CDO", "CFA", "CFLOW", "CSFlow", "DFM", "DFR", "Dinomaly", "EfficientAD", "FAPM", "FRE", "FastFlow", "GLASS", "GaussianAD", "IKD", "INPFormer", "InReaCh", "MKD", "MeanShifted", "MuSc", "PANDA", "PaDiM", "PatchCore", "PatchDetector", "PictureFiles", "RDPlusPlus", "ReContrast", "ReverseDistillation", "SPADE", "STFPM", "SemiOrthogonal", "SimpleNet", "SoftPatch", "SuperSimpleNet", "TiledDetector", "UninformedStudents", "load_folder"]

@@ -61,6 +61,17 @@ EfficientAD = Settings(
         "batch_size": 2,
     },
 )
+IKD = Settings(
+    {
+        **FINE,
+        "batch_size": 128,
+        "student_channels": (8,),
+        "max_epochs": 2,
+        "lr": 0.04,
+    },
+    [{**SCALES, "batch_size": 128, "student_channels": (8, 16), "margin": -1.0}],
+    pictures={"max_epochs": 1},
+)
 MKD = Settings(
     {
         **FINE,
