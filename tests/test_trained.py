@@ -72,19 +72,31 @@ CHEAP = {
     "FastFlow": {"max_epochs": 15, "batch_size": 4},
     "GLASS": {"max_epochs": 10, "layers": ("scale2",), "hidden_size": 32},
     "IGD": {"max_epochs": 20, "batch_size": 64, "lr": 1e-3},
+    "IKD": {"max_epochs": 20, "batch_size": 4},
     "INPFormer": {"max_epochs": 20},
     "LSTMAutoEncoder": {"max_epochs": 30, "window_size": 20, "stride": 2},
+    "MKD": {"max_epochs": 25, "batch_size": 4},
     "OmniAnomaly": {"hidden_size": 16, "window_size": 20, "stride": 2},
     "RDPlusPlus": {"max_epochs": 20, "batch_size": 4},
     "RGI": {"n_search_steps": 20},
+    "ReConPatch": {"max_epochs": 3, "layers": ("scale2",)},
     "ReContrast": {"max_epochs": 20, "batch_size": 4},
     "ReverseDistillation": {"max_epochs": 20, "batch_size": 4},
     "STFPM": {"max_epochs": 15, "batch_size": 4},
     "SimpleNet": {"max_epochs": 15},
     "SuperSimpleNet": {"max_epochs": 3, "layers": ("scale2",), "hidden_size": 32},
+    "UninformedStudents": {
+        "patch_sizes": (17, 33),
+        "channels": 16,
+        "width": 8,
+        "teacher_epochs": 10,
+        "max_epochs": 20,
+        "batch_size": 4,
+        "lr": 3e-3,
+    },
 }
 # Take more than ten CPU seconds.
-SLOW = {"CFLOW", "EfficientAD", "SimpleNet", "SuperSimpleNet"}
+SLOW = {"CFLOW", "EfficientAD", "SimpleNet", "SuperSimpleNet", "UninformedStudents"}
 BELOW = {
     "AnoGAN": 0.80,
     "DAGMM": 0.78,
@@ -99,6 +111,7 @@ BELOW = {
     "OCCNN": 0.55,
     "OmniAnomaly": 0.58,
     "REPEN": 0.81,
+    "ReConPatch": 0.75,
     "RSRAE": 0.77,
     "RaPP": 0.91,
     "SLAD": 0.68,

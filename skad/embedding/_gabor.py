@@ -52,7 +52,17 @@ def squared_energies(x, filters):
     pad = filters.shape[-1] // 2
     x = F.pad(x.reshape(b * c, 1, h, w), (pad,) * 4, mode="replicate")
     even, odd = F.conv2d(x, filters).chunk(2, dim=1)
+    if x.requires_grad:
+        return (even.square() + odd.square()).reshape(b, -1, h, w)
     return even.square_().add_(odd.square_()).reshape(b, -1, h, w)
+
+
+def root(x):
+    """Return the square root, in place unless it is derived: the slope at 0 is 0."""
+    if not x.requires_grad:
+        return x.sqrt_()
+    positive = x > 0
+    return torch.where(positive, torch.where(positive, x, 1.0).sqrt(), 0.0)
 
 
 def cell_size(length):
@@ -81,7 +91,7 @@ def quartic_mean(squares, cells):
     largest = squares.amax((1, 2, 3), keepdim=True)
     unit = torch.where(largest > 0, largest, 1.0)
     mean = F.avg_pool2d((squares / unit).square_(), cells, cells, ceil_mode=True)
-    return mean.sqrt_().sqrt_().mul_(unit.sqrt())
+    return root(root(mean)) * unit.sqrt()
 
 
 class GaborBank(nn.Module):
@@ -129,7 +139,7 @@ class GaborBank(nn.Module):
             energies.mean(1, keepdim=True), 5, 1, 2, count_include_pad=False
         )
         logarithms = (energies / _LEAST_ENERGY).log1p()
-        texture = squared_energies(logarithms, self.second_filters).sqrt_()
+        texture = root(squared_energies(logarithms, self.second_filters))
         means = F.avg_pool2d(low, cells, cells, ceil_mode=True)
         brightness = means.mean(1, keepdim=True)
         parts = [

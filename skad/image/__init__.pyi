@@ -19,6 +19,7 @@ from skad.image.memory._mean_shifted import MeanShifted as MeanShifted
 from skad.image.memory._musc import MuSc as MuSc
 from skad.image.memory._panda import PANDA as PANDA
 from skad.image.memory._patchcore import PatchCore as PatchCore
+from skad.image.memory._reconpatch import ReConPatch as ReConPatch
 from skad.image.memory._softpatch import SoftPatch as SoftPatch
 from skad.image.memory._spade import SPADE as SPADE
 from skad.image.restoration._dfm import DFM as DFM
@@ -28,10 +29,13 @@ from skad.image.student._ast import AST as AST
 from skad.image.student._cdo import CDO as CDO
 from skad.image.student._dinomaly import Dinomaly as Dinomaly
 from skad.image.student._efficient_ad import EfficientAD as EfficientAD
+from skad.image.student._ikd import IKD as IKD
 from skad.image.student._inp_former import INPFormer as INPFormer
+from skad.image.student._mkd import MKD as MKD
 from skad.image.student._rd_plus_plus import RDPlusPlus as RDPlusPlus
 from skad.image.student._recontrast import ReContrast as ReContrast
 from skad.image.student._reverse_distillation import ReverseDistillation as ReverseDistillation
 from skad.image.student._stfpm import STFPM as STFPM
+from skad.image.student._uninformed import UninformedStudents as UninformedStudents
 
-__all__ = ["AST", "AnomalyDINO", "CDO", "CFA", "CFLOW", "CSFlow", "DFM", "DFR", "Dinomaly", "EfficientAD", "FAPM", "FRE", "FastFlow", "GLASS", "GaussianAD", "INPFormer", "InReaCh", "MeanShifted", "MuSc", "PANDA", "PaDiM", "PatchCore", "PatchDetector", "PictureFiles", "RDPlusPlus", "ReContrast", "ReverseDistillation", "SPADE", "STFPM", "SemiOrthogonal", "SimpleNet", "SoftPatch", "SuperSimpleNet", "TiledDetector", "load_folder"]
+__all__ = ["AST", "AnomalyDINO", "CDO", "CFA", "CFLOW", "CSFlow", "DFM", "DFR", "Dinomaly", "EfficientAD", "FAPM", "FRE", "FastFlow", "GLASS", "GaussianAD", "IKD", "INPFormer", "InReaCh", "MKD", "MeanShifted", "MuSc", "PANDA", "PaDiM", "PatchCore", "PatchDetector", "PictureFiles", "RDPlusPlus", "ReConPatch", "ReContrast", "ReverseDistillation", "SPADE", "STFPM", "SemiOrthogonal", "SimpleNet", "SoftPatch", "SuperSimpleNet", "TiledDetector", "UninformedStudents", "load_folder"]

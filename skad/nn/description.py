@@ -1,6 +1,7 @@
-"""Small networks of EfficientAD: what describes patches, and an autoencoder of it.
+"""Small networks that describe patches, and an autoencoder of what they say.
 
-The sizes are those of the paper's tables; they work at any size of picture.
+Those of EfficientAD and of uninformed students, with the sizes of the papers' tables;
+they work at any size of picture.
 """
 
 import re
@@ -18,6 +19,13 @@ SIZES = {
     ),
 }
 WIDTHS = {"small": 128, "medium": 256}
+# Of patches of a nominal size: kernels, channels in units of the first layer's, 0 for
+# the output. None is the largest of 2 x 2.
+PATCHES = {
+    17: ((6, 1), (5, 2), (5, 2), (4, 0)),
+    33: ((5, 1), None, (5, 2), None, (2, 2), (4, 0)),
+    65: ((5, 1), None, (5, 1), None, (5, 2), None, (4, 2), (1, 0)),
+}
 # Sides shorter than this have zeros around them: else few places, or none, are left.
 _FEWEST_PIXELS = 64
 
@@ -73,6 +81,62 @@ def decoder_sizes(n):
     """Return the sizes of the decoder's maps along an axis of n pixels."""
     sizes = n // 64 - 1, n // 32, n // 16 - 1, n // 8, n // 4 - 1, n // 2 - 1
     return [max(1, size) for size in sizes]
+
+
+class DensePatches(nn.Module):
+    """What a network with pools says of the patch around each pixel, or every few.
+
+    All patches go through at once: where a pool would leave out every second place of
+    a patch, the layers behind it look at every second place instead. Around the picture
+    are zeros.
+
+    Parameters
+    ----------
+    n_channels : int
+        Channels of pictures.
+    out : int
+        Channels of the map.
+    patch_size : {17, 33, 65}
+        Side of patches; of 33 pixels 32 are seen, and of 65 60.
+    width : int, default=128
+        Channels of the first layer.
+    stride : int, default=1
+        Pixels between the centres of patches.
+    """
+
+    def __init__(self, n_channels, out, patch_size, width=128, stride=1):
+        super().__init__()
+        self.layers, self.stride = PATCHES[patch_size], stride
+        self.convolutions, into, self.seen, step = nn.ModuleList(), n_channels, 1, 1
+        for layer in self.layers:
+            kernel = 2 if layer is None else layer[0]
+            self.seen += step * (kernel - 1)
+            if layer is None:
+                step *= 2
+            else:
+                channels = layer[1] * width or out
+                self.convolutions.append(nn.Conv2d(into, channels, kernel))
+                into = channels
+
+    def forward(self, x):
+        """Return the map (b, out, gh, gw) of pictures (b, c, h, w), of n / stride."""
+        # patches lie around the centres of squares of as many pixels as the stride
+        before = (self.seen - 1) // 2 - (self.stride - 1) // 2
+        after = self.seen - 1 - before
+        x = F.pad(x, (before, after, before, after))
+        apart, left, parts = 1, self.stride, iter(self.convolutions)
+        for i, layer in enumerate(self.layers):
+            last = i == len(self.layers) - 1
+            if layer is None:
+                halved = left % 2 == 0
+                x = F.max_pool2d(x, 2, 2 if halved else 1, dilation=apart)
+                apart, left = (apart, left // 2) if halved else (2 * apart, left)
+                continue
+            part = next(parts)
+            step = left if last else 1
+            x = F.conv2d(x, part.weight, part.bias, step, dilation=apart)
+            x = x if last else F.leaky_relu(x, 5e-3)
+        return x
 
 
 class DescriptionAutoEncoder(nn.Module):

@@ -81,14 +81,17 @@ class AboveMargin(nn.Module):
         self.alpha, self.beta = alpha, beta
         self.register_buffer("margin", torch.zeros(()))
 
-    def forward(self, d, mask=None):
-        """Return the mean (scalar) of distances of any shape."""
+    def chosen(self, d):
+        """Move the margin in training, and return which elements count, booleans."""
         known = d.detach()
         if self.training:
             own = known.mean() + self.beta * known.std(correction=0)
             self.margin.mul_(self.alpha).add_((1 - self.alpha) * own)
-        least = torch.minimum(self.margin.to(d), known.max())
-        return weighted_mean(d, (known >= least).to(d.dtype))
+        return known >= torch.minimum(self.margin.to(d), known.max())
+
+    def forward(self, d, mask=None):
+        """Return the mean (scalar) of distances of any shape."""
+        return weighted_mean(d, self.chosen(d).to(d.dtype))
 
 
 class Power(nn.Module):

@@ -18,6 +18,18 @@ CFA = Settings(
     },
     pictures={"max_epochs": 2},
 )
+ReConPatch = Settings(
+    {
+        **FINE,
+        "neighborhood": 1,
+        "max_epochs": 2,
+        "code_size": 8,
+        "step_size": 64,
+        "coreset_ratio": 0.2,
+    },
+    excused={"outliers": "the bank holds the farthest of the training patches"},
+    pictures={"max_epochs": 1, "code_size": 8, "coreset_ratio": 0.2},
+)
 FAPM = Settings(
     {**PIXELS, "neighborhood": 1},
     excused={"outliers": "the banks hold the farthest of the training patches"},

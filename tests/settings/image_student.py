@@ -61,6 +61,27 @@ EfficientAD = Settings(
         "batch_size": 2,
     },
 )
+IKD = Settings(
+    {
+        **FINE,
+        "batch_size": 128,
+        "student_channels": (8,),
+        "max_epochs": 2,
+        "lr": 0.04,
+    },
+    [{**SCALES, "batch_size": 128, "student_channels": (8, 16), "margin": -1.0}],
+    pictures={"max_epochs": 1},
+)
+MKD = Settings(
+    {
+        **FINE,
+        "batch_size": 128,
+        "student_channels": (8,),
+        "max_epochs": 4,
+        "lr": 0.02,
+    },
+    pictures={"max_epochs": 2},
+)
 RDPlusPlus = Settings(
     {
         **FINE,
@@ -85,6 +106,28 @@ ReverseDistillation = Settings(
     {**FINE, "batch_size": 128, "n_blocks": 1, "max_epochs": 4, "lr": 0.05},
     [{**SCALES, "batch_size": 128, "n_blocks": 2, "max_epochs": 4, "lr": 0.05}],
     pictures={"max_epochs": 1},
+)
+UninformedStudents = Settings(
+    {
+        **FINE,
+        "batch_size": 128,
+        "patch_sizes": (17,),
+        "n_students": 2,
+        "channels": 4,
+        "width": 2,
+        "stride": 1,
+        "teacher_epochs": 0,
+        "max_epochs": 1,
+        "lr": 0.02,
+    },
+    excused={"feature": "its patches of 17 pixels see all the features of a row"},
+    pictures={
+        "channels": 4,
+        "width": 2,
+        "teacher_epochs": 1,
+        "max_epochs": 1,
+        "batch_size": 2,
+    },
 )
 STFPM = Settings(
     {**FINE, "student_channels": (8,), "max_epochs": 2},
