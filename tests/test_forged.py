@@ -251,6 +251,16 @@ def test_sparse_rows_that_lead_elsewhere_are_refused(folder):
     def longer(entry, arrays):
         part(entry, arrays, 2)[0][-1] += 2**20
 
+    def backwards(entry, arrays):
+        part(entry, arrays, 2)[0][1] = 2**20
+
+    def without_values(entry, arrays):  # whose starts SciPy does not look at
+        backwards(entry, arrays)
+        part(entry, arrays, 2)[0][-1] = 0
+        for i in (0, 1):
+            name = part(entry, arrays, i)[1]["items"][i]["name"]
+            arrays[name] = arrays[name][:0].copy()
+
     def wider(entry, arrays):
         part(entry, arrays, 0)[1]["shape"][1] = 2**40
 
@@ -261,7 +271,8 @@ def test_sparse_rows_that_lead_elsewhere_are_refused(folder):
         file = folder / f"{name}.skad"
         refused(file, beyond, "indices must be <")
         refused(file, before, "indices must be >=")
-        refused(file, longer, "last value of index pointer|less than the size")
+        for change in (longer, backwards, without_values):
+            refused(file, change, "sparse rows that are none")
         refused(file, wider, "too many features")
         refused(file, others, "of other features")
 

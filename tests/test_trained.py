@@ -112,6 +112,7 @@ BELOW = {
     "OmniAnomaly": 0.58,
     "REPEN": 0.81,
     "ReConPatch": 0.75,
+    "RGI": 0.83,
     "RSRAE": 0.77,
     "RaPP": 0.91,
     "SLAD": 0.68,

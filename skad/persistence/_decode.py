@@ -194,6 +194,9 @@ class Decoder:
             for part, kind in zip(items, kinds, strict=True)
         )
         fits = fits and starts.shape == (n + 1,) and indices.shape == data.shape
+        # SciPy does not look at the starts of rows that store nothing
+        fits = fits and starts[0] == 0 and starts[-1] == len(data)
+        fits = fits and bool((starts[1:] >= starts[:-1]).all())
         check(fits and indices.dtype == starts.dtype, "sparse rows that are none")
         check(d < 2**31, "sparse rows of too many features")
         rows = csr_array((data, indices, starts), shape=(n, d))

@@ -16,7 +16,6 @@ DFR = Settings(
 )
 FRE = Settings(
     {**PIXELS, "n_components": 2, "pool_size": 1},
-    [{"pool_size": 2}],
-    excused={("feature", "pool_size=2"): PAIRS},
+    [{"n_components": 1}],
     pictures={"n_components": 3},
 )
