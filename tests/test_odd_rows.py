@@ -112,7 +112,7 @@ def test_strays_are_counted_in_distances_between_the_quartiles():
     X[4, 1:] = 402.0, -398.0, np.nan
     X[:, 0] = [1, 1, 1, 1, 9]  # mostly one value
     times, far = strays(X)
-    np.testing.assert_allclose(times, [0, 200, 399 / 2, 1.5 / 1.5])
+    np.testing.assert_allclose(times, [0, 200, 399 / 2, 2])
     np.testing.assert_allclose(far[1:3], [402, -398])
 
 
