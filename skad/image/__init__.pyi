@@ -19,6 +19,7 @@ from skad.image.memory._mean_shifted import MeanShifted as MeanShifted
 from skad.image.memory._musc import MuSc as MuSc
 from skad.image.memory._panda import PANDA as PANDA
 from skad.image.memory._patchcore import PatchCore as PatchCore
+from skad.image.memory._set_features import SetFeatures as SetFeatures
 from skad.image.memory._softpatch import SoftPatch as SoftPatch
 from skad.image.memory._spade import SPADE as SPADE
 from skad.image.restoration._dfm import DFM as DFM
@@ -34,4 +35,4 @@ from skad.image.student._recontrast import ReContrast as ReContrast
 from skad.image.student._reverse_distillation import ReverseDistillation as ReverseDistillation
 from skad.image.student._stfpm import STFPM as STFPM
 
-__all__ = ["AST", "AnomalyDINO", "CDO", "CFA", "CFLOW", "CSFlow", "DFM", "DFR", "Dinomaly", "EfficientAD", "FAPM", "FRE", "FastFlow", "GLASS", "GaussianAD", "INPFormer", "InReaCh", "MeanShifted", "MuSc", "PANDA", "PaDiM", "PatchCore", "PatchDetector", "PictureFiles", "RDPlusPlus", "ReContrast", "ReverseDistillation", "SPADE", "STFPM", "SemiOrthogonal", "SimpleNet", "SoftPatch", "SuperSimpleNet", "TiledDetector", "load_folder"]
+__all__ = ["AST", "AnomalyDINO", "CDO", "CFA", "CFLOW", "CSFlow", "DFM", "DFR", "Dinomaly", "EfficientAD", "FAPM", "FRE", "FastFlow", "GLASS", "GaussianAD", "INPFormer", "InReaCh", "MeanShifted", "MuSc", "PANDA", "PaDiM", "PatchCore", "PatchDetector", "PictureFiles", "RDPlusPlus", "ReContrast", "ReverseDistillation", "SPADE", "STFPM", "SemiOrthogonal", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "TiledDetector", "load_folder"]
