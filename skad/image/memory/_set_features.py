@@ -158,10 +158,15 @@ class SetFeatures(BackboneDetector):
 
     Attributes
     ----------
-    projections_ : list of tensor of shape (n_draws, n_channels, n_projections)
-        The directions of each layer, the pixels last.
-    thresholds_ : list of tensor of shape (n_draws, n_thresholds, n_projections)
-        The thresholds of each layer.
+    projections_ : list of tensor of shape (n_channels, n_projections)
+        The directions of each draw's layers, the pixels last.
+    thresholds_ : list of tensor of shape (n_thresholds, n_projections)
+        Their thresholds.
+    whitening_ : list of tuple of tensor
+        Of each draw's layers the directions of :math:`\Sigma` that differ from all
+        others, by how much more than these they are multiplied, and by what these are.
+    bank_ : list of tensor of shape (n_samples, n_thresholds * n_projections)
+        The histograms of normal pictures, made white.
     scales_ : tensor of shape (n_draws, n_layers)
         What the layers' distances are divided by.
 
@@ -172,7 +177,8 @@ class SetFeatures(BackboneDetector):
 
     Notes
     -----
-    It is for pictures in which each patch is normal and the whole is not: a part too
+    Beside the backbone it costs O(P J (c + Q)) a picture, layer of P places with c
+    channels, and draw. It is for pictures in which each patch is normal and the whole is not: a part too
     many, or one that is missing. Neither the order nor the number of the elements
     matters.
 
