@@ -178,9 +178,9 @@ class SetFeatures(BackboneDetector):
     Notes
     -----
     Beside the backbone it costs O(P J (c + Q)) a picture, layer of P places with c
-    channels, and draw. It is for pictures in which each patch is normal and the whole is not: a part too
-    many, or one that is missing. Neither the order nor the number of the elements
-    matters.
+    channels, and draw. It is for pictures in which each patch is normal and the whole
+    is not: a part too many, or one that is missing. Neither the order nor the number of
+    the elements matters.
 
     The authors score overlapping crops of several sizes, each by a detector of its own:
     around this one a :class:`TiledDetector` takes crops of one size. They take the last
