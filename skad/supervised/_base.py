@@ -36,6 +36,8 @@ class SupervisedDetector(OutliersMixin, ShapedDetector):
     _uses_labels = True
     _exports = False  # their maps take gradients
     _fewest_anomalies = 1
+    # How anomalies are given, beside labels.
+    _more_ways = "fit(X, X_outliers=...)"
     _largest_norm = 1.0  # of all gradients together, as the authors of most clip it
     _parameter_constraints = {
         "anomaly_share": [Interval(Real, 0, 1, closed="neither")],
@@ -59,7 +61,7 @@ class SupervisedDetector(OutliersMixin, ShapedDetector):
             raise ValueError(
                 f"{type(self).__name__} learns from known anomalies and got {found} of "
                 f"{self._fewest_anomalies}: fit(X, y) with y = -1 for them and 0 or 1 "
-                "for all other samples, or fit(X, X_outliers=...). Without any, take a "
+                f"for all other samples, or {self._more_ways}. Without any, take a "
                 "detector that needs none, such as skad.IsolationForest."
             )
         if found == len(labels):
