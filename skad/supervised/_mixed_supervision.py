@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import prod
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -11,12 +11,11 @@ from scipy import ndimage
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from skad._fit_parameters import MasksMixin, check_masks, given
 from skad._parameters import absent, with_parameters
-from skad._sklearn import Interval, _fit_context
+from skad._sklearn import Interval
 from skad._training import share_of_epochs
 from skad.nn.network import Network
-from skad.supervised._base import SupervisedDetector
+from skad.supervised._base import MarkedDetector
 
 # Under the root by which features are divided.
 _EPSILON = 1e-3
@@ -167,7 +166,7 @@ def extremes(maps):
 
 
 @with_parameters
-class MixedSupervision(MasksMixin, SupervisedDetector):
+class MixedSupervision(MarkedDetector):
     r"""Pictures in which a network finds defects as they were labelled, or marked.
 
     Convolutions give features of places, an eighth of the picture's sides, and from
@@ -274,7 +273,6 @@ class MixedSupervision(MasksMixin, SupervisedDetector):
     _data: ClassVar[str] = "pictures"
     _network_class = MixedSupervisionNetwork
     _largest_norm = None
-    _more_ways = "fit(X, masks=...)"
     _costly = ("channels",)
     _parameter_constraints = {
         "channels": [tuple, list],
@@ -282,46 +280,6 @@ class MixedSupervision(MasksMixin, SupervisedDetector):
         "edge_weight": [Interval(Real, 0, None, closed="neither")],
         "edge_power": [Interval(Real, 0, None, closed="left")],
     }
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, *, X_outliers=None, masks=None, boxes=None) -> Self:
-        """Learn what is normal and what is not.
-
-        Parameters
-        ----------
-        X : array-like, tensor or files of shape (n_samples, height, width[, channels])
-            Training pictures; also rows with `image_shape`.
-        y : array-like of shape (n_samples,), default=None
-            Labels: 1 normal, -1 a known anomaly, 0 unlabelled. Masks label unlabelled
-            pictures.
-        X_outliers : array-like or callable, default=None
-            Pictures like those of `X` that are known anomalies, without masks; or a
-            callable that returns them.
-        masks : array-like of shape (n_samples, height, width), default=None
-            What is anomalous in each picture: 1 where it is, 0 where it is not; NaN all
-            over where only the label is known.
-        boxes : list of array-like of shape (n_boxes, 4), default=None
-            Instead of masks for each picture boxes (top, left, bottom, right) in
-            pixels; None where only the label is known.
-
-        Returns
-        -------
-        self : object
-            The fitted detector.
-        """
-        params = given(X_outliers=X_outliers, masks=masks, boxes=boxes)
-        return self._learn(X, y, self._fit, forget=self._forgets(), **params)
-
-    def _joined(self, X, y, outliers, params):
-        n, m = X.shape[0], outliers.shape[0]
-        if params.get("boxes") is not None:
-            params = {**params, "boxes": [*params["boxes"], *m * [None]]}
-        if params.get("masks") is not None and self.image_shape_ is not None:
-            shape = self.image_shape_[:2]
-            known = check_masks(params["masks"], (n, *shape))
-            unknown = np.full((m, *shape), np.nan, known.dtype)
-            params = {**params, "masks": np.concatenate([known, unknown])}
-        return super()._joined(X, y, outliers, params)
 
     def _own_callbacks(self, phase, n_epochs):
         return share_of_epochs(n_epochs)
