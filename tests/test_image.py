@@ -550,7 +550,7 @@ def test_pooling(pictures, make, pooling):
 
 OF_WHOLE_PICTURES = {
     *("AnomalyDINO", "CSFlow", "DFM", "FRE", "GaussianAD", "MKD", "MeanShifted"),
-    *("PANDA", "SPADE", "SuperSimpleNet"),
+    *("PANDA", "SPADE", "SetFeatures", "SuperSimpleNet"),
 }
 
 

@@ -34,6 +34,8 @@ for name, cls in skad.all_detectors():
         family = cls.__module__.split(".")[1]
         # networks that move pixels have nothing to learn from a table, and take a GPU
         kind = family if family in OF_THEIR_OWN else cls._data
+        if family == "supervised":
+            kind = {"rows": family}.get(cls._data, cls._data)
         TRAINED.setdefault(kind, {})[name] = cls
 # Steps so small that the weights stay as they were drawn.
 UNTRAINED = {"max_epochs": 1, "lr": 1e-12}

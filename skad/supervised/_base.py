@@ -1,10 +1,13 @@
 """What networks share that learn from few known anomalies among many other samples."""
 
 from numbers import Real
+from typing import Self
 
-from skad._fit_parameters import OutliersMixin
+import numpy as np
+
+from skad._fit_parameters import MasksMixin, OutliersMixin, check_masks, given
 from skad._parameters import with_parameters
-from skad._sklearn import Interval
+from skad._sklearn import Interval, _fit_context
 from skad._training import ShapedDetector
 from skad._training._schedules import clipped
 from skad.nn.network import FromMeanNetwork
@@ -36,6 +39,8 @@ class SupervisedDetector(OutliersMixin, ShapedDetector):
     _uses_labels = True
     _exports = False  # their maps take gradients
     _fewest_anomalies = 1
+    # How anomalies are given, beside labels.
+    _more_ways = "fit(X, X_outliers=...)"
     _largest_norm = 1.0  # of all gradients together, as the authors of most clip it
     _parameter_constraints = {
         "anomaly_share": [Interval(Real, 0, 1, closed="neither")],
@@ -59,7 +64,7 @@ class SupervisedDetector(OutliersMixin, ShapedDetector):
             raise ValueError(
                 f"{type(self).__name__} learns from known anomalies and got {found} of "
                 f"{self._fewest_anomalies}: fit(X, y) with y = -1 for them and 0 or 1 "
-                "for all other samples, or fit(X, X_outliers=...). Without any, take a "
+                f"for all other samples, or {self._more_ways}. Without any, take a "
                 "detector that needs none, such as skad.IsolationForest."
             )
         if found == len(labels):
@@ -68,3 +73,50 @@ class SupervisedDetector(OutliersMixin, ShapedDetector):
                 "anomalies differ from others, which are labelled 0 or 1."
             )
         return labels
+
+
+@with_parameters
+class MarkedDetector(MasksMixin, SupervisedDetector):
+    """Base of those that also learn from masks or boxes of known anomalies."""
+
+    _more_ways = "fit(X, masks=...)"
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, *, X_outliers=None, masks=None, boxes=None) -> Self:
+        """Learn what is normal and what is not.
+
+        Parameters
+        ----------
+        X : array-like, tensor or files of shape (n_samples, height, width[, channels])
+            Training pictures; also rows with `image_shape`.
+        y : array-like of shape (n_samples,), default=None
+            Labels: 1 normal, -1 a known anomaly, 0 unlabelled. Masks label unlabelled
+            pictures.
+        X_outliers : array-like or callable, default=None
+            Pictures like those of `X` that are known anomalies, without masks; or a
+            callable that returns them.
+        masks : array-like of shape (n_samples, height, width), default=None
+            What is anomalous in each picture: 1 where it is, 0 where it is not; NaN all
+            over where only the label is known.
+        boxes : list of array-like of shape (n_boxes, 4), default=None
+            Instead of masks for each picture boxes (top, left, bottom, right) in
+            pixels; None where only the label is known.
+
+        Returns
+        -------
+        self : object
+            The fitted detector.
+        """
+        params = given(X_outliers=X_outliers, masks=masks, boxes=boxes)
+        return self._learn(X, y, self._fit, forget=self._forgets(), **params)
+
+    def _joined(self, X, y, outliers, params):
+        n, m = X.shape[0], outliers.shape[0]
+        if params.get("boxes") is not None:
+            params = {**params, "boxes": [*params["boxes"], *m * [None]]}
+        if params.get("masks") is not None and self.image_shape_ is not None:
+            shape = self.image_shape_[:2]
+            known = check_masks(params["masks"], (n, *shape))
+            unknown = np.full((m, *shape), np.nan, known.dtype)
+            params = {**params, "masks": np.concatenate([known, unknown])}
+        return super()._joined(X, y, outliers, params)

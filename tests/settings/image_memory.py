@@ -56,6 +56,15 @@ SoftPatch = Settings(
     excused={"outliers": "the bank holds far patches that others rate as normal"},
     pictures={"coreset_ratio": 0.2},
 )
+SetFeatures = Settings(
+    {**PIXELS, "n_projections": 2, "n_thresholds": 60, "n_neighbors": 2, "n_draws": 1},
+    [{"n_draws": 2, "pixel_weight": 0}],
+    excused={
+        "feature": "what a value adds depends on which others are missing",
+        "outliers": "training pictures are their own nearest",
+    },
+    pictures={"n_projections": 20, "n_neighbors": 2, "layers": ("scale2",)},
+)
 SPADE = Settings(FINE, pictures={"n_pictures": 3})
 
 # A network with something to train.
