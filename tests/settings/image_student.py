@@ -69,7 +69,15 @@ IKD = Settings(
         "max_epochs": 2,
         "lr": 0.04,
     },
-    [{**SCALES, "batch_size": 128, "student_channels": (8, 16), "margin": -1.0}],
+    [
+        {
+            **SCALES,
+            "batch_size": 128,
+            "student_channels": (8, 16),
+            "margin": -1.0,
+            "max_epochs": 6,
+        }
+    ],
     pictures={"max_epochs": 1},
 )
 MKD = Settings(
