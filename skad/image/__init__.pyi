@@ -20,6 +20,7 @@ from skad.image.memory._musc import MuSc as MuSc
 from skad.image.memory._panda import PANDA as PANDA
 from skad.image.memory._patchcore import PatchCore as PatchCore
 from skad.image.memory._reconpatch import ReConPatch as ReConPatch
+from skad.image.memory._self_similarity import CNNSelfSimilarity as CNNSelfSimilarity
 from skad.image.memory._softpatch import SoftPatch as SoftPatch
 from skad.image.memory._spade import SPADE as SPADE
 from skad.image.restoration._dfm import DFM as DFM
@@ -38,4 +39,4 @@ from skad.image.student._reverse_distillation import ReverseDistillation as Reve
 from skad.image.student._stfpm import STFPM as STFPM
 from skad.image.student._uninformed import UninformedStudents as UninformedStudents
 
-__all__ = ["AST", "AnomalyDINO", "CDO", "CFA", "CFLOW", "CSFlow", "DFM", "DFR", "Dinomaly", "EfficientAD", "FAPM", "FRE", "FastFlow", "GLASS", "GaussianAD", "IKD", "INPFormer", "InReaCh", "MKD", "MeanShifted", "MuSc", "PANDA", "PaDiM", "PatchCore", "PatchDetector", "PictureFiles", "RDPlusPlus", "ReConPatch", "ReContrast", "ReverseDistillation", "SPADE", "STFPM", "SemiOrthogonal", "SimpleNet", "SoftPatch", "SuperSimpleNet", "TiledDetector", "UninformedStudents", "load_folder"]
+__all__ = ["AST", "AnomalyDINO", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CSFlow", "DFM", "DFR", "Dinomaly", "EfficientAD", "FAPM", "FRE", "FastFlow", "GLASS", "GaussianAD", "IKD", "INPFormer", "InReaCh", "MKD", "MeanShifted", "MuSc", "PANDA", "PaDiM", "PatchCore", "PatchDetector", "PictureFiles", "RDPlusPlus", "ReConPatch", "ReContrast", "ReverseDistillation", "SPADE", "STFPM", "SemiOrthogonal", "SimpleNet", "SoftPatch", "SuperSimpleNet", "TiledDetector", "UninformedStudents", "load_folder"]
