@@ -30,6 +30,7 @@ from skad.image import (
     STFPM,
     AnomalyDINO,
     CNNSelfSimilarity,
+    CompressedSensingTexture,
     CSFlow,
     Dinomaly,
     EfficientAD,
@@ -50,6 +51,7 @@ from skad.image import (
     SimpleNet,
     SoftPatch,
     SuperSimpleNet,
+    Texems,
     TiledDetector,
     UninformedStudents,
     load_folder,
@@ -85,6 +87,10 @@ DETECTORS = {
     "PatchCore, weights": PatchCore(**GIVEN, n_neighbors=9, random_state=0),
     "SoftPatch": SoftPatch(**GIVEN, random_state=0),
     "CNNSelfSimilarity": CNNSelfSimilarity(**GIVEN_ONE, random_state=0),
+    "CompressedSensingTexture": CompressedSensingTexture(
+        n_levels=2, n_components=2, random_state=0
+    ),
+    "Texems": Texems(n_levels=2, n_texems=2, random_state=0),
     "FAPM": FAPM(**GIVEN, coreset_ratio=0.5, random_state=0),
     "InReaCh": InReaCh(**GIVEN, random_state=0),
     "PaDiM, full": PaDiM(**GIVEN, n_features=8, random_state=0),
@@ -174,6 +180,7 @@ EVERY = DETECTORS | TRAINED | TILED | FROM_PIXELS
 # pictures at several sizes, or where a map takes gradients through it.
 AGAIN = {"CDO", "CSFlow", "EfficientAD", "GLASS", "MKD", "RDPlusPlus", "ReContrast"}
 AGAIN |= {"CNNSelfSimilarity"}  # region by region
+AGAIN |= {"CompressedSensingTexture", "Texems"}  # which have no backbone
 AGAIN |= {"UninformedStudents", *FROM_PIXELS}
 ONCE = {name: one for name, one in EVERY.items() if name not in AGAIN}
 
