@@ -203,7 +203,7 @@ def test_one_texem_is_a_gaussian_of_every_pixel():
     """Its novelty is the log density of pixels whose channels vary together."""
     rng = np.random.default_rng(0)
     patches = rng.normal(size=(200, 3, 2)) @ [[1.0, 0.5], [0.0, 0.3]] + 4
-    found = learned_texems(torch.tensor(patches), 1, 0.01, 50, 0)
+    found, _ = learned_texems(torch.tensor(patches), 1, 0.01, 50, 0)
     asked = rng.normal(size=(5, 3, 2)) + 4
     expected = 0
     for j in range(3):
@@ -234,9 +234,10 @@ def test_texems_of_grey_pictures_are_a_diagonal_mixture():
     )
     with pytest.warns(ConvergenceWarning):
         mixture.fit(rows)
-    weights, means, covariances = learned_texems(
+    (weights, means, covariances), n_iter = learned_texems(
         torch.tensor(rows)[..., None], 2, 1e-3, 200, 0, tol=-1
     )
+    assert n_iter == 200
     order = weights.argsort(descending=True)
     assert_allclose(weights[order], mixture.weights_, rtol=1e-3)
     assert_allclose(means[order][..., 0], mixture.means_, atol=1e-3)

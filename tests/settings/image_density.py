@@ -22,7 +22,7 @@ PIXEL = {
     "batch_size": 512,
 }
 CompressedSensingTexture = Settings(
-    {**PIXEL, "n_projections": 1, "n_components": 2},
+    {**PIXEL, "n_projections": 1, "n_components": 2, "max_patches": 300},
     [{"n_levels": 2, "patch_size": 3, "n_projections": 3}],
     pictures={"n_levels": 2, "n_components": 2},
 )
@@ -59,7 +59,7 @@ PaDiM = Settings(
 )
 SemiOrthogonal = Settings({**PIXELS, "n_features": 2}, pictures={"n_features": 8})
 Texems = Settings(
-    {**PIXEL, "n_texems": 2, "max_patches": 1000},
+    {**PIXEL, "n_texems": 2, "max_patches": 300},
     [{"n_texems": 1, "min_deviation": 0.1}],
     pictures={"n_levels": 2, "n_texems": 2},
 )

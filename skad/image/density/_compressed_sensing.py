@@ -97,16 +97,11 @@ class CompressedSensingTexture(PatchModel):
     min_deviation: float = 0.01
 
     _parameter_constraints = {
-        **{
-            name: [Interval(Integral, 1, None, closed="left")]
-            for name in (
-                "patch_size",
-                "stride",
-                "n_levels",
-                "n_projections",
-                "n_components",
-            )
-        },
+        "patch_size": [Interval(Integral, 1, None, closed="left")],
+        "stride": [Interval(Integral, 1, None, closed="left")],
+        "n_levels": [Interval(Integral, 1, None, closed="left")],
+        "n_projections": [Interval(Integral, 1, None, closed="left")],
+        "n_components": [Interval(Integral, 1, None, closed="left")],
         "min_deviation": [Interval(Real, 0, None, closed="neither")],
     }
 

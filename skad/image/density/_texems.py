@@ -66,7 +66,7 @@ def texems_of(patches, responsibilities, least):
 
 
 def learned_texems(patches, n_texems, least, max_iter, seed, tol=1e-3):
-    """Return the weights, means and covariances that expectation maximisation finds.
+    """Return weights, means and covariances by expectation maximisation, and its steps.
 
     It starts at clusters, and ends when the mean log density of a value of a patch
     grows by less than `tol`.
@@ -78,7 +78,9 @@ def learned_texems(patches, n_texems, least, max_iter, seed, tol=1e-3):
         labels = KMeans(n_texems, n_init=1, random_state=seed).fit(rows).labels_
     owned = torch.nn.functional.one_hot(torch.as_tensor(labels).long(), n_texems)
     found, before = texems_of(patches, owned.to(patches), least), -torch.inf
-    for _ in range(max_iter):
+    n_iter = 0
+    while n_iter < max_iter:
+        n_iter += 1
         logs = log_densities(patches, *found)
         total = logs.logsumexp(1)
         mean = float(total.mean()) / rows.shape[1]
@@ -86,7 +88,7 @@ def learned_texems(patches, n_texems, least, max_iter, seed, tol=1e-3):
             break
         before = mean
         found = texems_of(patches, (logs - total[:, None]).exp(), least)
-    return found
+    return found, n_iter
 
 
 def agreement(levels):
@@ -148,6 +150,8 @@ class Texems(PatchModel):
         The texems :math:`\mu_k`.
     covariances_ : list of tensor of shape (n_texems, n_pixels, n_channels, n_channels)
         Their covariances.
+    n_iter_ : int
+        Steps of the level that took most.
     medians_, limits_ : ndarray of shape (n_levels,)
         The novelties :math:`M_l` and :math:`T_l` of normal patches.
 
@@ -195,10 +199,11 @@ class Texems(PatchModel):
     max_patches: int | None = 2000
 
     _parameter_constraints = {
-        **{
-            name: [Interval(Integral, 1, None, closed="left")]
-            for name in ("patch_size", "stride", "n_levels", "n_texems", "max_iter")
-        },
+        "patch_size": [Interval(Integral, 1, None, closed="left")],
+        "stride": [Interval(Integral, 1, None, closed="left")],
+        "n_levels": [Interval(Integral, 1, None, closed="left")],
+        "n_texems": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
         "min_deviation": [Interval(Real, 0, None, closed="neither")],
     }
 
@@ -217,14 +222,15 @@ class Texems(PatchModel):
     def _fit_members(self, training, pictures, random):
         patches, _ = self._drawn(training, pictures, random)
         n_texems, found, novelty = min(self.n_texems, len(patches)), [], []
+        self.n_iter_ = 0
         levels = [self._pixels(level).double() for level in self._layers(patches)]
         for level in self._steps(levels, "fit", len(levels)):
             seed = random.randint(2**31 - 1)
-            found.append(
-                learned_texems(
-                    level, n_texems, self.min_deviation**2, self.max_iter, seed
-                )
+            texems, n_iter = learned_texems(
+                level, n_texems, self.min_deviation**2, self.max_iter, seed
             )
+            found.append(texems)
+            self.n_iter_ = max(self.n_iter_, n_iter)
             novelty.append(-log_densities(level, *found[-1]).logsumexp(1))
         self.weights_, self.means_, self.covariances_ = map(
             list, zip(*found, strict=True)
