@@ -29,6 +29,8 @@ from skad.image import (
     SPADE,
     STFPM,
     AnomalyDINO,
+    CNNSelfSimilarity,
+    CompressedSensingTexture,
     CSFlow,
     Dinomaly,
     EfficientAD,
@@ -50,6 +52,7 @@ from skad.image import (
     SimpleNet,
     SoftPatch,
     SuperSimpleNet,
+    Texems,
     TiledDetector,
     UninformedStudents,
     load_folder,
@@ -84,6 +87,11 @@ DETECTORS = {
     "PatchCore": PatchCore(**GIVEN, random_state=0),
     "PatchCore, weights": PatchCore(**GIVEN, n_neighbors=9, random_state=0),
     "SoftPatch": SoftPatch(**GIVEN, random_state=0),
+    "CNNSelfSimilarity": CNNSelfSimilarity(**GIVEN_ONE, random_state=0),
+    "CompressedSensingTexture": CompressedSensingTexture(
+        n_levels=2, n_components=2, random_state=0
+    ),
+    "Texems": Texems(n_levels=2, n_texems=2, random_state=0),
     "FAPM": FAPM(**GIVEN, coreset_ratio=0.5, random_state=0),
     "InReaCh": InReaCh(**GIVEN, random_state=0),
     "PaDiM, full": PaDiM(**GIVEN, n_features=8, random_state=0),
@@ -173,6 +181,8 @@ EVERY = DETECTORS | TRAINED | TILED | FROM_PIXELS
 # The backbone sees them again where it describes altered pictures in every epoch, or
 # pictures at several sizes, or where a map takes gradients through it.
 AGAIN = {"CDO", "CSFlow", "EfficientAD", "GLASS", "MKD", "RDPlusPlus", "ReContrast"}
+AGAIN |= {"CNNSelfSimilarity"}  # region by region
+AGAIN |= {"CompressedSensingTexture", "Texems"}  # which have no backbone
 AGAIN |= {"UninformedStudents", *FROM_PIXELS}
 ONCE = {name: one for name, one in EVERY.items() if name not in AGAIN}
 

@@ -8,34 +8,51 @@ from torch.nn import functional as F  # noqa: N812
 
 from skad._sklearn import Interval
 from skad.embedding._backbones import Backbone
+from skad.embedding._gabor import smooth
 from skad.embedding._patches import PatchEmbedding
 
 
-class Pixels(nn.Module):
-    """Squares of pixels around the cells of a grid, as channels.
+def cut(x, size, stride):
+    """Return the squares (b, c, size^2, gh, gw) around the cells of pictures.
 
     Pixels beyond the border are those at the border.
-    """
 
-    def __init__(self, size, stride, center):
+    Parameters
+    ----------
+    x : tensor of shape (b, c, h, w)
+        The pictures.
+    size, stride : int
+        Side of a square and of a cell of the grid, in pixels.
+    """
+    b, c, *shape = x.shape
+    grid = [-(-n // stride) for n in shape]
+    before = (size - stride) // 2
+    after = [
+        (cells - 1) * stride + size - n - before
+        for cells, n in zip(grid, shape, strict=True)
+    ]
+    x = F.pad(x, (before, after[1], before, after[0]), mode="replicate")
+    return F.unfold(x, size, stride=stride).view(b, c, size**2, *grid)
+
+
+class Pixels(nn.Module):
+    """Squares of pixels around the cells of a grid, as channels, level by level."""
+
+    def __init__(self, size, stride, center, n_levels):
         super().__init__()
         self.size, self.stride, self.center = size, stride, center
+        self.n_levels = n_levels
 
     def forward(self, x):
-        """Return the map (b, c size^2, gh, gw) of pictures, in a list."""
-        b, c, *shape = x.shape
-        grid = [-(-n // self.stride) for n in shape]
-        before = (self.size - self.stride) // 2
-        after = [
-            (cells - 1) * self.stride + self.size - n - before
-            for cells, n in zip(grid, shape, strict=True)
-        ]
-        x = F.pad(x, (before, after[1], before, after[0]), mode="replicate")
-        patches = F.unfold(x, self.size, stride=self.stride)
-        patches = patches.view(b, c, self.size**2, *grid)
-        if self.center:
-            patches = patches - patches.mean(2, keepdim=True)
-        return [patches.flatten(1, 2)]
+        """Return the maps (b, c size^2, gh, gw) of pictures, one for each level."""
+        maps = []
+        for level in range(self.n_levels):
+            x = smooth(x)[:, :, ::2, ::2] if level else x
+            patches = cut(x, self.size, self.stride)
+            if self.center:
+                patches = patches - patches.mean(2, keepdim=True)
+            maps.append(patches.flatten(1, 2))
+        return maps
 
 
 class RawPatches(PatchEmbedding):
@@ -59,6 +76,10 @@ class RawPatches(PatchEmbedding):
         Side of a cell of the grid in pixels, at most `size`: patches overlap.
     center : bool, default=True
         Whether the mean of a patch is taken off, in every channel.
+    n_levels : int, default=1
+        Levels of a Gaussian pyramid: patches of the picture, of the picture at half its
+        size, and so on. Their features are side by side, at the grid of the first:
+        those of coarser levels are repeated.
     image_size : int, tuple of int or None, default=None
         Height and width that pictures are resized to; None keeps their size.
     image_shape : tuple of int or None, default=None
@@ -72,9 +93,9 @@ class RawPatches(PatchEmbedding):
     Attributes
     ----------
     backbone_ : torch.nn.Module
-        What cuts pictures (b, c, h, w) and returns a list of one map.
+        What cuts pictures (b, c, h, w) and returns a map for each level.
     layers_ : tuple of str
-        ("pixels",).
+        ("pixels",), or a name for each level.
     image_shape_ : tuple of int
         (height, width, channels) of the pictures.
     device_ : str
@@ -107,9 +128,9 @@ class RawPatches(PatchEmbedding):
     (2, 16, 25, 49)
     """
 
-    # no network, and one grid
+    # no network, and patches of a level stay as they are
     backbone, layers, weights, normalization = "pixels", None, None, None
-    neighborhood, interpolation = 1, "bilinear"
+    neighborhood, interpolation = 1, "nearest"
     amp, channels_last, compile = None, False, False
     _parameter_constraints = {
         **{
@@ -119,6 +140,7 @@ class RawPatches(PatchEmbedding):
         "size": [Interval(Integral, 1, None, closed="left")],
         "stride": [Interval(Integral, 1, None, closed="left")],
         "center": ["boolean"],
+        "n_levels": [Interval(Integral, 1, None, closed="left")],
     }
 
     def __init__(
@@ -127,6 +149,7 @@ class RawPatches(PatchEmbedding):
         stride: int = 4,
         *,
         center: bool = True,
+        n_levels: int = 1,
         image_size: int | Sequence[int] | None = None,
         image_shape: Sequence[int] | None = None,
         batch_size: int = 8,
@@ -135,6 +158,7 @@ class RawPatches(PatchEmbedding):
         self.size = size
         self.stride = stride
         self.center = center
+        self.n_levels = n_levels
         self.image_size = image_size
         self.image_shape = image_shape
         self.batch_size = batch_size
@@ -146,4 +170,6 @@ class RawPatches(PatchEmbedding):
                 f"stride={self.stride} must be at most size={self.size}, or pixels "
                 "between patches would not be seen."
             )
-        return Backbone(Pixels(self.size, self.stride, self.center), ("pixels",))
+        pixels = Pixels(self.size, self.stride, self.center, self.n_levels)
+        coarser = (f"pixels / {2**level}" for level in range(1, self.n_levels))
+        return Backbone(pixels, ("pixels", *coarser))

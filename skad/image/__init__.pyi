@@ -3,11 +3,13 @@ from skad.image._folder import load_folder as load_folder
 from skad.image._patch_detector import PatchDetector as PatchDetector
 from skad.image._tiled import TiledDetector as TiledDetector
 from skad.image.density._cflow import CFLOW as CFLOW
+from skad.image.density._compressed_sensing import CompressedSensingTexture as CompressedSensingTexture
 from skad.image.density._csflow import CSFlow as CSFlow
 from skad.image.density._fastflow import FastFlow as FastFlow
 from skad.image.density._gaussian_ad import GaussianAD as GaussianAD
 from skad.image.density._padim import PaDiM as PaDiM
 from skad.image.density._semi_orthogonal import SemiOrthogonal as SemiOrthogonal
+from skad.image.density._texems import Texems as Texems
 from skad.image.discriminative._glass import GLASS as GLASS
 from skad.image.discriminative._simplenet import SimpleNet as SimpleNet
 from skad.image.discriminative._supersimplenet import SuperSimpleNet as SuperSimpleNet
@@ -20,6 +22,7 @@ from skad.image.memory._musc import MuSc as MuSc
 from skad.image.memory._panda import PANDA as PANDA
 from skad.image.memory._patchcore import PatchCore as PatchCore
 from skad.image.memory._reconpatch import ReConPatch as ReConPatch
+from skad.image.memory._self_similarity import CNNSelfSimilarity as CNNSelfSimilarity
 from skad.image.memory._set_features import SetFeatures as SetFeatures
 from skad.image.memory._softpatch import SoftPatch as SoftPatch
 from skad.image.memory._spade import SPADE as SPADE
@@ -39,4 +42,4 @@ from skad.image.student._reverse_distillation import ReverseDistillation as Reve
 from skad.image.student._stfpm import STFPM as STFPM
 from skad.image.student._uninformed import UninformedStudents as UninformedStudents
 
-__all__ = ["AST", "AnomalyDINO", "CDO", "CFA", "CFLOW", "CSFlow", "DFM", "DFR", "Dinomaly", "EfficientAD", "FAPM", "FRE", "FastFlow", "GLASS", "GaussianAD", "IKD", "INPFormer", "InReaCh", "MKD", "MeanShifted", "MuSc", "PANDA", "PaDiM", "PatchCore", "PatchDetector", "PictureFiles", "RDPlusPlus", "ReConPatch", "ReContrast", "ReverseDistillation", "SPADE", "STFPM", "SemiOrthogonal", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "TiledDetector", "UninformedStudents", "load_folder"]
+__all__ = ["AST", "AnomalyDINO", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CSFlow", "CompressedSensingTexture", "DFM", "DFR", "Dinomaly", "EfficientAD", "FAPM", "FRE", "FastFlow", "GLASS", "GaussianAD", "IKD", "INPFormer", "InReaCh", "MKD", "MeanShifted", "MuSc", "PANDA", "PaDiM", "PatchCore", "PatchDetector", "PictureFiles", "RDPlusPlus", "ReConPatch", "ReContrast", "ReverseDistillation", "SPADE", "STFPM", "SemiOrthogonal", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UninformedStudents", "load_folder"]

@@ -366,12 +366,9 @@ class BackboneDetector(ImageDetector):
 
     def _own_embedding(self):
         """Return the embedding that the detector's own parameters stand for."""
-        layers = self.layers
-        if layers is None and "resnet" in str(self.backbone).split("/")[0]:
-            layers = self._resnet_layers
         return PatchEmbedding(
             self.backbone,
-            layers,
+            self._tapped(),
             weights=self.weights,
             image_size=self.image_size,
             normalization=self.normalization,
@@ -382,3 +379,9 @@ class BackboneDetector(ImageDetector):
             batch_size=self.batch_size,
             device=self.device_,
         )
+
+    def _tapped(self):
+        """Return the layers, those of the paper where a ResNet is named without any."""
+        if self.layers is None and "resnet" in str(self.backbone).split("/")[0]:
+            return self._resnet_layers
+        return self.layers

@@ -1,28 +1,20 @@
 """The lift from vectors to pictures: any detector on the features of patches."""
 
-import copy
-import warnings
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import clone
 
-from skad._array import to_numpy
-from skad._cross_fitting import folds
-from skad._members import anomaly_of, seeded_clone
+from skad._members import seeded_clone
 from skad._parameters import KW_ONLY, with_parameters
-from skad._random import Seed, generator
 from skad._sklearn import HasMethods, Interval, StrOptions
-from skad.base import BaseDetector
 from skad.embedding import PatchEmbedding
-from skad.image._base import ImageDetector, TrainingPatches, owners_of
-from skad.image._layers import LayersMixin
+from skad.image._patch_model import PatchModel
 
 
 @with_parameters(kw_only=False)
-class PatchDetector(LayersMixin, ImageDetector):
+class PatchDetector(PatchModel):
     r"""Pictures with patches that any detector on vectors finds anomalous.
 
     An embedding describes each patch of a picture by a vector, and a detector learns
@@ -49,10 +41,6 @@ class PatchDetector(LayersMixin, ImageDetector):
     scales : {"joined", "each"}, default="joined"
         One detector for the features of all layers of the embedding together; or one
         for those of each layer, whose anomalies are added.
-    max_patches : int or None, default=20000
-        Patches, drawn at random, that a shared detector learns from; None is all.
-    random_state : int, RandomState instance or None, default=None
-        Draws the patches, and seeds the detector. Pass an int for reproducible results.
     device : str, default="auto"
         "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
         for arrays the GPU when the work is worth the trip. Detectors of skad get
@@ -116,8 +104,6 @@ class PatchDetector(LayersMixin, ImageDetector):
     positions: str = "shared"
     position_weight: float = 1.0
     scales: str = "joined"
-    max_patches: int | None = 20000
-    random_state: Seed = None
 
     _parameter_constraints = {
         "detector": [HasMethods(["fit", "score_samples"]), None],
@@ -125,26 +111,13 @@ class PatchDetector(LayersMixin, ImageDetector):
         "positions": [StrOptions({"shared", "each", "features"})],
         "position_weight": [Interval(Real, 0, None, closed="left")],
         "scales": [StrOptions({"joined", "each"})],
-        "max_patches": [Interval(Integral, 2, None, closed="left"), None],
-        "random_state": ["random_state"],
     }
 
-    def _fit(self, X, y):
-        embedding = PatchEmbedding() if self.embedding is None else self.embedding
-        self.embedding_ = clone(embedding).set_params(
-            image_shape=self.image_shape, device=self.device_
-        )
-        self.embedding_.fit(X)
-        self.embedding_._keep_dtype(self._are_rows_)
-        self._widths_ = None if self.scales == "each" else ()
-        training = TrainingPatches(self, X, self._measured)
-        owners = owners_of(X)
-        honest = self._leaves_out(owners)
-        random = generator(self.random_state)
-        self._fit_members(training, np.arange(training.n_pictures), random)
-        if honest:
-            return self._cross_fitted(training, owners.numpy(), random)
-        return self._of_training(training, owners, False)
+    def _made_embedding(self):
+        return PatchEmbedding() if self.embedding is None else self.embedding
+
+    def _tells_layers(self):
+        return self.scales == "each"
 
     def _fit_members(self, training, pictures, random):
         """Set what is learned from the patches of some pictures, given by number."""
@@ -171,49 +144,9 @@ class PatchDetector(LayersMixin, ImageDetector):
             for part in self._steps(rows, "fit", n_members)
         ]
 
-    def _cross_fitted(self, training, owners, random):
-        """Return the anomaly (m,) of pictures by copies that learned without them."""
-        member = copy.copy(self)
-        vars(member).pop("_callback_fit_ctx", None)  # it reports nothing
-        known, found = np.unique(owners), []
-        try:
-            for fold in folds(len(known)):
-                held = np.isin(owners, known[fold])
-                member._fit_members(training, np.flatnonzero(~held), random)
-                found += [
-                    member._known(part) for part in training.of(held.nonzero()[0])
-                ]
-        except ValueError as error:
-            warnings.warn(
-                f"{type(self).__name__} cannot be fitted without some of the "
-                f"{len(known)} training pictures ({error}): its threshold comes from "
-                "scores of pictures that it has learned from, and more than "
-                f"false_alarm_rate={self.false_alarm_rate} of new normal ones will "
-                "fall below it.",
-                stacklevel=6,
-            )
-            return self._of_training(training, torch.as_tensor(owners), False)
-        return torch.cat(found)
-
     def _check_parameters(self, X):
         if self.positions == "each" and X.shape[0] < 2:
             raise ValueError("positions='each' needs two pictures, n_samples=1.")
-
-    def _drawn(self, training, pictures, random):
-        """Return features (m, d) of at most `max_patches` patches and their places."""
-        n_places = training.grid[0] * training.grid[1]
-        n_patches = n_places * len(pictures)
-        chosen = np.arange(n_patches)
-        if self.max_patches is not None and self.max_patches < n_patches:
-            chosen = np.sort(random.permutation(n_patches)[: self.max_patches])
-        parts, start = [], 0
-        for features in training.of(pictures):
-            stop = start + len(features) * n_places
-            first, last = np.searchsorted(chosen, [start, stop])
-            own = torch.as_tensor(chosen[first:last] - start, device=features.device)
-            parts.append(features.flatten(0, 2)[own])
-            start = stop
-        return torch.cat(parts), torch.as_tensor(chosen % n_places)
 
     def _placed(self, patches, places, grid, unit):
         """Return patches (m, d) with their row and column as two more features."""
@@ -231,17 +164,6 @@ class PatchDetector(LayersMixin, ImageDetector):
 
             detector = Mahalanobis(covariance="ledoit_wolf")
         return seeded_clone(detector, random).fit(self._as_input(rows, detector))
-
-    def _as_input(self, rows, detector):
-        """Return rows as `detector` takes them: NumPy arrays on the host."""
-        on_gpu = rows.device.type != "cpu" and isinstance(detector, BaseDetector)
-        return rows if on_gpu else to_numpy(rows)
-
-    def _anomaly_of(self, rows, member):
-        return torch.as_tensor(anomaly_of(member, self._as_input(rows, member)))
-
-    def _patches(self, x):
-        return self._anomaly_of_patches(self.embedding_.embed(x))
 
     def _anomaly_of_patches(self, features):
         """Return the anomaly (b, gh, gw) of patches (b, gh, gw, d)."""
@@ -265,6 +187,3 @@ class PatchDetector(LayersMixin, ImageDetector):
                 rows = self._placed(rows, places, shape[1:], unit)
             found = self._anomaly_of(rows, members[0])
         return found.to(features).reshape(shape)
-
-    def _known(self, features):
-        return self._pool(self._anomaly_of_patches(features))

@@ -1,6 +1,7 @@
 from skad.neighbors._abod import ABOD as ABOD
 from skad.neighbors._cblof import CBLOF as CBLOF
 from skad.neighbors._cof import COF as COF
+from skad.neighbors._distributed_outliers import DistributedOutliers as DistributedOutliers
 from skad.neighbors._hdbscan_outliers import HDBSCANOutliers as HDBSCANOutliers
 from skad.neighbors._knn import KNN as KNN
 from skad.neighbors._ldknn import LDKNN as LDKNN
@@ -11,4 +12,4 @@ from skad.neighbors._repen import REPEN as REPEN
 from skad.neighbors._sod import SOD as SOD
 from skad.neighbors._sos import SOS as SOS
 
-__all__ = ["ABOD", "CBLOF", "COF", "HDBSCANOutliers", "KNN", "LDKNN", "LOCI", "LOF", "LUNAR", "REPEN", "SOD", "SOS"]
+__all__ = ["ABOD", "CBLOF", "COF", "DistributedOutliers", "HDBSCANOutliers", "KNN", "LDKNN", "LOCI", "LOF", "LUNAR", "REPEN", "SOD", "SOS"]

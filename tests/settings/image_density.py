@@ -13,6 +13,19 @@ CFLOW = Settings(
     },
     pictures={"max_epochs": 1, "n_steps": 1, "condition_size": 4},
 )
+# Pixels by themselves.
+PIXEL = {
+    "patch_size": 1,
+    "stride": 1,
+    "n_levels": 1,
+    "smoothing": 0,
+    "batch_size": 512,
+}
+CompressedSensingTexture = Settings(
+    {**PIXEL, "n_projections": 1, "n_components": 2, "max_patches": 300},
+    [{"n_levels": 2, "patch_size": 3, "n_projections": 3}],
+    pictures={"n_levels": 2, "n_components": 2},
+)
 CSFlow = Settings(
     {
         **FINE,
@@ -45,3 +58,8 @@ PaDiM = Settings(
     PIXELS, [{"reduction": "orthogonal", "n_features": 2}], pictures={"n_features": 8}
 )
 SemiOrthogonal = Settings({**PIXELS, "n_features": 2}, pictures={"n_features": 8})
+Texems = Settings(
+    {**PIXEL, "n_texems": 2, "max_patches": 300},
+    [{"n_texems": 1, "min_deviation": 0.1}],
+    pictures={"n_levels": 2, "n_texems": 2},
+)

@@ -30,6 +30,19 @@ ReConPatch = Settings(
     excused={"outliers": "the bank holds the farthest of the training patches"},
     pictures={"max_epochs": 1, "code_size": 8, "coreset_ratio": 0.2},
 )
+CNNSelfSimilarity = Settings(
+    # all regions: which is nearest to a centre hangs on rounding
+    {
+        **FINE,
+        "batch_size": 512,
+        "region_size": 1,
+        "region_stride": 1,
+        "dictionary_size": 10**4,
+    },
+    [{"n_neighbors": 1, "explained_variance": 1.0}],
+    excused={"outliers": "the dictionary holds the farthest of the training regions"},
+    pictures={"region_size": 8, "region_stride": 4},
+)
 FAPM = Settings(
     {**PIXELS, "neighborhood": 1},
     excused={"outliers": "the banks hold the farthest of the training patches"},

@@ -4,6 +4,9 @@ from tests.settings import Settings
 
 ABOD = Settings(variants=[{"n_neighbors": None}, {"n_neighbors": 5, "weighted": False}])
 CBLOF = Settings(variants=[{"n_clusters": 3, "use_weights": True}])
+DistributedOutliers = Settings(
+    {"n_clusters": 2, "n_init": 2}, [{"n_clusters": 1, "n_outliers": 0}]
+)
 COF = Settings(variants=[{"algorithm": "brute", "n_neighbors": 8}])
 HDBSCANOutliers = Settings(variants=[{"min_cluster_size": 5, "min_samples": 2}])
 KNN = Settings(

@@ -1,0 +1,136 @@
+"""What detectors share that learn one model from the patches of all pictures."""
+
+import copy
+import warnings
+from numbers import Integral
+
+import numpy as np
+import torch
+from sklearn.base import clone
+
+from skad._array import to_numpy
+from skad._cross_fitting import folds
+from skad._members import anomaly_of
+from skad._parameters import with_parameters
+from skad._random import Seed, generator
+from skad._sklearn import Interval
+from skad.base import BaseDetector
+from skad.image._base import ImageDetector, TrainingPatches, owners_of
+from skad.image._layers import LayersMixin
+
+
+@with_parameters
+class PatchModel(LayersMixin, ImageDetector):
+    """Base of detectors that learn from patches drawn from all pictures.
+
+    A method states its embedding (`_made_embedding`), what is learned from the patches
+    of some pictures (`_fit_members`), and the anomaly of patches by their features
+    (`_anomaly_of_patches`). Copies that learn without a part of the pictures set the
+    threshold; the embedding sees pictures once.
+
+    Parameters
+    ----------
+    max_patches : int or None, default=20000
+        Patches, drawn at random, that one model of all places learns from; None is all.
+    random_state : int, RandomState instance or None, default=None
+        Draws the patches, and seeds what learns from them. Pass an int for reproducible
+        results.
+    """
+
+    max_patches: int | None = 20000
+    random_state: Seed = None
+
+    _parameter_constraints = {
+        "max_patches": [Interval(Integral, 2, None, closed="left"), None],
+        "random_state": ["random_state"],
+    }
+
+    def _made_embedding(self):
+        """Return what describes patches, unfitted."""
+        raise NotImplementedError
+
+    def _tells_layers(self):
+        """Tell whether the layers of the embedding are modelled apart."""
+        return False
+
+    def _draw(self, random):
+        """Draw what all copies share, when the shape of pictures is known."""
+
+    def _fit_members(self, training, pictures, random):
+        """Set what is learned from the patches of some pictures, given by number."""
+        raise NotImplementedError
+
+    def _anomaly_of_patches(self, features):
+        """Return the anomaly (b, gh, gw) of patches (b, gh, gw, d)."""
+        raise NotImplementedError
+
+    def _fit(self, X, y):
+        self.embedding_ = clone(self._made_embedding()).set_params(
+            image_shape=self.image_shape, device=self.device_
+        )
+        self.embedding_.fit(X)
+        self.embedding_._keep_dtype(self._are_rows_)
+        self._widths_ = None if self._tells_layers() else ()
+        random = generator(self.random_state)
+        self._draw(random)
+        training = TrainingPatches(self, X, self._measured)
+        owners = owners_of(X)
+        honest = self._leaves_out(owners)
+        self._fit_members(training, np.arange(training.n_pictures), random)
+        if honest:
+            return self._cross_fitted(training, owners.numpy(), random)
+        return self._of_training(training, owners, False)
+
+    def _cross_fitted(self, training, owners, random):
+        """Return the anomaly (m,) of pictures by copies that learned without them."""
+        member = copy.copy(self)
+        vars(member).pop("_callback_fit_ctx", None)  # it reports nothing
+        known, found = np.unique(owners), []
+        try:
+            for fold in folds(len(known)):
+                held = np.isin(owners, known[fold])
+                member._fit_members(training, np.flatnonzero(~held), random)
+                found += [
+                    member._known(part) for part in training.of(held.nonzero()[0])
+                ]
+        except ValueError as error:
+            warnings.warn(
+                f"{type(self).__name__} cannot be fitted without some of the "
+                f"{len(known)} training pictures ({error}): its threshold comes from "
+                "scores of pictures that it has learned from, and more than "
+                f"false_alarm_rate={self.false_alarm_rate} of new normal ones will "
+                "fall below it.",
+                stacklevel=6,
+            )
+            return self._of_training(training, torch.as_tensor(owners), False)
+        return torch.cat(found)
+
+    def _drawn(self, training, pictures, random):
+        """Return features (m, d) of at most `max_patches` patches and their places."""
+        n_places = training.grid[0] * training.grid[1]
+        n_patches = n_places * len(pictures)
+        chosen = np.arange(n_patches)
+        if self.max_patches is not None and self.max_patches < n_patches:
+            chosen = np.sort(random.permutation(n_patches)[: self.max_patches])
+        parts, start = [], 0
+        for features in training.of(pictures):
+            stop = start + len(features) * n_places
+            first, last = np.searchsorted(chosen, [start, stop])
+            own = torch.as_tensor(chosen[first:last] - start, device=features.device)
+            parts.append(features.flatten(0, 2)[own])
+            start = stop
+        return torch.cat(parts), torch.as_tensor(chosen % n_places)
+
+    def _as_input(self, rows, detector):
+        """Return rows as `detector` takes them: NumPy arrays on the host."""
+        on_gpu = rows.device.type != "cpu" and isinstance(detector, BaseDetector)
+        return rows if on_gpu else to_numpy(rows)
+
+    def _anomaly_of(self, rows, member):
+        return torch.as_tensor(anomaly_of(member, self._as_input(rows, member)))
+
+    def _patches(self, x):
+        return self._anomaly_of_patches(self._measured(x))
+
+    def _known(self, features):
+        return self._pool(self._anomaly_of_patches(features))
