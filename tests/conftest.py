@@ -2,10 +2,10 @@
 
 Which tests run: a test marked `full` runs with --full alone; of those marked
 `sampled(n)` every n-th runs, other ones after each commit, and all with --full. What
-is the same for all detectors runs for about `CARRIED` of them, by turns, and for those
-whose files the last commit changed, so that the suite takes no longer when methods are
-added. The tests of one detector run in one process, one after another, so that they
-share fits.
+is the same for all detectors runs for `CARRIED` of them, by turns, and for those whose
+files the last commit changed, so that the suite takes no longer when methods are added.
+The tests of one detector run in one process, one after another, so that they share
+fits.
 """
 
 import os
@@ -48,8 +48,8 @@ COMMON = {
     "test_use",
 }
 MOST_SECONDS = 3
-# How many detectors a run of the sample may take through them.
-CARRIED = 100
+# How many detectors a sample takes through them.
+CARRIED = 75
 # Files whose tests share what takes long, and run in one process.
 TOGETHER = {"test_typing"}
 NAMES = dict(skad.all_detectors())
@@ -124,12 +124,11 @@ def changed():
 
 def on_turn(rotation):
     """Return the names of the detectors that the common tests of a sample are for."""
-    turns = math.ceil(len(NAMES) / CARRIED)
-    touched = changed()
+    first, touched = rotation * CARRIED, changed()
     return {
         name
         for place, (name, kind) in enumerate(sorted(NAMES.items()))
-        if (place + rotation) % turns == 0
+        if (place + first) % len(NAMES) < CARRIED
         or f"{kind.__module__.replace('.', '/')}.py" in touched
     }
 

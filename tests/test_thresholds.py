@@ -50,6 +50,7 @@ KINDS = {"rows": tables}
 EXEMPT = {
     "MIDAS": "edges of a graph: none is a draw like another",
     "MIDASR": "edges of a graph: none is a draw like another",
+    "MixedSupervision": "learns from marked pictures: test_supervised_mixed has them",
 }
 
 # Detectors of which `make test` takes one draw, with wider bounds, and `make test-all`

@@ -17,7 +17,7 @@ from skad.adversarial import EGBAD
 from skad.image import EfficientAD
 from skad.image._base import ImageDetector
 from skad.neighbors import LUNAR
-from skad.one_class import DeepSVDD
+from skad.one_class import OCCNN, DeepSVDD
 from skad.reconstruction import VAE, AutoEncoder, MemAE, RaPP
 from skad.series import USAD, DeepAnT, LSTMForecaster
 from tests.test_training import Tiny, networks
@@ -134,7 +134,7 @@ def test_features_far_from_unit_scale_are_named(detector, rows):
     found = messages(brief(detector), rows * 1e6)
     # rows are pictures of one row to those with a backbone; distances have a unit of
     # their own
-    wants = not isinstance(detector, ImageDetector | USAD | LUNAR)
+    wants = not isinstance(detector, ImageDetector | USAD | LUNAR | OCCNN)
     assert count(SCALE, found) == wants, found
     if wants:
         assert count(SCALE, messages(brief(detector), rows * 1e-6)) == 1
@@ -181,7 +181,8 @@ def test_the_reconstruction_of_every_network_is_compared(rows):
     assert names == {
         *("AAE", "ADAE", "ALAD", "ALOCC", "AnoGAN", "EGBAD", "FAnoGAN", "GANomaly"),
         *("ALAE", "GPND", "HADGAN", "OCGAN", "OGNet", "RGI"),
-        *("MemAE", "RCA", "RaPP", "RSRAE", "SkipGANomaly", "VAE", "DAGMM"),
+        *("MemAE", "RCA", "RaPP", "RSRAE", "SkipGANomaly", "VAE", "DAGMM", "IGD"),
+        "LikelihoodRegret",
         *(
             "LSTMAutoEncoder",
             "OmniAnomaly",

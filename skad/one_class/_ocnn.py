@@ -156,7 +156,10 @@ class OCNN(ShapedDetector):
     row .67, weights that are not trained .54. With "cosine" and a `V` drawn from a
     Gaussian the units are random waves, as of a Gaussian kernel, which gets .70. The
     authors' network has it, at a learning rate of 1e-8, and the larger of two outputs.
-    A pretrained code does worse on tables (.61); the paper has it for pictures.
+    A pretrained code does worse on tables (.61); the paper has it for pictures. Without
+    it, on 2,000 pictures of a class of Fashion-MNIST, all weights shrink to zero, so
+    that every score is the same and `fit` warns; with ``lr=1e-5`` the ROC AUC of three
+    classes is .58 to .68, and that of the distance to the mean picture .78 to .89.
 
     References
     ----------

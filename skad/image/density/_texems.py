@@ -169,7 +169,8 @@ class Texems(PatchModel):
 
     On pictures of 128 x 128, fitted to 20 good ones, the area under the ROC curve is
     0.90 on the cookies, where the distance to the mean picture has 0.94, and 0.60 on
-    the magnetic tiles (0.53): neither is one texture.
+    the magnetic tiles (0.53): neither is one texture. Of other good cookies, which do
+    not lie as these do, 3 of 14 are flagged. `min_deviation` is ours.
 
     References
     ----------
