@@ -35,6 +35,15 @@ def cut(x, size, stride):
     return F.unfold(x, size, stride=stride).view(b, c, size**2, *grid)
 
 
+def check_overlap(size, stride, squares):
+    """Raise where squares, of patches or of regions, would leave pixels out."""
+    if stride > size:
+        raise ValueError(
+            f"stride={stride} must be at most size={size}, or pixels between "
+            f"{squares} would not be seen."
+        )
+
+
 class Pixels(nn.Module):
     """Squares of pixels around the cells of a grid, as channels, level by level."""
 
@@ -165,11 +174,7 @@ class RawPatches(PatchEmbedding):
         self.device = device
 
     def _resolved(self):
-        if self.stride > self.size:
-            raise ValueError(
-                f"stride={self.stride} must be at most size={self.size}, or pixels "
-                "between patches would not be seen."
-            )
+        check_overlap(self.size, self.stride, "patches")
         pixels = Pixels(self.size, self.stride, self.center, self.n_levels)
         coarser = (f"pixels / {2**level}" for level in range(1, self.n_levels))
         return Backbone(pixels, ("pixels", *coarser))

@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 from skad._array import slices
 from skad._sklearn import Interval
 from skad.embedding._patches import PatchEmbedding
-from skad.embedding._raw_patches import cut
+from skad.embedding._raw_patches import check_overlap, cut
 
 # Pixels of regions that pass a backbone together.
 _AT_ONCE = 2**20
@@ -176,11 +176,7 @@ class RegionEmbedding(PatchEmbedding):
         self.device = device
 
     def _resolved(self):
-        if self.stride > self.size:
-            raise ValueError(
-                f"stride={self.stride} must be at most size={self.size}, or pixels "
-                "between regions would not be seen."
-            )
+        check_overlap(self.size, self.stride, "regions")
         found = super()._resolved()
         regions = Regions(found.module, self.size, self.stride, self.region_input)
         return replace(found, module=regions)

@@ -234,4 +234,4 @@ class DIF(BaseDetector):
         return anomaly.mean(axis=1)
 
     def _map(self, X):
-        return ablation(self._anomaly, X, self._median_)
+        return ablation(self._anomaly, to_numpy(X), self._median_)

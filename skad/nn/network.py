@@ -183,19 +183,6 @@ def integrated_gradients(score, x, baseline, steps=16):
     return way * total / steps
 
 
-def without_each(score, x, baseline):
-    """Return how much lower the scores of rows are with each feature at a baseline.
-
-    For scores that have no gradients worth following: a pass for each feature.
-    """
-    whole, found = score(x), torch.zeros_like(x)
-    for i, usual in enumerate(baseline):
-        other = x.clone()
-        other[:, i] = usual
-        found[:, i] = whole - score(other)
-    return found
-
-
 class FromMeanNetwork(Network):
     """A network whose map says what elements add to the anomaly of the mean sample.
 

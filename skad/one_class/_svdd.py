@@ -295,7 +295,7 @@ class SVDD(OutliersMixin, BaseDetector):
             weights[self.support_] = self.dual_coef_[0]
             return -2 * X * like(weights, X)
         if callable(self.kernel):
-            return ablation(self._anomaly, X, self._median_)
+            return ablation(self._anomaly, to_numpy(X), self._median_)
         if self.kernel == "linear":
             return (X - like(self.center_, X)) ** 2
         vectors = like(self.support_vectors_, X)

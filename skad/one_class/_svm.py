@@ -398,7 +398,7 @@ class OneClassSVM(SampleWeightMixin, BaseDetector):
             weights[self.support_] = self.dual_coef_[0]
             return -X * like(weights, X)
         if callable(self.kernel):
-            return ablation(self._anomaly, X, self._median_)
+            return ablation(self._anomaly, to_numpy(X), self._median_)
         if self.solver == "fourier":
             rows = X - like(self._centre_, X)
             return -wave_relevance(rows, self.frequencies_, self.wave_coef_)

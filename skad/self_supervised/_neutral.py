@@ -8,11 +8,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from skad._ablation import ablation
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad._training import RowNetworkDetector
 from skad.nn.architecture import build
-from skad.nn.network import Network, without_each
+from skad.nn.network import Network
 from skad.self_supervised._transformations import ParallelLinear
 
 
@@ -91,7 +92,7 @@ class NeuTraLNetwork(Network):
 
     def map(self, x):
         """Return how much lower the anomaly is with each feature at its mean."""
-        return without_each(self.anomaly, x, self.baseline)
+        return ablation(self.anomaly, x, self.baseline)
 
     def anomaly(self, x):
         """Return minus the mean log probability, 1 where all are equal."""

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from skad._ablation import ablation
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad._training import RowNetworkDetector
-from skad.nn.network import without_each
 from skad.self_supervised._detector import TransformationNetwork
 from skad.self_supervised._transformations import RandomLinear
 
@@ -79,7 +79,7 @@ class SLA2PNetwork(TransformationNetwork):
 
     def map(self, x):
         """Return how much lower the anomaly is with each feature at its mean."""
-        return without_each(self.anomaly, x, self.baseline)
+        return ablation(self.anomaly, x, self.baseline)
 
 
 @with_parameters

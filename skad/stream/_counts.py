@@ -5,6 +5,7 @@ from numbers import Integral
 
 import numpy as np
 
+from skad._ablation import ablation
 from skad._array import to_double, to_numpy
 from skad._incremental import ForgettingMixin, thinned
 from skad._left_out import LeftOutMixin
@@ -12,7 +13,6 @@ from skad._parameters import with_parameters
 from skad._random import Seed, generator
 from skad._sklearn import Interval
 from skad.base import BaseDetector
-from skad.stream._ablation import ablated
 
 # Without windows: rows that set the units, and at most so many set the threshold.
 _FIRST_ROWS, _SAMPLE_ROWS = 1000, 1024
@@ -183,4 +183,4 @@ class CellCounts(ForgettingMixin, LeftOutMixin, BaseDetector):
         return self._anomaly(X, fewer=1)
 
     def _map(self, X):
-        return ablated(self._anomaly, to_double(to_numpy(X)), self.typical_)
+        return ablation(self._anomaly, to_double(to_numpy(X)), self.typical_)

@@ -5,13 +5,13 @@ from numbers import Integral, Real
 import numpy as np
 from scipy.spatial.distance import cdist
 
+from skad._ablation import ablation
 from skad._array import slices, to_double, to_numpy
 from skad._incremental import ForgettingMixin
 from skad._left_out import LeftOutMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad.base import BaseDetector
-from skad.stream._ablation import ablated
 
 # So many rows of the window, evenly spread, set radius and threshold.
 _SAMPLE_ROWS = 1000
@@ -135,4 +135,4 @@ class STORM(ForgettingMixin, LeftOutMixin, BaseDetector):
         return 1 - (self._neighbours(X) - 1) / (len(self.window_) - 1)
 
     def _map(self, X):
-        return ablated(self._anomaly, to_double(to_numpy(X)), self._typical_)
+        return ablation(self._anomaly, to_double(to_numpy(X)), self._typical_)
