@@ -1,15 +1,15 @@
 """From pictures to the pixels of their patches."""
 
-from collections.abc import Sequence
 from numbers import Integral
 
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
+from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import Interval
 from skad.embedding._backbones import Backbone
 from skad.embedding._gabor import smooth
-from skad.embedding._patches import PatchEmbedding
+from skad.embedding._pictures import PictureEmbedding
 
 
 def cut(x, size, stride):
@@ -64,7 +64,8 @@ class Pixels(nn.Module):
         return maps
 
 
-class RawPatches(PatchEmbedding):
+@with_parameters(kw_only=False)
+class RawPatches(PictureEmbedding):
     """Pixels of the patches of pictures.
 
     A patch is the square of pixels around a cell of a grid, and its features are the
@@ -89,15 +90,6 @@ class RawPatches(PatchEmbedding):
         Levels of a Gaussian pyramid: patches of the picture, of the picture at half its
         size, and so on. Their features are side by side, at the grid of the first:
         those of coarser levels are repeated.
-    image_size : int, tuple of int or None, default=None
-        Height and width that pictures are resized to; None keeps their size.
-    image_shape : tuple of int or None, default=None
-        (height, width) or (height, width, channels) of pictures that come as rows.
-    batch_size : int, default=8
-        Pictures that are transformed together.
-    device : str, default="auto"
-        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
-        for arrays the GPU when the work is worth the trip.
 
     Attributes
     ----------
@@ -105,14 +97,6 @@ class RawPatches(PatchEmbedding):
         What cuts pictures (b, c, h, w) and returns a map for each level.
     layers_ : tuple of str
         ("pixels",), or a name for each level.
-    image_shape_ : tuple of int
-        (height, width, channels) of the pictures.
-    device_ : str
-        The device that transforms arrays.
-    n_features_in_ : int
-        Number of elements of a picture.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -137,41 +121,19 @@ class RawPatches(PatchEmbedding):
     (2, 16, 25, 49)
     """
 
-    # no network, and patches of a level stay as they are
-    backbone, layers, weights, normalization = "pixels", None, None, None
-    neighborhood, interpolation = 1, "nearest"
-    amp, channels_last, compile = None, False, False
+    size: int = 15
+    stride: int = 4
+    _: KW_ONLY
+    center: bool = True
+    n_levels: int = 1
+
+    interpolation = "nearest"  # patches of a level stay as they are
     _parameter_constraints = {
-        **{
-            name: PatchEmbedding._parameter_constraints[name]
-            for name in ("image_size", "image_shape", "batch_size", "device")
-        },
         "size": [Interval(Integral, 1, None, closed="left")],
         "stride": [Interval(Integral, 1, None, closed="left")],
         "center": ["boolean"],
         "n_levels": [Interval(Integral, 1, None, closed="left")],
     }
-
-    def __init__(
-        self,
-        size: int = 15,
-        stride: int = 4,
-        *,
-        center: bool = True,
-        n_levels: int = 1,
-        image_size: int | Sequence[int] | None = None,
-        image_shape: Sequence[int] | None = None,
-        batch_size: int = 8,
-        device: str = "auto",
-    ):
-        self.size = size
-        self.stride = stride
-        self.center = center
-        self.n_levels = n_levels
-        self.image_size = image_size
-        self.image_shape = image_shape
-        self.batch_size = batch_size
-        self.device = device
 
     def _resolved(self):
         check_overlap(self.size, self.stride, "patches")

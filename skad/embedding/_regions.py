@@ -1,7 +1,5 @@
 """From pictures to what a backbone says of each of their regions."""
 
-import os
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral
 
@@ -10,8 +8,9 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from skad._array import slices
+from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad.embedding._patches import PatchEmbedding
+from skad.embedding._pictures import BackboneEmbedding
 from skad.embedding._raw_patches import check_overlap, cut
 
 # Pixels of regions that pass a backbone together.
@@ -43,7 +42,8 @@ class Regions(nn.Module):
         return [each.mean((2, 3)) for each in self.module(regions)]
 
 
-class RegionEmbedding(PatchEmbedding):
+@with_parameters
+class RegionEmbedding(BackboneEmbedding):
     """What a backbone says of each region of a picture, seen by itself.
 
     A region is the square of pixels around a cell of a grid. It is cut out, resized if
@@ -59,10 +59,6 @@ class RegionEmbedding(PatchEmbedding):
 
     Parameters
     ----------
-    backbone : str, path, torch.nn.Module or type, default="gabor"
-        What describes regions, as in `PatchEmbedding`.
-    layers : tuple of str or None, default=None
-        Layers to tap, as in `PatchEmbedding`.
     size : int, default=32
         Side of a region in pixels.
     stride : int, default=8
@@ -70,38 +66,11 @@ class RegionEmbedding(PatchEmbedding):
     region_input : int or None, default=None
         Side that regions are resized to; None leaves them. Networks of photographs
         were trained with 224.
-    weights : str, path, mapping or None, default=None
-        The backbone's weights, as in `PatchEmbedding`.
-    image_size : int, tuple of int or None, default=None
-        Height and width that pictures are resized to; None keeps their size.
-    normalization : "auto", tuple or None, default="auto"
-        (mean, std) of pictures in 0..1, as in `PatchEmbedding`.
-    image_shape : tuple of int or None, default=None
-        (height, width) or (height, width, channels) of pictures that come as rows.
-    amp : {"bf16", "fp16"} or None, default=None
-        Lower precision of the backbone, for devices that have it.
-    batch_size : int, default=8
-        Pictures that are transformed together.
-    device : str, default="auto"
-        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
-        for arrays the GPU when the work is worth the trip.
 
     Attributes
     ----------
     backbone_ : torch.nn.Module
         What cuts pictures (b, c, h, w) and returns a map for each layer.
-    layers_ : tuple of str
-        The layers.
-    mean_, std_ : tuple of float or None
-        Normalisation of the channels.
-    image_shape_ : tuple of int
-        (height, width, channels) of the pictures.
-    device_ : str
-        The device that transforms arrays.
-    n_features_in_ : int
-        Number of elements of a picture.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -123,57 +92,17 @@ class RegionEmbedding(PatchEmbedding):
     (1, 4, 5, 148)
     """
 
+    size: int = 32
+    stride: int = 8
+    region_input: int | None = None
+
     # every layer has the same grid, and averages of places would mix regions
-    neighborhood, interpolation = 1, "bilinear"
-    channels_last, compile = False, False
+    neighborhood = 1
     _parameter_constraints = {
-        **{
-            name: PatchEmbedding._parameter_constraints[name]
-            for name in (
-                "backbone",
-                "layers",
-                "weights",
-                "image_size",
-                "normalization",
-                "image_shape",
-                "amp",
-                "batch_size",
-                "device",
-            )
-        },
         "size": [Interval(Integral, 1, None, closed="left")],
         "stride": [Interval(Integral, 1, None, closed="left")],
         "region_input": [Interval(Integral, 1, None, closed="left"), None],
     }
-
-    def __init__(
-        self,
-        backbone: str | os.PathLike | nn.Module | type = "gabor",
-        layers: Sequence[str] | None = None,
-        *,
-        size: int = 32,
-        stride: int = 8,
-        region_input: int | None = None,
-        weights: str | os.PathLike | Mapping | None = None,
-        image_size: int | Sequence[int] | None = None,
-        normalization: str | Sequence | None = "auto",
-        image_shape: Sequence[int] | None = None,
-        amp: str | None = None,
-        batch_size: int = 8,
-        device: str = "auto",
-    ):
-        self.backbone = backbone
-        self.layers = layers
-        self.size = size
-        self.stride = stride
-        self.region_input = region_input
-        self.weights = weights
-        self.image_size = image_size
-        self.normalization = normalization
-        self.image_shape = image_shape
-        self.amp = amp
-        self.batch_size = batch_size
-        self.device = device
 
     def _resolved(self):
         check_overlap(self.size, self.stride, "regions")

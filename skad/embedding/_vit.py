@@ -1,17 +1,18 @@
 """From pictures to the tokens of their patches in a vision transformer."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from numbers import Integral
 
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from skad._needed import LIBRARIES
-from skad._sklearn import StrOptions
+from skad._parameters import KW_ONLY, with_parameters
+from skad._sklearn import Interval, StrOptions
 from skad.embedding._backbones import HALF, Backbone, given_module, n_channels_of
 from skad.embedding._libraries import IMAGENET, from_library, processor_norms
-from skad.embedding._patches import PatchEmbedding
+from skad.embedding._pictures import BackboneEmbedding
 from skad.embedding._tokens import (
     TokenTaps,
     class_of,
@@ -30,7 +31,8 @@ _CLIP = (
 _NORMS = {"dinov2": IMAGENET, "dinov3": IMAGENET, "clip": _CLIP, "siglip": HALF}
 
 
-class ViTEmbedding(PatchEmbedding):
+@with_parameters(kw_only=False)
+class ViTEmbedding(BackboneEmbedding):
     """Features of the patches of pictures, from the blocks of a vision transformer.
 
     A picture is resized, normalised as the transformer expects it, and cut into
@@ -45,18 +47,16 @@ class ViTEmbedding(PatchEmbedding):
 
     Parameters
     ----------
-    backbone : module, class or str
-        A vision transformer: `Dinov2Model`, `Dinov2WithRegistersModel`,
-        `DINOv3ViTModel`, `ViTModel` (DINO's), `CLIPVisionModel`, `CLIPModel` and the
-        like of transformers, `VisionTransformer` of timm and of torchvision, or a
-        `torch.nn.Module` of your own whose longest list of parts are the blocks; is
-        copied. A class is called without arguments. "transformers/FOLDER" is a folder
-        that `save_pretrained` wrote, "timm/NAME" and "torchvision/NAME" are built by
-        the library.
+    backbone : module, class or str, default=None
+        Has to be given. A vision transformer: `Dinov2Model`,
+        `Dinov2WithRegistersModel`, `DINOv3ViTModel`, `ViTModel` (DINO's),
+        `CLIPVisionModel`, `CLIPModel` and the like of transformers, `VisionTransformer`
+        of timm and of torchvision, or a `torch.nn.Module` of your own whose longest
+        list of parts are the blocks; is copied. A class is called without arguments.
+        "transformers/FOLDER" is a folder that `save_pretrained` wrote, "timm/NAME" and
+        "torchvision/NAME" are built by the library.
     layers : tuple of int or None, default=None
         Numbers of the blocks, 0 the first, -1 the last. None is the last.
-    weights : str, path, mapping or None, default=None
-        As in `PatchEmbedding`. Nothing is ever downloaded.
     image_size : int, tuple of int or None, default=None
         Height and width that pictures are resized to; None keeps their size. A side
         that is no multiple of the patch's becomes the largest multiple below, at least
@@ -76,17 +76,8 @@ class ViTEmbedding(PatchEmbedding):
         Whether blocks stand beside one another or are averaged.
     neighborhood : int, default=1
         Side of the square of places that are averaged, odd; 1 averages nothing.
-    image_shape : tuple of int or None, default=None
-        (height, width) or (height, width, channels) of pictures that come as rows.
-    amp : {"bf16", "fp16"} or None, default=None
-        Lower precision of the backbone, for devices that have it.
     compile : bool, default=False
         Whether torch compiles the backbone.
-    batch_size : int, default=8
-        Pictures that are transformed together.
-    device : str, default="auto"
-        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
-        for arrays the GPU when the work is worth the trip.
 
     Attributes
     ----------
@@ -97,16 +88,6 @@ class ViTEmbedding(PatchEmbedding):
         Names of the blocks in the backbone.
     patch_size_ : tuple of int
         Height and width of a patch.
-    mean_, std_ : tuple of float or None
-        Normalisation of the channels.
-    image_shape_ : tuple of int
-        (height, width, channels) of the pictures.
-    device_ : str
-        The device that transforms arrays.
-    n_features_in_ : int
-        Number of elements of a picture.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has string names.
 
     See Also
     --------
@@ -150,52 +131,23 @@ class ViTEmbedding(PatchEmbedding):
     (2, 8, 12, 32)
     """
 
-    # of tokens there is one grid, and no order of channels in memory
-    interpolation = "bilinear"
-    channels_last = False
+    backbone: nn.Module | type | str | None = None
+    layers: Sequence[int] | None = None
+    _: KW_ONLY
+    norm: bool = True
+    class_token: bool = False
+    combine: str = "joined"
+    neighborhood: int = 1
+    compile: bool = False
+
     _parameter_constraints = {
-        **{
-            name: values
-            for name, values in PatchEmbedding._parameter_constraints.items()
-            if name not in ("interpolation", "channels_last")
-        },
+        "backbone": [str, os.PathLike, nn.Module, type, None],
+        "neighborhood": [Interval(Integral, 1, None, closed="left")],
+        "compile": ["boolean"],
         "norm": ["boolean"],
         "class_token": ["boolean"],
         "combine": [StrOptions({"joined", "mean"})],
     }
-
-    def __init__(
-        self,
-        backbone: str | nn.Module | type,
-        layers: Sequence[int] | None = None,
-        *,
-        weights: str | os.PathLike | Mapping | None = None,
-        image_size: int | Sequence[int] | None = None,
-        normalization: str | Sequence | None = "auto",
-        norm: bool = True,
-        class_token: bool = False,
-        combine: str = "joined",
-        neighborhood: int = 1,
-        image_shape: Sequence[int] | None = None,
-        amp: str | None = None,
-        compile: bool = False,
-        batch_size: int = 8,
-        device: str = "auto",
-    ):
-        self.backbone = backbone
-        self.layers = layers
-        self.weights = weights
-        self.image_size = image_size
-        self.normalization = normalization
-        self.norm = norm
-        self.class_token = class_token
-        self.combine = combine
-        self.neighborhood = neighborhood
-        self.image_shape = image_shape
-        self.amp = amp
-        self.compile = compile
-        self.batch_size = batch_size
-        self.device = device
 
     @property
     def input_size(self):
@@ -261,7 +213,7 @@ class ViTEmbedding(PatchEmbedding):
 
 def _transformer(backbone, weights):
     """Return a transformer of pictures, and its normalization, None if unknown."""
-    if isinstance(backbone, str | os.PathLike):
+    if backbone is None or isinstance(backbone, str | os.PathLike):
         if str(backbone).split("/")[0] not in LIBRARIES:
             raise ValueError(
                 f"backbone={backbone!r} is unknown. Pass 'transformers/FOLDER', "

@@ -21,6 +21,7 @@ from skad._picture_input import check_pictures
 from skad._sklearn import Interval, StrOptions
 from skad.base import BaseDetector
 from skad.embedding import PatchEmbedding
+from skad.embedding._pictures import PictureEmbedding
 from skad.image._pooling import pool
 from skad.image._upsampling import smoothers
 
@@ -331,7 +332,7 @@ class BackboneDetector(ImageDetector):
     image_size: int | Sequence[int] | None = None
     normalization: str | Sequence | None = "auto"
     amp: str | None = None
-    embedding: PatchEmbedding | None = None
+    embedding: PictureEmbedding | None = None
 
     # What a method's paper taps in a ResNet when `layers` is None.
     _resnet_layers = ("layer1", "layer2", "layer3")
@@ -344,7 +345,7 @@ class BackboneDetector(ImageDetector):
         "image_size": [Integral, tuple, list, None],
         "normalization": [StrOptions({"auto"}), tuple, list, None],
         "amp": [StrOptions({"bf16", "fp16"}), None],
-        "embedding": [PatchEmbedding, None],
+        "embedding": [PictureEmbedding, None],
     }
 
     def _fit_embedding(self, X):

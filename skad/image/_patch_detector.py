@@ -10,6 +10,7 @@ from skad._members import seeded_clone
 from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import HasMethods, Interval, StrOptions
 from skad.embedding import PatchEmbedding
+from skad.embedding._pictures import PictureEmbedding
 from skad.image._patch_model import PatchModel
 
 
@@ -98,7 +99,7 @@ class PatchDetector(PatchModel):
     array([-1])
     """
 
-    embedding: PatchEmbedding | None = None
+    embedding: PictureEmbedding | None = None
     detector: Any = None
     _: KW_ONLY
     positions: str = "shared"
@@ -107,7 +108,7 @@ class PatchDetector(PatchModel):
 
     _parameter_constraints = {
         "detector": [HasMethods(["fit", "score_samples"]), None],
-        "embedding": [PatchEmbedding, None],
+        "embedding": [PictureEmbedding, None],
         "positions": [StrOptions({"shared", "each", "features"})],
         "position_weight": [Interval(Real, 0, None, closed="left")],
         "scales": [StrOptions({"joined", "each"})],

@@ -41,7 +41,7 @@ CNNSelfSimilarity = Settings(
     },
     [{"n_neighbors": 1, "explained_variance": 1.0}],
     excused={"outliers": "the dictionary holds the farthest of the training regions"},
-    pictures={"region_size": 8, "region_stride": 4},
+    pictures={"region_size": 8, "region_stride": 4, "dictionary_size": 10**4},
 )
 FAPM = Settings(
     {**PIXELS, "neighborhood": 1},
