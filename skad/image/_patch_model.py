@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from skad._parameters import with_parameters
 from skad._random import Seed, generator
 from skad._sklearn import Interval
 from skad.base import BaseDetector
+from skad.embedding import RawPatches
 from skad.image._base import ImageDetector, TrainingPatches, owners_of
 from skad.image._layers import LayersMixin
 
@@ -134,3 +135,42 @@ class PatchModel(LayersMixin, ImageDetector):
 
     def _known(self, features):
         return self._pool(self._anomaly_of_patches(features))
+
+
+@with_parameters
+class PyramidModel(PatchModel):
+    """Base of those that look at pixels of patches, on the levels of a pyramid.
+
+    Parameters
+    ----------
+    patch_size : int, default=7
+        Side of a patch in pixels, on every level.
+    stride : int, default=4
+        From one patch to the next, at most `patch_size`.
+    n_levels : int, default=4
+        Levels of the pyramid, each half as large as the one before.
+    min_deviation : float, default=0.01
+        Deviation of noise of each pixel that the model allows for, above 0; pictures
+        are in 0..1.
+    """
+
+    patch_size: int = 7
+    stride: int = 4
+    n_levels: int = 4
+    min_deviation: float = 0.01
+
+    _parameter_constraints = {
+        "patch_size": [Interval(Integral, 1, None, closed="left")],
+        "stride": [Interval(Integral, 1, None, closed="left")],
+        "n_levels": [Interval(Integral, 1, None, closed="left")],
+        "min_deviation": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    def _made_embedding(self):
+        return RawPatches(
+            self.patch_size,
+            self.stride,
+            center=False,
+            n_levels=self.n_levels,
+            batch_size=self.batch_size,
+        )

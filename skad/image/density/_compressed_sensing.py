@@ -1,18 +1,17 @@
 """Compressed sensing of texture: mixtures of Gaussians of random projections."""
 
-from numbers import Integral, Real
+from numbers import Integral
 
 import torch
 
 from skad._members import seeded_clone
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad.embedding import RawPatches
-from skad.image._patch_model import PatchModel
+from skad.image._patch_model import PyramidModel
 
 
 @with_parameters
-class CompressedSensingTexture(PatchModel):
+class CompressedSensingTexture(PyramidModel):
     r"""Patches whose random projections are unlikely for the texture.
 
     Of the pixels :math:`z` of a patch few random numbers are kept,
@@ -32,19 +31,10 @@ class CompressedSensingTexture(PatchModel):
 
     Parameters
     ----------
-    patch_size : int, default=7
-        Side of a patch in pixels, on every level.
-    stride : int, default=4
-        From one patch to the next, at most `patch_size`.
-    n_levels : int, default=4
-        Levels :math:`L` of the pyramid, each half as large as the one before.
     n_projections : int, default=10
         Numbers :math:`m` that are kept of a patch.
     n_components : int, default=10
         Gaussians of a level's mixture, at most as many as there are patches.
-    min_deviation : float, default=0.01
-        Deviation of noise of each pixel that the Gaussians allow for, above 0; pictures
-        are in 0..1.
 
     Attributes
     ----------
@@ -90,30 +80,13 @@ class CompressedSensingTexture(PatchModel):
     array([-1])
     """
 
-    patch_size: int = 7
-    stride: int = 4
-    n_levels: int = 4
     n_projections: int = 10
     n_components: int = 10
-    min_deviation: float = 0.01
 
     _parameter_constraints = {
-        "patch_size": [Interval(Integral, 1, None, closed="left")],
-        "stride": [Interval(Integral, 1, None, closed="left")],
-        "n_levels": [Interval(Integral, 1, None, closed="left")],
         "n_projections": [Interval(Integral, 1, None, closed="left")],
         "n_components": [Interval(Integral, 1, None, closed="left")],
-        "min_deviation": [Interval(Real, 0, None, closed="neither")],
     }
-
-    def _made_embedding(self):
-        return RawPatches(
-            self.patch_size,
-            self.stride,
-            center=False,
-            n_levels=self.n_levels,
-            batch_size=self.batch_size,
-        )
 
     def _draw(self, random):
         d = self.patch_size**2 * self.image_shape_[2]

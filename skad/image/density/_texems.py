@@ -3,7 +3,7 @@
 import warnings
 from itertools import pairwise
 from math import log, pi
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -12,8 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad.embedding import RawPatches
-from skad.image._patch_model import PatchModel
+from skad.image._patch_model import PyramidModel
 
 
 def log_densities(patches, weights, means, covariances):
@@ -106,7 +105,7 @@ def agreement(levels):
 
 
 @with_parameters
-class Texems(PatchModel):
+class Texems(PyramidModel):
     r"""Patches that no exemplar of the texture explains, on two adjacent levels.
 
     A texture is made of few exemplars of patches, *texems*: a mean patch
@@ -129,16 +128,8 @@ class Texems(PatchModel):
 
     Parameters
     ----------
-    patch_size : int, default=5
-        Side of a patch in pixels, on every level.
-    stride : int, default=4
-        From one patch to the next, at most `patch_size`.
-    n_levels : int, default=4
-        Levels of the pyramid, each half as large as the one before.
     n_texems : int, default=12
         Texems of a level, at most as many as there are patches.
-    min_deviation : float, default=0.01
-        Its square is added to the variances of pixels, above 0; pictures are in 0..1.
     max_iter : int, default=20
         Steps of expectation maximisation at most.
 
@@ -192,30 +183,14 @@ class Texems(PatchModel):
     """
 
     patch_size: int = 5
-    stride: int = 4
-    n_levels: int = 4
     n_texems: int = 12
-    min_deviation: float = 0.01
     max_iter: int = 20
     max_patches: int | None = 2000
 
     _parameter_constraints = {
-        "patch_size": [Interval(Integral, 1, None, closed="left")],
-        "stride": [Interval(Integral, 1, None, closed="left")],
-        "n_levels": [Interval(Integral, 1, None, closed="left")],
         "n_texems": [Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "min_deviation": [Interval(Real, 0, None, closed="neither")],
     }
-
-    def _made_embedding(self):
-        return RawPatches(
-            self.patch_size,
-            self.stride,
-            center=False,
-            n_levels=self.n_levels,
-            batch_size=self.batch_size,
-        )
 
     def _tells_layers(self):
         return True
