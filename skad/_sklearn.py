@@ -111,20 +111,23 @@ def drawn_for_tree(forest, draws):
     )
 
 
-def condensed_tree(X, min_cluster_size, min_samples):
+def condensed_tree(X, min_cluster_size, core_distances):
     """Return the condensed tree of scikit-learn's `HDBSCAN` of rows (n, d).
 
     A structured array of edges (parent, child, value, cluster_size): `value` is the
-    density, one over the level of mutual reachability, and clusters count from n.
+    density, one over the level of mutual reachability, and clusters count from n. With
+    the core distances (n,) from outside it has no neighbours to search.
     """
-    from sklearn import config_context
-    from sklearn.cluster import HDBSCAN
+    from sklearn.cluster._hdbscan._linkage import mst_from_data_matrix
     from sklearn.cluster._hdbscan._tree import _condense_tree
+    from sklearn.cluster._hdbscan.hdbscan import _process_mst
+    from sklearn.metrics import DistanceMetric
 
-    model = HDBSCAN(min_cluster_size=min_cluster_size, min_samples=min_samples)
-    with config_context(array_api_dispatch=False), np.errstate(divide="ignore"):
-        model.set_params(copy=True).fit(X)
-        return _condense_tree(model._single_linkage_tree_, min_cluster_size)
+    X, core_distances = map(np.ascontiguousarray, (X, core_distances))
+    euclidean = DistanceMetric.get_metric("euclidean")
+    edges = mst_from_data_matrix(X, core_distances, euclidean, 1.0)
+    with np.errstate(divide="ignore"):
+        return _condense_tree(_process_mst(edges), min_cluster_size)
 
 
 def thread_count():

@@ -7,7 +7,6 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from skad._array import blocks, to_double, to_numpy
-from skad._left_out import LeftOutMixin
 from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import Interval, condensed_tree
 from skad.base import BaseDetector
@@ -57,7 +56,7 @@ def hierarchy_of(tree, n):
 
 
 @with_parameters(kw_only=False)
-class HDBSCANOutliers(LeftOutMixin, BaseDetector):
+class HDBSCANOutliers(BaseDetector):
     r"""Rows that leave their cluster long before its densest rows do.
 
     With the distance :math:`d_c(x)` to the `min_samples`-th nearest row, itself
@@ -131,6 +130,7 @@ class HDBSCANOutliers(LeftOutMixin, BaseDetector):
     min_samples: int | None = None
 
     _map_sums_to_score = True
+    _honesty = "leave one out"
     _parameter_constraints = {
         "min_cluster_size": [Interval(Integral, 2, None, closed="left")],
         "min_samples": [Interval(Integral, 1, None, closed="left"), None],
@@ -145,12 +145,14 @@ class HDBSCANOutliers(LeftOutMixin, BaseDetector):
         size = min(self.min_cluster_size, n)
         core = self.min_cluster_size if self.min_samples is None else self.min_samples
         self._core_ = min(core, n)
-        tree = condensed_tree(rows - rows.mean(axis=0), size, self._core_)
-        self._hierarchy_ = tuple(hierarchy_of(tree, n))
-        self.n_clusters_ = len(self._hierarchy_[0])
         k = min(n - 1, self._core_ + _CANDIDATES)
         self._search_ = NeighborSearch(rows, "euclidean", 2, "auto", None, None, k)
-        self.core_distances_ = self._in_blocks(lambda X: self._near(X)[0], rows)
+        near = self._in_blocks(self._near, rows, np.intp)
+        self.core_distances_ = near[0]
+        tree = condensed_tree(rows - rows.mean(axis=0), size, near[0])
+        self._hierarchy_ = tuple(hierarchy_of(tree, n))
+        self.n_clusters_ = len(self._hierarchy_[0])
+        return self._joined(rows, near)[0]
 
     def _near(self, X):
         """Return core distances (b,), distances (b, k) and numbers of nearest rows."""
@@ -165,9 +167,9 @@ class HDBSCANOutliers(LeftOutMixin, BaseDetector):
             return np.zeros(len(X)), distance, indices
         return distance[:, self._core_ - 2], distance, indices
 
-    def _connected(self, X):
+    def _connected(self, X, near):
         """Return the level (b,) and the training row (b,) of the first connection."""
-        core, distance, indices = self._near(X)
+        core, distance, indices = near
         cores = self.core_distances_[indices]
         reach = np.maximum(np.maximum(distance, core[:, None]), cores)
         level = reach.min(axis=1)
@@ -197,9 +199,9 @@ class HDBSCANOutliers(LeftOutMixin, BaseDetector):
         level = reach.min(axis=1)
         return level, self._longest(reach, level, np.arange(len(self._rows_)))
 
-    def _joined(self, X):
+    def _joined(self, X, near):
         """Return the anomaly (b,), and the training row (b,) each is connected to."""
-        level, other = self._connected(X)
+        level, other = self._connected(X, near)
         hierarchy = Hierarchy(*self._hierarchy_)
         most = hierarchy.deaths[0]
         density = 1 / np.where(level > 0, level, 1.0)
@@ -212,14 +214,15 @@ class HDBSCANOutliers(LeftOutMixin, BaseDetector):
         return np.maximum(1 - density / np.where(death > 0, death, 1.0), 0), other
 
     def _anomaly(self, X):
-        return self._joined(to_double(to_numpy(X)))[0]
+        rows = to_double(to_numpy(X))
+        return self._joined(rows, self._near(rows))[0]
 
-    def _left_out(self, X):
-        return self._anomaly(X)
+    def _honest_anomaly(self, X, y, anomaly):
+        return self._seen_anomaly(X, anomaly)  # a row is not its own neighbour
 
     def _inspect(self, X):
         rows = to_double(to_numpy(X))
-        anomaly, other = self._joined(rows)
+        anomaly, other = self._joined(rows, self._near(rows))
         parts = (rows - self._rows_[other]) ** 2
         whole = parts.sum(axis=1, keepdims=True)
         share = np.where(
