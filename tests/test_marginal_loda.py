@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skad.marginal import LODA
-from skad.marginal._loda import likeliest_bins
+from skad.marginal._loda import likeliest_counts
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +83,8 @@ def test_bins_are_the_likeliest():
         counts = counts[counts > 0]
         penalty = b - 1 + np.log(b) ** 2.5
         best[b] = (counts * np.log(b * counts / 300)).sum() - penalty
-    assert likeliest_bins(values) == max(best, key=best.get) > 1
-    assert likeliest_bins(np.linspace(0, 1, 300)) == 1
+    assert len(likeliest_counts(values)) == max(best, key=best.get) > 1
+    assert len(likeliest_counts(np.linspace(0, 1, 300))) == 1
 
 
 def test_constants_change_nothing_and_a_far_feature_is_found(table):

@@ -3,6 +3,7 @@
 from numbers import Integral
 
 import numpy as np
+from scipy.special import xlogy
 
 from skad._array import row_sums, to_double, to_numpy
 from skad._incremental import ForgettingMixin
@@ -36,29 +37,28 @@ def bins_of(place, n_bins):
     return np.minimum((place * n_bins).astype(np.int64), n_bins - 1)
 
 
-def likeliest_bins(place):
-    """Return how many bins of equal width the values (n,) in 0..1 ask for.
+def likeliest_counts(place):
+    """Return the counts of as many bins as the values (n,) in 0..1 ask for.
 
     The maximum of Birge's and Rozenholc's penalised likelihood.
     """
-    n = len(place)
+    n, found = len(place), []
     most = max(1, int(n / np.log(n))) if n > 1 else 1
-    best, found = -np.inf, 1
     for first in _NUMBERS:
         if first > most:
             break
         b = first * 2 ** int(np.log2(most / first))
         counts = np.bincount(bins_of(place, b), minlength=b)
-        while True:
-            held = counts[counts > 0]
-            likelihood = held @ np.log(held * (b / n)) - (b - 1 + np.log(b) ** 2.5)
-            if likelihood > best or (likelihood == best and b < found):
-                best, found = likelihood, b
-            if b == first:
-                break
-            b //= 2
+        found.append(counts)
+        while len(counts) > first:
             counts = counts[::2] + counts[1::2]
-    return found
+            found.append(counts)
+    found.sort(key=len)  # of equally likely ones the first is taken
+    b = np.array([len(counts) for counts in found])
+    held = np.concatenate(found)
+    parts = np.add.reduceat(xlogy(held, held), np.cumsum(b) - b)
+    likelihood = parts + n * np.log(b / n) - (b - 1 + np.log(b) ** 2.5)
+    return found[likelihood.argmax()]
 
 
 @with_parameters(kw_only=False)
@@ -231,9 +231,13 @@ class LODA(ForgettingMixin, LeftOutMixin, BaseDetector):
         if self._range_[i] == 0:
             return [len(values)]
         place = (values - self._lowest_[i]) / self._range_[i]
-        b = likeliest_bins(place) if self.n_bins == "auto" else self.n_bins
-        self.n_bins_[i] = b
-        return np.bincount(bins_of(place, b), minlength=b)
+        if self.n_bins == "auto":
+            counts = likeliest_counts(place)
+        else:
+            b = self.n_bins
+            counts = np.bincount(bins_of(place, b), minlength=b)
+        self.n_bins_[i] = len(counts)
+        return counts
 
     def _terms(self, X, fewer=0):
         """Return the terms (b, m), of rows that count `fewer` times in training."""
