@@ -21,6 +21,7 @@ class OffsetMixin:
     _honesty: ClassVar[str] = "cross-fitting"
 
     _only_scores = False  # whether it is a copy whose threshold nobody asks for
+    _keeps_honest = False  # whether a calibrator asks for the honest anomalies
 
     def _fit_offset(self, X, y, anomaly, **params):
         """Return the threshold.
@@ -33,7 +34,7 @@ class OffsetMixin:
             return 0.0
         if self.contamination == "auto":
             honest = to_numpy(self._honest_anomaly(X, y, anomaly, **params))
-            self._keep_reference(honest)
+            self._keep_honest(honest)
             return -self._limit(honest)
         anomaly = to_numpy(self._seen_anomaly(X, anomaly))
         self._keep_reference(anomaly)
@@ -42,6 +43,12 @@ class OffsetMixin:
     def _limit(self, anomaly):
         """Return what few new rows pass, of honest anomalies (m,) of normal ones."""
         return upper_limit(anomaly, self.false_alarm_rate)
+
+    def _keep_honest(self, anomaly, weights=None):
+        """Keep of honest anomalies (m,) a few, and all for who asks for them."""
+        self._keep_reference(anomaly, weights)
+        if self._keeps_honest:
+            self._honest_ = anomaly
 
     def _keep_reference(self, anomaly, weights=None):
         """Keep a few of the anomalies (m,) that set the threshold, and look at them."""

@@ -95,7 +95,7 @@ class SampleWeightMixin:
             honest = to_numpy(self._honest_anomaly(X, y, anomaly, **params))
             known = ~np.isnan(honest)
             honest, weights = honest[known], weights[known]
-            self._keep_reference(honest, weights)
+            self._keep_honest(honest, weights)
             return -upper_limit(honest, self.false_alarm_rate, weights)
         anomaly = to_numpy(self._seen_anomaly(X, anomaly))
         self._keep_reference(anomaly, weights)

@@ -17,10 +17,12 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, GroupKFold, KFold
+from sklearn.neighbors import KernelDensity, NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import skad
+from skad._training._held_out import held_samples
 from skad.calibration import (
     SPOT,
     ConformalDetector,
@@ -462,7 +464,8 @@ def test_a_calibration_size_may_be_a_number_or_a_share():
 def test_the_quantile_of_training_scores_is_what_contamination_does(blobs):
     train, normal, _ = blobs
     for inner in (KNN(), Mahalanobis()):
-        around = QuantileThreshold(clone(inner), false_alarm_rate=0.1).fit(train)
+        around = QuantileThreshold(clone(inner), false_alarm_rate=0.1, cv=None)
+        around.fit(train)
         inner.set_params(contamination=0.1).fit(train)
         assert_allclose(around.offset_, inner.offset_, rtol=1e-12)
         assert_array_equal(around.predict(normal), inner.predict(normal))
@@ -498,10 +501,63 @@ def test_thresholds_take_scores_out_of_the_folds(blobs, cv):
 def test_scores_out_of_the_folds_mend_the_rate_of_false_alarms():
     rng = np.random.default_rng(0)
     X, X_new = rng.normal(size=(150, 30)), rng.normal(size=(2000, 30))
-    inside = QuantileThreshold(Mahalanobis()).fit(X)
-    outside = QuantileThreshold(Mahalanobis(), cv=10).fit(X)
+    inside = QuantileThreshold(Mahalanobis(), cv=None).fit(X)
     assert np.mean(inside.predict(X_new) == -1) > 0.25
-    assert np.mean(outside.predict(X_new) == -1) < 0.12
+    for cv in ("auto", 10):
+        outside = QuantileThreshold(Mahalanobis(), cv=cv).fit(X)
+        assert np.mean(outside.predict(X_new) == -1) < 0.12
+
+
+def test_scores_are_those_that_the_detector_took_its_threshold_from(blobs):
+    train = blobs[0]
+    rows = np.random.RandomState(0).permutation(len(train))
+    out = rows[::5]  # of more than 200, a fifth
+    members = {
+        # a sample is not its own neighbour
+        KNN(n_neighbors=3): -kneighbors(train, 4)[:, 3],
+        make_pipeline(StandardScaler(), KNN(n_neighbors=3)): -kneighbors(
+            StandardScaler().fit_transform(train), 4
+        )[:, 3],
+        # copies, where a detector has no such scores
+        KernelDensity(): KernelDensity()
+        .fit(np.delete(train, out, axis=0))
+        .score_samples(train[out]),
+        KNN(n_neighbors=3, contamination=0.1): -kneighbors(
+            np.delete(train, out, axis=0), 3, train[out]
+        )[:, 2],
+    }
+    for inner, scores in members.items():
+        found = QuantileThreshold(inner).fit(train)
+        assert_allclose(np.sort(found.calibration_scores_), np.sort(scores))
+        assert found.offset_ == pytest.approx(np.quantile(scores, 0.05))
+    # a network has held some out, and tells nobody which
+    network = skad.AutoEncoder(max_epochs=1, random_state=0)
+    found = QuantileThreshold(network).fit(train)
+    held = train[held_samples(len(train), network.validation_fraction)]
+    assert len(held) == 60
+    assert_allclose(found.calibration_scores_, found.detector_.score_samples(held))
+    assert set(vars(found.detector_)) == set(vars(network.fit(train)))
+    groups = np.repeat([0, 1], len(train) // 2)
+    apart = QuantileThreshold(network, per_group=True).fit(train, groups=groups)
+    assert len(apart.calibration_scores_) == len(train) // 5
+    with pytest.warns(UserWarning, match="cannot be fitted on the 3 samples"):
+        few = QuantileThreshold(Few()).fit(train[:4])
+    assert len(few.calibration_scores_) == 4
+
+
+def kneighbors(X, k, rows=None):
+    """Return the distances to the k nearest, of the rows themselves too."""
+    found = NearestNeighbors(n_neighbors=k).fit(X)
+    return found.kneighbors(X if rows is None else rows)[0]
+
+
+class Few(KernelDensity):
+    """Takes four samples at least."""
+
+    def fit(self, X, y=None):
+        if len(X) < 4:
+            raise ValueError("four are needed")
+        return super().fit(X)
 
 
 def test_half_of_the_scores_do_not_move_the_deviation_far():

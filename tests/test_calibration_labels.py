@@ -179,7 +179,7 @@ def test_scores_maps_and_threshold_are_the_detectors(blobs):
             assert_allclose(tensor.numpy(), found.predict_proba(normal), atol=1e-9)
     with pytest.raises(ValueError, match=r"KernelDensity\(\) has no threshold"):
         ProbabilityCalibrator(KernelDensity()).fit(train)
-    within = QuantileThreshold(KernelDensity(), false_alarm_rate=0.2)
+    within = QuantileThreshold(KernelDensity(), false_alarm_rate=0.2, cv=None)
     assert np.mean(ProbabilityCalibrator(within).fit(train).predict(train) == -1) > 0.1
 
 
@@ -196,8 +196,13 @@ def test_held_out_scores_calibrate(blobs):
     assert_allclose(found.curve_[1:], [a.mean(), a.std()])
     y = np.ones(len(train), dtype=int)
     y[:5] = -1
-    known = ProbabilityCalibrator(Mahalanobis()).fit(train, y)
+    known = ProbabilityCalibrator(Mahalanobis(), cv=None).fit(train, y)
     a = -Mahalanobis().fit(train).score_samples(train[5:])
+    assert_allclose(known.curve_[1:], [a.mean(), a.std()])
+    # without the anomalies, and each as if it had not been learned from
+    known = ProbabilityCalibrator(KNN(n_neighbors=1)).fit(train, y)
+    near = np.linalg.norm(train[:, None] - train, axis=2) + np.diag([np.inf] * len(y))
+    a = near.min(axis=1)[5:]
     assert_allclose(known.curve_[1:], [a.mean(), a.std()])
 
 

@@ -116,8 +116,9 @@ def test_one_detector_serves_machines_of_all_scales():
 THRESHOLDS = [
     QuantileThreshold(ZScore()),
     QuantileThreshold(ZScore(), cv=3),
-    MADThreshold(ZScore()),
-    EVTThreshold(ZScore(), risk=0.02),
+    QuantileThreshold(ZScore(), cv=None),
+    MADThreshold(ZScore(), cv=None),
+    EVTThreshold(ZScore(), risk=0.02, cv=None),
 ]
 
 
@@ -127,7 +128,8 @@ def test_each_group_has_the_threshold_of_its_own_scores(threshold):
     X = X - np.where(groups[:, None] == "small", 3, 3000)
     plain = type(threshold)(**threshold.get_params(deep=False)).fit(X, groups=groups)
     each = threshold.set_params(per_group=True).fit(X, groups=groups)
-    assert each.offset_ == plain.offset_
+    if threshold.cv != "auto":  # which takes copies' scores to tell groups apart
+        assert each.offset_ == plain.offset_
     scores = plain.score_samples(X, groups=groups)
     for label in ("small", "large"):
         own = groups == label
@@ -150,7 +152,7 @@ def test_one_threshold_hides_the_small_machine():
     rates = {}
     for per_group in (False, True):
         detector = QuantileThreshold(
-            WindowDetector(KNN(), window_size=5), per_group=per_group
+            WindowDetector(KNN(), window_size=5), per_group=per_group, cv=None
         ).fit(X, groups=groups)
         flagged = detector.predict(X, groups=groups) == -1
         rates[per_group] = [flagged[groups == g].mean() for g in ("small", "large")]

@@ -26,7 +26,7 @@ class IncrementalNetworkMixin(IncrementalMixin):
         vars(self).pop("_sample_", None)  # of rows that were trained on
         rows = like(self._held_sample_[1], X)
         anomaly = to_numpy(self._in_blocks(self._anomaly, rows, progress="score"))
-        self._keep_reference(anomaly)
+        self._keep_honest(anomaly)
         return -self._limit(anomaly)
 
     def _honest_anomaly(self, X, y, anomaly, **params):

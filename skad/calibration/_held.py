@@ -1,5 +1,6 @@
 """The detector that is held: what it takes, how it is fitted and scored on parts."""
 
+import warnings
 from inspect import signature
 
 import numpy as np
@@ -10,6 +11,7 @@ from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
 
 from skad._array import to_numpy
+from skad._cross_fitting import folds
 from skad._labels import label_column, warn_without_anomalies
 from skad._members import (
     fit_within,
@@ -19,6 +21,7 @@ from skad._members import (
     without_threshold,
 )
 from skad._rows import n_rows, per_sample, take_rows
+from skad.base import BaseDetector
 
 
 def innermost(detector):
@@ -56,6 +59,13 @@ def takes_classes(detector):
     return "y_class" in signature(last.fit).parameters
 
 
+def last_step(detector):
+    """Return the detector at the end of a pipeline, any other one as it is."""
+    while isinstance(detector, Pipeline):
+        detector = detector[-1]
+    return detector
+
+
 def step_parameters(params):
     """Return parameters of a fit without the names of a pipeline's steps."""
     return {name.split("__")[-1]: value for name, value in params.items()}
@@ -80,6 +90,10 @@ def scoring_parameters(detector, params):
     names = set(signature(innermost(detector).score_samples).parameters)
     names |= {"groups"} if takes_groups(detector) else set()
     return {name: value for name, value in params.items() if name in names}
+
+
+# Honest scores of a detector that are enough to take no others.
+_ENOUGH = 50
 
 
 class Holder:
@@ -108,6 +122,9 @@ class Holder:
             detector = seeded_clone(self._head(), random, unset_only=True)
         if scores_only and not self._is_frozen():
             detector = without_threshold(detector)
+        return self._fit_to(detector, X, y, params)
+
+    def _fit_to(self, detector, X, y, params):
         # a frozen one may be watched by callbacks of its own
         context = None if self._is_frozen() else self._subtask("fit detector")
         return fit_within(context, self, detector, X, y, **params)
@@ -141,25 +158,74 @@ class Holder:
             own["groups"] = np.cumsum(np.diff(rows, prepend=rows[0] - 1) != 1)
         return own
 
-    def _fit_detector(self, X, y, params):
-        """Keep the detector, fitted to `X`, and what it knows of its features."""
-        self.detector_ = self._fitted_clone(X, y, params)
-        take_over_features(self, self.detector_)
+    def _fit_detector(self, X, y, params, cv=None):
+        """Keep the detector, fitted to `X`, and what it knows of its features.
 
-    def _calibration_scores(self, X, y, params, cv=None):
+        Returns the anomalies (m,) from which it took its own threshold as if it had not
+        learned from them, where `cv` is "auto" and it has such.
+        """
+        detector, honest = clone(self._head()), None
+        last = last_step(detector)
+        asks = isinstance(cv, str) and isinstance(last, BaseDetector)
+        if asks:
+            last._keeps_honest = True
+        self.detector_ = self._fit_to(detector, X, y, params)
+        if asks:
+            honest = vars(last).pop("_honest_", None)
+            del last._keeps_honest
+        take_over_features(self, self.detector_)
+        return honest
+
+    def _calibration_scores(self, X, y, params, cv=None, honest=None):
         """Return scores (m,) of training samples and which these are, (m,).
 
         Without `cv` they are the scores of `detector_` on all samples. Else each
         comes from a detector that was fitted without the sample, and a splitter may
         leave samples out. Known anomalies (`known_anomalies`) are among them. A frozen
         detector is not fitted again, whatever `cv` is: it has seen none of them.
+
+        With "auto" they are those of `honest`, what `_fit_detector` returned, where
+        these are of all samples, or many and of samples that nobody has to tell apart,
+        in which case None is returned for which these are.
         """
         n = n_rows(X)
         scoring = scoring_parameters(self._head(), params)
         if cv is None or self._is_frozen():
             return to_numpy(scores_of(self.detector_, X, **scoring)), np.arange(n)
+        automatic = isinstance(cv, str)
+        if automatic and honest is not None:
+            if len(honest) == n:
+                return -honest, np.arange(n)
+            known = known_anomalies(self._head(), y, n, params).any()
+            if len(honest) >= _ENOUGH and not known and not self._uses_groups():
+                return -honest, None
+        try:
+            return self._cross_fitted(X, y, params, self._splits(cv, X, y), cv)
+        except ValueError as error:
+            if not automatic:
+                raise
+            warnings.warn(
+                f"{error} {type(self).__name__} learns from scores of samples that the "
+                "detector has learned from: new ones will score lower.",
+                stacklevel=6,
+            )
+            return self._calibration_scores(X, y, params)
+
+    def _splits(self, cv, X, y):
+        """Yield the rows to fit a detector to, and those that it scores."""
+        if not isinstance(cv, str):
+            return check_cv(cv).split(X, y, **self._split_params_)
+        rows = np.arange(n_rows(X))
+        if takes_groups(self._head()):
+            held = np.array_split(rows, 5)
+        else:
+            held = folds(len(rows))
+        return ((np.setdiff1d(rows, fold), fold) for fold in held)
+
+    def _cross_fitted(self, X, y, params, splits, cv):
+        scoring = scoring_parameters(self._head(), params)
         scores, rows = [], []
-        for train, test in check_cv(cv).split(X, y, **self._split_params_):
+        for train, test in splits:
             member = self._fitted_on(train, X, y, params, f"cv={cv}")
             scores.append(self._scores_on(test, member, X, scoring))
             rows.append(test)

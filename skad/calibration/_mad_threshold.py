@@ -16,7 +16,7 @@ GAUSSIAN = 1.482602218505602
 class MADThreshold(Threshold):
     r"""Samples whose score lies many robust deviations below the median.
 
-    With the anomalies :math:`a_i = -s_i` of the training samples, the alarm begins over
+    With the anomalies :math:`a_i = -s_i` of training samples the alarm begins over
 
     .. math:: \mathrm{med}(a) + k \cdot 1.4826 \, \mathrm{med}_i |a_i - \mathrm{med}(a)|
 

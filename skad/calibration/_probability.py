@@ -116,9 +116,13 @@ class ProbabilityCalibrator(DetectorAround):
         "gamma", with the anomaly `b` of an inlier, such as 1 for `LOF`; "minimum" is
         the smallest of the calibration samples. None is none, but for "gamma", where
         anomalies may not be negative: there it is "minimum" if one is, else 0.
-    cv : int, splitter, iterable or None, default=None
-        Folds whose scores come from a detector fitted on the others: an int is that
-        many blocks in the order of the rows. None takes the training scores.
+    cv : "auto", int, splitter, iterable or None, default="auto"
+        Which scores are learned from. "auto" takes those from which the detector set
+        its own threshold, as if it had not learned from the sample; where it has none
+        of its own, those of copies fitted without a fifth of the samples. An int, a
+        splitter or folds: each score comes from a copy fitted to the other folds, an
+        int is that many blocks in the order of the rows. None takes the training
+        scores.
 
     Attributes
     ----------
@@ -176,36 +180,44 @@ class ProbabilityCalibrator(DetectorAround):
 
     method: str = "gaussian"
     baseline: float | str | None = None
-    cv: Any = None
+    cv: Any = "auto"
 
     _parameter_constraints = {
         "method": [StrOptions({"linear", "gaussian", "gamma", *WITH_LABELS})],
         "baseline": [Real, StrOptions({"minimum"}), None],
-        "cv": ["cv_object"],
+        "cv": ["cv_object", StrOptions({"auto"})],
     }
 
     def _calibrate(self, X, y, params):
         n = n_rows(X)
-        if self.method in WITH_LABELS:
+        labelled = self.method in WITH_LABELS
+        if labelled:
             labels = known_labels(self._head(), y, n, params)
+            self._need_both(labels)
             use = labels != 0
         else:
             use = ~known_anomalies(self._head(), y, n, params)
-        self._fit_detector(X, y, params)
-        scores, rows = self._calibration_scores(X, y, params, self.cv)
-        anomaly = -np.asarray(scores, dtype=np.float64)[use[rows]]
+        honest = self._fit_detector(X, y, params, self.cv)
+        scores, rows = self._calibration_scores(X, y, params, self.cv, honest)
+        anomaly = -np.asarray(scores, dtype=np.float64)
+        if rows is not None:  # else of normal ones
+            anomaly, rows = anomaly[use[rows]], rows[use[rows]]
         self.classes_ = np.array([-1, 1])
-        if self.method in WITH_LABELS:
-            self.curve_ = self._labelled_curve(anomaly, labels[rows][use[rows]] == -1)
+        if labelled:
+            self._need_both(labels[rows])  # of what a splitter leaves
+            self.curve_ = self._labelled_curve(anomaly, labels[rows] == -1)
         else:
             self.curve_ = self._unified_curve(anomaly)
 
-    def _labelled_curve(self, anomaly, is_anomaly):
-        if is_anomaly.all() or not is_anomaly.any():
+    def _need_both(self, labels):
+        n_normal, n_anomalies = ((labels == label).sum() for label in (1, -1))
+        if not (n_normal and n_anomalies):
             raise ValueError(
                 f"method={self.method!r} needs labels y of both kinds, 1 (normal) and "
-                f"-1 (anomaly); y has {(~is_anomaly).sum()} and {is_anomaly.sum()}."
+                f"-1 (anomaly); y has {n_normal} and {n_anomalies}."
             )
+
+    def _labelled_curve(self, anomaly, is_anomaly):
         if self.method == "sigmoid":
             return None, *fit_sigmoid(anomaly, is_anomaly)
         isotonic = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")

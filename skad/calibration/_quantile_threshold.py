@@ -14,8 +14,8 @@ class QuantileThreshold(Threshold):
     """Samples with a score below a quantile of those of normal samples.
 
     The scores and maps are those of `detector`, and the threshold is the
-    `false_alarm_rate` quantile of the training scores, or with `cv` of scores that no
-    detector gives to samples it has learned from.
+    `false_alarm_rate` quantile of scores that the detector gives to normal samples as
+    if it had not learned from them.
 
     Read more in the :ref:`User Guide <calibration>`.
 
@@ -36,17 +36,15 @@ class QuantileThreshold(Threshold):
 
     Notes
     -----
-    With ``cv=None`` this is what a number as `contamination` does inside of detectors.
-    Their default, ``contamination="auto"``, needs nothing around them: it takes scores
-    of samples that were not learned from, at less cost than `cv` where a method can
-    leave a sample out, and a bound for a new sample where these are few. The quantile
-    here is the plain one of the scores at hand.
-
-    Training scores are higher than those of new samples wherever the detector follows
-    its training data closely, and the rate of false alarms is then larger than stated:
-    a detector with many parameters and few rows needs `cv` or rows of its own for the
-    threshold. With `cv`, scores of slightly smaller training sets stand for the final
-    detector's. Rows labelled -1 are left out of the quantile.
+    Detectors of this package need nothing around them: their default,
+    ``contamination="auto"``, takes the same scores, and a bound for a new sample where
+    these are few. The quantile here is the plain one of the scores at hand, for any
+    detector, and for any splitter. With ``cv=None`` it is what a number as
+    `contamination` does inside of detectors: training scores are higher than those of
+    new samples wherever a detector follows its training data closely, and the rate of
+    false alarms is then larger than stated. Scores of copies that learned from fewer
+    samples stand for the final detector's. Rows labelled -1 are left out of the
+    quantile.
 
     References
     ----------
@@ -60,12 +58,12 @@ class QuantileThreshold(Threshold):
     >>> from skad.density import Mahalanobis
     >>> rng = np.random.default_rng(0)
     >>> X, X_new = rng.normal(size=(200, 20)), rng.normal(size=(1000, 20))
-    >>> inside = QuantileThreshold(Mahalanobis()).fit(X)
-    >>> print(f"{np.mean(inside.predict(X_new) == -1):.2f}")
-    0.18
-    >>> outside = QuantileThreshold(Mahalanobis(), cv=10).fit(X)
-    >>> print(f"{np.mean(outside.predict(X_new) == -1):.2f}")
+    >>> detector = QuantileThreshold(Mahalanobis()).fit(X)
+    >>> print(f"{np.mean(detector.predict(X_new) == -1):.2f}")
     0.07
+    >>> flattered = QuantileThreshold(Mahalanobis(), cv=None).fit(X)
+    >>> print(f"{np.mean(flattered.predict(X_new) == -1):.2f}")
+    0.18
     """
 
     false_alarm_rate: float = 0.05

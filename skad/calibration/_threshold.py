@@ -9,6 +9,7 @@ from skad._array import like
 from skad._group_rows import rows_by_label
 from skad._parameters import with_parameters
 from skad._rows import n_rows
+from skad._sklearn import StrOptions
 from skad.calibration._base import DetectorAround
 from skad.calibration._held import known_anomalies
 
@@ -21,9 +22,13 @@ class Threshold(DetectorAround):
 
     Parameters
     ----------
-    cv : int, splitter, iterable or None, default=None
-        Folds whose scores come from a detector fitted on the others: an int is that
-        many blocks in the order of the rows. None takes the training scores.
+    cv : "auto", int, splitter, iterable or None, default="auto"
+        Which scores are learned from. "auto" takes those from which the detector set
+        its own threshold, as if it had not learned from the sample; where it has none
+        of its own, those of copies fitted without a fifth of the samples. An int, a
+        splitter or folds: each score comes from a copy fitted to the other folds, an
+        int is that many blocks in the order of the rows. None takes the training
+        scores.
     per_group : bool, default=False
         Whether each group of rows has a threshold of its own, for machines whose scores
         differ. Then `groups`, one label a row, go with `X` wherever it goes, and also
@@ -40,11 +45,11 @@ class Threshold(DetectorAround):
         With `per_group` the threshold of each group, by label.
     """
 
-    cv: Any = None
+    cv: Any = "auto"
     per_group: bool = False
 
     _parameter_constraints = {
-        "cv": ["cv_object"],
+        "cv": ["cv_object", StrOptions({"auto"})],
         "per_group": ["boolean"],
     }
 
@@ -53,9 +58,12 @@ class Threshold(DetectorAround):
         """Return the `offset_` that scores (m,) of normal samples give."""
 
     def _calibrate(self, X, y, params):
-        self._fit_detector(X, y, params)
-        scores, rows = self._calibration_scores(X, y, params, self.cv)
         known = known_anomalies(self._head(), y, n_rows(X), params)
+        honest = self._fit_detector(X, y, params, self.cv)
+        scores, rows = self._calibration_scores(X, y, params, self.cv, honest)
+        if rows is None:  # of normal ones
+            self.calibration_scores_ = scores
+            return
         normal = ~known[rows]
         self.calibration_scores_ = scores[normal]
         if len(self.calibration_scores_) == 0:
