@@ -1,7 +1,7 @@
 """Thresholds: the share of fresh normal samples that each detector flags by default.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_thresholds.py rows
-    OMP_NUM_THREADS=1 python benchmarks/bench_thresholds.py pictures series \\
+    OMP_NUM_THREADS=1 python benchmarks/bench_thresholds.py tables pictures series \\
         --data ../shared/data
 
 `rows`: trained on n = 100 and n = 1,000 rows of a Gaussian with ten correlated
@@ -9,6 +9,9 @@ features, asked about 2,000 fresh ones; mean, least and largest of five draws. D
 around a classifier have a network of scikit-learn's that tells two halves of the rows
 apart; those that learn from known anomalies have a twentieth of the rows, and five at
 least, three times as far out.
+`tables`: trained on half of the normal rows, at most 500, of ten tables of ADBench, two
+draws of each, standardised; asked about at most 1,000 others. Mean, least and largest
+are those of the tables; detectors that train a network are left out.
 `pictures`: the cookies at 128 x 128, 32 good ones of them for the test; `series`: the
 normal steps of electrocardiograms (UCR 135, ECG 805), taxi rides (NAB), a server (SMD)
 and a satellite (telemanom) behind their training parts, 200 steps around anomalies left
@@ -29,6 +32,7 @@ import numpy as np
 from _measure import Table
 from sklearn.metrics import roc_auc_score
 from sklearn.neural_network import MLPClassifier
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 
 import skad
@@ -37,8 +41,9 @@ from skad._commands._build import kind_of_data
 COLUMNS = (
     "data detector settings n_train draws flagged least largest roc_auc fit_s".split()
 )
+TABLES = "ten tables"
 MERGED = "put together from several runs, while other work ran: the last one's command"
-EPOCHS = {"rows": 10, "pictures": 3, "series": 3}
+EPOCHS = {"rows": 10, "tables": 10, "pictures": 3, "series": 3}
 # More that takes long by default, by name of the parameter.
 SHORT = {"pretrain_epochs": 5, "n_search_steps": 20, "hidden_size": 100}
 
@@ -46,7 +51,8 @@ SHORT = {"pretrain_epochs": 5, "n_search_steps": 20, "hidden_size": 100}
 def detectors(part, options):
     """Yield (name, detector, settings as text) of those that look at such data."""
     only, epochs = options.only, options.epochs or EPOCHS[part]
-    kinds = {"rows": ("tables", "a classifier")}.get(part, (part,))
+    kinds = {"rows": ("tables", "a classifier"), "tables": ("tables",)}
+    kinds = kinds.get(part, (part,))
     for name, cls in skad.all_detectors():
         if kind_of_data(cls) not in kinds or (only and name not in only):
             continue
@@ -115,6 +121,32 @@ def rows(options, table):
             anomalies = get_tags(model).target_tags.required and not classes
             draws = list(row_draws(n, classes, anomalies))[: options.draws]
             add(table, f"n = {n:,}", name, settings, model, draws)
+
+
+def tables(options, table):
+    """Normal rows of real tables."""
+    draws = []
+    for path in sorted((pathlib.Path(options.data) / "tabular").glob("*.npz")):
+        data = np.load(path)
+        normal = np.float64(data["X"][data["y"].ravel() == 0])
+        own = []
+        for seed in range(2):
+            order = np.random.default_rng(seed).permutation(len(normal))
+            n = min(500, len(normal) // 2)
+            X, new = normal[order[:n]], normal[order[n : n + 1000]]
+            scaler = StandardScaler().fit(X)
+            own.append((scaler.transform(X), None, scaler.transform(new), None))
+        draws.append(own)
+    for name, model, settings in detectors("tables", options):
+        if "max_epochs" in model.get_params(deep=False):
+            continue
+        found = [row for own in draws if (row := tried(name, model, own))]
+        if found:
+            n_train, n_draws, shares, *_, took = zip(*found, strict=True)
+            shares = float(np.mean(shares)), min(shares), max(shares)
+            n_train = int(np.median(n_train)), sum(n_draws)
+            took = float(np.median(took))
+            table.add(TABLES, name, settings, *n_train, *shares, "", took)
 
 
 def pictures(options, table):
@@ -232,16 +264,22 @@ def baseline(table, data, name, anomalous, score):
 
 
 def add(table, data, name, settings, model, draws):
-    """Add the row of a detector, an empty one with the reason if it cannot be had."""
+    """Add the row of a detector."""
+    found = tried(f"{name} on {data}", model, draws)
+    if found:
+        table.add(data, name, settings, *found)
+
+
+def tried(name, model, draws):
+    """Return what is measured, or print the reason why it cannot be had."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = measured(model, draws)
+            return measured(model, draws)
     except (ValueError, TypeError, RuntimeError, AttributeError, ImportError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
-        print(f"# {name} on {data}: {reason}", flush=True)
-        return
-    table.add(data, name, settings, *found)
+        print(f"# {name}: {reason}", flush=True)
+        return None
 
 
 def merge(table, path):
@@ -257,7 +295,7 @@ def merge(table, path):
 
 def main():
     """Run the parts that the command line names."""
-    parts = {f.__name__: f for f in (rows, pictures, series)}
+    parts = {f.__name__: f for f in (rows, tables, pictures, series)}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="+", choices=parts)
     parser.add_argument("--data", default="../shared/data", help="shared data")
