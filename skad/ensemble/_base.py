@@ -150,7 +150,10 @@ class NamedMembers(NamesDetectors, PassesOn):
         for pair in self._all():
             named = isinstance(pair, tuple) and len(pair) == 2
             if not named or not isinstance(pair[0], str):
-                raise ValueError(f"detectors has {pair!r}, not (name, detector).")
+                raise ValueError(
+                    f"detectors has {pair!r}, which is no pair of a name and a "
+                    "detector, such as ('knn', KNN())."
+                )
             if not is_dropped(pair[1]) and not is_detector(pair[1]):
                 raise ValueError(
                     f"detectors has {pair[1]!r} as {pair[0]!r}, which is no detector "
