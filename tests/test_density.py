@@ -192,6 +192,17 @@ def test_mahalanobis_low_rank_is_the_dense_inverse(as_array):
         Mahalanobis("low_rank", rank=30).fit(X)
 
 
+def test_mahalanobis_of_thousands_of_features_says_what_to_take():
+    X = np.random.default_rng(0).normal(size=(20, 5001))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = Mahalanobis("low_rank", rank=3).fit(X).transform(X[:1])
+        Mahalanobis()._check_parameters(X[:, :5000])
+    assert found.shape == (1, 5001)
+    with pytest.warns(UserWarning, match="covariance='low_rank' takes seconds"):
+        Mahalanobis()._check_parameters(X)
+
+
 @AS
 @pytest.mark.parametrize("covariance", ["empirical", "oas"])
 def test_mahalanobis_in_batches_and_merged_is_fit(rows, covariance, as_array):

@@ -1,5 +1,6 @@
 """Mahalanobis distance to the training data's mean."""
 
+import warnings
 from copy import deepcopy
 from numbers import Integral, Real
 from typing import Self
@@ -27,6 +28,9 @@ from skad.density._covariance import (
     shrink_oas,
     weighted_ledoit_wolf,
 )
+
+# Features whose covariance takes minutes.
+_MANY = 5000
 
 
 @with_parameters(kw_only=False)
@@ -212,6 +216,14 @@ class Mahalanobis(IncrementalMixin, SampleWeightMixin, LeftOutMixin, BaseDetecto
             raise ValueError(
                 f"rank={self.rank} must be less than the number of rows and of "
                 f"features (X has shape {tuple(X.shape)})."
+            )
+        d = X.shape[1]
+        if self.covariance != "low_rank" and d > _MANY:
+            warnings.warn(
+                f"A covariance of {d} features, {d} x {d}, takes minutes and gigabytes:"
+                " covariance='low_rank' takes seconds, and PCAReconstruction looks for "
+                "what such features have in common.",
+                stacklevel=6,
             )
 
     def _fit(self, X, y, sample_weight=None):

@@ -90,10 +90,11 @@ class SemanticLabels(TrainedClassifier):
 
     Parameters
     ----------
-    label_embeddings : array-like of shape (n_embeddings, n_classes, embedding_size) \
-            or None, default=None
-        The vectors :math:`e_k(c)`, of classes in sorted order, as in `classes_`; None
-        draws them at random, which is an ensemble of labels without meaning.
+    label_embeddings : array-like or None, default=None
+        The vectors :math:`e_k(c)`, of shape (n_embeddings, n_classes, embedding_size)
+        or of one label a class (n_classes, embedding_size), of classes in sorted order,
+        as in `classes_`; None draws them at random, which is an ensemble of labels
+        without meaning.
     n_embeddings : int, default=5
         Labels of a class, where they are drawn.
     embedding_size : int, default=32
