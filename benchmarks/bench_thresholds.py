@@ -9,7 +9,7 @@ features, asked about 2,000 fresh ones; mean, least and largest of five draws. D
 around a classifier have a network of scikit-learn's that tells two halves of the rows
 apart; those that learn from known anomalies have a twentieth of the rows, and five at
 least, three times as far out.
-`tables`: trained on half of the normal rows, at most 500, of ten tables of ADBench, two
+`tables`: trained on half of the normal rows, at most 500, of ten ODDS tables, two
 draws of each, standardised; asked about at most 1,000 others. Mean, least and largest
 are those of the tables; detectors that train a network are left out.
 `pictures`: the cookies at 128 x 128, or fewer pixels where that takes hours; detectors
