@@ -16,8 +16,8 @@ NOTES = {
     "tables": (
         "*Quality*: mean ROC AUC over ten ODDS tables, trained on half of the normal "
         "rows; in brackets the norm of a standardized row. *Flagged*, *seconds*: 1,000 "
-        "rows of ten features, in brackets 100 rows and, of those that train no network, "
-        "the normal rows of ten tables."
+        "rows of ten features, in brackets 100 rows and, of those that train no "
+        "network, the normal rows of ten tables."
     ),
     "pictures": (
         "*Quality*: ROC AUC over pictures of cookies, without and with a ResNet-18 as "
