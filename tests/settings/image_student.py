@@ -11,7 +11,7 @@ AST = Settings(
         "condition_size": 4,
         "student_channels": 8,
         "n_blocks": 1,
-        "teacher_epochs": 2,
+        "teacher_epochs": 1,
         "max_epochs": 4,
         "lr": 0.02,
     },
