@@ -13,7 +13,7 @@ E3Outlier = Settings(
     MOVED,
     [{"kinds": ("regular", "irregular", "permutation"), "measure": "max"}],
     excused={**FAR, "feature": "far from all it has seen, it is as sure as ever"},
-    pictures={"kinds": ("irregular",), "hidden_sizes": (4, 8), "max_epochs": 1},
+    pictures={"kinds": ("irregular",), "hidden_sizes": (4,), "max_epochs": 1},
 )
 GEOM = Settings(
     MOVED,
@@ -25,7 +25,7 @@ RotNet = Settings(
     MOVED,
     [{"shift": 0.4}],
     excused=FAR,
-    pictures={"hidden_sizes": (4, 8), "max_epochs": 1},
+    pictures={"hidden_sizes": (4,), "max_epochs": 1},
 )
 GOAD = Settings(
     {
