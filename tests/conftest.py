@@ -2,8 +2,9 @@
 
 Which tests run: a test marked `full` runs with --full alone; of those marked
 `sampled(n)` every n-th runs, other ones after each commit, and all with --full. What
-is the same for all detectors runs for `CARRIED` of them, by turns, and for those whose
-files the last commit changed, so that the suite takes no longer when methods are added.
+is the same for all detectors, the `COMMON` files and tests marked `by_turns`, runs for
+`CARRIED` of them, by turns, and for those whose files the last commit changed, so that
+the suite takes no longer when methods are added.
 The tests of one detector run in one process, one after another, so that they share
 fits.
 """
@@ -91,10 +92,11 @@ def pytest_report_header(config):
 
 
 def subject(item):
-    """Return the detector that a common test or a docstring is about, or None."""
+    """Return the detector that a test for all, or a docstring, is about, or None."""
     if isinstance(item, pytest.DoctestItem):
         return next((name for name in item.name.split(".") if name in NAMES), None)
-    if item.path.stem not in COMMON or not hasattr(item, "callspec"):
+    for_all = item.path.stem in COMMON or item.get_closest_marker("by_turns")
+    if not for_all or not hasattr(item, "callspec"):
         return None
     for found in item.callspec.params.values():
         found = type(found).__name__ if isinstance(found, BaseDetector) else found
@@ -189,9 +191,9 @@ class Seconds:
         finally:
             # the whole table of bad input is for all detectors on the same path
             whole = any(name == "whole" for name, _ in item.user_properties)
-            name = subject(item)
-            if name and not whole:
-                if isinstance(item, pytest.DoctestItem):
+            name, example = subject(item), isinstance(item, pytest.DoctestItem)
+            if name and not whole and (example or item.path.stem in COMMON):
+                if example:
                     name += ", its docstring"
                 spent = time.process_time() - start
                 item.user_properties.append(("seconds", (name, spent)))

@@ -142,6 +142,7 @@ def test_an_image_shape_says_that_channels_are_last():
 # ------------------------------------------------------------ the first row of a stream
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize(
     "name",
     [
@@ -156,6 +157,8 @@ def test_a_stream_begins_with_one_row(name):
         detector.set_params(random_state=0)
     if "max_epochs" in detector.get_params():
         detector.set_params(max_epochs=1)
+    if "n_search_steps" in detector.get_params():
+        detector.set_params(n_search_steps=5)
     with pytest.raises(ValueError, match="minimum of 2 is required"):
         detector.fit(ROWS[:1])
     said = []

@@ -67,6 +67,7 @@ TINY = {
     "pretrain_epochs": 1,
     "n_search_steps": 1,
     "n_estimators": 5,
+    "n_representations": 2,
     "false_alarm_rate": 0.5,  # a small one needs many rows
 }
 

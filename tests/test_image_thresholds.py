@@ -325,6 +325,7 @@ def test_a_training_on_tiles_holds_whole_pictures_out():
 # ------------------------------------------------------------------------- one pass
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("contamination", ["auto", 0.1])
 @every(ONCE)
 def test_a_backbone_sees_every_picture_once(detector, contamination):
@@ -385,6 +386,7 @@ def test_backbones_compute_in_float32_whatever_pictures_are():
 # ---------------------------------------------------------------------- on new pictures
 
 
+@pytest.mark.by_turns
 @every(EVERY)
 def test_few_new_pictures_are_flagged(detector):
     """The mean over draws of the share of new normal pictures; of the slow, one."""
@@ -403,6 +405,7 @@ def test_few_new_pictures_are_flagged(detector):
 SEE_LIGHT = {name: one for name, one in (DETECTORS | TILED).items() if name != "MuSc"}
 
 
+@pytest.mark.by_turns
 @every(SEE_LIGHT)
 def test_bad_pictures_are_flagged(detector):
     bad = pictures(10, 5)

@@ -39,6 +39,7 @@ def rows():
     return rng.normal(size=(60, 4)), rng.normal(1, 2, size=(23, 4))
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("detector", DETECTORS, ids=identify)
 def test_all_detectors(detector, rows):
     X, test = rows

@@ -58,6 +58,7 @@ every = pytest.mark.parametrize("name", FREE)
 # ------------------------------------------------------------------------ stray values
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("name", [name for name in FREE if name != "ContingencyTables"])
 def test_no_stray_value_hides_other_rows_in_silence(name):
     clean = quality(name, ROWS)[0]
@@ -144,6 +145,7 @@ def test_a_constant_feature_changes_nothing_where_the_others_count():
     assert outside < 0 < inside
 
 
+@pytest.mark.by_turns
 @every
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_a_feature_that_is_the_sum_of_others_leaves_the_threshold(name, dtype):

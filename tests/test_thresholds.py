@@ -102,6 +102,7 @@ _TRAINED = {
 }
 
 
+@pytest.mark.by_turns
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("n", BOUNDS)
 @pytest.mark.parametrize(("name", "draws"), covered())

@@ -70,6 +70,7 @@ def shaped(request):
     return clone(request.param)
 
 
+@pytest.mark.by_turns
 def test_training_moves_the_weights_and_the_loss(detector, rows):
     detector.set_params(random_state=0)
     first = weights(detector.set_params(max_epochs=1).fit(rows))
@@ -101,6 +102,7 @@ def test_training_moves_the_weights_and_the_loss(detector, rows):
         assert losses[-1] < losses[0]
 
 
+@pytest.mark.by_turns
 def test_weights_depend_on_the_seed_alone(detector, rows):
     detector.set_params(random_state=3, max_epochs=2)
     torch.manual_seed(1)
@@ -123,6 +125,7 @@ def window_of(detector):
     return 1 if size == "auto" else size
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("n", [3, 33])
 def test_last_batch_of_one_and_fewer_rows_than_a_batch(detector, rows, n):
     n = max(n, window_of(detector) + 2)  # of series, a few windows
@@ -136,6 +139,7 @@ def test_last_batch_of_one_and_fewer_rows_than_a_batch(detector, rows, n):
     )
 
 
+@pytest.mark.by_turns
 def test_images_and_rows_with_a_shape_agree(shaped, images):
     shaped.set_params(max_epochs=2, random_state=0, hidden_sizes=(4, 8))
     shaped.fit(images[:30])
@@ -400,6 +404,7 @@ class Tiny(nn.Module):
         return self.layer(x.flatten(1)).reshape(-1, *self.output_shape)
 
 
+@pytest.mark.by_turns
 def test_any_module_class_is_an_architecture(shaped, rows, images):
     if type(shaped).__name__ == "SkipGANomaly":
         pytest.skip("needs skips between its layers")

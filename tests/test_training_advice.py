@@ -129,6 +129,7 @@ def test_the_time_is_said_where_fit_was_called(monkeypatch, rows):
 # ------------------------------------------------------------------------- the scale
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("detector", networks(), ids=lambda one: type(one).__name__)
 def test_features_far_from_unit_scale_are_named(detector, rows):
     found = messages(brief(detector), rows * 1e6)

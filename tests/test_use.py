@@ -318,13 +318,16 @@ THREADS_CODE = """
 """
 
 
-def test_workers_with_tensors_share_the_cores():
+def test_workers_share_the_cores():
+    # the workers of a search, then those with workers inside, in one pool of processes
     code = (
         THREADS_CODE
         + """
     import torch
+    from sklearn.model_selection import cross_val_score
     # torch has worked in the parent too before the workers start
     torch.randn(500, 500) @ torch.randn(500, 500)
+    shared = {"scoring": compute_threads, "cv": 2, "n_jobs": 2, "error_score": "raise"}
     most = 0
     for detector, grid in [
         (skad.KNN(), {"knn__n_neighbors": [2, 4]}),
@@ -332,33 +335,19 @@ def test_workers_with_tensors_share_the_cores():
     ]:
         detector.fit(as_tensor(X)).score_samples(as_tensor(X))
         search = GridSearchCV(
-            make_pipeline(FunctionTransformer(as_tensor), detector),
-            grid, scoring=compute_threads, cv=2, n_jobs=2, error_score="raise",
+            make_pipeline(FunctionTransformer(as_tensor), detector), grid, **shared
         ).fit(X)
         most = max(most, search.cv_results_["mean_test_score"].max())
-    print(int(most), os.cpu_count())
-    """
-    )
-    most, cores = map(int, run_fresh(code).split())
-    assert most <= max(1, cores // 2)
-
-
-def test_nested_workers_share_the_cores():
-    code = (
-        THREADS_CODE
-        + """
-    from sklearn.model_selection import cross_val_score
     bagging = skad.FeatureBagging(n_jobs=2)
     bagging = make_pipeline(FunctionTransformer(as_tensor), bagging)
     bagging.fit(X).predict(X)
-    most = cross_val_score(
-        bagging, X, scoring=compute_threads, cv=2, n_jobs=2, error_score="raise"
-    ).max()
-    print(int(most), os.cpu_count())
+    nested = cross_val_score(bagging, X, **shared).max()
+    print(int(most), int(nested), os.cpu_count())
     """
     )
-    most, cores = map(int, run_fresh(code).split())
+    most, nested, cores = map(int, run_fresh(code).split())
     assert most <= max(1, cores // 2)
+    assert nested <= max(1, cores // 2)
 
 
 def test_threads_search_as_one(table):

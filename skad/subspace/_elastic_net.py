@@ -40,27 +40,25 @@ def elastic_code(row, rows, allowed, l1_ratio, gamma):
     largest = np.abs(rows @ row * allowed).max(initial=0.0)
     delta = row * min(gamma, l1_ratio / largest) if largest else gamma * row
     products = rows @ delta * allowed
+    code, before = _shrunk(products, l1_ratio) / ridge, height(delta, products)
     for _ in range(_MOST_STEPS):
-        code = _shrunk(products, l1_ratio) / ridge
         active = np.flatnonzero(code)
         used = rows[active]
         slope = delta / gamma - row + code[active] @ used
         step = -_solved(used, slope, gamma, ridge)
-        moved, size = rows @ step * allowed, 1.0
-        before, falls = height(delta, products), slope @ step
-        while (
-            size > _LEAST_STEP
-            and height(delta + size * step, products + size * moved)
-            > before + 1e-4 * size * falls
-        ):
+        moved, size, falls = rows @ step * allowed, 1.0, slope @ step
+        while size > _LEAST_STEP:
+            nearer = delta + size * step, products + size * moved
+            reached = height(*nearer)
+            if not reached > before + 1e-4 * size * falls:
+                break
             size /= 2
-        if size <= _LEAST_STEP:  # no digits are left to gain
+        else:  # no digits are left to gain
             break
-        delta, products = delta + size * step, products + size * moved
-        signs = np.sign(_shrunk(products, l1_ratio))
-        if size == 1 and (signs == np.sign(code)).all():
+        (delta, products), before = nearer, reached
+        last, code = code, _shrunk(products, l1_ratio) / ridge
+        if size == 1 and (np.sign(code) == np.sign(last)).all():
             break
-    code = _shrunk(products, l1_ratio) / ridge
     active = np.flatnonzero(code)
     return active, code[active]
 

@@ -15,7 +15,7 @@ FeatureBagging = Settings(
 )
 INNE = Settings(variants=[{"n_estimators": 50, "max_samples": 16}])
 DIF = Settings(
-    {"n_representations": 5, "hidden_sizes": (30, 20), "max_samples": 64},
+    {"n_representations": 3, "hidden_sizes": (30, 20), "max_samples": 64},
     [{"measure": "path", "activation": "relu"}],
 )
 IsolationForest = Settings(

@@ -36,7 +36,7 @@ CSFlow = Settings(
         "max_epochs": 4,
         "lr": 0.02,
     },
-    pictures={"max_epochs": 1, "n_steps": 2, "hidden_size": 4},
+    pictures={"max_epochs": 1, "n_steps": 1, "hidden_size": 4},
 )
 FastFlow = Settings(
     {**FINE, "n_steps": 2, "max_epochs": 6, "lr": 0.02},

@@ -8,7 +8,7 @@ AnomalyDINO = Settings(
     {**FINE, "n_rotations": 1, "coreset_ratio": 0.2},
     [{"n_rotations": 2, "mask": "pca", "bank_size": 40}],
     excused={"outliers": "the bank holds the farthest of the training patches"},
-    pictures={},
+    pictures={"n_rotations": 2},
 )
 CFA = Settings(
     {**FINE, "max_epochs": 2},
@@ -54,7 +54,7 @@ InReaCh = Settings(
     pictures={"coreset_ratio": 0.2},
 )
 MuSc = Settings(
-    {**FINE, "sides": (1,), "batch_size": 512},
+    {**FINE, "pool_share": 0.02, "sides": (1,), "batch_size": 512},
     [{"layers": ("fine", "coarse"), "sides": (3,), "n_alike": (1,)}],
     pictures={"layers": ("scale2",)},
 )

@@ -11,7 +11,7 @@ AST = Settings(
         "condition_size": 4,
         "student_channels": 8,
         "n_blocks": 1,
-        "teacher_epochs": 2,
+        "teacher_epochs": 1,
         "max_epochs": 4,
         "lr": 0.02,
     },
@@ -99,11 +99,11 @@ RDPlusPlus = Settings(
         "lr": 0.05,
         "projection_weight": 0.0,  # what it adds is dear, and drawn
     },
-    pictures={"max_epochs": 1},
+    pictures={"max_epochs": 1, "layers": ("scale2", "scale3")},
 )
 ReContrast = Settings(
     {**FINE, "batch_size": 128, "n_blocks": 1, "max_epochs": 2, "lr": 0.05},
-    pictures={"max_epochs": 1},
+    pictures={"max_epochs": 1, "layers": ("scale2", "scale3")},
 )
 INPFormer = Settings(
     {**FINE, "max_epochs": 3},

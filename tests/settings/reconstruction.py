@@ -17,6 +17,6 @@ RSRAE = Settings(
     excused={"feature": "a direction has no feature that is far out"},
 )
 SparseCoding = Settings(
-    {"n_components": 6, "max_epochs": 10, "random_state": 0}, [{"n_nonzero": 2}]
+    {"n_components": 6, "max_epochs": 3, "random_state": 0}, [{"n_nonzero": 2}]
 )
 VAE = Settings({**SMALL, "n_draws": 3}, [{"measure": "iwae", "variance": "shared"}])

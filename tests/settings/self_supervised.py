@@ -13,19 +13,19 @@ E3Outlier = Settings(
     MOVED,
     [{"kinds": ("regular", "irregular", "permutation"), "measure": "max"}],
     excused={**FAR, "feature": "far from all it has seen, it is as sure as ever"},
-    pictures={"hidden_sizes": (4, 8), "max_epochs": 1},
+    pictures={"kinds": ("irregular",), "hidden_sizes": (4,), "max_epochs": 1},
 )
 GEOM = Settings(
     MOVED,
     [{"measure": "probability"}],
     excused=FAR,
-    pictures={"hidden_sizes": (4, 8), "max_epochs": 1},
+    pictures={"hidden_sizes": (4,), "max_epochs": 1},
 )
 RotNet = Settings(
     MOVED,
     [{"shift": 0.4}],
     excused=FAR,
-    pictures={"hidden_sizes": (4, 8), "max_epochs": 1},
+    pictures={"hidden_sizes": (4,), "max_epochs": 1},
 )
 GOAD = Settings(
     {

@@ -25,5 +25,6 @@ PCAReconstruction = Settings(
 )
 ROD = Settings(variants=[{"max_subspaces": 18}])
 SelfRepresentation = Settings(
-    {"n_steps": 20}, excused={"sign": "the length of a row does not count"}
+    {"alpha": 2.0, "n_steps": 20},
+    excused={"sign": "the length of a row does not count"},
 )

@@ -30,7 +30,7 @@ def small(**cheap):
 DevNet = small()
 FeaWAD = small(pretrain_epochs=2, scorer_sizes=(16, 8), latent_size=4)
 MixedSupervision = Settings(
-    {"max_epochs": 3, "channels": (4, 4, 4, 8), "batch_size": 128},
+    {"max_epochs": 3, "channels": (2, 2, 2, 4), "batch_size": 128},
     own_labels=WHY,
     labels=known_anomalies,
     excused={"sign": SIGN, "feature": SIGN},

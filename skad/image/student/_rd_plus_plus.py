@@ -237,7 +237,11 @@ class RDPlusPlus(RebuildingDetector):
     >>> bad = good[:1].copy()
     >>> bad[0, 8:16, 16:24] = 0.9
     >>> detector = RDPlusPlus(
-    ...     max_epochs=3, batch_size=5, smoothing=1, random_state=0
+    ...     layers=["scale2", "scale3"],
+    ...     max_epochs=3,
+    ...     batch_size=5,
+    ...     smoothing=1,
+    ...     random_state=0,
     ... ).fit(good)
     >>> detector.predict(bad)
     array([-1])
