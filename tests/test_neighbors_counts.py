@@ -119,6 +119,19 @@ def test_sos_is_the_naive_loop(table, perplexity, alike):
         assert_allclose(np.exp(-score), total, rtol=1e-6)
 
 
+@pytest.mark.parametrize("perplexity", [4.5, 100, 299, 400])
+@pytest.mark.parametrize("d", [1, 2, 10])
+def test_rows_have_the_perplexity_however_large_it_is(perplexity, d):
+    X = np.random.default_rng(0).normal(size=(900, d))
+    found = SOS(perplexity).fit(X).bandwidths_
+    for i in range(0, 900, 90):
+        squares = ((X[i] - np.delete(X, i, axis=0)) ** 2).sum(axis=1)
+        share = np.exp(-found[i] * (squares - squares.min()))
+        share /= share.sum()
+        share = share[share > 0]
+        assert_allclose(np.exp(-(share * np.log(share)).sum()), perplexity, rtol=0.02)
+
+
 def test_sos_of_rows_at_one_distance_is_closed():
     for n in (4, 7):
         detector = SOS(perplexity=n - 1).fit(np.eye(n))

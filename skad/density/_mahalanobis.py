@@ -103,8 +103,8 @@ class Mahalanobis(IncrementalMixin, SampleWeightMixin, LeftOutMixin, BaseDetecto
     ``contamination="auto"`` takes each row out of the mean and the covariance by a
     formula of rank 1: exactly for "empirical"; with the weight and the target of the
     shrinkage kept for "ledoit_wolf" and "oas"; for "mcd" out of the rows that it
-    trusts, which stay the same. Of new rows of a Gaussian in 10 features .067 are then
-    flagged with "mcd" and 100 training rows, .051 with 1,000. For "low_rank" copies are
+    trusts, which stay the same. Of new rows of a Gaussian in 10 features .052 are then
+    flagged with "mcd" and 100 training rows, .046 with 1,000. For "low_rank" copies are
     fitted without a part of the rows.
 
     `fit` costs O(n d^2 + d^3), scoring O(d^2) a row. Statistics are gathered in double

@@ -12,8 +12,9 @@ from skad._sklearn import Interval
 from skad.base import BaseDetector
 from skad.neighbors._search import NeighborSearch
 
-# Nearest rows whose affinities count for a bandwidth: the others' have vanished.
-_NEAREST = 300
+# Nearest rows whose affinities count for a bandwidth: the others' have vanished. As
+# many at least, and so many times the perplexity.
+_NEAREST, _TIMES = 300, 10
 _STEPS = 60
 # The largest probability of a choice, whose complement is not zero.
 _MOST = 1 - 1e-15
@@ -123,9 +124,9 @@ class SOS(LeftOutMixin, BaseDetector):
     `fit` costs O(n^2 d), scoring O(n d) a row. A training row is chosen by the others
     alone, so that its probability is the paper's; bandwidths of the others are those
     that were found with it. A new row is added to the affinities :math:`A_i`, while
-    bandwidths stay. They come from the 300 nearest rows, beyond which affinities
-    vanish. Scores do not change when rows are shifted or rotated, or all features are
-    scaled together.
+    bandwidths stay. They come from the 300 nearest rows, or ten times the perplexity,
+    beyond which affinities vanish. Scores do not change when rows are shifted or
+    rotated, or all features are scaled together.
 
     A stray training row chooses the rows that are nearest to it, which hides outliers
     on its side. Over ten tables of ADBench, half of the normal rows learned from,
@@ -171,7 +172,7 @@ class SOS(LeftOutMixin, BaseDetector):
     def _fit(self, X, y):
         self._rows_ = to_double(to_numpy(X))
         n = len(self._rows_)
-        k = min(n - 1, _NEAREST)
+        k = min(n - 1, max(_NEAREST, int(_TIMES * self.perplexity)))
         search = NeighborSearch(self._rows_, "sqeuclidean", 2, "auto", None, None, k)
         self.bandwidths_, self._totals_ = np.empty((2, n))
         size = n, 4 * k
