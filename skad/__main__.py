@@ -22,8 +22,8 @@ def main(arguments=None):
     """Run the command line; return the exit status."""
     try:
         from skad._commands._parser import parser_of
-    except ImportError as error:  # of a package that every installation brings
-        _say(f"skad: error: {error}; pip install skad brings it", error=True)
+    except ImportError as error:
+        _say(f"skad: error: {_reason(error)}", error=True)
         return 2
     run = {"detect": _detect, "fit": _fit, "score": _score}
     options = parser_of(_Parser, run | {"demo": _demo, "list": _list}).parse_args(
@@ -57,6 +57,9 @@ def main(arguments=None):
 
 def _reason(error):
     """Return what is wrong; errors that no one meant for the user say their kind."""
+    if isinstance(error, ModuleNotFoundError):
+        # packages that not everybody has are asked for by `need`, in its own words
+        return f"{error}; pip install skad brings it"
     meant = (ValueError, FloatingPointError, ImportError, OSError, RuntimeError)
     if isinstance(error, meant) and str(error):
         return str(error)

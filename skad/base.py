@@ -33,6 +33,7 @@ from skad._array import (
 from skad._callbacks import FitCallbacksMixin
 from skad._dask import Blocks, by_block, is_dask
 from skad._needed import need_chosen
+from skad._off_origin import warn_of_origin
 from skad._offset import OffsetMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, ScikitLearnDetector, StrOptions, _fit_context
@@ -81,6 +82,8 @@ class BaseDetector(
     _ignores_units: ClassVar[bool] = False  # whether units of features change no rank
     # How many distances between the quartiles a value is off that hides other rows.
     _hiding_times: ClassVar[float] = inf
+    # How many deviations off the origin rows are all alike to it.
+    _origin_times: ClassVar[float] = inf
     _map_sums_to_score = False
     _is_copy = False  # whether it is fitted inside of another, which warns for it
     _exports = False  # whether `skad.export` can write it, by its `_graph`
@@ -305,6 +308,7 @@ class BaseDetector(
                 X = self._validate(X, reset=not hasattr(self, "n_features_in_"))
                 X = rows_to_learn(self, X)
             warn_of_strays(self, X)
+            warn_of_origin(self, X)
             X, y, params = self._take(X, y, params)
             self._check_parameters(X)
             self._begin_callbacks(X, y)

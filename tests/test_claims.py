@@ -432,3 +432,78 @@ def test_a_fitted_array_is_no_part_of_a_larger_one():
     assert detector._reach_.base is None or detector._reach_.base.nbytes < 9 * len(X)
     mean = skad.KDE().fit(X)._mean_
     assert mean.base is None or mean.base.nbytes == mean.nbytes
+
+
+@pytest.mark.parametrize(
+    ("apart", "length", "window"),
+    [(400, 1, 100), (400, 20, 100), (1000, 100, 50), (1000, 200, 100), (100, 1, 30)],
+)
+@pytest.mark.parametrize("form", ["tsb", "original"])
+def test_noise_under_the_volumes_is_between_its_bounds(apart, length, window, form):
+    steps, rng = np.arange(2000), np.random.default_rng(0)
+    place = steps % apart
+    y = np.where(place < length, -1, 1)
+    near = (place < length + window // 2) | (place >= apart - window // 2)
+    noise = rng.normal(size=(6, 2000))
+    found = np.mean(
+        [skad.metrics.vus_pr(y, one, window=window, form=form) for one in noise]
+    )
+    share = (y == -1).mean()
+    assert share < found < near.mean()
+    if length >= window:
+        assert found < 1.4 * share
+    assert found < share + near.mean() / 2
+    areas = [skad.metrics.vus_roc(y, one, window=window, form=form) for one in noise]
+    assert 0.5 < np.mean(areas) < 0.98
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+def test_the_map_of_several_clouds_sums_to_what_it_says(covariance_type):
+    detector = skad.GMM(3, covariance_type=covariance_type, random_state=0).fit(X)
+    mixture, d = detector.mixture_, X.shape[1]
+    shares = mixture.predict_proba(X_NEW)
+    entropy = -np.sum(shares * np.log(shares + 1e-300), axis=1)
+    whole = {
+        "full": lambda j: mixture.covariances_[j],
+        "tied": lambda j: mixture.covariances_,
+        "diag": lambda j: np.diag(mixture.covariances_[j]),
+        "spherical": lambda j: mixture.covariances_[j] * np.eye(d),
+    }[covariance_type]
+    heights = [np.linalg.slogdet(2 * np.pi * whole(j))[1] / 2 for j in range(3)]
+    constant = shares @ (heights - np.log(mixture.weights_))
+    expected = -detector.score_samples(X_NEW) + entropy - constant
+    np.testing.assert_allclose(detector.transform(X_NEW).sum(1), expected, atol=1e-8)
+
+
+def test_both_tail_detectors_agree_on_the_papers_formula():
+    one, other = (
+        getattr(skad, name)(aggregation="sample").fit(X) for name in ("ECOD", "COPOD")
+    )
+    np.testing.assert_array_equal(one.score_samples(X_NEW), other.score_samples(X_NEW))
+
+
+def test_all_scalings_add_the_same_to_an_angle():
+    scores = skad.ABOD().fit(X).score_samples(X_NEW)
+    larger = skad.ABOD().fit(7.5 * X).score_samples(7.5 * X_NEW)
+    np.testing.assert_allclose(scores - larger, 4 * np.log(7.5))
+
+
+def test_one_layer_of_many_is_deep_svdd():
+    rows, new = X / X.std(0), X_NEW / X.std(0)
+    setting = {"max_epochs": 2, "random_state": 0}
+    expected = skad.DeepSVDD(**setting).fit(rows).score_samples(new)
+    for detector in (skad.MOCCA(layers=(-1,), **setting), skad.DeepSAD(**setting)):
+        found = detector.fit(rows).score_samples(new)
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["HalfSpaceTrees", "RSHash", "XStream", "RRCF"])
+def test_pieces_of_a_stream_do_not_matter(name):
+    rows = RNG.normal(size=(1500, 3))
+    one, other = (getattr(skad, name)(random_state=0) for _ in range(2))
+    for detector, size in ((one, 500), (other, 250)):
+        for start in range(0, 1500, size):
+            detector.partial_fit(rows[start : start + size])
+    np.testing.assert_allclose(
+        other.score_samples(rows[:50]), one.score_samples(rows[:50]), rtol=1e-9
+    )

@@ -291,6 +291,30 @@ def test_unknown_detector(files, capsys):
     assert "nearest" not in complaint(capsys, detect(*files, detector="qqqqqqq"))
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "detect a.csv --out=",
+        "detect  --out new",
+        "detect --train= --out new",
+        "detect a.csv --test a.csv  --out new",
+        "fit --train a.csv --detector KNN --out=",
+        "fit --train  --detector KNN --out new",
+        "score a.skad a.csv --out=",
+        "score  a.csv --out new",
+        "score a.skad  --out new",
+        "demo --out=",
+    ],
+)
+def test_no_path_may_be_empty(line, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(line.split(" "))
+    assert stop.value.code == 2
+    assert "a path may not be empty" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_unknown_parameter(files, capsys):
     text = complaint(capsys, detect(*files, "--set", "n_neighbor=5", detector="KNN"))
     assert "'n_neighbor'" in text

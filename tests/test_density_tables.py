@@ -109,6 +109,30 @@ def test_numbers_are_cut_where_the_counts_are_equal():
     assert outside.sum() > inside.sum()
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_stray_value_widens_no_bin(sign):
+    values = np.random.default_rng(0).normal(size=300)
+    edges = cut_points(values, 4)
+    wider = cut_points(np.append(values, [sign * 30.0, sign * 31.0]), 4)
+    np.testing.assert_allclose(wider, edges, atol=0.03)
+    # what a fiftieth of the values or more have is no stray value
+    group = cut_points(np.append(values, np.full(20, sign * 30.0)), 4)
+    assert np.abs(group).max() == 30
+
+
+def test_a_value_out_of_the_range_counts_zero_and_is_in_the_outer_bin_for_children():
+    first = np.linspace(0.5, 9.5, 40)
+    detector = ContingencyTables(n_bins=2).fit(np.c_[first, first**2])
+    root = int(np.argmin(detector.parents_))
+    inside, outside = np.array([[9.5, 9.5**2], [9.5, 9.5**2]])
+    outside[root] *= 3
+    maps = detector.transform([inside, outside])
+    assert maps[1, root] == pytest.approx(2 * (41 * np.log(41) - 40 * np.log(40)))
+    assert maps[1, 1 - root] == pytest.approx(maps[0, 1 - root])
+    both = detector.transform([3 * outside])[0]
+    assert both[1 - root] == pytest.approx(2 * (21 * np.log(21) - 20 * np.log(20)))
+
+
 def test_weights_are_mutual_informations(rows):
     from skad.density._contingency_tables import mutual_information
 

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
-from scipy.stats import multivariate_normal, norm
+from scipy.stats import multivariate_normal, norm, spearmanr
 from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import (
     GridSearchCV,
     cross_val_score,
@@ -20,6 +21,7 @@ from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import skad
 from skad.density import Mahalanobis
 from skad.model_selection import (
     ExcessMass,
@@ -29,6 +31,7 @@ from skad.model_selection import (
     excess_mass_curve,
     mass_volume,
     mass_volume_curve,
+    model_centrality,
 )
 from skad.model_selection._curves import excess_mass_area, mass_volume_area
 
@@ -536,3 +539,44 @@ def test_searches_take_tensors_and_route_metadata(two_blobs):
                 other.cv_results_[f"mean_test_{name}"],
                 clone(search).fit(X, y).cv_results_[f"mean_test_{name}"],
             )
+
+
+# ------------------------------------------------------------------- which kind it is
+
+
+def test_centrality_is_the_mean_of_rank_correlations():
+    rng = np.random.default_rng(0)
+    X = np.round(rng.normal(size=(80, 3)), 1)  # with ties
+    kinds = skad.ECOD(), skad.KNN(), skad.HBOS(), skad.LOF()
+    fitted = [kind.fit(X) for kind in kinds]
+    scores = [kind.score_samples(X) for kind in fitted]
+    pairs = np.array([[spearmanr(a, b).statistic for b in scores] for a in scores])
+    expected = (pairs.sum(axis=1) - 1) / 3
+    np.testing.assert_allclose(model_centrality(fitted, X), expected, rtol=1e-9)
+
+
+def test_what_tells_no_samples_apart_agrees_with_nothing():
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    with pytest.warns(UserWarning, match="got the score"):
+        alike = skad.KNN().fit(np.zeros((30, 2)))
+    kinds = [skad.ECOD().fit(X), skad.KNN().fit(X), alike]
+    found = model_centrality(kinds, np.ones((9, 2)))
+    np.testing.assert_array_equal(found, 0)
+    with pytest.raises(ValueError, match="three are the fewest"):
+        model_centrality(kinds[:2], X)
+
+
+def test_the_central_kind_is_better_than_the_average_one(shared):
+    gains = []
+    for path in sorted((shared / "tabular").glob("*.npz")):
+        data = np.load(path)
+        X, anomalous = StandardScaler().fit_transform(data["X"]), data["y"].ravel() == 1
+        rows = np.random.RandomState(0).permutation(len(X))[:400]
+        X, anomalous = X[rows], anomalous[rows]
+        kinds = skad.ECOD(), skad.HBOS(), skad.KDE(), skad.KNN(), skad.LOF(), skad.SOS()
+        kinds = [kind.fit(X) for kind in (*kinds, skad.Mahalanobis(), skad.LODA())]
+        areas = [roc_auc_score(anomalous, -kind.score_samples(X)) for kind in kinds]
+        chosen = areas[int(model_centrality(kinds, X).argmax())]
+        gains.append(chosen - np.mean(areas))
+    assert np.mean(gains) > 0.02
+    assert np.mean(np.array(gains) > -0.02) >= 0.8

@@ -186,11 +186,12 @@ def test_a_package_that_is_missing_is_named_before_the_work_begins(package, tmp_
     assert run(package, CALLS[package], tmp_path) == expected
 
 
-def test_the_command_line_says_in_one_line_what_is_missing(tmp_path):
+@pytest.mark.parametrize("package", ["joblib", "torch"])  # sooner and later
+def test_the_command_line_says_in_one_line_what_is_missing(package, tmp_path):
     calls = "from skad.__main__ import main\nassert main(['list']) == 2"
-    expected = "skad: error: No module named 'joblib'; pip install skad brings it\n"
+    expected = f"skad: error: No module named {package!r}; pip install skad brings it\n"
     lines = HEAD.partition("import skad, skad.inspection")[0]
-    names = "PACKAGE = 'joblib'\n"
+    names = f"PACKAGE = {package!r}\n"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     found = run_python(
         "-c", names + lines + calls, cwd=tmp_path, env=environment, check=False

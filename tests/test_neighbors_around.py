@@ -137,7 +137,13 @@ def test_cof_of_tensors_and_duplicates(table):
     twice = np.repeat(X[:3], 10, axis=0)
     scores = -COF(5).fit(twice).score_samples(np.r_[twice, new])
     assert_allclose(scores[:30], 1)
-    assert scores[30:].min() > 1e6
+    # their chaining distance is that among the three, and new rows keep their own
+    own = COF(2).fit(twice[::10]).chaining_
+    different = COF(5).fit(twice)
+    assert_allclose(different.chaining_, np.repeat(own, 10))
+    near = np.argmin(((new[:, None] - twice[::10]) ** 2).sum(2), axis=1)
+    length = np.linalg.norm(new - twice[::10][near], axis=1)
+    assert_allclose(scores[30:], length / 3 / own[near])
 
 
 # ---------------------------------------------------------------------------------- SOD

@@ -98,21 +98,38 @@ def naive_choices(X, perplexity):
     return np.array(bandwidths), np.array(choices)
 
 
-@pytest.mark.parametrize("perplexity", [4.5, 20])
-def test_sos_is_the_naive_loop(table, perplexity):
+@pytest.mark.parametrize(
+    ("perplexity", "alike"), [(4.5, True), (20, True), (4.5, False)]
+)
+def test_sos_is_the_naive_loop(table, perplexity, alike):
     X, new = table
-    detector = SOS(perplexity).fit(X)
+    detector = SOS(perplexity, outliers_choose=alike).fit(X)
     bandwidths, choices = naive_choices(X, perplexity)
     assert_allclose(detector.bandwidths_, bandwidths, rtol=1e-6)
-    expected = [np.prod(1 - choices[:, j]) for j in range(60)]
+    expected = np.array([np.prod(1 - choices[:, j]) for j in range(60)])
+    voices = np.ones(60) if alike else 1 - expected
+    expected = [np.prod(1 - voices * choices[:, j]) for j in range(60)]
     assert_allclose(np.exp(-detector.score_samples(X)), expected, rtol=1e-6)
     for row, score in zip(new, detector.score_samples(new), strict=True):
         total = 1.0
         for i, beta in enumerate(bandwidths):
             own = np.exp(-beta * ((X[i] - np.delete(X, i, axis=0)) ** 2).sum(axis=1))
             one = np.exp(-beta * ((X[i] - row) ** 2).sum())
-            total *= 1 - one / (own.sum() + one)
+            total *= 1 - voices[i] * one / (own.sum() + one)
         assert_allclose(np.exp(-score), total, rtol=1e-6)
+
+
+@pytest.mark.parametrize("perplexity", [4.5, 100, 299, 400])
+@pytest.mark.parametrize("d", [1, 2, 10])
+def test_rows_have_the_perplexity_however_large_it_is(perplexity, d):
+    X = np.random.default_rng(0).normal(size=(900, d))
+    found = SOS(perplexity).fit(X).bandwidths_
+    for i in range(0, 900, 90):
+        squares = ((X[i] - np.delete(X, i, axis=0)) ** 2).sum(axis=1)
+        share = np.exp(-found[i] * (squares - squares.min()))
+        share /= share.sum()
+        share = share[share > 0]
+        assert_allclose(np.exp(-(share * np.log(share)).sum()), perplexity, rtol=0.02)
 
 
 def test_sos_of_rows_at_one_distance_is_closed():
@@ -130,16 +147,18 @@ def test_sos_tells_far_rows_apart(table):
     assert_allclose(np.exp(-scores), 1, atol=1e-3)
 
 
-def test_the_map_of_sos_splits_the_probability(table):
+@pytest.mark.parametrize("alike", [True, False])
+def test_the_map_of_sos_splits_the_probability(table, alike):
     X, new = table
-    detector = SOS().fit(X)
+    detector = SOS(outliers_choose=alike).fit(X)
     bandwidths = detector.bandwidths_
+    voices = 1 - np.exp(-SOS().fit(X).score_samples(X)) if not alike else np.ones(60)
     for row, found in zip(new, detector.transform(new), strict=True):
         parts = np.zeros(3)
         for i, beta in enumerate(bandwidths):
             own = np.exp(-beta * ((X[i] - np.delete(X, i, axis=0)) ** 2).sum(axis=1))
             away = (X[i] - row) ** 2
             one = np.exp(-beta * away.sum())
-            parts += one / (own.sum() + one) * away / away.sum()
+            parts += voices[i] * one / (own.sum() + one) * away / away.sum()
         chance = np.exp(-detector.score_samples(row[None])[0])
         assert_allclose(found, chance * parts / parts.sum(), rtol=1e-6)

@@ -41,6 +41,8 @@ HEIGHTS = {
     "_sparse": 2,
     "_answers": 3,
     "_dask": 3,
+    "_moments": 3,
+    "_off_origin": 4,
     "_strays": 4,
     "_limits": 3,
     "_picture_values": 3,

@@ -152,6 +152,23 @@ def test_one_large_feature_is_enough(rows):
     assert count(SCALE, messages(AutoEncoder(**SMALL), torch.from_numpy(X))) == 1
 
 
+@pytest.mark.parametrize("value", [7.0, -7.0, 90.0])
+def test_a_constant_feature_off_zero_is_named(rows, value):
+    X = np.insert(rows, 2, value, axis=1)
+    found = messages(AutoEncoder(**SMALL), X)
+    (message,) = [one for one in found if "around 0" in one]
+    assert f"Feature 2 is {value:.2g} in the mean" in message
+    assert "make_pipeline(StandardScaler(), AutoEncoder(...))" in message
+    for little in (np.insert(rows, 2, 3.0, axis=1), rows + 2):
+        assert not any(
+            "around 0" in one for one in messages(AutoEncoder(**SMALL), little)
+        )
+    pictures = 0.9 + 0.01 * np.random.default_rng(0).normal(size=(20, 8, 8))
+    assert not any(
+        "around 0" in one for one in messages(AutoEncoder(**SMALL), pictures)
+    )
+
+
 def test_pictures_and_zeros_have_no_scale():
     pictures = np.random.default_rng(0).uniform(size=(20, 8, 8)) * 1e-5
     assert count(SCALE, messages(AutoEncoder(**SMALL), pictures)) == 0

@@ -99,6 +99,18 @@ def add_labels(command, where):
     )
 
 
+def add_out(command):
+    """Add the folder of a report."""
+    command.add_argument("--out", type=path_of, default="skad-report", metavar="FOLDER")
+
+
+def path_of(text):
+    """Return a path as it was given; an empty one would be the current folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a path may not be empty")
+    return text
+
+
 def add_json(command):
     command.add_argument(
         "--json",

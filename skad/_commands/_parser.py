@@ -12,10 +12,12 @@ from skad._commands._options import (
     add_labels,
     add_maps,
     add_on_error,
+    add_out,
     add_output,
     add_pictures,
     add_series,
     add_text,
+    path_of,
 )
 
 _EPILOG = """examples:
@@ -91,6 +93,7 @@ def _add_detect(commands):
     detect.add_argument(
         "files",
         nargs="*",
+        type=path_of,
         metavar="PATH",
         help="a table, a series or pictures that are searched for their own anomalies, "
         "or a folder with good and with test pictures; the same as --train alone",
@@ -98,12 +101,14 @@ def _add_detect(commands):
     detect.add_argument(
         "--train",
         nargs="+",
+        type=path_of,
         metavar="PATH",
         help="what is normal: a file, a folder of pictures, or several pictures",
     )
     detect.add_argument(
         "--test",
         nargs="+",
+        type=path_of,
         metavar="PATH",
         help="what to look at, as --train; a folder with good/ and one folder per "
         "defect gives the metrics. Without it a folder has test pictures, too, or "
@@ -111,7 +116,7 @@ def _add_detect(commands):
     )
     add_detector(detect, several=True)
     add_columns(detect, "In the training file it may be missing; where it is there, ")
-    detect.add_argument("--out", default="skad-report", metavar="FOLDER")
+    add_out(detect)
     add_output(detect)
     add_text(detect)
     add_events(add_series(detect, named=True))
@@ -133,6 +138,7 @@ def _add_fit(commands):
     fit.add_argument(
         "--train",
         nargs="+",
+        type=path_of,
         required=True,
         metavar="PATH",
         help="what is normal: a file, a folder of pictures, or several pictures",
@@ -140,7 +146,11 @@ def _add_fit(commands):
     add_detector(fit, several=False)
     add_columns(fit, "In the training file ")
     fit.add_argument(
-        "--out", required=True, metavar="FILE", help="the model, such as model.skad"
+        "--out",
+        type=path_of,
+        required=True,
+        metavar="FILE",
+        help="the model, such as model.skad",
     )
     add_output(fit)
     add_text(fit)
@@ -159,15 +169,18 @@ def _add_score(commands):
         "model does not know are left out.",
         epilog=_STATUS,
     )
-    score.add_argument("model", metavar="MODEL", help="what `skad fit` wrote")
+    score.add_argument(
+        "model", type=path_of, metavar="MODEL", help="what `skad fit` wrote"
+    )
     score.add_argument(
         "new",
         nargs="+",
+        type=path_of,
         metavar="PATH",
         help="what to look at: a file, a folder of pictures, or several pictures",
     )
     add_labels(score, "It may be missing unless it is named here. ")
-    score.add_argument("--out", default="skad-report", metavar="FOLDER")
+    add_out(score)
     add_output(score)
     add_text(score)
     add_events(add_series(score, named=False))
@@ -185,7 +198,7 @@ def _add_demo(commands):
         "drawn pictures and on a series, print how well and how fast each is, and "
         "write index.html.",
     )
-    demo.add_argument("--out", default="skad-report", metavar="FOLDER")
+    add_out(demo)
     demo.add_argument(
         "--networks",
         action="store_true",

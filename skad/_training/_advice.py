@@ -12,10 +12,14 @@ import warnings
 import torch
 
 from skad._array import namespace
+from skad._off_origin import off_origin
 
 # Root mean squares of the largest feature beyond which Adam's steps and the initial
 # weights, both made for values around one, are far off.
 _LARGE, _SMALL = 100.0, 0.01
+# Deviations that the mean of a feature is off zero, beyond which the first layer, and
+# random features behind it, see the mean and little else.
+_OFF = 5.0
 # Samples that are held out at least, for their errors to be compared.
 _FEWEST = 10
 # Samples that are rebuilt at most.
@@ -31,17 +35,32 @@ class TrainingWarning(UserWarning):
 
 
 def warn_of_scale(detector, X):
-    """Warn of rows (n, d) whose features are far from unit scale, once for a fit."""
+    """Warn of rows (n, d) whose features are far from unit scale, once for a fit.
+
+    Or off zero, constant ones among them.
+    """
     if detector._is_copy or not detector._wants_unit_scale():
         return
     xp, name = namespace(X), type(detector).__name__
     size = math.sqrt(float(xp.max(xp.mean(X * X, axis=0))))
-    if size == 0 or _SMALL <= size <= _LARGE:
+    if size == 0:
         return
+    if not _SMALL <= size <= _LARGE:
+        found = f"The largest feature of X has a root mean square of {size:.2g}"
+        around = 1
+    else:
+        times, feature, mean = off_origin(X)
+        if times <= _OFF:
+            return
+        feature = getattr(detector, "feature_names_in_", range(X.shape[1]))[feature]
+        found = (
+            f"Feature {feature!r} is {mean:.2g} in the mean, {times:.2g} times what "
+        )
+        found += "features deviate from their means"
+        around = 0
     warnings.warn(
-        f"The largest feature of X has a root mean square of {size:.2g}, and networks "
-        f"learn from values around 1: write make_pipeline(StandardScaler(), {name}"
-        "(...)).",
+        f"{found}, and networks learn from values around {around}: write "
+        f"make_pipeline(StandardScaler(), {name}(...)).",
         TrainingWarning,
         stacklevel=6,
     )

@@ -115,6 +115,12 @@ class GMM(LeftOutMixin, BaseDetector):
     its responsibilities, as if EM had ended there: exactly, but for `reg_covar`, with
     one cloud.
 
+    With two clouds or more a stray training row may get a cloud for itself, and then
+    counts as most normal: of 1 to 3 rows made stray in each of ten tables of ADBench a
+    third did with two clouds, nine of ten with five, and none with one. A warning says
+    so. Other rows suffer less: half of the normal rows learned from, standardised, the
+    mean ROC AUC falls from 0.925 to 0.905 with one stray row and two clouds.
+
     The fit is scikit-learn's, in double precision on the host: O(n k d^2 + k d^3) an
     iteration with full covariances. Scoring costs O(k d^2) a row and runs where `X`
     lives.
@@ -187,6 +193,7 @@ class GMM(LeftOutMixin, BaseDetector):
             rows = to_double(to_numpy(X))
             mixture.fit(rows)
         self._warn_of_what_is_hidden(rows)
+        self._warn_of_rows_alone(mixture.weights_, rows)
         mixture = mixture.plain()
         self.mixture_, self.n_iter_ = mixture, mixture.n_iter_
         self._n_rows_ = X.shape[0]
@@ -217,6 +224,21 @@ class GMM(LeftOutMixin, BaseDetector):
                 "scale the features (StandardScaler) or lower reg_covar.",
                 stacklevel=5,
             )
+
+    def _warn_of_rows_alone(self, weights, X):
+        """Warn of a cloud of so few rows that `reg_covar` alone gives it a width."""
+        n, d = X.shape
+        least = n * weights.min()
+        held = d if self.covariance_type == "full" else 1
+        if self._is_copy or self.n_components == 1 or least > held + 0.5:
+            return
+        warnings.warn(
+            f"The mixture has a cloud with about {least:.1f} of the training rows: "
+            "what it is around, stray rows perhaps, counts as most normal. Take fewer "
+            "n_components, leave stray rows out, or take a detector that lets them be, "
+            "such as IsolationForest or KNN.",
+            stacklevel=5,
+        )
 
     def _clouds(self, X):
         """Return squared whitened deviations (k, b, d) and log densities (k, b)."""

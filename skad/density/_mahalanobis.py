@@ -97,11 +97,18 @@ class Mahalanobis(IncrementalMixin, SampleWeightMixin, LeftOutMixin, BaseDetecto
     0.754); "oas" has 0.742, but changes with the units of the features, so that it is
     not the default (``benchmarks/results/defaults_mahalanobis.tsv``).
 
+    Take "ledoit_wolf" or "oas" for standardised features and few rows. Over ten tables
+    of ADBench with 6 to 36 features, of whose normal rows n were learned from, the mean
+    ROC AUC of "empirical", "ledoit_wolf" and "oas" is 0.82, 0.86 and 0.85 for n = 10,
+    0.87, 0.89 and 0.89 for n = 30 and 0.90 for all three from n = 100 on. Both are
+    scikit-learn's estimates, "ledoit_wolf" with the weight from fourth moments of the
+    rows, "oas", which `partial_fit` and `merge` keep up, with that of a Gaussian.
+
     ``contamination="auto"`` takes each row out of the mean and the covariance by a
     formula of rank 1: exactly for "empirical"; with the weight and the target of the
     shrinkage kept for "ledoit_wolf" and "oas"; for "mcd" out of the rows that it
-    trusts, which stay the same. Of new rows of a Gaussian in 10 features .067 are then
-    flagged with "mcd" and 100 training rows, .051 with 1,000. For "low_rank" copies are
+    trusts, which stay the same. Of new rows of a Gaussian in 10 features .052 are then
+    flagged with "mcd" and 100 training rows, .046 with 1,000. For "low_rank" copies are
     fitted without a part of the rows.
 
     `fit` costs O(n d^2 + d^3), scoring O(d^2) a row. Statistics are gathered in double

@@ -114,11 +114,12 @@ class SOM(BaseDetector):
     -----
     The covariance of a node is that of its :math:`n_j` rows about it, with the rows'
     covariance about their nodes, over all nodes, counted `prior_count` times. One node
-    is `Mahalanobis`. The start is the plane of the first two principal components, so
-    that nothing is random. `fit` costs O(n k d) an epoch and O(n d^2 + k d^3) for the
-    covariances of k nodes, which take O(k d^2) memory, scoring O(k d + d^2) a row. The
-    size of the map, the neighbourhood and the shrinkage of [2]_ are not known; these
-    are ours.
+    is `Mahalanobis`. A training row some fifty times as far out as the others gets a
+    node for itself, and then counts as normal: leave such rows out. The start is the
+    plane of the first two principal components, so that nothing is random. `fit` costs
+    O(n k d) an epoch and O(n d^2 + k d^3) for the covariances of k nodes, which take
+    O(k d^2) memory, scoring O(k d + d^2) a row. The size of the map, the neighbourhood
+    and the shrinkage of [2]_ are not known; these are ours.
 
     References
     ----------

@@ -218,7 +218,10 @@ class LODA(ForgettingMixin, LeftOutMixin, BaseDetector):
         for row, own in zip(self._counts_, counts, strict=True):
             row[1 : 1 + len(own)] = own
         self._usual_ = 0.0
-        if missing and known.any():
+        if not missing:  # each row is in a bin of each histogram
+            held = self._counts_ * self._rareness()
+            self._usual_ = float(held.sum() / self._n_.sum())
+        elif known.any():
             self._usual_ = self._in_blocks(self._anomaly, X[known.any(axis=1)]).mean()
 
     def _histogram(self, i, values):
@@ -239,13 +242,18 @@ class LODA(ForgettingMixin, LeftOutMixin, BaseDetector):
         self.n_bins_[i] = len(counts)
         return counts
 
-    def _terms(self, X, fewer=0):
-        """Return the terms (b, m), of rows that count `fewer` times in training."""
+    def _rareness(self, fewer=0):
+        """Return the term of each bin (m, bins), of what counts `fewer` times in it."""
         column = np.s_[:, None]
         width = np.where(self._range_ > 0, self._range_, 1.0)
         held = np.maximum((self._counts_ - fewer) * self.n_bins_[column], 1)
         rareness = np.log(np.maximum(self._n_ - fewer, 1) * width)[column]
-        rareness = rareness - np.log(held)  # (m, bins)
+        return rareness - np.log(held)
+
+    def _terms(self, X, fewer=0):
+        """Return the terms (b, m), of rows that count `fewer` times in training."""
+        column, rareness = np.s_[:, None], self._rareness(fewer)
+        width = np.where(self._range_ > 0, self._range_, 1.0)
         columns = np.ascontiguousarray((X - self._centre_).T)
         values = projected(columns, self.features_, self.weights_)  # (m, b)
         place = values - self._lowest_[column]

@@ -28,7 +28,8 @@ def vus_pr(
     whose labels fade out beside the events: a step at distance `d <= w // 2` of an
     event counts :math:`\sqrt{1 - d/w}`, and recall is multiplied with the share of
     events (with their buffers, merged where they touch) in which any step is flagged. A
-    score of noise gets about the share of anomalous steps.
+    score of noise gets more than the share of anomalous steps, much more where events
+    are short beside the window, and less than that of the steps in events and buffers.
 
     Parameters
     ----------
@@ -102,8 +103,8 @@ def vus_roc(
     """Return the volume under the ROC surface of a series.
 
     As `vus_pr`, with the area under the ROC curve. Noise gets more than .5, since
-    buffers count as found by single flagged steps: up to .86 where events are short and
-    the window is wide. Report it beside `vus_pr`, never alone.
+    buffers count as found by single flagged steps: up to .98 where events are single
+    steps and the window is wide. Report it beside `vus_pr`, never alone.
 
     Parameters
     ----------

@@ -6,6 +6,7 @@ from skad._array import device_of, like, namespace
 from skad._parameters import KW_ONLY, with_parameters
 from skad.neighbors._around import AroundRows, spread_of
 from skad.neighbors._search import contributions
+from skad.neighbors._sparse_search import different_rows
 
 # Keeps the factor of rows beside duplicates finite, as a share of the rows' spread.
 _TINY = 1e-10
@@ -101,7 +102,9 @@ class COF(AroundRows):
     `fit` costs O(n^2 d + n k^2 d), scoring O(n d + k^2 d) a row. The factor does not
     change when rows are shifted or rotated, or all features are scaled together. A
     10,000-millionth of the features' deviation is added to both, for rows beside
-    duplicates. Neighbours at one distance come in the order of the training rows.
+    duplicates. Neighbours at one distance come in the order of the training rows. A row
+    with `k` equals or more, whose chain has no length, is chained through the rows that
+    differ, so that the factors stay of one order.
 
     PyOD's `COF` orders the chain by the distance from the row instead of growing it.
 
@@ -129,7 +132,19 @@ class COF(AroundRows):
     def _fit(self, X, y):
         self._fit_search(X)
         self.chaining_ = self._of_training(X, self._chaining, "chains")
+        self._chain_equal_rows(X)
         self._tiny_ = _TINY * spread_of(X)
+
+    def _chain_equal_rows(self, X):
+        """Let rows with `k` equals or more chain through rows that differ."""
+        (equal,) = namespace(X).nonzero(self.chaining_ == 0)
+        if not len(equal):
+            return
+        different = different_rows(X)
+        if different.shape[0] > 1:
+            other = COF(self.n_neighbors_)
+            other._fit_search(different)
+            self.chaining_[equal] = other._chaining(X[equal])
 
     def _chaining(self, X):
         return self._judged(X, lambda *parts: self._lengths(*parts)[0], self._work(X))
@@ -151,10 +166,11 @@ class COF(AroundRows):
         xp = namespace(difference)
         chaining, parts = self._lengths(difference, indices)
         around = xp.mean(like(self.chaining_, difference)[indices], axis=1)
+        # a row that is one with its neighbours is chained as they are
+        missing = xp.where(chaining > 0, 0.0, around) + self._tiny_
         around = around + self._tiny_
-        d = difference.shape[2]
-        maps = (parts + self._tiny_ / d) / around[:, None]
-        return (chaining + self._tiny_) / around, maps
+        maps = (parts + missing[:, None] / difference.shape[2]) / around[:, None]
+        return (chaining + missing) / around, maps
 
     def _anomaly(self, X):
         return self._judged(X, self._judge, self._work(X))[0]

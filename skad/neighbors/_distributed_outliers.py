@@ -110,11 +110,18 @@ def trimmed_means(X, weights, centers, n_outliers, max_iter):
     return centers, kept, cost, turns
 
 
-def spread_start(X, weights, n_clusters, random):
-    """Return rows (k, d) to start from, each likely far from those before."""
+def spread_start(X, weights, n_clusters, n_outliers, random):
+    """Return rows (k, d) to start from, each likely far from those before.
+
+    The farthest, of a weight of `n_outliers` together, are not taken: a centre that
+    starts at a stray row is never left by it.
+    """
     chosen = [random.choice(len(X), p=weights / weights.sum())]
     while len(chosen) < n_clusters:
-        chances = weights * nearest(X, X[chosen])[0]
+        distance = nearest(X, X[chosen])[0]
+        chances = kept_weights(distance, weights, n_outliers) * distance
+        if chances.sum() == 0:  # but the farthest there are no other distinct rows
+            chances = weights * distance
         total = chances.sum()
         if total == 0:  # there are no more distinct rows
             break
@@ -183,7 +190,8 @@ class DistributedOutliers(LeftOutMixin, BaseDetector):
     Notes
     -----
     A summary costs O(k n d) and has O(k log n + t) rows, and centres are found from
-    them: k-means++ and k-means-- [2]_, where a row of which only a part is left out
+    them: k-means++ among all rows but the :math:`t` farthest, which the paper does not
+    leave out there, and k-means-- [2]_, where a row of which only a part is left out
     counts with the rest. Every block allows for all :math:`t` outliers, since they may
     be in one. Blocks of fewer than :math:`8 t` rows are their own summary.
 
@@ -262,7 +270,9 @@ class DistributedOutliers(LeftOutMixin, BaseDetector):
         center = middle(rows)  # sums of large numbers cost digits
         best = np.inf
         for i in range(self.n_init):
-            start = spread_start(rows - center, weights, self.n_clusters, random)
+            start = spread_start(
+                rows - center, weights, self.n_clusters, left_out, random
+            )
             centers, kept, cost, n_iter = trimmed_means(
                 rows - center, weights, start, left_out, self.max_iter
             )

@@ -93,11 +93,11 @@ class LOCI(LeftOutMixin, BaseDetector):
     -----
     `fit` costs O(n^2 (d + m)) for `m` radii, scoring O(n (d + m)) a row. A new row
     counts as if it were added to the training rows, and a training row as one of them,
-    so that its score is the same whether it is learned from or scored: leaving it out
-    changes nothing. From a distance on, beyond all radii, rows have the same anomaly,
-    about the root of the number of training rows, which is the largest there can be.
-    Scores do not change when rows are shifted or rotated, or all features are scaled
-    together.
+    so that at the same radii its score is the same whether it is learned from or
+    scored: leaving it out changes nothing else. From a distance on, beyond all radii,
+    rows have the same anomaly, about the root of the number of training rows, which is
+    the largest there can be. Scores do not change when rows are shifted or rotated, or
+    all features are scaled together.
 
     The paper tries as radii the distances from each row to the others; here they are
     the same for all rows, so that counts are made once.

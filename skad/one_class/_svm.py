@@ -59,7 +59,7 @@ class OneClassSVM(SampleWeightMixin, BaseDetector):
     .. math:: a(x) = -\sum_j \alpha_j k(x_j, x).
 
     The rows with :math:`\alpha_j > 0` are the support vectors. ``score_samples`` is
-    :math:`-a`, the numbers of `sklearn.svm.OneClassSVM`.
+    :math:`-a`, the numbers of `sklearn.svm.OneClassSVM`, but for "sigmoid".
 
     The map depends on the kernel. For "rbf" it is the deep Taylor decomposition of the
     outlier score :math:`o(x) = -\log (\sum_j \alpha_j k(x_j, x) / \sum_j \alpha_j)`
@@ -148,15 +148,15 @@ class OneClassSVM(SampleWeightMixin, BaseDetector):
     Notes
     -----
     With s support vectors the exact fit costs O(n s d) and a few rounds more, scoring
-    O(s d) a row; the kernel matrix is never held. The solution is libsvm's; a start
-    from the solution of a quarter of the rows, working sets of 512 to 1024 rows and
-    products in tiles of the cache's size make it faster from some thousand rows on. The
-    working sets' problems are solved on the host in double precision, whatever the
-    device. With ``nu=1`` every :math:`\alpha_j` is 1 and :math:`\rho` is the largest
-    training score, so that no training row is inside (libsvm's is infinite). Rows with
-    :math:`0 < \alpha_j < 1` lie on the boundary itself, where rounding would put many
-    of them outside: the threshold is lowered until the share outside is at most
-    :math:`\nu`, however the training rows are split when they are scored.
+    O(s d) a row; the kernel matrix is never held. The solution is libsvm's, or one of
+    several minima for "sigmoid"; a start from that of a quarter of the rows, working
+    sets of 512 to 1024 rows and products in tiles of the cache's size make it faster
+    from some thousand rows on. The working sets' problems are solved on the host in
+    double precision, whatever the device. With ``nu=1`` every :math:`\alpha_j` is 1 and
+    :math:`\rho` is the largest training score, so that no training row is inside
+    (libsvm's is infinite). Rows with :math:`0 < \alpha_j < 1` lie on the boundary
+    itself, where rounding would put many of them outside: the threshold is lowered
+    until the share outside is at most :math:`\nu`, however rows are split in scoring.
 
     With `sample_weight` the bound of :math:`\alpha_j` is the row's weight and the sum
     of all is :math:`\nu` times the sum of the weights, as in libsvm. The solution and

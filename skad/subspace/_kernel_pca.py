@@ -69,7 +69,8 @@ class KernelPCAReconstruction(LeftOutMixin, BaseDetector):
     n_components : int or float, default=0.7
         Number of directions :math:`k`, at most the rank of the kernel matrix; a float
         in (0, 1) is the share of the variance in feature space that they hold at
-        least. With too many, training rows are explained whole, anomalies included.
+        least. With too many, training rows are explained whole, anomalies included, and
+        so is a stray one a hundred times as far out as the others.
     kernel : {"rbf", "poly", "linear", "sigmoid"} or callable, default="rbf"
         :math:`e^{-\gamma \|x - y\|^2}`, :math:`(\gamma x^T y + c_0)^p`,
         :math:`x^T y`, :math:`\tanh(\gamma x^T y + c_0)` or a function of two arrays of

@@ -95,7 +95,8 @@ class SelfRepresentation(BaseDetector):
     `fit` costs O(n^2 d) and an elastic net a row, scoring O(n (d + s^2)) a row with
     codes of s coefficients, the map an elastic net a row. Length and sign of a row do
     not count: whether to centre the data is whether the subspaces go through the
-    origin.
+    origin. From an origin that is 10,000 deviations away all rows are one direction,
+    which a warning says.
 
     The paper scores the rows that it learns from, by ``visits_``. Here a row is scored
     as if one more step of the walk could lead to it: coefficients :math:`w_i` and
@@ -138,6 +139,7 @@ class SelfRepresentation(BaseDetector):
     alpha: float = 5.0
     n_steps: int = 1000
 
+    _origin_times = 1e4
     _parameter_constraints = {
         "l1_ratio": [Interval(Real, 0, 1, closed="neither")],
         "alpha": [Interval(Real, 1, None, closed="neither")],

@@ -106,7 +106,9 @@ class MatrixSketch(IncrementalMixin, LeftOutMixin, BaseDetector):
     `partial_fit` on batches gives the very sketch of `fit` on all rows.
 
     As in the paper rows are not centred: centre and scale the features first unless the
-    origin is a natural one.
+    origin is a natural one. Where rows are 100,000 times as far from it as they are
+    from one another, `tol` leaves out all directions but that to their mean, which a
+    warning says.
 
     References
     ----------
@@ -137,7 +139,7 @@ class MatrixSketch(IncrementalMixin, LeftOutMixin, BaseDetector):
     tol: float = 1e-12
 
     _map_sums_to_score = True
-    _hiding_times = 1e5
+    _hiding_times = _origin_times = 1e5
     _parameter_constraints = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "measure": [StrOptions({"leverage", "projection"})],

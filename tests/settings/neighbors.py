@@ -29,4 +29,4 @@ REPEN = Settings(
     [{"hidden_sizes": (16,)}],
 )
 SOD = Settings(variants=[{"algorithm": "brute", "alpha": 1.2}])
-SOS = Settings(variants=[{"perplexity": 10}])
+SOS = Settings(variants=[{"perplexity": 10}, {"outliers_choose": False}])
