@@ -198,6 +198,7 @@ def test_a_feature_that_is_the_sum_of_others_leaves_the_threshold(name, dtype):
 
 
 # SOD compares the variances of features, and says that all scores are equal
+@pytest.mark.by_turns
 @pytest.mark.parametrize("name", [name for name in FREE if name != "SOD"])
 def test_one_feature_is_enough(name):
     _, false, found = quality(name, ROWS[:, :1], PROBE[:, :1])
@@ -208,6 +209,7 @@ def test_one_feature_is_enough(name):
 # --------------------------------------------------------------- equal rows and offsets
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize(
     "name",
     # whose bins there are then fewer of
@@ -228,6 +230,7 @@ def test_an_offset_moves_no_row_to_another_node(offset):
     np.testing.assert_allclose(moved, expected, rtol=1e-4)
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("name", [*FREE, "SelfRepresentation"])
 @pytest.mark.parametrize("offset", [1e3, 1e6])
 def test_rows_off_the_origin_are_told_apart_or_warned_of(name, offset):
