@@ -79,6 +79,9 @@ CANDIDATES = {
         {"max_epochs": 10, "lr": 3e-4},
         *grid(latent_size=[2, 8], hidden_sizes=[(128,)], lr=[3e-4], noise=[0.3]),
     ],
+    "OCNN": [UNTRAINED, {"hidden_penalty": 1.0}],
+    "DROCC": [UNTRAINED],
+    "DAGMM": [UNTRAINED],
     "VAE": [
         *grid(measure=["reconstruction_probability", "iwae", "kl"]),
         UNTRAINED,

@@ -153,3 +153,16 @@ def test_no_samples_are_left():
     X = np.random.default_rng(0).normal(size=(20, 3))
     with pytest.raises(ValueError, match=r"validation_fraction=0.99 leaves \d of 20"):
         AutoEncoder(**SMALL, validation_fraction=0.99).fit(X)
+
+
+@pytest.mark.parametrize(("m", "least", "most"), [(40, 0.01, 0.12), (200, 0.03, 0.08)])
+def test_what_one_fit_flags_is_as_far_from_the_rate_as_said(m, least, most):
+    """As `validation_fraction` says it: the share beyond the limit of m samples."""
+    uniform = np.random.default_rng(0).uniform(size=(4000, m))
+    flagged = 1 - np.array([upper_limit(row, 0.05) for row in uniform])
+    assert flagged.mean() == pytest.approx(0.05, abs=0.002)
+    ends = np.quantile(flagged, [0.05, 0.95])
+    assert np.round(ends, 2).tolist() == [least, most]
+    assert f"{least:.2f} to {most:.2f}".replace("0.", ".") in " ".join(
+        AutoEncoder.__doc__.split()
+    )

@@ -36,10 +36,25 @@ def test_negatives_lie_on_the_shell(fitted, X, n_steps, shape):
     net = copy.deepcopy(fitted.net_)
     net.n_steps = n_steps
     x = torch.as_tensor(X, dtype=torch.float32).reshape(-1, *shape)
-    assert net.radius == 1.0  # half the root of four features
+    radius = X.var(axis=0).mean() ** 0.5  # times half the root of four features
+    assert float(net.radius) == pytest.approx(radius)
     length = (net.negatives(x) - x).flatten(1).norm(dim=1)
-    assert length.min() > 1 - 1e-5
-    assert length.max() < 2 + 1e-5
+    assert length.min() > (1 - 1e-5) * radius
+    assert length.max() < (2 + 1e-5) * radius
+
+
+def test_the_search_is_as_wide_as_the_data(fitted, X):
+    scaled = DROCC(**SMALL, contamination=0.1).fit(100 * X).net_
+    net, x = copy.deepcopy(fitted.net_), torch.as_tensor(X[:9], dtype=torch.float32)
+    scaled.scorer = copy.deepcopy(net.scorer)  # of the same number at the same place
+    scaled.scorer.layers[0].weight.div_(100)
+    found = []
+    for one, scale in ((net, 1), (scaled, 100)):
+        torch.manual_seed(0)
+        found.append(one.negatives(scale * x) / scale)
+    assert_allclose(found[0], found[1], atol=1e-4)
+    radii = [DROCC(radius=3.0, **SMALL).fit(k * X).net_.radius for k in (1, 9)]
+    assert [float(one) for one in radii] == [3.0, 3.0]
 
 
 def test_the_search_finds_what_looks_more_normal(fitted, X):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from sklearn.metrics import roc_auc_score
 
 from skad.one_class import OCNN
 from skad.one_class._ocnn import lower_quantile
@@ -30,9 +31,11 @@ def parts(detector):
     return net, net.hidden.weight.numpy(), net.direction.weight.numpy()[0]
 
 
+@pytest.mark.parametrize("penalty", [0.0, 0.7])
 @pytest.mark.parametrize("activation", FUNCTIONS)
-def test_objective_and_anomaly_are_the_formula(X, activation):
-    detector = OCNN(nu=0.3, activation=activation, **SMALL).fit(X)
+def test_objective_and_anomaly_are_the_formula(X, activation, penalty):
+    given = {"nu": 0.3, "activation": activation, "hidden_penalty": penalty}
+    detector = OCNN(**given, **SMALL).fit(X)
     net, V, w = parts(detector)
     s = FUNCTIONS[activation](X @ V.T) @ w
     r = np.quantile(s, 0.3, method="inverted_cdf")
@@ -40,7 +43,7 @@ def test_objective_and_anomaly_are_the_formula(X, activation):
     net.distance.fill_(0.4)
     ((_, found),) = net.updates("fit", torch.as_tensor(X), None)
     hinge = np.maximum(0, 0.4 - s).mean() / 0.3
-    expected = (w @ w) / 2 + (V**2).sum() / 2 + hinge - 0.4
+    expected = (w @ w) / 2 + penalty * (V**2).sum() / 2 + hinge - 0.4
     assert_allclose(float(found), expected, rtol=1e-6)
 
 
@@ -54,7 +57,8 @@ def test_a_share_nu_of_training_rows_is_below_the_best_distance(X, nu):
 
 
 def test_at_the_best_distance_the_linear_objective_is_a_tail_mean(X):
-    net, V, w = parts(OCNN(nu=0.1, activation="linear", **SMALL).fit(X))
+    given = {"nu": 0.1, "activation": "linear", "hidden_penalty": 1.0}
+    net, V, w = parts(OCNN(**given, **SMALL).fit(X))
     s = X @ V.T @ w
     net.distance.fill_(np.quantile(s, 0.1, method="inverted_cdf"))
     found = float(net.objective(torch.as_tensor(s)))
@@ -68,12 +72,37 @@ def test_without_a_layer_all_rows_are_equal(X):
     assert np.ptp(detector.score_samples(X)) == 0
 
 
-def test_cosines_begin_as_a_gaussian_kernel(X):
-    untrained = {**SMALL, "n_hidden": 20_000, "max_epochs": 1, "lr": 1e-12}
-    V = parts(OCNN(**untrained).fit(X))[1]
-    found = np.cos((X[:20] - X[20:40]) @ V.T).mean(axis=1)
-    squares = ((X[:20] - X[20:40]) ** 2).sum(axis=1)
-    assert_allclose(found, np.exp(-squares / 3), atol=0.03)
+UNTRAINED = {"max_epochs": 1, "lr": 1e-12}
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.01])
+def test_cosines_begin_as_a_gaussian_kernel_as_wide_as_the_data(X, scale):
+    rows = scale * X * [1.0, 2.0, 3.0]
+    detector = OCNN(**{**SMALL, **UNTRAINED, "n_hidden": 20_000}).fit(rows)
+    V = parts(detector)[1]
+    found = np.cos((rows[:20] - rows[20:40]) @ V.T).mean(axis=1)
+    squares = ((rows[:20] - rows[20:40]) ** 2).sum(axis=1)
+    expected = np.exp(-squares / rows.var(axis=0).sum())
+    assert_allclose(found, expected, atol=0.03)
+    detector.set_params(warm_start=True).fit(rows)  # the waves stay as they are
+    assert_allclose(parts(detector)[1], V, rtol=1e-6)
+
+
+def test_long_training_leaves_scores_apart_but_for_the_penalty():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(100, 30)) * np.repeat([0.1, 1.0], 15)
+    other = X[:50] + 0.3 * rng.normal(size=(50, 30))
+    y = np.repeat([0, 1], [100, 50])
+    both = np.concatenate([X, other])
+
+    def found(**given):
+        own = {**SMALL, "n_hidden": 32, "max_epochs": 300, "lr": 0.01}
+        own |= given
+        return -OCNN(**own).fit(X).score_samples(both)
+
+    default, untrained = found(), found(**UNTRAINED)
+    assert roc_auc_score(y, default) > 0.9 > roc_auc_score(y, untrained) + 0.2
+    assert np.ptp(found(hidden_penalty=1.0)) < 1e-3 * np.ptp(default)
 
 
 def test_it_learns_the_code_of_an_autoencoder(X):

@@ -390,7 +390,7 @@ def test_a_flow_may_have_no_blocks(broken_sine):
 
 @pytest.mark.parametrize(
     ("n_steps", "n_windows", "n_epochs"),
-    [(300, 201, 10), (1_000, 901, 10), (10_000, 4951, 2), (100_000, 8326, 1)],
+    [(300, 201, 45), (1_000, 901, 10), (10_000, 4951, 2), (100_000, 8326, 1)],
 )
 def test_the_default_of_omni_ends(n_steps, n_windows, n_epochs):
     """However long the series are, a few thousand windows are seen, all over them."""
@@ -406,13 +406,26 @@ def test_the_default_of_omni_ends(n_steps, n_windows, n_epochs):
     assert whole._epochs("") == 3
 
 
+@pytest.mark.parametrize(
+    ("n_steps", "n_windows", "n_epochs"),
+    [(1_019, 1_000, 50), (10_019, 10_000, 10), (200_019, 200_000, 6)],
+)
+def test_a_small_omni_has_a_thousand_steps(n_steps, n_windows, n_epochs):
+    detector = OmniAnomaly(hidden_size=20, window_size=20, align="end")
+    detector.window_size_, detector._lengths_ = 20, [n_steps]
+    assert len(detector._training_starts()) == n_windows
+    assert detector._epochs("") == n_epochs
+
+
 def test_epochs_of_omni_are_those_that_auto_stands_for():
     X = np.random.default_rng(0).normal(size=(90, 2))
     settings = {"hidden_size": 4, "n_flows": 1, "window_size": 5, "random_state": 0}
-    auto, ten = (
-        OmniAnomaly(**settings, max_epochs=epochs).fit(X) for epochs in ("auto", 10)
+    settings["stride"] = 5
+    auto, given = (
+        OmniAnomaly(**settings, max_epochs=epochs).fit(X) for epochs in ("auto", 100)
     )
-    assert_allclose(auto.score_samples(X), ten.score_samples(X), rtol=1e-12)
+    assert len(auto.history_) == len(given.history_) == 100
+    assert_allclose(auto.score_samples(X), given.score_samples(X), rtol=1e-12)
 
 
 def test_training_steps_are_not_scored_in_vain(monkeypatch):

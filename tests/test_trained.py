@@ -78,7 +78,7 @@ CHEAP = {
     "INPFormer": {"max_epochs": 20},
     "LSTMAutoEncoder": {"max_epochs": 30, "window_size": 20, "stride": 2},
     "MKD": {"max_epochs": 25, "batch_size": 4},
-    "OmniAnomaly": {"hidden_size": 16, "window_size": 20, "stride": 2},
+    "OmniAnomaly": {"hidden_size": 16, "window_size": 20, "stride": 3, "lr": 3e-3},
     "RDPlusPlus": {"max_epochs": 20, "batch_size": 4},
     "RGI": {"n_search_steps": 20},
     "ReConPatch": {"max_epochs": 3, "layers": ("scale2",)},
@@ -98,7 +98,14 @@ CHEAP = {
     },
 }
 # Take more than ten CPU seconds.
-SLOW = {"CFLOW", "EfficientAD", "SimpleNet", "SuperSimpleNet", "UninformedStudents"}
+SLOW = {
+    "CFLOW",
+    "EfficientAD",
+    "OmniAnomaly",
+    "SimpleNet",
+    "SuperSimpleNet",
+    "UninformedStudents",
+}
 BELOW = {
     "AnoGAN": 0.80,
     "DAGMM": 0.78,
@@ -111,7 +118,6 @@ BELOW = {
     "MOGAAL": 0.74,
     "NeuTraL": 0.72,
     "OCCNN": 0.55,
-    "OmniAnomaly": 0.58,
     "REPEN": 0.81,
     "ReConPatch": 0.75,
     "RGI": 0.83,
@@ -331,6 +337,12 @@ def test_training_on_pictures_is_worth_its_time(name, textures):
 
 
 @pytest.mark.sampled(3)
-@pytest.mark.parametrize("name", TRAINED["series"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.full if name in SLOW else ())
+        for name in TRAINED["series"]
+    ],
+)
 def test_training_on_series_is_worth_its_time(name, waves):
     check_training(TRAINED["series"][name], waves, norms, CHEAP.get(name, {}), BELOW)

@@ -12,7 +12,7 @@ from tests.test_trained import CHEAP, TRAINED, check_training, norms
 
 # Steps that train, and scored ones around the first anomaly.
 STEPS = 1000
-BELOW = {"OmniAnomaly": 0.49}
+BELOW = {}
 
 
 @pytest.fixture(scope="module")

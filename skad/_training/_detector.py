@@ -71,7 +71,9 @@ class TorchDetector(HeldOutMixin, BaseDetector):
         Share of the normal samples that are held out of the training, at least 5: they
         set the threshold for ``contamination="auto"``, and `patience` watches them.
         With a number as `contamination` and without `patience` none are held out. A
-        fifth of 100 samples is the least that a threshold for 5 % can be read from.
+        fifth of 100 samples is the least that a threshold for 5 % can be read from:
+        one fit with 40 held out then flags .01 to .12 of new normal samples, in nine of
+        ten cases, with 200 it flags .03 to .08.
     amp : {"bf16", "fp16"} or None, default=None
         Lower precision of the training, for devices that have it.
     compile : bool, default=False

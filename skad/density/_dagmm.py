@@ -201,7 +201,10 @@ class DAGMM(ShapedDetector):
     between layers of sizes that it chooses for each table (`hidden_sizes`).
     Features should be on one scale (StandardScaler). Training is in float32, scoring in
     the dtype of `X`. Weak on small tables: trained on 250 rows of each of ten it gets a
-    ROC AUC of .78 in the mean, where the norm of the standardized row gets .83.
+    ROC AUC of .78 in the mean, without training .76, and the norm of the standardized
+    row .83. On 19 others training is not worth its time, .64 with and without it, and
+    the norm .68; other rates, codes of 1 to 8, more epochs, one component or no dropout
+    change little (.62 to .69).
 
     References
     ----------

@@ -47,17 +47,30 @@ class DROCCNetwork(FromMeanNetwork):
     ):
         super().__init__(shape)
         self.scorer = build(architecture, shape, (1,), hidden_sizes, units=(128,))
-        self.radius = prod(shape) ** 0.5 / 2 if radius is None else radius
+        self.given = radius
         self.gamma, self.weight = gamma, adversarial_weight
         self.n_steps, self.step_size = n_steps, step_size
+        self.register_buffer("deviation", torch.zeros(()))
+        self.register_buffer("radius", torch.zeros(()))
+
+    def begin(self, phase, batches):
+        """Take the deviation of the training data, and the radius."""
+        if self.deviation:  # it goes on with what it has begun with
+            return
+        x = torch.cat([x for x, _ in batches()])
+        deviation = x.var(0, correction=0).mean().sqrt().clamp_min(1e-6)
+        self.deviation.copy_(deviation)
+        half = prod(x.shape[1:]) ** 0.5 / 2
+        self.radius.copy_(half * deviation if self.given is None else self.given)
 
     def negatives(self, x):
         """Return points on the shell around samples that look most like normal ones."""
-        away = torch.randn_like(x)
+        away = self.deviation * torch.randn_like(x)
         for i in range(self.n_steps):
             # the loss of a point that is no normal one grows as the number falls
             uphill = -input_gradients(self.anomaly, x + away)
-            away = away + self.step_size * uphill / lengths(uphill).clamp_min(1e-12)
+            uphill = uphill / lengths(uphill).clamp_min(1e-12)
+            away = away + self.step_size * self.deviation * uphill
             if (i + 1) % _PROJECT_EVERY == 0:
                 away = onto_shell(away, self.radius, self.gamma)
         return x + onto_shell(away, self.radius, self.gamma)
@@ -98,7 +111,8 @@ class DROCC(ShapedDetector):
     Parameters
     ----------
     radius : float or None, default=None
-        The distance :math:`r`; None is half the square root of the number of features.
+        The distance :math:`r`; None is half the square root of the number of features
+        times their deviation, the root of their mean variance in the training data.
     gamma : float, default=2.0
         The factor :math:`\gamma`, at least 1.
     adversarial_weight : float, default=1.0
@@ -106,7 +120,7 @@ class DROCC(ShapedDetector):
     n_steps : int, default=10
         Steps of the search.
     step_size : float, default=0.1
-        Length of a step.
+        Length of a step, in units of that deviation, as is the noise at the start.
     pretrain_epochs : int, default=0
         Epochs before, on normal samples alone.
     hidden_sizes : tuple of int or None, default=None
@@ -123,16 +137,21 @@ class DROCC(ShapedDetector):
 
     Notes
     -----
-    Features should be on one scale (StandardScaler): the radius is for those of unit
-    variance, and pictures need one of their own. Each batch costs `n_steps` more passes
-    and gradients.
+    Features should be on one scale (StandardScaler), whatever it is: radius, noise and
+    steps follow it. Each batch costs `n_steps` more passes and gradients.
 
     The authors train the first half of the epochs without the search, and take 50 steps
     of length 0.001, which leave the noise about where it is: with 250 rows of each of
     ten tables that gets a ROC AUC of .84 in the mean, the defaults .90, no training
-    .55, and the norm of the standardised row .83. They keep the weights that do best on
-    labelled test data; here the last ones are kept. The score is the logit, whose
-    sigmoid would make clear cases equal.
+    .55, and the norm of the standardised row .83; on half of the normal rows of 13
+    other tables the defaults get .70, no training .47 and the norm .66. Of 2,000
+    pictures of three classes of Fashion-MNIST, with linear layers and 10 epochs, it
+    learns to tell others with .87, with the radius and noise of standardised features
+    with .82, without training .34, and the distance to the mean picture with .87.
+    Longer training does not help, but ``lr=1e-4`` does (.89). With that all ten classes
+    have .88, below the distance to the mean, which has .89. They keep the weights that
+    do best on labelled test data; here the last ones are kept. The score is the logit,
+    whose sigmoid would make clear cases equal.
 
     References
     ----------
