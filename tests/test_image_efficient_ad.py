@@ -1,11 +1,14 @@
 """EfficientAD: its losses, its maps and their scale, and what its teacher knows."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
+from skad._training._held_out import held_samples
 from skad.image import EfficientAD, PictureFiles
 
 SMALL = {"channels": 6, "width": 4, "latent_size": 8, "random_state": 0}
@@ -225,6 +228,32 @@ def test_a_teacher_may_come_from_a_file(tmp_path, trained, good):
         clone(QUICK).set_params(teacher="nowhere.pth").fit(good)
 
 
+@pytest.mark.parametrize("n", [30, 150])
+def test_held_out_pictures_are_scored_by_the_scale_of_the_others(n):
+    """Each by that of all others, or in twenty parts where there are more."""
+    X = pictures(n, size=(36, 36))
+    detector = clone(QUICK).set_params(teacher_epochs=0, max_epochs=1, random_state=0)
+    detector._keeps_honest = True
+    detector.fit(X)
+    held = held_samples(n, detector.validation_fraction, at_least=5)
+    network = copy.deepcopy(detector.net_)
+    known = network.calibration.low.clone()
+    with torch.no_grad():
+        x = samples(detector, X[held].astype(np.float32))
+        raw = network.raw_maps(x)
+        expected = np.empty(len(held))
+        parts = min(20, len(held))
+        assert (len(held) > 20) == (n > 100)
+        for i in range(parts):
+            own = np.arange(len(held)) % parts == i
+            network.calibration.learn([raw[:, torch.tensor(~own)]])
+            expected[own] = detector._pool(network.map(x[torch.tensor(own)]))
+    assert_allclose(detector._honest_, expected, rtol=1e-5)
+    assert_array_equal(detector.net_.calibration.low, known)  # as it was
+    seen = -detector.score_samples(X[held])
+    assert np.abs(detector._honest_ / seen - 1).max() > 1e-3
+
+
 def test_the_border_of_the_map_repeats_what_is_inside():
     X = pictures(6, size=(72, 40))
     detector = clone(QUICK).set_params(teacher_epochs=1, max_epochs=1).fit(X)
@@ -232,7 +261,7 @@ def test_the_border_of_the_map_repeats_what_is_inside():
     assert network.padded == (False, True)
     with torch.no_grad():
         maps = network.map(samples(detector, X.astype(np.float32)))
-        raw = network.raw_maps(torch.tensor(X[:, None]).float())
+        raw = network.raw_maps(torch.tensor(X).flatten(1).float())
     assert raw.shape == (2, 6, 10, 10)
     assert maps.shape == (6, 18, 10)
     for i in range(4):

@@ -14,7 +14,7 @@ from skad._sklearn import Interval, StrOptions
 from skad._training import from_parameters, lower_at_the_end
 from skad.embedding._libraries import IMAGENET
 from skad.embedding._weights import arrays_of, load_arrays
-from skad.image._trained import TrainedImageDetector
+from skad.image.student._calibrated import CalibratedDetector, CalibratedMaps
 from skad.nn.corruption import ColourJitter, grey
 from skad.nn.description import (
     SIZES,
@@ -37,7 +37,7 @@ _GREY = 0.1
 _BORDER = 4
 
 
-class EfficientADNetwork(Distillation):
+class EfficientADNetwork(CalibratedMaps, Distillation):
     """A teacher, its student with twice the channels, and an autoencoder.
 
     Parameters
@@ -115,7 +115,8 @@ class EfficientADNetwork(Distillation):
     def finish(self, batches, held=None):
         """Bring both maps to one scale by held-out pictures, where there are any."""
         self.describe = None  # nothing that is trained later needs it
-        self.calibration.learn(map(self.raw_maps, self._normal(held or batches)))
+        normal = (x.flatten(1) for x in self._normal(held or batches))
+        self.calibration.learn(map(self.raw_maps, normal))
 
     # ---------------------------------------------------------------------- the teacher
 
@@ -181,24 +182,25 @@ class EfficientADNetwork(Distillation):
 
     def raw_maps(self, x):
         """Return the maps of the student and of the autoencoder, (2, b, gh, gw)."""
+        x = self._pictures(x)
         for_teacher, for_autoencoder = self.learned(x)
         rebuilt = self.autoencoder(self._input(x))
         pairs = (self.taught(x), for_teacher), (rebuilt, for_autoencoder)
         return torch.stack([squared(*pair).mean(1) for pair in pairs])
 
-    def map(self, x):
-        """Return the mean of both maps on one scale, with a border where it has none.
+    def joined(self, maps):
+        """Return the mean of both maps, with a border where they have none.
 
         The border, which lies outside of what was looked at, repeats the outermost
         places: zeros could be more anomalous than the picture.
         """
-        maps = self.calibration(self.raw_maps(self._pictures(x))).mean(0)
         high, wide = (0 if each else _BORDER for each in self.padded)
-        return F.pad(maps[:, None], (wide, wide, high, high), mode="replicate")[:, 0]
+        mean = maps.mean(0)[:, None]
+        return F.pad(mean, (wide, wide, high, high), mode="replicate")[:, 0]
 
 
 @with_parameters
-class EfficientAD(OutliersMixin, TrainedImageDetector):
+class EfficientAD(OutliersMixin, CalibratedDetector):
     r"""Patches that a small student tells otherwise than its teacher or an autoencoder.
 
     A teacher :math:`T` of few convolutions describes each square of 33 x 33 pixels; it
@@ -307,13 +309,11 @@ class EfficientAD(OutliersMixin, TrainedImageDetector):
     as the picture lets it be. Pictures of other than 1 or 3 channels are not
     normalised.
 
-    A threshold from few held-out pictures is rough: with 6 of 31 cookies at 64 x 64, of
-    nine random splits of the good ones it flagged .10 of 14 new ones in the mean, from
-    none to .36. The largest scores of good pictures lie far apart, and the pictures
-    that set the threshold have brought the maps to one scale, too, which makes few of
-    them alike: with small networks (32 channels, 10 epochs) .15 of new ones are
-    flagged, and .07 where each held-out one is scored by the scale of the others. Give
-    more pictures, or a larger `validation_fraction`.
+    A threshold from few held-out pictures is rough: with 6 of 31 cookies at 64 x 64 and
+    small networks (32 channels, 10 epochs), of nine random splits of the good ones it
+    flags .06 of 14 new ones in the mean, from none to .29. The pictures that set it
+    have brought the maps to one scale, too: each is scored by the scale of the others,
+    or .15 would be flagged. Give more pictures, or a larger `validation_fraction`.
 
     Where fewer than 12 pictures are normal, none are held out: then the maps are
     brought to one scale by training pictures, on which both are small. Training is in
@@ -378,9 +378,6 @@ class EfficientAD(OutliersMixin, TrainedImageDetector):
     lr: float = 1e-4
     weight_decay: float = 1e-5
     smoothing: float = 0.0
-
-    def _holds_out(self):
-        return True  # the maps' scale comes from pictures that were not learned
 
     def _anomaly_share(self):
         return 0.5

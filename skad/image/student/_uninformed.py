@@ -10,7 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad._training import from_parameters
-from skad.image._trained import TrainedImageDetector
+from skad.image.student._calibrated import CalibratedDetector, CalibratedMaps
 from skad.nn.description import PATCHES, DensePatches
 from skad.nn.distillation import MapCalibration, squared
 from skad.nn.network import Network
@@ -28,7 +28,7 @@ def redundancy(rows):
     return correlations.square().sum() - correlations.diagonal().square().sum()
 
 
-class UninformedStudentsNetwork(Network):
+class UninformedStudentsNetwork(CalibratedMaps, Network):
     """Teachers of patches of several sizes, and students of each.
 
     Parameters
@@ -143,13 +143,13 @@ class UninformedStudentsNetwork(Network):
         variances = [said.var(0, correction=0).sum(1) for _, said in pairs]
         return torch.stack([*errors, *variances])
 
-    def map(self, x):
-        """Return the sum of both on one scale, the mean over sizes, (b, gh, gw)."""
-        return self.calibration(self.raw_maps(x)).sum(0) / len(self.teachers)
+    def joined(self, maps):
+        """Return the sum of errors and variances, the mean over sizes, (b, gh, gw)."""
+        return maps.sum(0) / len(self.teachers)
 
 
 @with_parameters
-class UninformedStudents(TrainedImageDetector):
+class UninformedStudents(CalibratedDetector):
     r"""Patches of which students do not know what their teacher says, or disagree.
 
     A teacher :math:`T` describes the patch around each place by a few convolutions; it
@@ -304,9 +304,6 @@ class UninformedStudents(TrainedImageDetector):
             raise ValueError(
                 f"patch_sizes={sizes} must be different ones of {tuple(PATCHES)}."
             )
-
-    def _holds_out(self):
-        return True  # the maps' scale comes from pictures that were not learned
 
     def _epochs(self, phase):
         return self.teacher_epochs if phase == "teachers" else self.max_epochs
