@@ -32,6 +32,7 @@ from skad.image import (
     CNNSelfSimilarity,
     CompressedSensingTexture,
     CSFlow,
+    DifferNet,
     Dinomaly,
     EfficientAD,
     FastFlow,
@@ -133,6 +134,9 @@ TRAINED = {
     "INPFormer": INPFormer(**GIVEN_ONE, **SHORT),
     "FastFlow": FastFlow(**GIVEN, n_steps=2, **SHORT),
     "CSFlow": CSFlow(**GIVEN_ONE, n_steps=1, hidden_size=4, **SHORT),
+    "DifferNet": DifferNet(
+        **GIVEN_ONE, n_steps=1, hidden_size=4, n_scored_rotations=2, **SHORT
+    ),
     "AST": AST(
         **GIVEN_ONE, n_steps=1, hidden_size=4, student_channels=8, n_blocks=1, **SHORT
     ),
@@ -180,7 +184,16 @@ FROM_PIXELS = {
 EVERY = DETECTORS | TRAINED | TILED | FROM_PIXELS
 # The backbone sees them again where it describes altered pictures in every epoch, or
 # pictures at several sizes, or where a map takes gradients through it.
-AGAIN = {"CDO", "CSFlow", "EfficientAD", "GLASS", "MKD", "RDPlusPlus", "ReContrast"}
+AGAIN = {
+    "CDO",
+    "CSFlow",
+    "DifferNet",
+    "EfficientAD",
+    "GLASS",
+    "MKD",
+    "RDPlusPlus",
+    "ReContrast",
+}
 AGAIN |= {"CNNSelfSimilarity"}  # region by region
 AGAIN |= {"CompressedSensingTexture", "Texems"}  # which have no backbone
 AGAIN |= {"UninformedStudents", *FROM_PIXELS}

@@ -61,6 +61,14 @@ CHEAP = {
         "lr": 3e-3,
     },
     "DFR": {"max_epochs": 20},
+    "DifferNet": {
+        "n_steps": 2,
+        "hidden_size": 64,
+        "n_rotations": 0,
+        "max_epochs": 20,
+        "batch_size": 4,
+        "lr": 1e-3,
+    },
     "Dinomaly": {"max_epochs": 20},
     "EfficientAD": {
         "channels": 64,
