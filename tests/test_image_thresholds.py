@@ -26,6 +26,7 @@ from skad.image import (
     IKD,
     MKD,
     PANDA,
+    PFM,
     SPADE,
     STFPM,
     AnomalyDINO,
@@ -44,6 +45,7 @@ from skad.image import (
     PaDiM,
     PatchCore,
     PatchDetector,
+    PatchSVDD,
     RDPlusPlus,
     ReConPatch,
     ReContrast,
@@ -154,6 +156,8 @@ TRAINED = {
         random_state=0,
     ),
     "ReConPatch": ReConPatch(**GIVEN, code_size=8, **SHORT),
+    "PatchSVDD": PatchSVDD(n_draws=5, code_size=8, max_epochs=2, random_state=0),
+    "PFM": PFM(**GIVEN, other=PatchEmbedding(**GIVEN), latent_sizes=(4,), **SHORT),
     "IKD": IKD(**GIVEN, student_channels=(8, 16), **SHORT),
     "MKD": MKD(**GIVEN, **SHORT),
     "CDO": CDO(**GIVEN, student_channels=(8, 16), **SHORT),
@@ -195,7 +199,8 @@ AGAIN = {
     "ReContrast",
 }
 AGAIN |= {"CNNSelfSimilarity"}  # region by region
-AGAIN |= {"CompressedSensingTexture", "Texems"}  # which have no backbone
+AGAIN |= {"PFM"}  # of which there are two
+AGAIN |= {"CompressedSensingTexture", "PatchSVDD", "Texems"}  # which have no backbone
 AGAIN |= {"UninformedStudents", *FROM_PIXELS}
 ONCE = {name: one for name, one in EVERY.items() if name not in AGAIN}
 

@@ -87,6 +87,8 @@ CHEAP = {
     "LSTMAutoEncoder": {"max_epochs": 30, "window_size": 20, "stride": 2},
     "MKD": {"max_epochs": 25, "batch_size": 4},
     "OmniAnomaly": {"hidden_size": 16, "window_size": 20, "stride": 2},
+    "PFM": {"latent_sizes": (32,), "max_epochs": 10},
+    "PatchSVDD": {"max_epochs": 20, "n_draws": 50},
     "RDPlusPlus": {"max_epochs": 20, "batch_size": 4},
     "RGI": {"n_search_steps": 20},
     "ReConPatch": {"max_epochs": 3, "layers": ("scale2",)},
@@ -106,7 +108,14 @@ CHEAP = {
     },
 }
 # Take more than ten CPU seconds.
-SLOW = {"CFLOW", "EfficientAD", "SimpleNet", "SuperSimpleNet", "UninformedStudents"}
+SLOW = {
+    "CFLOW",
+    "EfficientAD",
+    "PatchSVDD",
+    "SimpleNet",
+    "SuperSimpleNet",
+    "UninformedStudents",
+}
 BELOW = {
     "AnoGAN": 0.80,
     "DAGMM": 0.78,
@@ -120,6 +129,7 @@ BELOW = {
     "NeuTraL": 0.72,
     "OCCNN": 0.55,
     "OmniAnomaly": 0.58,
+    "PFM": 0.62,
     "REPEN": 0.81,
     "ReConPatch": 0.75,
     "RGI": 0.83,
