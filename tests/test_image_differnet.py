@@ -104,6 +104,20 @@ def test_its_map_is_what_a_pixel_changes(still):
         assert_allclose(maps[:, row, column], slope.abs(), rtol=1e-4, atol=1e-7)
 
 
+def test_channels_do_not_cancel_in_the_map():
+    X = np.stack([pictures(12, seed=i) for i in range(3)], axis=-1)
+    backbone = {"backbone": nn.Sequential(nn.Identity()), "layers": ["0"]}
+    settings = {**STILL, **backbone, "contamination": 0.1, "n_scales": 1}
+    detector = DifferNet(**settings, normalization=None).fit(X)
+    network, x = detector.net_.double(), torch.tensor(X[:2]).movedim(3, 1)
+    x.requires_grad_(True)
+    z, logdet = network.transformed(x)
+    (z.square().sum(1) / 2 - logdet).sum().backward()
+    slopes = x.grad / z.shape[1]
+    assert_allclose(detector.transform(X[:2]), slopes.abs().mean(1), rtol=1e-3)
+    assert slopes.mean(1).abs().sum() < 0.9 * slopes.abs().mean(1).sum()
+
+
 def test_derivatives_are_smoothed_before_their_sizes_are_taken(still):
     X = pictures(2, seed=1)
     smooth = clone(still).set_params(smoothing=2.0).fit(pictures(12))
