@@ -197,7 +197,8 @@ class PatchSVDD(TrainedImageDetector):
     2.
     The encoder has eight convolutions in front of 32 x 32 pixels, as in the paper, and
     half as many for half the side. An epoch is `n_draws` patches of each picture, out
-    of `batch_size` pictures at a time, where the authors draw from all.
+    of `batch_size` pictures at a time, where the authors draw from all. With 256
+    pixels training is a GPU's work.
 
     Departures: the authors' last layer of :math:`C` is never trained, by a slip; here
     it is. Their :math:`\lambda` differs between sets and is not published; 1 is the
