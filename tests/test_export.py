@@ -104,7 +104,7 @@ def exporting():
     for one in quick(default_instances()):
         known = one.get_params()
         if isinstance(one, ImageDetector):
-            given = {**SMALL, "batch_size": 5, "image_size": (20, 28)}
+            given = {**SMALL, "batch_size": 5, "image_size": (20, 28), "other": None}
         else:
             given = {"random_state": 0}
         if getattr(type(one), "_exports", False):

@@ -9,7 +9,8 @@ from torch.nn import functional as F  # noqa: N812
 import skad
 from skad.embedding import PatchEmbedding, ViTEmbedding
 from skad.image import AnomalyDINO
-from skad.image.memory._anomaly_dino import object_mask, otsu, turned
+from skad.image._turns import turned
+from skad.image.memory._anomaly_dino import object_mask, otsu
 from tests._transformer import TinyViT
 
 
@@ -76,12 +77,16 @@ def test_the_threshold_leaves_a_picture_and_its_turned_copies_out():
     assert_allclose(-detector._left_out(features, torch.arange(4)), honest, atol=1e-5)
 
 
+def by_angle(X, angle):
+    return turned(torch.tensor(X).movedim(3, 1), angle).movedim(1, 3).numpy()
+
+
 def test_turned_copies_are_in_the_memory():
     X = pictures(2, 16, 16, 3)
     quarter = np.rot90(X, -1, axes=(1, 2)).copy()
-    assert_allclose(turned(torch.tensor(X), np.pi / 2), quarter, atol=1e-5)
+    assert_allclose(by_angle(X, np.pi / 2), quarter, atol=1e-5)
     wide = pictures(1, 9, 17, 3)
-    assert_allclose(turned(torch.tensor(wide), np.pi), wide[:, ::-1, ::-1], atol=1e-5)
+    assert_allclose(by_angle(wide, np.pi), wide[:, ::-1, ::-1], atol=1e-5)
     few = AnomalyDINO(embedding=embedding(), n_rotations=4).fit(X)
     assert_allclose(few.score_samples(quarter), 0, atol=1e-5)
     none = AnomalyDINO(embedding=embedding(), n_rotations=1).fit(X)
@@ -94,7 +99,7 @@ def test_turned_copies_are_in_the_memory():
 def test_a_disc_turned_in_a_wide_picture_stays_a_disc():
     rows, columns = np.mgrid[:21, :41]
     disc = ((rows - 10) ** 2 + (columns - 20) ** 2 <= 36).astype(np.float32)
-    found = turned(torch.tensor(disc)[None, ..., None], np.pi / 4)[0, ..., 0].numpy()
+    found = by_angle(disc[None, ..., None], np.pi / 4)[0, ..., 0]
     assert np.abs(found - disc).mean() < 0.03
     assert abs(found.sum() - disc.sum()) < 3
 

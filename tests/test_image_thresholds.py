@@ -26,12 +26,14 @@ from skad.image import (
     IKD,
     MKD,
     PANDA,
+    PFM,
     SPADE,
     STFPM,
     AnomalyDINO,
     CNNSelfSimilarity,
     CompressedSensingTexture,
     CSFlow,
+    DifferNet,
     Dinomaly,
     EfficientAD,
     FastFlow,
@@ -43,6 +45,7 @@ from skad.image import (
     PaDiM,
     PatchCore,
     PatchDetector,
+    PatchSVDD,
     RDPlusPlus,
     ReConPatch,
     ReContrast,
@@ -133,6 +136,9 @@ TRAINED = {
     "INPFormer": INPFormer(**GIVEN_ONE, **SHORT),
     "FastFlow": FastFlow(**GIVEN, n_steps=2, **SHORT),
     "CSFlow": CSFlow(**GIVEN_ONE, n_steps=1, hidden_size=4, **SHORT),
+    "DifferNet": DifferNet(
+        **GIVEN_ONE, n_steps=1, hidden_size=4, n_scored_rotations=2, **SHORT
+    ),
     "AST": AST(
         **GIVEN_ONE, n_steps=1, hidden_size=4, student_channels=8, n_blocks=1, **SHORT
     ),
@@ -150,6 +156,8 @@ TRAINED = {
         random_state=0,
     ),
     "ReConPatch": ReConPatch(**GIVEN, code_size=8, **SHORT),
+    "PatchSVDD": PatchSVDD(n_draws=5, code_size=8, max_epochs=2, random_state=0),
+    "PFM": PFM(**GIVEN, other=PatchEmbedding(**GIVEN), latent_sizes=(4,), **SHORT),
     "IKD": IKD(**GIVEN, student_channels=(8, 16), **SHORT),
     "MKD": MKD(**GIVEN, **SHORT),
     "CDO": CDO(**GIVEN, student_channels=(8, 16), **SHORT),
@@ -180,9 +188,19 @@ FROM_PIXELS = {
 EVERY = DETECTORS | TRAINED | TILED | FROM_PIXELS
 # The backbone sees them again where it describes altered pictures in every epoch, or
 # pictures at several sizes, or where a map takes gradients through it.
-AGAIN = {"CDO", "CSFlow", "EfficientAD", "GLASS", "MKD", "RDPlusPlus", "ReContrast"}
+AGAIN = {
+    "CDO",
+    "CSFlow",
+    "DifferNet",
+    "EfficientAD",
+    "GLASS",
+    "MKD",
+    "RDPlusPlus",
+    "ReContrast",
+}
 AGAIN |= {"CNNSelfSimilarity"}  # region by region
-AGAIN |= {"CompressedSensingTexture", "Texems"}  # which have no backbone
+AGAIN |= {"PFM"}  # of which there are two
+AGAIN |= {"CompressedSensingTexture", "PatchSVDD", "Texems"}  # which have no backbone
 AGAIN |= {"UninformedStudents", *FROM_PIXELS}
 ONCE = {name: one for name, one in EVERY.items() if name not in AGAIN}
 

@@ -5,6 +5,7 @@ from skad.image._tiled import TiledDetector as TiledDetector
 from skad.image.density._cflow import CFLOW as CFLOW
 from skad.image.density._compressed_sensing import CompressedSensingTexture as CompressedSensingTexture
 from skad.image.density._csflow import CSFlow as CSFlow
+from skad.image.density._differnet import DifferNet as DifferNet
 from skad.image.density._fastflow import FastFlow as FastFlow
 from skad.image.density._gaussian_ad import GaussianAD as GaussianAD
 from skad.image.density._padim import PaDiM as PaDiM
@@ -20,6 +21,7 @@ from skad.image.memory._inreach import InReaCh as InReaCh
 from skad.image.memory._mean_shifted import MeanShifted as MeanShifted
 from skad.image.memory._musc import MuSc as MuSc
 from skad.image.memory._panda import PANDA as PANDA
+from skad.image.memory._patch_svdd import PatchSVDD as PatchSVDD
 from skad.image.memory._patchcore import PatchCore as PatchCore
 from skad.image.memory._reconpatch import ReConPatch as ReConPatch
 from skad.image.memory._self_similarity import CNNSelfSimilarity as CNNSelfSimilarity
@@ -36,10 +38,11 @@ from skad.image.student._efficient_ad import EfficientAD as EfficientAD
 from skad.image.student._ikd import IKD as IKD
 from skad.image.student._inp_former import INPFormer as INPFormer
 from skad.image.student._mkd import MKD as MKD
+from skad.image.student._pfm import PFM as PFM
 from skad.image.student._rd_plus_plus import RDPlusPlus as RDPlusPlus
 from skad.image.student._recontrast import ReContrast as ReContrast
 from skad.image.student._reverse_distillation import ReverseDistillation as ReverseDistillation
 from skad.image.student._stfpm import STFPM as STFPM
 from skad.image.student._uninformed import UninformedStudents as UninformedStudents
 
-__all__ = ["AST", "AnomalyDINO", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CSFlow", "CompressedSensingTexture", "DFM", "DFR", "Dinomaly", "EfficientAD", "FAPM", "FRE", "FastFlow", "GLASS", "GaussianAD", "IKD", "INPFormer", "InReaCh", "MKD", "MeanShifted", "MuSc", "PANDA", "PaDiM", "PatchCore", "PatchDetector", "PictureFiles", "RDPlusPlus", "ReConPatch", "ReContrast", "ReverseDistillation", "SPADE", "STFPM", "SemiOrthogonal", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UninformedStudents", "load_folder"]
+__all__ = ["AST", "AnomalyDINO", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CSFlow", "CompressedSensingTexture", "DFM", "DFR", "DifferNet", "Dinomaly", "EfficientAD", "FAPM", "FRE", "FastFlow", "GLASS", "GaussianAD", "IKD", "INPFormer", "InReaCh", "MKD", "MeanShifted", "MuSc", "PANDA", "PFM", "PaDiM", "PatchCore", "PatchDetector", "PatchSVDD", "PictureFiles", "RDPlusPlus", "ReConPatch", "ReContrast", "ReverseDistillation", "SPADE", "STFPM", "SemiOrthogonal", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UninformedStudents", "load_folder"]

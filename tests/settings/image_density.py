@@ -38,6 +38,26 @@ CSFlow = Settings(
     },
     pictures={"max_epochs": 1, "n_steps": 1, "hidden_size": 4},
 )
+DifferNet = Settings(
+    {
+        **FINE,
+        "batch_size": 512,
+        "n_rotations": 0,
+        "n_scales": 1,
+        "n_steps": 1,
+        "hidden_size": 4,
+        "max_epochs": 4,
+        "lr": 0.02,
+    },
+    [{"n_scored_rotations": 2, "n_rotations": 1, "n_scales": 2}],
+    pictures={
+        "n_scales": 2,
+        "n_steps": 1,
+        "hidden_size": 4,
+        "n_scored_rotations": 2,
+        "max_epochs": 1,
+    },
+)
 FastFlow = Settings(
     {**FINE, "n_steps": 2, "max_epochs": 6, "lr": 0.02},
     [

@@ -58,6 +58,19 @@ MuSc = Settings(
     [{"layers": ("fine", "coarse"), "sides": (3,), "n_alike": (1,)}],
     pictures={"layers": ("scale2",)},
 )
+PatchSVDD = Settings(
+    {
+        "batch_size": 512,
+        "max_epochs": 2,
+        "n_draws": 1,
+        "step_size": 512,
+        "code_size": 8,
+        "coreset_ratio": 0.2,
+    },
+    [{"svdd_weight": 0.0, "coreset_ratio": 0.1}],
+    excused={"outliers": "the banks hold the farthest of the training codes"},
+    pictures={"max_epochs": 1, "n_draws": 2, "code_size": 8},
+)
 PatchCore = Settings(
     {**PIXELS, "neighborhood": 1},
     [{"smoothing": 0, "n_neighbors": 9, "neighborhood": 1}],

@@ -1,5 +1,7 @@
 """Pictures: a student that imitates a teacher."""
 
+from skad.embedding import PatchEmbedding
+from tests._pixels import Lines
 from tests.settings import Settings
 from tests.settings.image import FINE, SCALES
 
@@ -141,4 +143,23 @@ STFPM = Settings(
     {**FINE, "student_channels": (8,), "max_epochs": 2},
     [{**SCALES, "student_channels": (8, 16)}],
     pictures={"max_epochs": 1},
+)
+PFM = Settings(
+    {
+        **FINE,
+        "batch_size": 128,
+        "other": PatchEmbedding(Lines, ("fine",)),
+        "latent_sizes": (4,),
+        "max_epochs": 8,
+        "lr": 0.003,
+    },
+    [
+        {
+            "layers": ("fine", "coarse"),
+            "other": PatchEmbedding(Lines, ("fine", "coarse")),
+            "position": True,
+            "latent_sizes": (2, 3),
+        }
+    ],
+    pictures={"latent_sizes": (4,), "max_epochs": 1},
 )

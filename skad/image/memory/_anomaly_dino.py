@@ -11,26 +11,12 @@ from torch.nn import functional as F  # noqa: N812
 from skad._parameters import absent, with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad.image._base import TrainingPatches
+from skad.image._turns import turned
 from skad.image.memory._bank import PatchBank
 
 # Up to so many training pictures are few, and "auto" turns them.
 _FEW = 16
 _TURNS = 8
-
-
-def turned(x, angle):
-    """Return pictures (b, h, w, c) turned about their centre by `angle` in radians.
-
-    What comes from beyond the border is the border's own pixel.
-    """
-    height, width = x.shape[1:3]
-    cosine, sine = math.cos(angle), math.sin(angle)
-    rows = [[cosine, sine * height / width, 0], [-sine * width / height, cosine, 0]]
-    places = x.new_tensor(rows).expand(x.shape[0], 2, 3)
-    x = x.permute(0, 3, 1, 2)
-    grid = F.affine_grid(places, list(x.shape), align_corners=False)
-    found = F.grid_sample(x, grid, padding_mode="border", align_corners=False)
-    return found.permute(0, 2, 3, 1)
 
 
 def otsu(values):
@@ -230,7 +216,7 @@ class AnomalyDINO(PatchBank):
         return super()._merge(training, owners, random)
 
     def _turned(self, angle, x):
-        return self._features(turned(x, angle))
+        return self._features(turned(x.movedim(-1, 1), angle).movedim(1, -1))
 
     def _features(self, x):
         features = self.embedding_.embed(x)

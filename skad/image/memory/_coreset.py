@@ -11,6 +11,7 @@ aside.
 import math
 
 import torch
+from sklearn import get_config
 from sklearn.random_projection import johnson_lindenstrauss_min_dim
 
 from skad._array import blocks
@@ -130,3 +131,41 @@ def _pick(candidates, nearest, rest, n_most):
         nearest = nearest.clip(max=distances[best])
         nearest[picks] = -1.0
     return torch.tensor(picks, device=candidates.device)
+
+
+def core_set(parts, ratio):
+    """Return a share of points (n, d) that come in parts, at least one.
+
+    Where they exceed a quarter of scikit-learn's `working_memory`, what has come is
+    thinned out to that share, and all that is left at the end: a core-set of core-sets.
+    The first point is drawn by torch's generator.
+
+    Parameters
+    ----------
+    parts : iterable of tensor of shape (b, d)
+        The points.
+    ratio : float
+        The share, up to 1.
+    """
+    most, left, waiting, n_bytes, n = get_config()["working_memory"], [], [], 0, 0
+    for part in parts:
+        waiting.append(part)
+        n_bytes, n = n_bytes + part.nbytes, n + len(part)
+        if n_bytes > most * 2**18 and ratio < 1:
+            left, waiting, n_bytes = [*left, _thinned(waiting, ratio)], [], 0
+    if left:
+        waiting = [*left, _thinned(waiting, ratio)] if waiting else left
+    return _thinned(waiting, ratio, max(1, round(ratio * n)))
+
+
+def _thinned(parts, ratio, size=None):
+    """Return the core-set of a share, or of `size`, of points that come in parts."""
+    points = torch.cat(parts)
+    size = max(1, round(ratio * len(points))) if size is None else size
+    if size >= len(points):
+        return points
+    seed, start = torch.randint(2**31 - 1, ()), torch.randint(len(points), ())
+    chosen = GreedyKCenter(project(points, int(seed)), size, int(start))
+    for _ in chosen:
+        pass
+    return points[chosen.picks]

@@ -4,13 +4,12 @@ import copy
 from numbers import Integral, Real
 
 import torch
-from sklearn import get_config
 from torch import nn
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.image._trained import TrainedImageDetector, split_maps
-from skad.image.memory._coreset import GreedyKCenter, project
+from skad.image.memory._coreset import core_set
 from skad.image.memory._search import nearest
 from skad.nn.network import Network
 
@@ -136,27 +135,8 @@ class ReConPatchNetwork(Network):
 
     def finish(self, batches, held=None):
         """Fill the bank with a core-set of the training patches, thinned in parts."""
-        most, left, waiting, n_bytes, n = get_config()["working_memory"], [], [], 0, 0
-        for x, _ in batches():
-            waiting.append(self.adaptor(self.features(x)).flatten(0, 2))
-            n_bytes, n = n_bytes + waiting[-1].nbytes, n + len(waiting[-1])
-            if n_bytes > most * 2**18:
-                left, waiting, n_bytes = [*left, self._thin(waiting)], [], 0
-        if left:
-            waiting = [*left, self._thin(waiting)] if waiting else left
-        self.bank = self._thin(waiting, max(1, round(self.ratio * n)))
-
-    def _thin(self, parts, size=None):
-        """Return the core-set of patches (n, d) that come in parts."""
-        patches = torch.cat(parts)
-        size = max(1, round(self.ratio * len(patches))) if size is None else size
-        if size >= len(patches):
-            return patches
-        seed, start = torch.randint(2**31 - 1, ()), torch.randint(len(patches), ())
-        chosen = GreedyKCenter(project(patches, int(seed)), size, int(start))
-        for _ in chosen:
-            pass
-        return patches[chosen.picks]
+        parts = (self.adaptor(self.features(x)).flatten(0, 2) for x, _ in batches())
+        self.bank = core_set(parts, self.ratio)
 
     def map(self, x):
         """Return the distances of patches to the bank, (b, gh, gw)."""
