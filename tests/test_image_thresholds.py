@@ -173,6 +173,7 @@ FROM_PIXELS = {
     "CSI": skad.CSI(code_size=8, crops=False, **NARROW),
     "SSD": skad.SSD(code_size=8, **NARROW),
     "ELSA": skad.ELSA(code_size=8, n_prototypes=8, pretrain_epochs=1, **NARROW),
+    "DROC": skad.DROC(code_size=8, n_projection_layers=1, **NARROW),
     "CutPaste": skad.CutPaste(architecture="conv", code_size=8, **NARROW),
     "PANDA": PANDA(**TUNED),
     "MeanShifted": MeanShifted(**TUNED),
