@@ -15,6 +15,7 @@ from skad._limits import upper_limit
 from skad.embedding import PatchEmbedding
 from skad.image import (
     AST,
+    BGAD,
     CDO,
     CFA,
     CFLOW,
@@ -136,6 +137,7 @@ TRAINED = {
     "AST": AST(
         **GIVEN_ONE, n_steps=1, hidden_size=4, student_channels=8, n_blocks=1, **SHORT
     ),
+    "BGAD": BGAD(**GIVEN, n_steps=1, condition_size=4, max_epochs=1, random_state=0),
     "CFLOW": CFLOW(**GIVEN, n_steps=1, condition_size=4, max_epochs=1, random_state=0),
     "STFPM": STFPM(**GIVEN, student_channels=(8, 16), **SHORT),
     "UninformedStudents": UninformedStudents(

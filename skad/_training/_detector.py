@@ -141,7 +141,10 @@ class TorchDetector(HeldOutMixin, TrainingParameters, BaseDetector):
             self.n_samples_seen_ = X.shape[0]
 
     def _training_labels(self, X, y):
-        """Return the labels (n,) that the network's losses get, or None."""
+        """Return the labels that the network's losses get, or None.
+
+        They are (n,), or (n, k) where each has more behind it, such as a mask.
+        """
         if not self._uses_labels or y is None:
             return None
         return torch.as_tensor(check_labels(y, X.shape[0]))

@@ -77,7 +77,7 @@ class HeldOutMixin:
         ----------
         n : int
             Number of samples.
-        labels : tensor of shape (n,) or None
+        labels : tensor of shape (n,) or (n, k) or None
             As `_training_labels` returned them: samples labelled -1 are trained on.
         n_before : int or None, default=None
             Samples of a stream that came before; None is a `fit`.
@@ -89,6 +89,7 @@ class HeldOutMixin:
         """
         normal = np.arange(n)
         if labels is not None:
+            labels = labels if labels.ndim == 1 else labels[:, 0]
             normal = np.flatnonzero(to_numpy(labels) != -1)
         whole = n_before is None
         watched = self.patience is not None

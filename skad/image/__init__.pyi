@@ -2,6 +2,7 @@ from skad.image._folder import PictureFiles as PictureFiles
 from skad.image._folder import load_folder as load_folder
 from skad.image._patch_detector import PatchDetector as PatchDetector
 from skad.image._tiled import TiledDetector as TiledDetector
+from skad.image.density._bgad import BGAD as BGAD
 from skad.image.density._cflow import CFLOW as CFLOW
 from skad.image.density._compressed_sensing import CompressedSensingTexture as CompressedSensingTexture
 from skad.image.density._csflow import CSFlow as CSFlow
@@ -42,4 +43,4 @@ from skad.image.student._reverse_distillation import ReverseDistillation as Reve
 from skad.image.student._stfpm import STFPM as STFPM
 from skad.image.student._uninformed import UninformedStudents as UninformedStudents
 
-__all__ = ["AST", "AnomalyDINO", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CSFlow", "CompressedSensingTexture", "DFM", "DFR", "Dinomaly", "EfficientAD", "FAPM", "FRE", "FastFlow", "GLASS", "GaussianAD", "IKD", "INPFormer", "InReaCh", "MKD", "MeanShifted", "MuSc", "PANDA", "PaDiM", "PatchCore", "PatchDetector", "PictureFiles", "RDPlusPlus", "ReConPatch", "ReContrast", "ReverseDistillation", "SPADE", "STFPM", "SemiOrthogonal", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UninformedStudents", "load_folder"]
+__all__ = ["AST", "AnomalyDINO", "BGAD", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CSFlow", "CompressedSensingTexture", "DFM", "DFR", "Dinomaly", "EfficientAD", "FAPM", "FRE", "FastFlow", "GLASS", "GaussianAD", "IKD", "INPFormer", "InReaCh", "MKD", "MeanShifted", "MuSc", "PANDA", "PaDiM", "PatchCore", "PatchDetector", "PictureFiles", "RDPlusPlus", "ReConPatch", "ReContrast", "ReverseDistillation", "SPADE", "STFPM", "SemiOrthogonal", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UninformedStudents", "load_folder"]
