@@ -549,7 +549,17 @@ def test_pooling(pictures, make, pooling):
 
 
 OF_WHOLE_PICTURES = {
-    *("AnomalyDINO", "CSFlow", "DFM", "FRE", "GaussianAD", "MKD", "MeanShifted"),
+    *(
+        "AnomalyDINO",
+        "CSFlow",
+        "DFM",
+        "DOC",
+        "DRA",
+        "FRE",
+        "GaussianAD",
+        "MKD",
+        "MeanShifted",
+    ),
     *("PANDA", "SPADE", "SetFeatures", "SuperSimpleNet"),
 }
 

@@ -29,7 +29,7 @@ class Batches:
     shuffle : bool
         Whether their order is drawn.
     share : float or None, default=None
-        Share of a batch that is drawn, with replacement, from the samples labelled -1;
+        Share of a batch that is drawn, with replacement, from those labelled below 0;
         the others go through all other samples. None takes all as they come.
     """
 
@@ -38,9 +38,9 @@ class Batches:
         self.batch_size, self.device, self.shuffle = batch_size, device, shuffle
         self.known = None
         labels = y if y is None or y.ndim == 1 else y[:, 0]
-        if share is not None and y is not None and (labels == -1).any():
-            self.known = torch.nonzero(labels == -1).squeeze(1)
-            self.others = torch.nonzero(labels != -1).squeeze(1)
+        if share is not None and y is not None and (labels < 0).any():
+            self.known = torch.nonzero(labels < 0).squeeze(1)
+            self.others = torch.nonzero(labels >= 0).squeeze(1)
             self.n_known = max(1, round(share * batch_size))
 
     def __len__(self):

@@ -6,12 +6,8 @@ from numbers import Real
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.nn.architecture import build
+from skad.nn.losses import deviation_loss
 from skad.supervised._base import Scorer, SupervisedDetector
-
-
-def deviation_loss(score, anomalous, margin):
-    """Return the mean loss of scores (b,) in units of the reference's deviation."""
-    return (anomalous * (margin - score).relu() + ~anomalous * score.abs()).mean()
 
 
 class DevNetNetwork(Scorer):
