@@ -129,3 +129,13 @@ def test_features_stay_telling_while_the_class_is_drawn_together():
     after = detector.net_
     together = spread(after, X) / spread(before, X)
     assert together < spread(after, Z) / spread(before, Z), together
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_threshold_holds_on_new_pictures(seed):
+    X, (Z, classes) = lines(100, 1, seed), others(30, seed + 20)
+    detector = DOC(**{**OWN, "random_state": seed})
+    detector.fit(X, X_outliers=Z, y_outliers=classes)
+    assert detector.n_held_out_ == 20
+    share = np.mean(detector.predict(lines(300, 1, 10 + seed)) == -1)
+    assert 0 < share < 0.2, share

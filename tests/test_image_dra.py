@@ -142,3 +142,12 @@ def test_anomalies_of_the_known_kind_are_found():
     normal = of_new == 1
     found = [np.mean(one[~normal, None] < one[normal]) for one in (untrained, trained)]
     assert found[1] > max(0.95, found[0]), found
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_threshold_holds_on_new_pictures(seed):
+    X, y = squares(108, 8, seed)
+    detector = DRA(**{**OWN, "random_state": seed}).fit(X, y)
+    assert detector.n_held_out_ == 20
+    share = np.mean(detector.predict(squares(300, 0, 10 + seed)[0]) == -1)
+    assert 0 < share < 0.2, share
