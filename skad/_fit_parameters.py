@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 
 from skad._array import is_torch, like, namespace, to_numpy
-from skad._labels import check_labels
+from skad._labels import check_labels, label_column, reference_classes
 from skad._picture_input import Pictures
 from skad._sklearn import _fit_context
 from skad._sparse import dense_rows
@@ -66,6 +66,52 @@ class OutliersMixin:
         if isinstance(outliers, Pictures):
             outliers = outliers[:]
         return namespace(X).concat([X, like(outliers, X)]), labels, params
+
+
+class ReferenceMixin(OutliersMixin):
+    """Gives `fit` pictures of other classes beside those of one.
+
+    `_fit` sees them joined to `X`, with labels -1, -2, ... for their classes.
+    """
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, *, X_outliers=None, y_outliers=None) -> Self:
+        """Learn what is of the class, beside pictures of others.
+
+        Parameters
+        ----------
+        X : array-like, tensor or files of shape (n_samples, height, width[, channels])
+            Training pictures; also rows with `image_shape`.
+        y : array-like of shape (n_samples,), default=None
+            Labels: 0 or 1 for pictures of the class, and numbers below 0, each a class
+            of the reference set, for its pictures. None is the class for all.
+        X_outliers : array-like or callable, default=None
+            Pictures of the reference set, or a callable that returns them.
+        y_outliers : array-like or callable, default=None
+            Their classes, labels of any kind, or a callable that returns them.
+
+        Returns
+        -------
+        self : object
+            The fitted detector.
+        """
+        params = given(X_outliers=X_outliers, y_outliers=y_outliers)
+        return self._learn(X, y, self._fit, forget=self._forgets(), **params)
+
+    def _take(self, X, y, params):
+        if ("X_outliers" in params) != ("y_outliers" in params):
+            raise ValueError("y_outliers are the classes of X_outliers: pass both.")
+        return super()._take(X, y, params)
+
+    def _joined(self, X, y, outliers, params):
+        n, m = X.shape[0], outliers.shape[0]
+        classes = params.get("y_outliers")
+        classes = label_column(classes() if callable(classes) else classes, m)
+        own = np.zeros(n, int) if y is None else reference_classes(y, n)
+        X, _, _ = super()._joined(X, None, outliers, {})
+        # behind those that y names
+        codes = np.unique(classes, return_inverse=True)[1]
+        return X, np.concatenate([own, min(own.min(), 0) - 1 - codes]), {}
 
 
 def given(**params):

@@ -50,3 +50,37 @@ def warn_without_anomalies(y):
             "np.where(y == 1, -1, 1).",
             stacklevel=7,
         )
+
+
+def need_anomalies(detector, labels, fewest=1, more_ways="fit(X, X_outliers=...)"):
+    """Raise unless labels (n,), or None, name known anomalies and other samples.
+
+    `more_ways` says how anomalies are given, beside labels.
+    """
+    name = type(detector).__name__
+    found = 0 if labels is None else int((labels == -1).sum())
+    if found < fewest:
+        raise ValueError(
+            f"{name} learns from known anomalies and got {found} of {fewest}: "
+            "fit(X, y) with y = -1 for them and 0 or 1 for all other samples, or "
+            f"{more_ways}. Without any, take a detector that needs none, such as "
+            "skad.IsolationForest."
+        )
+    if found == len(labels):
+        raise ValueError(
+            f"y is -1 for all samples (n_samples={found}): {name} learns how known "
+            "anomalies differ from others, which are labelled 0 or 1."
+        )
+
+
+def reference_classes(y, n_samples):
+    """Return labels (n,) 0 for the class and -1, -2, ... for others, in their order."""
+    labels = label_column(y, n_samples)
+    if labels.dtype.kind not in "iufb":
+        raise ValueError(
+            "y has labels that are no numbers: 0 or 1 is the class, below 0 are others."
+        )
+    labels, found = labels.astype(np.float64), np.zeros(n_samples, int)
+    others = labels < 0
+    found[others] = -1 - np.unique(-labels[others], return_inverse=True)[1]
+    return found

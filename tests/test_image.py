@@ -554,6 +554,8 @@ OF_WHOLE_PICTURES = {
         "CSFlow",
         "DFM",
         "DifferNet",
+        "DOC",
+        "DRA",
         "FRE",
         "GaussianAD",
         "MKD",

@@ -10,7 +10,7 @@ from torch import nn
 from skad.embedding import PatchEmbedding
 from skad.embedding._resnet import ResNet
 from skad.image import PANDA, MeanShifted
-from skad.image.memory._fine_tuned import stages
+from skad.image._tuned import stages
 from skad.image.memory._mean_shifted import MeanShiftedNetwork
 from skad.image.memory._panda import PANDANetwork
 from skad.nn.contrast import RandomViews, nt_xent

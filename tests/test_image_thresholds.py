@@ -15,6 +15,7 @@ from skad._limits import upper_limit
 from skad.embedding import PatchEmbedding
 from skad.image import (
     AST,
+    BGAD,
     CDO,
     CFA,
     CFLOW,
@@ -142,6 +143,7 @@ TRAINED = {
     "AST": AST(
         **GIVEN_ONE, n_steps=1, hidden_size=4, student_channels=8, n_blocks=1, **SHORT
     ),
+    "BGAD": BGAD(**GIVEN, n_steps=1, condition_size=4, max_epochs=1, random_state=0),
     "CFLOW": CFLOW(**GIVEN, n_steps=1, condition_size=4, max_epochs=1, random_state=0),
     "STFPM": STFPM(**GIVEN, student_channels=(8, 16), **SHORT),
     "UninformedStudents": UninformedStudents(
@@ -181,6 +183,7 @@ FROM_PIXELS = {
     "CSI": skad.CSI(code_size=8, crops=False, **NARROW),
     "SSD": skad.SSD(code_size=8, **NARROW),
     "ELSA": skad.ELSA(code_size=8, n_prototypes=8, pretrain_epochs=1, **NARROW),
+    "DROC": skad.DROC(code_size=8, n_projection_layers=1, **NARROW),
     "CutPaste": skad.CutPaste(architecture="conv", code_size=8, **NARROW),
     "PANDA": PANDA(**TUNED),
     "MeanShifted": MeanShifted(**TUNED),

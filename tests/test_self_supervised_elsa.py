@@ -88,7 +88,7 @@ def test_known_anomalies_are_no_prototypes(X):
     y = np.repeat([0, -1], 20)
     own = {**OWN, "n_prototypes": 20, "fine_tuning_lr": 1e-30}
     net = network(ELSA(**own).fit(bright, y))
-    codes = net.codes(torch.as_tensor(bright)[:, None]).detach()
+    codes = net.directions(torch.as_tensor(bright)[:, None]).detach()
     near = (codes @ net.prototypes.T).amax(1)
     assert near[:20].min() > 1 - 1e-5 > near[20:].max()
 

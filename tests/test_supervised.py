@@ -10,8 +10,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import roc_auc_score
 
 import skad
+from skad.nn.losses import deviation_loss
 from skad.supervised import DevNet, FeaWAD, PReNet, RoSAS
-from skad.supervised._devnet import deviation_loss
 from skad.supervised._prenet import draw_pairs
 from skad.supervised._rosas import consistency, draw_triplets
 

@@ -48,6 +48,8 @@ KINDS = {"rows": tables}
 # Detectors that no test of thresholds shows new samples to, with the reason, beside
 # those with a threshold of their own, who say so by `_honesty`.
 EXEMPT = {
+    "DOC": "learns beside a reference set: test_image_doc has one",
+    "DRA": "learns from known anomalies: test_image_dra has them",
     "MIDAS": "edges of a graph: none is a draw like another",
     "MIDASR": "edges of a graph: none is a draw like another",
     "MixedSupervision": "learns from marked pictures: test_supervised_mixed has them",

@@ -27,7 +27,7 @@ MOST = 250
 # Families that take other data than rows alone.
 OF_THEIR_OWN = ("image", "ood", "series", "supervised")
 # What they train is a backbone that has seen many pictures; the drawn ones have none.
-PRETRAINED = {"MeanShifted", "PANDA"}
+PRETRAINED = {"DOC", "DRA", "MeanShifted", "PANDA"}
 TRAINED = {}
 for name, cls in skad.all_detectors():
     if issubclass(cls, TorchDetector) and name not in PRETRAINED:
@@ -52,6 +52,7 @@ CHEAP = {
         "lr": 3e-3,
     },
     "CDO": {"max_epochs": 20, "batch_size": 4},
+    "BGAD": {"max_epochs": 2},
     "CFLOW": {"max_epochs": 2},
     "CSFlow": {
         "n_steps": 2,
@@ -113,6 +114,7 @@ SLOW = {
     "EfficientAD",
     "OmniAnomaly",
     "PatchSVDD",
+    "BGAD",
     "SimpleNet",
     "SuperSimpleNet",
     "UninformedStudents",

@@ -20,8 +20,8 @@ class Batches:
 
     Parameters
     ----------
-    x, y : tensor of shape (n, ...), tensor of shape (n,) or None
-        The samples and their labels.
+    x, y : tensor of shape (n, ...), tensor of shape (n,) or (n, k) or None
+        The samples and their labels, which may have more behind them.
     batch_size : int
         Samples of a batch.
     device : torch.device
@@ -29,7 +29,7 @@ class Batches:
     shuffle : bool
         Whether their order is drawn.
     share : float or None, default=None
-        Share of a batch that is drawn, with replacement, from the samples labelled -1;
+        Share of a batch that is drawn, with replacement, from those labelled below 0;
         the others go through all other samples. None takes all as they come.
     """
 
@@ -37,9 +37,10 @@ class Batches:
         self.x, self.y = x, y
         self.batch_size, self.device, self.shuffle = batch_size, device, shuffle
         self.known = None
-        if share is not None and y is not None and (y == -1).any():
-            self.known = torch.nonzero(y == -1).squeeze(1)
-            self.others = torch.nonzero(y != -1).squeeze(1)
+        labels = y if y is None or y.ndim == 1 else y[:, 0]
+        if share is not None and y is not None and (labels < 0).any():
+            self.known = torch.nonzero(labels < 0).squeeze(1)
+            self.others = torch.nonzero(labels >= 0).squeeze(1)
             self.n_known = max(1, round(share * batch_size))
 
     def __len__(self):

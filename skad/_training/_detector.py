@@ -1,13 +1,9 @@
-"""The base of detectors that train a network: parameters, samples, scores."""
+"""The base of detectors that train a network: samples, training, scores."""
 
 import copy
 import math
-import os
 import warnings
-from collections.abc import Callable, Sequence
 from functools import partial
-from numbers import Integral, Real
-from os import PathLike
 from typing import ClassVar
 
 import torch
@@ -16,15 +12,14 @@ from skad._array import is_torch, to_numpy
 from skad._copies import converted
 from skad._labels import check_labels
 from skad._parameters import with_parameters
-from skad._random import Seed, generator
-from skad._sklearn import Interval, StrOptions
+from skad._random import generator
 from skad._training._advice import warn_of_rebuilding, warn_of_scale
 from skad._training._arguments import EPOCHS, check_sizes, epochs_of, from_parameters
 from skad._training._checkpoints import Checkpoint
 from skad._training._held_out import HeldOutMixin, Trained
-from skad._training._loop import AMP
 from skad._training._made import go_on_from, made_with
-from skad._training._run import OPTIMIZERS, Training
+from skad._training._parameters import TrainingParameters
+from skad._training._run import Training
 from skad._training._seeds import reproducible, seed_generators
 from skad.base import BaseDetector
 
@@ -37,7 +32,7 @@ _LARGEST = 1e9
 
 
 @with_parameters
-class TorchDetector(HeldOutMixin, BaseDetector):
+class TorchDetector(HeldOutMixin, TrainingParameters, BaseDetector):
     """Base of detectors that train a network.
 
     A method names its network in `_network_class`, or writes `_network(shape)`, and a
@@ -49,83 +44,7 @@ class TorchDetector(HeldOutMixin, BaseDetector):
     than 12 normal samples are all trained on: then copies that are fitted without some
     of them score these, or after `partial_fit`, while fewer than 5 were held out, the
     samples of the training themselves do, and more new ones are flagged.
-
-    Parameters
-    ----------
-    max_epochs : int or "auto", default=50
-        Passes over the training data. "auto" is 50, or as many as see about 128,000
-        samples where that is less, at least one.
-    batch_size : int, default=128
-        Samples of a training step; also bounds the memory of scoring.
-    lr : float, default=0.001
-        Learning rate.
-    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="adam"
-        The optimizer, or a class with torch's signature.
-    weight_decay : float, default=0.0
-        Weight decay of the optimizer.
-    patience : int or None, default=None
-        Epochs without a better loss on held-out samples after which training stops and
-        the best weights are taken; where losses oppose each other it is the error of
-        the reconstruction. None trains all epochs.
-    validation_fraction : float, default=0.2
-        Share of the normal samples that are held out of the training, at least 5: they
-        set the threshold for ``contamination="auto"``, and `patience` watches them.
-        With a number as `contamination` and without `patience` none are held out. A
-        fifth of 100 samples is the least that a threshold for 5 % can be read from:
-        one fit with 40 held out then flags .01 to .12 of new normal samples, in nine of
-        ten cases, with 200 it flags .03 to .08.
-    amp : {"bf16", "fp16"} or None, default=None
-        Lower precision of the training, for devices that have it.
-    compile : bool, default=False
-        Whether torch compiles the networks.
-    device : str, default="auto"
-        "cpu", a device of torch such as "cuda", or "auto": a tensor's own device, and
-        for arrays the GPU when the work is worth the trip.
-    callbacks : list of skorch callbacks or None, default=None
-        Are copied into every training; see also `set_callbacks` for scikit-learn's.
-    warm_start : bool, default=False
-        Whether another `fit` goes on from the weights of the last one. Parameters that
-        the weights do not depend on may differ.
-    on_interrupt : {"raise", "keep"}, default="raise"
-        After an interrupt (Ctrl-C), "keep" keeps what was learned so far, if a score
-        can be computed of it, with a warning that names the phases left out; "raise"
-        leaves the detector as it was.
-    checkpoint : str, path or None, default=None
-        Folder where every epoch is saved; a `fit` that was killed goes on from there,
-        and one that ended, with more epochs. Schedules go on where they were, and so do
-        callbacks with `state_dict` and `load_state_dict`.
-    random_state : int, RandomState instance or None, default=None
-        Draws weights, batches and noise. Pass an int for reproducible results.
-
-    Attributes
-    ----------
-    net_ : torch.nn.Module
-        The trained network.
-    history_ : list of dict
-        Epoch, phase, seconds, "train_loss" and, with `patience`, "valid_loss".
-    n_samples_seen_ : int
-        Training samples.
-    n_held_out_ : int
-        Training samples that were held out of the training.
-    device_ : str
-        The device of the fit.
     """
-
-    max_epochs: int | str = 50
-    batch_size: int = 128
-    lr: float = 1e-3
-    optimizer: str | Callable = "adam"
-    weight_decay: float = 0.0
-    patience: int | None = None
-    validation_fraction: float = 0.2
-    amp: str | None = None
-    compile: bool = False
-    device: str = "auto"
-    callbacks: Sequence | None = None
-    warm_start: bool = False
-    on_interrupt: str = "raise"
-    checkpoint: str | PathLike | None = None
-    random_state: Seed = None
 
     # The network: its constructor takes the shape of samples and, by their names,
     # parameters of the detector.
@@ -136,26 +55,6 @@ class TorchDetector(HeldOutMixin, BaseDetector):
     _epoch_parameters = ("max_epochs",)
     # Others that a fit takes less time with when they are lower.
     _costly = ()
-    _parameter_constraints = {
-        "max_epochs": [
-            Interval(Integral, 1, None, closed="left"),
-            StrOptions({"auto"}),
-        ],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "lr": [Interval(Real, 0, None, closed="neither")],
-        "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "patience": [Interval(Integral, 1, None, closed="left"), None],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "amp": [StrOptions(set(AMP)), None],
-        "compile": ["boolean"],
-        "device": [str],
-        "callbacks": [tuple, list, None],
-        "warm_start": ["boolean"],
-        "on_interrupt": [StrOptions({"raise", "keep"})],
-        "checkpoint": [str, os.PathLike, None],
-        "random_state": ["random_state"],
-    }
 
     def _network(self, shape):
         """Return the network for samples of `shape`, as `_sample_shape` says."""
@@ -242,7 +141,10 @@ class TorchDetector(HeldOutMixin, BaseDetector):
             self.n_samples_seen_ = X.shape[0]
 
     def _training_labels(self, X, y):
-        """Return the labels (n,) that the network's losses get, or None."""
+        """Return the labels that the network's losses get, or None.
+
+        They are (n,), or (n, k) where each has more behind it, such as a mask.
+        """
         if not self._uses_labels or y is None:
             return None
         return torch.as_tensor(check_labels(y, X.shape[0]))

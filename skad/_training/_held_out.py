@@ -77,8 +77,8 @@ class HeldOutMixin:
         ----------
         n : int
             Number of samples.
-        labels : tensor of shape (n,) or None
-            As `_training_labels` returned them: samples labelled -1 are trained on.
+        labels : tensor of shape (n,) or (n, k) or None
+            As `_training_labels` returned them: those labelled below 0 are trained on.
         n_before : int or None, default=None
             Samples of a stream that came before; None is a `fit`.
 
@@ -89,7 +89,8 @@ class HeldOutMixin:
         """
         normal = np.arange(n)
         if labels is not None:
-            normal = np.flatnonzero(to_numpy(labels) != -1)
+            labels = labels if labels.ndim == 1 else labels[:, 0]
+            normal = np.flatnonzero(to_numpy(labels) >= 0)
         whole = n_before is None
         watched = self.patience is not None
         enough = self._holds_out() and (len(normal) >= FEWEST_SAMPLES or not whole)

@@ -1,54 +1,23 @@
 """Networks that are made to the shape of rows, or of pictures."""
 
-from collections.abc import Callable, Sequence
-
 import numpy as np
 import torch
 
 from skad._array import is_torch
 from skad._parameters import with_parameters
 from skad._picture_input import check_images
-from skad._sklearn import StrOptions
 from skad._training._detector import TorchDetector
+from skad._training._parameters import ShapeParameters
 
 
 @with_parameters
-class ShapedDetector(TorchDetector):
+class ShapedDetector(ShapeParameters, TorchDetector):
     """Base of networks whose layers follow from the shape of rows or of pictures.
 
     Samples are (b, d) for rows and (b, c, h, w) for pictures.
-
-    Parameters
-    ----------
-    architecture : {"auto", "mlp", "conv"} or class, default="auto"
-        "auto" takes linear layers for rows and convolutions for images. A class of
-        modules is called with the shapes (without the axis of samples) that it has to
-        lead from and to, once for each network of the method.
-    hidden_sizes : tuple of int or None, default=None
-        Units or channels of the layers between, from the sample's side; None is
-        (64, 32) for linear layers and (32, 64, 128) for convolutions.
-    image_shape : tuple of int or None, default=None
-        (height, width) or (height, width, channels) of images that come as rows.
-
-    Attributes
-    ----------
-    image_shape_ : tuple of int or None
-        (height, width, channels) of images.
-    n_features_in_ : int
-        Number of features, or of the elements of an image.
     """
 
     _exports = True
-
-    architecture: str | Callable = "auto"
-    hidden_sizes: Sequence[int] | None = None
-    image_shape: Sequence[int] | None = None
-
-    _parameter_constraints = {
-        "architecture": [StrOptions({"auto", "mlp", "conv"}), callable],
-        "hidden_sizes": [tuple, list, None],
-        "image_shape": [tuple, list, None],
-    }
 
     def _validate(self, X, *, reset):
         return check_images(self, X, reset=reset)

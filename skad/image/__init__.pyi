@@ -2,6 +2,7 @@ from skad.image._folder import PictureFiles as PictureFiles
 from skad.image._folder import load_folder as load_folder
 from skad.image._patch_detector import PatchDetector as PatchDetector
 from skad.image._tiled import TiledDetector as TiledDetector
+from skad.image.density._bgad import BGAD as BGAD
 from skad.image.density._cflow import CFLOW as CFLOW
 from skad.image.density._compressed_sensing import CompressedSensingTexture as CompressedSensingTexture
 from skad.image.density._csflow import CSFlow as CSFlow
@@ -11,11 +12,13 @@ from skad.image.density._gaussian_ad import GaussianAD as GaussianAD
 from skad.image.density._padim import PaDiM as PaDiM
 from skad.image.density._semi_orthogonal import SemiOrthogonal as SemiOrthogonal
 from skad.image.density._texems import Texems as Texems
+from skad.image.discriminative._dra import DRA as DRA
 from skad.image.discriminative._glass import GLASS as GLASS
 from skad.image.discriminative._simplenet import SimpleNet as SimpleNet
 from skad.image.discriminative._supersimplenet import SuperSimpleNet as SuperSimpleNet
 from skad.image.memory._anomaly_dino import AnomalyDINO as AnomalyDINO
 from skad.image.memory._cfa import CFA as CFA
+from skad.image.memory._doc import DOC as DOC
 from skad.image.memory._fapm import FAPM as FAPM
 from skad.image.memory._inreach import InReaCh as InReaCh
 from skad.image.memory._mean_shifted import MeanShifted as MeanShifted
@@ -45,4 +48,4 @@ from skad.image.student._reverse_distillation import ReverseDistillation as Reve
 from skad.image.student._stfpm import STFPM as STFPM
 from skad.image.student._uninformed import UninformedStudents as UninformedStudents
 
-__all__ = ["AST", "AnomalyDINO", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CSFlow", "CompressedSensingTexture", "DFM", "DFR", "DifferNet", "Dinomaly", "EfficientAD", "FAPM", "FRE", "FastFlow", "GLASS", "GaussianAD", "IKD", "INPFormer", "InReaCh", "MKD", "MeanShifted", "MuSc", "PANDA", "PFM", "PaDiM", "PatchCore", "PatchDetector", "PatchSVDD", "PictureFiles", "RDPlusPlus", "ReConPatch", "ReContrast", "ReverseDistillation", "SPADE", "STFPM", "SemiOrthogonal", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UninformedStudents", "load_folder"]
+__all__ = ["AST", "AnomalyDINO", "BGAD", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CSFlow", "CompressedSensingTexture", "DFM", "DFR", "DOC", "DRA", "DifferNet", "Dinomaly", "EfficientAD", "FAPM", "FRE", "FastFlow", "GLASS", "GaussianAD", "IKD", "INPFormer", "InReaCh", "MKD", "MeanShifted", "MuSc", "PANDA", "PFM", "PaDiM", "PatchCore", "PatchDetector", "PatchSVDD", "PictureFiles", "RDPlusPlus", "ReConPatch", "ReContrast", "ReverseDistillation", "SPADE", "STFPM", "SemiOrthogonal", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UninformedStudents", "load_folder"]

@@ -33,6 +33,17 @@ def nt_xent(codes, others, temperature):
     return F.cross_entropy(likeness, partner)
 
 
+def one_way(codes, others, temperature):
+    """Return the cross-entropy of first views finding theirs among the second ones.
+
+    As `nt_xent` takes them; first views are not compared with each other (Sohn et al.,
+    "Learning and evaluating representations for deep one-class classification", ICLR,
+    2021, equation (2)).
+    """
+    likeness = F.normalize(codes, dim=1) @ F.normalize(others, dim=1).T / temperature
+    return F.cross_entropy(likeness, torch.arange(len(codes), device=codes.device))
+
+
 def cropped(x, maps):
     """Return crops of pictures (b, c, h, w), each brought to the size of the whole.
 
@@ -187,6 +198,10 @@ class ContrastiveNetwork(FromMeanNetwork):
             return self.encoder(pair.flatten(0, 1))
         pair = self.copies(torch.cat([randomly_flipped(x), randomly_flipped(x)]))
         return self.encoder(self.views(pair.flatten(0, 1)))
+
+    def directions(self, x):
+        """Return the codes (b, d) of pictures, at length one."""
+        return F.normalize(self.encoder(x), dim=1)
 
     def contrast(self, codes):
         """Return the contrast of codes as `view_codes` has them."""

@@ -99,3 +99,12 @@ def mean_error(x, y, loss):
     if loss == "l1":
         return functional.l1_loss(x, y)
     return element_errors(x, y, loss).mean()
+
+
+def deviation_loss(score, anomalous, margin):
+    """Return DevNet's mean loss of scores (b,) in units of a reference's deviation.
+
+    It is the size of the score of a normal sample, and what that of an anomalous one,
+    where `anomalous` (b,) is true, lacks to the margin.
+    """
+    return (anomalous * (margin - score).relu() + ~anomalous * score.abs()).mean()

@@ -6,9 +6,9 @@ from torch.nn import functional
 
 from skad._parameters import with_parameters
 from skad._sklearn import StrOptions
+from skad._training._contrastive import ContrastiveDetector
 from skad.nn.contrast import ContrastiveNetwork, corner_crops, cropped
 from skad.nn.pixel_moves import PixelMoves, halves_swapped, regular
-from skad.self_supervised._contrastive import ContrastiveDetector
 from skad.self_supervised._geometric import distinct
 
 # What is done to pictures that makes them others: tables of pixels.

@@ -12,11 +12,11 @@ from torch.nn import functional
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad._training import warm_cosine
+from skad._training._pictures import PictureNetworkDetector
 from skad.embedding._resnet import ResNet
 from skad.nn.architecture import build
 from skad.nn.cut_paste import cut_and_paste, rectangles, scars
 from skad.nn.network import FromMeanNetwork
-from skad.self_supervised._pictures import PictureNetworkDetector
 
 # What stands beside whole pictures in training.
 _MADE = {"cutpaste": [rectangles], "scar": [scars], "3way": [rectangles, scars]}

@@ -9,8 +9,8 @@ from torch.nn import functional
 from skad._fit_parameters import OutliersMixin
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
+from skad._training._contrastive import ContrastiveDetector
 from skad.nn.contrast import ContrastiveNetwork
-from skad.self_supervised._contrastive import ContrastiveDetector
 
 # Rounds of k-means.
 _ROUNDS = 10
@@ -67,14 +67,10 @@ class ELSANetwork(ContrastiveNetwork):
         self.register_buffer("prototypes", torch.zeros(n_prototypes, code_size))
         self.register_buffer("n_epochs", torch.zeros((), dtype=torch.int64))
 
-    def codes(self, x):
-        """Return the directions of the codes (b, d)."""
-        return functional.normalize(self.encoder(x), dim=1)
-
     def renew(self, batches):
         """Take prototypes of the codes of what is no known anomaly."""
         kept = (x if y is None else x[y != -1] for x, y in batches())
-        codes = torch.cat([self.codes(x) for x in kept if len(x)])
+        codes = torch.cat([self.directions(x) for x in kept if len(x)])
         self.prototypes.copy_(spherical_k_means(codes, len(self.prototypes)))
 
     def begin(self, phase, batches):
@@ -96,7 +92,7 @@ class ELSANetwork(ContrastiveNetwork):
 
     def energy_loss(self, x, y):
         """Return the mean of 1 / S, of known anomalies of 1 / (C - S)."""
-        found = normality(self.codes(x), self.prototypes, self.temperature)
+        found = normality(self.directions(x), self.prototypes, self.temperature)
         if y is None:
             return (1 / found).mean()
         most = log(len(self.prototypes)) + 1 / self.temperature
@@ -110,7 +106,7 @@ class ELSANetwork(ContrastiveNetwork):
 
     def anomaly(self, x):
         """Return minus the normality (b,), at a temperature of 1."""
-        return -normality(self.codes(x), self.prototypes, 1.0)
+        return -normality(self.directions(x), self.prototypes, 1.0)
 
 
 @with_parameters

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from skad._parameters import absent, with_parameters
 from skad._sklearn import Interval
+from skad._training._pictures import PictureNetworkDetector
 from skad.nn.pixel_moves import without_repetitions
 from skad.nn.wide_resnet import read_pictures
 from skad.self_supervised._detector import (
@@ -16,7 +17,6 @@ from skad.self_supervised._detector import (
     TransformationDetector,
     TransformationNetwork,
 )
-from skad.self_supervised._pictures import PictureNetworkDetector
 
 
 def distinct(shape, tables, *others):

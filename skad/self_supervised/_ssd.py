@@ -5,24 +5,12 @@ from numbers import Integral
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
-from sklearn.covariance import ledoit_wolf
-from torch.nn import functional
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
+from skad._training._contrastive import ContrastiveDetector
 from skad.nn.contrast import ContrastiveNetwork
-from skad.self_supervised._contrastive import ContrastiveDetector
-
-# The least variance of a direction beside the mean of all features, which is 1.
-_LEAST = 1e-6
-
-
-def gaussian(codes):
-    """Return the mean (d,) of codes (n, d) and `W` (d, d) that makes them white."""
-    n, d = codes.shape
-    covariance = ledoit_wolf(codes)[0] if n > 1 else np.zeros((d, d))
-    values, vectors = np.linalg.eigh(covariance)
-    return codes.mean(0), vectors / np.sqrt(np.maximum(values, _LEAST))
+from skad.self_supervised._heads import gaussian
 
 
 class SSDNetwork(ContrastiveNetwork):
@@ -49,7 +37,7 @@ class SSDNetwork(ContrastiveNetwork):
 
     def codes(self, x):
         """Return the directions of the codes (b, d), each feature standardised."""
-        return (functional.normalize(self.encoder(x), dim=1) - self.mean) / self.scale
+        return (self.directions(x) - self.mean) / self.scale
 
     def finish(self, batches, held=None):
         """Take the Gaussians of the clusters of the training pictures' codes."""

@@ -6,6 +6,7 @@ from typing import Self
 import numpy as np
 
 from skad._fit_parameters import MasksMixin, OutliersMixin, check_masks, given
+from skad._labels import need_anomalies
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, _fit_context
 from skad._training import ShapedDetector
@@ -59,19 +60,7 @@ class SupervisedDetector(OutliersMixin, ShapedDetector):
 
     def _training_labels(self, X, y):
         labels = super()._training_labels(X, y)
-        found = 0 if labels is None else int((labels == -1).sum())
-        if found < self._fewest_anomalies:
-            raise ValueError(
-                f"{type(self).__name__} learns from known anomalies and got {found} of "
-                f"{self._fewest_anomalies}: fit(X, y) with y = -1 for them and 0 or 1 "
-                f"for all other samples, or {self._more_ways}. Without any, take a "
-                "detector that needs none, such as skad.IsolationForest."
-            )
-        if found == len(labels):
-            raise ValueError(
-                f"y is -1 for all samples: {type(self).__name__} learns how known "
-                "anomalies differ from others, which are labelled 0 or 1."
-            )
+        need_anomalies(self, labels, self._fewest_anomalies, self._more_ways)
         return labels
 
 

@@ -6,12 +6,8 @@ from numbers import Real
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.nn.architecture import build
+from skad.nn.losses import deviation_loss
 from skad.supervised._base import Scorer, SupervisedDetector
-
-
-def deviation_loss(score, anomalous, margin):
-    """Return the mean loss of scores (b,) in units of the reference's deviation."""
-    return (anomalous * (margin - score).relu() + ~anomalous * score.abs()).mean()
 
 
 class DevNetNetwork(Scorer):
@@ -69,6 +65,7 @@ class DevNet(SupervisedDetector):
     See Also
     --------
     PReNet : Learns from pairs of samples.
+    skad.image.DRA : Pictures, and such scores of their places.
     skad.one_class.DeepSAD : Draws a boundary, with or without known anomalies.
 
     Notes
@@ -86,7 +83,7 @@ class DevNet(SupervisedDetector):
     but for their noise. They train 1,000 steps on 256 normal rows and as many known
     anomalies drawn with replacement, and keep the weights of the best training loss;
     here the last ones are kept. Activations are leaky. For pictures they average the
-    largest tenth of a convolution's map, which this does not.
+    largest tenth of a convolution's map, which this does not, and a head of `DRA` does.
 
     References
     ----------

@@ -10,9 +10,8 @@ from torch import nn
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad.nn.architecture import build
-from skad.nn.losses import mean_error
+from skad.nn.losses import deviation_loss, mean_error
 from skad.supervised._base import Scorer, SupervisedDetector
-from skad.supervised._devnet import deviation_loss
 
 # Keeps the direction of a residual finite where a sample is rebuilt exactly.
 _TINY = 1e-6

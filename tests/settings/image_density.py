@@ -3,16 +3,15 @@
 from tests.settings import Settings
 from tests.settings.image import FINE, PIXELS, SCALES
 
-CFLOW = Settings(
-    {
-        "layers": ("scale1",),
-        "smoothing": 0,
-        "n_steps": 1,
-        "condition_size": 4,
-        "max_epochs": 2,
-    },
-    pictures={"max_epochs": 1, "n_steps": 1, "condition_size": 4},
-)
+PLACES = {
+    "layers": ("scale1",),
+    "smoothing": 0,
+    "n_steps": 1,
+    "condition_size": 4,
+    "max_epochs": 2,
+}
+BGAD = Settings(PLACES, pictures={"max_epochs": 1, "n_steps": 1, "condition_size": 4})
+CFLOW = Settings(PLACES, pictures={"max_epochs": 1, "n_steps": 1, "condition_size": 4})
 # Pixels by themselves.
 PIXEL = {
     "patch_size": 1,

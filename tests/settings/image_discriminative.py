@@ -1,8 +1,16 @@
 """Pictures: made anomalies and what tells them apart."""
 
+from tests._pixels import Learned
 from tests.settings import Settings
 from tests.settings.image import FINE, PIXELS
+from tests.settings.supervised import SIGN, WHY, known_anomalies
 
+DRA = Settings(
+    {**FINE, "backbone": Learned, "layers": ("learned",), "max_epochs": 2},
+    own_labels=WHY,
+    labels=known_anomalies,
+    excused={"sign": SIGN, "feature": SIGN},
+)
 GLASS = Settings(
     {
         **FINE,

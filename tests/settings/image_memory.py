@@ -1,8 +1,11 @@
 """Pictures: the nearest among kept patches."""
 
+import numpy as np
+
 from tests._pixels import Learned
 from tests.settings import Settings
 from tests.settings.image import FINE, PIXELS, SCALES
+from tests.settings.supervised import known_anomalies
 
 AnomalyDINO = Settings(
     {**FINE, "n_rotations": 1, "coreset_ratio": 0.2},
@@ -96,6 +99,20 @@ SPADE = Settings(FINE, pictures={"n_pictures": 3})
 # A network with something to train.
 LEARNED = {**FINE, "backbone": Learned, "layers": ("learned",), "max_epochs": 2}
 
+
+def two_other_classes(X):
+    """Return -1 and -2, by turns, for the tenth of the rows farthest out."""
+    labels = known_anomalies(X)
+    others = np.flatnonzero(labels == -1)
+    labels[others[::2]] = -2
+    return labels
+
+
+DOC = Settings(
+    {**LEARNED, "lr": 0.01},
+    own_labels="a reference set with classes is what it learns beside one class",
+    labels=two_other_classes,
+)
 PANDA = Settings({**LEARNED, "lr": 1.0}, pictures={"max_epochs": 1})
 MeanShifted = Settings(
     {**LEARNED, "lr": 0.003, "batch_size": 20},

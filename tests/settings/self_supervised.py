@@ -138,3 +138,13 @@ ELSA = Settings(
     },
     pictures={**VIEWED, "max_epochs": 1, "pretrain_epochs": 1, "n_prototypes": 8},
 )
+DROC = Settings(
+    {**VIEWED, "n_projection_layers": 1},
+    [{"representation": "rotation", "head": "svm"}, {"head": "gaussian"}],
+    excused={
+        "sign": "a code at length one does not tell how far out a pixel is",
+        "feature": "a code at length one does not tell how far out a pixel is",
+        "one column": "one pixel looks the same however it is moved",
+    },
+    pictures={**VIEWED, "max_epochs": 1, "n_projection_layers": 1},
+)

@@ -1,16 +1,14 @@
 """CFLOW: patches that a flow, told their place, finds improbable."""
 
 import math
-from numbers import Integral
 
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from skad._parameters import with_parameters
-from skad._sklearn import Interval, StrOptions
-from skad._training import from_parameters, warm_cosine
-from skad.image._trained import TrainedImageDetector, split_maps
+from skad.image._trained import split_maps
+from skad.image.density._place_flow import PlaceFlowDetector
 from skad.nn.flow import AllInOne, Flow, sinusoids
 from skad.nn.network import Network
 
@@ -57,14 +55,18 @@ class CFLOWNetwork(Network):
         whole = -0.5 * (z.square().sum(1) + channels * math.log(2 * math.pi)) + logdet
         return whole / channels
 
-    def updates(self, phase, x, y):
-        """Yield the losses of batches of patches, layer by layer."""
+    def likelihoods(self, x):
+        """Yield a layer, some of its patches in (b h w,), and their log-likelihood."""
         for i in range(len(self.shapes)):
             rows, codes = self.fibers(x, i)
             order = torch.randperm(len(rows), device=rows.device)
             for part in order.split(self.fiber_batch_size):
-                likelihood = self.log_likelihood(rows[part], codes[part], i)
-                yield f"layer{i}", -F.logsigmoid(likelihood).mean()
+                yield i, part, self.log_likelihood(rows[part], codes[part], i)
+
+    def updates(self, phase, x, y):
+        """Yield the losses of batches of patches, layer by layer."""
+        for i, _, likelihood in self.likelihoods(x):
+            yield f"layer{i}", -F.logsigmoid(likelihood).mean()
 
     def finish(self, batches, held=None):
         """Keep the highest likelihood that a training patch has in each layer."""
@@ -90,7 +92,7 @@ class CFLOWNetwork(Network):
 
 
 @with_parameters
-class CFLOW(TrainedImageDetector):
+class CFLOW(PlaceFlowDetector):
     r"""Patches whose features are improbable at their place under a flow.
 
     For each layer of a frozen backbone, an invertible network :math:`f` of affine
@@ -110,26 +112,6 @@ class CFLOW(TrainedImageDetector):
     is its maximum.
 
     Read more in the :ref:`User Guide <image>`.
-
-    Parameters
-    ----------
-    n_steps : int, default=8
-        Coupling blocks of a flow.
-    condition_size : int, default=128
-        Length of the code of a place, a multiple of four.
-    fiber_batch_size : int, default=256
-        Patches of a training step: a batch of pictures is taken apart into them.
-    schedule : {"cosine"} or None, default=None
-        Of the learning rates: "cosine" lets them rise from a tenth in the first 8 % of
-        the epochs, then fall to a thousandth as half a cosine does, as the authors
-        have it, batch by batch, for 2 of their 25 epochs; None leaves them.
-    layers : tuple of str or None, default=None
-        Names of the layers whose features are transformed; None is the first three of a
-        ResNet, and all of the bank of filters.
-    max_epochs : int, default=200
-        Passes over the training pictures; the authors' 25 times 8.
-    random_state : int, RandomState instance or None, default=None
-        Draws weights, permutations and batches. Pass an int for reproducible results.
 
     Attributes
     ----------
@@ -181,23 +163,4 @@ class CFLOW(TrainedImageDetector):
     array([-1])
     """
 
-    _parameter_constraints = {
-        "n_steps": [Interval(Integral, 1, None, closed="left")],
-        "condition_size": [Interval(Integral, 4, None, closed="left")],
-        "fiber_batch_size": [Interval(Integral, 2, None, closed="left")],
-        "schedule": [StrOptions({"cosine"}), None],
-    }
-
-    n_steps: int = 8
-    condition_size: int = 128
-    fiber_batch_size: int = 256
-    schedule: str | None = None
-    max_epochs: int = 200
-    batch_size: int = 32
-    lr: float = 4e-3
-
-    def _own_callbacks(self, phase, n_epochs):
-        return () if self.schedule is None else warm_cosine(n_epochs)
-
-    def _network(self, shapes):
-        return from_parameters(self, CFLOWNetwork, shapes, clamp=1.9)
+    _network_class = CFLOWNetwork

@@ -5,7 +5,7 @@ from math import prod
 from typing import ClassVar
 
 from skad._parameters import with_parameters
-from skad._training import ShapedDetector
+from skad._training._shaped import ShapedDetector
 
 
 @with_parameters

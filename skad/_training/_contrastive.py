@@ -5,13 +5,13 @@ from numbers import Integral, Real
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad._training import warm_cosine
-from skad.self_supervised._pictures import PictureNetworkDetector
+from skad._training._pictures import PictureNetworkDetector
+from skad._training._schedules import warm_cosine
 
 
 @with_parameters
-class ContrastiveDetector(PictureNetworkDetector):
-    """Base of networks that learn to tell views of a picture from those of others.
+class ContrastParameters:
+    """What everything has that learns to tell views of a picture from those of others.
 
     Parameters
     ----------
@@ -44,14 +44,20 @@ class ContrastiveDetector(PictureNetworkDetector):
     lr: float = 0.1
     optimizer: str | Callable = "sgd"
 
-    _optimizer_options = {"momentum": 0.9}
-    _costly = ("hidden_sizes", "code_size")
     _parameter_constraints = {
         "code_size": [Interval(Integral, 1, None, closed="left")],
         "projection_size": [Interval(Integral, 1, None, closed="left")],
         "temperature": [Interval(Real, 0, None, closed="neither")],
         "least_crop": [Interval(Real, 0, 1, closed="right")],
     }
+
+
+@with_parameters
+class ContrastiveDetector(ContrastParameters, PictureNetworkDetector):
+    """Base of networks that learn to tell views of a picture from those of others."""
+
+    _optimizer_options = {"momentum": 0.9}
+    _costly = ("hidden_sizes", "code_size")
 
     def _row_elements(self):
         return super()._row_elements() + 16 * self.n_features_in_ * self.code_size
