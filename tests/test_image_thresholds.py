@@ -39,6 +39,7 @@ from skad.image import (
     INPFormer,
     InReaCh,
     MeanShifted,
+    MultiscaleSparseCoding,
     MuSc,
     PaDiM,
     PatchCore,
@@ -90,6 +91,9 @@ DETECTORS = {
     "CNNSelfSimilarity": CNNSelfSimilarity(**GIVEN_ONE, random_state=0),
     "CompressedSensingTexture": CompressedSensingTexture(
         n_levels=2, n_components=2, random_state=0
+    ),
+    "MultiscaleSparseCoding": MultiscaleSparseCoding(
+        n_levels=2, n_components=6, n_steps=10, random_state=0
     ),
     "Texems": Texems(n_levels=2, n_texems=2, random_state=0),
     "FAPM": FAPM(**GIVEN, coreset_ratio=0.5, random_state=0),
@@ -182,7 +186,8 @@ EVERY = DETECTORS | TRAINED | TILED | FROM_PIXELS
 # pictures at several sizes, or where a map takes gradients through it.
 AGAIN = {"CDO", "CSFlow", "EfficientAD", "GLASS", "MKD", "RDPlusPlus", "ReContrast"}
 AGAIN |= {"CNNSelfSimilarity"}  # region by region
-AGAIN |= {"CompressedSensingTexture", "Texems"}  # which have no backbone
+# which have no backbone
+AGAIN |= {"CompressedSensingTexture", "MultiscaleSparseCoding", "Texems"}
 AGAIN |= {"UninformedStudents", *FROM_PIXELS}
 ONCE = {name: one for name, one in EVERY.items() if name not in AGAIN}
 
