@@ -12,7 +12,7 @@ from torch import nn
 
 from skad._training._private import Privacy, set_private_gradients
 from skad.reconstruction import DPNoveltySGD
-from skad.reconstruction._dp_novelty_sgd import privacy_spent
+from skad.reconstruction._dp_novelty_sgd import concentration, privacy_spent
 
 SMALL = {"max_epochs": 4, "hidden_sizes": (6,), "latent_size": 2, "random_state": 0}
 RNG = np.random.default_rng(0)
@@ -100,11 +100,14 @@ def test_without_clipping_it_is_plain_descent():
 
 def test_epsilon_adds_up_over_epochs():
     # closed form: rho = 4 / (2 * 2^2) = 1/2
-    found = privacy_spent(4, 2.0, 1e-5)
-    assert found == pytest.approx(0.5 + 2 * math.sqrt(0.5 * math.log(1e5)))
     detector = fitted(noise_multiplier=2.0, warm_start=True)
-    assert detector.epsilon_ == pytest.approx(found)
-    assert detector.fit(X).epsilon_ == pytest.approx(privacy_spent(8, 2.0, 1e-5))
+    expected = 0.5 + 2 * math.sqrt(0.5 * math.log(1e5))
+    assert detector.epsilon_ == pytest.approx(expected)
+    detector.set_params(noise_multiplier=4.0).fit(X)  # rho = 1/2 + 1/8
+    expected = 0.625 + 2 * math.sqrt(0.625 * math.log(1e5))
+    assert detector.epsilon_ == pytest.approx(expected)
+    detector.set_params(warm_start=False, on_interrupt="keep").fit(X)
+    assert detector.epsilon_ == pytest.approx(privacy_spent(5 / 32, 1e-5))
     assert fitted(noise_multiplier=0.0).epsilon_ == math.inf
 
 
@@ -113,7 +116,7 @@ def test_epsilon_bounds_how_far_two_gaussians_can_be_told_apart():
     normal = torch.distributions.Normal(0.0, 1.0)
     for n_epochs, noise in [(1, 1.0), (10, 1.0), (10, 5.0)]:
         delta = 1e-3
-        epsilon = privacy_spent(n_epochs, noise, delta)
+        epsilon = privacy_spent(concentration(n_epochs, noise), delta)
         moved = math.sqrt(n_epochs) / noise
         # B. Balle and Y.-X. Wang, ICML, 2018, theorem 8: the exact delta
         ends = torch.tensor([moved / 2 - epsilon / moved, -moved / 2 - epsilon / moved])

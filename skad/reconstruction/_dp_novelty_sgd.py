@@ -28,13 +28,12 @@ def norms_of_samples(module):
     return module
 
 
-def privacy_spent(n_epochs, noise, delta):
-    r"""Return the :math:`\epsilon` of weights after some epochs of private steps.
+def concentration(n_epochs, noise):
+    r"""Return the :math:`\rho` by which weights are concentrated private.
 
-    In an epoch a sample takes part in one step, which is :math:`\rho`-concentrated
-    private with :math:`\rho = 1 / (2 \sigma^2)`; over epochs :math:`\rho` adds up, and
-    :math:`\epsilon = \rho + 2 \sqrt{\rho \log(1 / \delta)}` (M. Bun and T. Steinke,
-    "Concentrated differential privacy", TCC, 2016, propositions 1.3 and 1.6).
+    In an epoch a sample takes part in one step, which has :math:`\rho = 1 / (2
+    \sigma^2)`, and over epochs :math:`\rho` adds up (M. Bun and T. Steinke,
+    "Concentrated differential privacy", TCC, 2016, proposition 1.6 and lemma 1.7).
 
     Parameters
     ----------
@@ -42,12 +41,16 @@ def privacy_spent(n_epochs, noise, delta):
         Epochs.
     noise : float
         Deviation :math:`\sigma` in units of the largest norm of a gradient.
-    delta : float
-        Probability of :math:`(\epsilon, \delta)`-privacy.
     """
-    if not noise:
-        return inf
-    rho = n_epochs / (2 * noise**2)
+    return n_epochs / (2 * noise**2) if noise else inf
+
+
+def privacy_spent(rho, delta):
+    r"""Return the :math:`\epsilon` of what is concentrated private by :math:`\rho`.
+
+    :math:`\epsilon = \rho + 2 \sqrt{\rho \log(1 / \delta)}`, proposition 1.3 of the
+    same paper.
+    """
     return rho + 2 * sqrt(rho * log(1 / delta))
 
 
@@ -111,7 +114,8 @@ class DPNoveltySGD(ShapedDetector):
         The trained network, with its `encoder` and `decoder`.
     epsilon_ : float
         The weights are :math:`(\epsilon, \delta)`-private of each sample that they were
-        trained on, with all epochs of warm starts; infinite without noise.
+        trained on, with all epochs of warm starts; infinite without noise. With
+        ``on_interrupt="keep"`` each fit counts an epoch more.
 
     See Also
     --------
@@ -180,6 +184,11 @@ class DPNoveltySGD(ShapedDetector):
             )
 
     def _train(self, X, y, n_epochs=None):
+        before = len(getattr(self, "history_", ()))  # of a warm start
         super()._train(X, y, n_epochs)
-        noise, delta = self.noise_multiplier, self.delta
-        self.epsilon_ = privacy_spent(len(self.history_), noise, delta)
+        begun = len(self.history_) - before
+        if self.on_interrupt == "keep":
+            begun += 1  # one that was interrupted is in no history
+        spent = concentration(begun, self.noise_multiplier)
+        self._rho_ = getattr(self, "_rho_", 0.0) + spent
+        self.epsilon_ = privacy_spent(self._rho_, self.delta)
