@@ -1,6 +1,7 @@
 """skorch's loop over one phase of a training: the steps of the optimizers.
 
-No other file of the package computes gradients of weights.
+No other file of the package computes gradients of weights, but `_private`, of samples
+by themselves.
 """
 
 import math

@@ -115,7 +115,8 @@ class MultiscaleSparseCoding(PyramidModel):
 
     On pictures of 64 x 64, fitted to 20 good ones, the area under the ROC curve is 0.81
     on the cookies, where the distance to the mean picture has 0.90: these are not one
-    texture. One of 14 other good ones is flagged.
+    texture. On 40 magnetic tiles it is 0.93 (0.89). Of new good pictures 3 of 34 are
+    flagged. A fit takes about a minute.
 
     References
     ----------
