@@ -7,11 +7,18 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.spatial.transform import Rotation
 from scipy.stats import multivariate_normal
 from sklearn.base import clone
+from sklearn.decomposition import sparse_encode
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from skad.embedding import PatchEmbedding, RawPatches, RegionEmbedding
-from skad.image import CNNSelfSimilarity, CompressedSensingTexture, Texems
+from skad.image import (
+    CNNSelfSimilarity,
+    CompressedSensingTexture,
+    MultiscaleSparseCoding,
+    Texems,
+)
+from skad.image.density._multiscale_sparse_coding import group_codes
 from skad.image.density._texems import (
     agreement,
     learned_texems,
@@ -266,3 +273,138 @@ def test_adjacent_levels_have_to_agree():
     bad = X[:1].copy()
     bad[0, 6:18, 6:18] += 0.5
     assert (detector._patches(torch.tensor(bad)[..., None]) > 1).any()
+
+
+# --------------------------------------------------------------------- dictionaries
+
+
+def objective(codes, rows, atoms, penalty, group_penalty):
+    """Return what the codes (b, g, k) of rows cost, (b,)."""
+    left = rows - torch.einsum("bgk,gkd->bd", codes, atoms)
+    prices = penalty * codes.abs().sum(2) + group_penalty * codes.norm(dim=2)
+    return left.square().sum(1) / 2 + prices.sum(1)
+
+
+def test_orthonormal_atoms_are_shrunk_in_closed_form():
+    rng = np.random.default_rng(0)
+    atoms = torch.tensor(np.linalg.qr(rng.normal(size=(6, 6)))[0]).view(2, 3, 6)
+    rows = torch.tensor(rng.normal(size=(20, 6)) * 2)
+    found = group_codes(rows, atoms, 0.4, 0.7, 50).numpy()
+    for row, code in zip(rows.numpy(), found, strict=True):
+        for group, own in zip(atoms.numpy(), code, strict=True):
+            products = group @ row
+            soft = np.sign(products) * np.maximum(np.abs(products) - 0.4, 0)
+            length = np.linalg.norm(soft)
+            expected = soft * max(0, 1 - 0.7 / length) if length else soft
+            assert_allclose(own, expected, atol=1e-10)
+
+
+def test_group_codes_meet_the_conditions_of_a_minimum():
+    rng = np.random.default_rng(0)
+    atoms = rng.normal(size=(3, 8, 10))
+    atoms = torch.tensor(atoms / np.linalg.norm(atoms, axis=2, keepdims=True))
+    rows = torch.tensor(rng.normal(size=(15, 10)) * 3)
+    penalty, group_penalty = 0.3, 0.5
+    codes = group_codes(rows, atoms, penalty, group_penalty, 3000)
+    left = rows - torch.einsum("bgk,gkd->bd", codes, atoms)
+    products = torch.einsum("gkd,bd->bgk", atoms, left)
+    lengths = codes.norm(dim=2, keepdim=True).expand_as(codes)
+    used, alive = codes != 0, lengths > 0
+    assert used.any()
+    assert not alive.all()
+    expected = penalty * codes.sign() + group_penalty * codes / lengths
+    assert_allclose(products[used], expected[used], atol=1e-6)
+    assert (products[alive & ~used].abs() <= penalty + 1e-6).all()
+    # a group of zeros: what is left of its products is no longer than its price
+    soft = (products.abs() - penalty).clamp(min=0).norm(dim=2)
+    assert (soft[~alive[..., 0]] <= group_penalty + 1e-6).all()
+    # without a price of groups it is the lasso of all atoms
+    lasso = group_codes(rows, atoms, penalty, 0, 3000)
+    expected = sparse_encode(
+        rows.numpy(),
+        atoms.flatten(0, 1).numpy(),
+        algorithm="lasso_cd",
+        alpha=penalty,
+        max_iter=10000,
+    )
+    expected = torch.tensor(expected).view(15, 3, 8)
+    assert_allclose(
+        objective(lasso, rows, atoms, penalty, 0),
+        objective(expected, rows, atoms, penalty, 0),
+        rtol=1e-3,
+    )
+
+
+def test_multiscale_sparse_coding_is_the_distance_of_three_numbers():
+    X, new = textures(4, channels=(2,)), textures(2, 1, channels=(2,))
+    detector = MultiscaleSparseCoding(
+        n_components=6,
+        n_levels=2,
+        patch_size=3,
+        stride=2,
+        n_steps=40,
+        max_patches=None,
+        random_state=0,
+    ).fit(X)
+    assert detector.atoms_.shape == (2, 6, 18)
+    assert_allclose(np.linalg.norm(detector.atoms_, axis=2), 1)
+    embedding = RawPatches(3, 2, n_levels=2).fit(X)  # less the mean of each patch
+    known, looked = (
+        embedding.transform(each).reshape(-1, 2, 18).astype(float) for each in (X, new)
+    )
+    known = known.transpose(1, 0, 2).reshape(-1, 18)  # of both levels
+    unit = np.sqrt((known**2).mean())
+    atoms = torch.tensor(detector.atoms_)
+
+    def numbers(patches):
+        rows = torch.tensor(patches / unit)
+        codes = group_codes(rows, atoms, 1, 1, 40)
+        left = rows - torch.einsum("bgk,gkd->bd", codes, atoms)
+        lengths = [codes.abs().sum((1, 2)), codes.norm(dim=2).sum(1)]
+        return torch.stack([left.square().sum(1), *lengths], 1).numpy()
+
+    known, found = numbers(known), numbers(looked[:, 0])  # as it is, the first level
+    inverse = np.linalg.inv(np.cov(known.T, bias=True))
+    away = found - known.mean(axis=0)
+    expected = np.einsum("ni,ij,nj->n", away, inverse, away)
+    patches = detector._patches(torch.tensor(new))
+    assert_allclose(patches.flatten(), expected, rtol=1e-3)
+
+
+def test_a_texture_from_farther_away_stays_normal():
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:48, :48] / 8
+
+    def woven(n, scale):
+        shifts = rng.uniform(0, 2 * np.pi, size=(2, n, 1, 1))
+        waves = np.sin(2 * np.pi * scale * rows + shifts[0])
+        waves = waves + np.sin(2 * np.pi * scale * columns + shifts[1])
+        return 0.5 + 0.1 * waves + rng.normal(0, 0.005, size=(n, 48, 48))
+
+    X, new, far = woven(6, 1), woven(3, 1), woven(3, 2)
+
+    def ratio(n_levels):
+        detector = MultiscaleSparseCoding(
+            n_components=12,
+            n_levels=n_levels,
+            n_steps=50,
+            max_patches=500,
+            pooling="mean",
+            contamination=0.1,
+            random_state=0,
+        ).fit(X)
+        return detector.score_samples(far).mean() / detector.score_samples(new).mean()
+
+    assert ratio(2) < 1.3
+    assert ratio(1) > 50
+
+
+def test_pictures_of_nothing_are_coded_by_nothing():
+    X = np.full((5, 16, 16), 0.5)
+    detector = MultiscaleSparseCoding(n_components=4, n_levels=2, random_state=0)
+    with pytest.warns(UserWarning, match="tells none of them"):
+        detector.fit(X)
+    bad = X[:1].copy()
+    bad[0, 4:9, 4:9] = 1
+    assert np.isfinite(detector.score_samples(bad)).all()
+    assert (detector.predict(bad) == -1).all()

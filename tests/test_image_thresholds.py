@@ -42,6 +42,7 @@ from skad.image import (
     INPFormer,
     InReaCh,
     MeanShifted,
+    MultiscaleSparseCoding,
     MuSc,
     PaDiM,
     PatchCore,
@@ -94,6 +95,9 @@ DETECTORS = {
     "CNNSelfSimilarity": CNNSelfSimilarity(**GIVEN_ONE, random_state=0),
     "CompressedSensingTexture": CompressedSensingTexture(
         n_levels=2, n_components=2, random_state=0
+    ),
+    "MultiscaleSparseCoding": MultiscaleSparseCoding(
+        n_levels=2, n_components=6, n_steps=10, random_state=0
     ),
     "Texems": Texems(n_levels=2, n_texems=2, random_state=0),
     "FAPM": FAPM(**GIVEN, coreset_ratio=0.5, random_state=0),
@@ -204,6 +208,8 @@ AGAIN = {
 AGAIN |= {"CNNSelfSimilarity"}  # region by region
 AGAIN |= {"PFM"}  # of which there are two
 AGAIN |= {"CompressedSensingTexture", "PatchSVDD", "Texems"}  # which have no backbone
+# which have no backbone
+AGAIN |= {"CompressedSensingTexture", "MultiscaleSparseCoding", "Texems"}
 AGAIN |= {"UninformedStudents", *FROM_PIXELS}
 ONCE = {name: one for name, one in EVERY.items() if name not in AGAIN}
 

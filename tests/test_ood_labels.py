@@ -5,8 +5,14 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.spatial.distance import cosine
+from scipy.special import logsumexp
 
-from skad.ood import SemanticLabels
+from skad.ood import HierarchicalNovelty, SemanticLabels
+from skad.ood._hierarchical_novelty import (
+    HierarchicalNoveltyNetwork,
+    branches,
+    lineages,
+)
 from skad.ood._semantic_labels import SemanticLabelsNetwork
 from tests.test_ood_trained import SMALL, make
 
@@ -64,3 +70,121 @@ def test_given_labels_are_those_that_are_learned():
         SemanticLabels(label_embeddings=labels[:, :2], **given).fit(X, y)
     with pytest.raises(ValueError, match="a vector of 0"):
         SemanticLabels(label_embeddings=0 * labels, **given).fit(X, y)
+
+
+# ------------------------------------------------------------------------- hierarchy
+
+KINDS = {
+    "poodle": "dog",
+    "pug": "dog",
+    "cat": "animal",
+    "dog": "animal",
+    "oak": "tree",
+    "elm": "tree",
+}
+LEAVES = ["cat", "elm", "oak", "poodle", "pug"]
+
+
+def below(name):
+    """Return the classes and super-classes below one, and itself."""
+    found = {name}
+    for child, parent in KINDS.items():
+        if parent == name:
+            found |= below(child)
+    return found
+
+
+def test_the_child_that_an_output_lies_below():
+    super_classes, found = branches(LEAVES, lineages(LEAVES, KINDS))
+    assert super_classes == ["animal", "tree", "dog"]
+    outputs = LEAVES + super_classes
+    for name, row in zip(super_classes, found, strict=True):
+        children = [child for child, parent in KINDS.items() if parent == name]
+        expected = {frozenset(below(child) & set(outputs)) for child in children}
+        inside = [i for i in range(len(row)) if row[i] >= 0]
+        parts = {
+            frozenset(outputs[j] for j in inside if row[j] == row[i]) for i in inside
+        }
+        assert parts == expected
+
+
+def test_hierarchical_novelty_leaves_one_child_out_at_each_level():
+    super_classes, found = branches(LEAVES, lineages(LEAVES, KINDS))
+    torch.manual_seed(0)
+    net = HierarchicalNoveltyNetwork((3,), 5, "mlp", (6,), 0.7, found).double()
+    x, y = torch.randn(8, 3, dtype=torch.float64), torch.arange(8) % 5
+    z, outputs = net.judge(x).detach().numpy(), LEAVES + super_classes
+    expected = []
+    for logits, label in zip(z, y.tolist(), strict=True):
+        loss = logsumexp(logits) - logits[label]
+        child = LEAVES[label]
+        while child in KINDS:
+            parent, gone = KINDS[child], below(child)
+            rest = [
+                z for z, name in zip(logits, outputs, strict=True) if name not in gone
+            ]
+            loss += 0.7 * (logsumexp(rest) - logits[outputs.index(parent)])
+            child = parent
+        expected.append(loss)
+    assert_allclose(net.inside(net.judge(x), y).detach(), expected)
+    assert_allclose(net(x).detach(), z[:, :5])
+    assert_allclose(net.anomaly(x).detach(), z[:, 5:].max(1) - z[:, :5].max(1))
+
+
+def test_below_one_root_it_leaves_each_class_out():
+    X, y, _ = make()
+    detector = HierarchicalNovelty(**{**SMALL, "max_epochs": 2}).fit(X, y)
+    assert detector.super_classes_ == ["root"]
+    net = detector.net_.double()
+    x, codes = torch.as_tensor(X), torch.as_tensor(y)
+    z = net.judge(x).numpy()
+    rest = np.where(np.eye(4, dtype=bool)[y], -np.inf, z)
+    expected = logsumexp(z, axis=1) - z[np.arange(len(y)), y]
+    expected += logsumexp(rest, axis=1) - z[:, -1]
+    assert_allclose(net.inside(net.judge(x), codes), expected, rtol=1e-6)
+
+
+def test_a_new_leaf_is_new_in_its_super_class():
+    rng = np.random.default_rng(0)
+    centres = {
+        "a1": (-6, 4), "a2": (-6, -4), "a3": (-6, 0),
+        "b1": (6, 4), "b2": (6, -4), "b3": (6, 0),
+    }  # fmt: skip
+    kinds = {name: name[0] for name in centres} | {"a": "all", "b": "all"}
+
+    def drawn(*names):
+        rows = [rng.normal(centres[name], 0.4, size=(80, 2)) for name in names]
+        return np.concatenate(rows), np.repeat(names, 80)
+
+    X, y = drawn("a1", "a2", "b1", "b2")
+    detector = HierarchicalNovelty(
+        kinds, lr=0.01, max_epochs=60, random_state=0, architecture="mlp"
+    ).fit(X / 5, y)
+    new, truth = drawn("a3", "b3")
+    found = detector.predict_with_super_classes(new / 5)
+    assert np.mean(found == [each[0] for each in truth]) > 0.9
+    assert np.mean(detector.predict_with_super_classes(X / 5) == y) > 0.9
+    assert set(detector.predict_with_rejection(new / 5, reject="new")) == {"new"}
+
+
+@pytest.mark.parametrize(
+    ("hierarchy", "message"),
+    [
+        ({0: "a", 1: "a"}, "hierarchy has no super-class for the class 2"),
+        ({0: "a", 1: "a", 2: "b", "b": "c", "c": "b"}, "in a circle at 'b'"),
+        ({0: "a", 1: 0, 2: "a"}, "hierarchy puts 1 below the class 0"),
+    ],
+)
+def test_hierarchies_that_are_none(hierarchy, message):
+    X, y, _ = make()
+    with pytest.raises(ValueError, match=message):
+        HierarchicalNovelty(hierarchy, max_epochs=1).fit(X, y)
+
+
+def test_a_warm_start_keeps_the_hierarchy():
+    X, y, _ = make()
+    kinds = {0: "a", 1: "a", 2: "b"}
+    detector = HierarchicalNovelty(kinds, **{**SMALL, "max_epochs": 1})
+    detector.set_params(warm_start=True).fit(X, y).fit(X, y)
+    with pytest.raises(ValueError, match="hierarchy is not that of the last fit"):
+        detector.set_params(hierarchy={0: "a", 1: "b", 2: "b"}).fit(X, y)

@@ -199,7 +199,17 @@ def test_the_reconstruction_of_every_network_is_compared(rows):
     assert names == {
         *("AAE", "ADAE", "ALAD", "ALOCC", "AnoGAN", "EGBAD", "FAnoGAN", "GANomaly"),
         *("ALAE", "GPND", "HADGAN", "OCGAN", "OGNet", "RGI"),
-        *("MemAE", "RCA", "RaPP", "RSRAE", "SkipGANomaly", "VAE", "DAGMM", "IGD"),
+        *(
+            "DPNoveltySGD",
+            "MemAE",
+            "RCA",
+            "RaPP",
+            "RSRAE",
+            "SkipGANomaly",
+            "VAE",
+            "DAGMM",
+            "IGD",
+        ),
         "LikelihoodRegret",
         *(
             "LSTMAutoEncoder",

@@ -10,6 +10,7 @@ with the numbers it would have drawn.
 from skad._training._arguments import from_parameters
 from skad._training._detector import TorchDetector
 from skad._training._incremental import IncrementalNetworkMixin
+from skad._training._private import Privacy
 from skad._training._rows import RowNetworkDetector
 from skad._training._schedules import (
     clipped,
@@ -24,6 +25,7 @@ from skad._training._shaped import ShapedDetector
 
 __all__ = [
     "IncrementalNetworkMixin",
+    "Privacy",
     "RowNetworkDetector",
     "ShapedDetector",
     "TorchDetector",

@@ -84,6 +84,13 @@ class TorchDetector(HeldOutMixin, TrainingParameters, BaseDetector):
         """Return None, or the arguments of `Averages`, such as ``{"decay": 0.999}``."""
         return None
 
+    def _privacy(self):
+        """Return None, or the `Privacy` that gradients keep of samples.
+
+        For networks with a `loss` alone, whose norms do not look at other samples.
+        """
+        return None
+
     def _anomaly_share(self):
         """Return the share of known anomalies of each batch, None for as they come."""
         return None

@@ -1,6 +1,7 @@
 """skorch's loop over one phase of a training: the steps of the optimizers.
 
-No other file of the package computes gradients of weights.
+No other file of the package computes gradients of weights, but `_private`, of samples
+by themselves.
 """
 
 import math
@@ -8,6 +9,8 @@ from contextlib import nullcontext
 
 import skorch
 import torch
+
+from skad._training._private import set_private_gradients
 
 AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -73,7 +76,12 @@ class Loop(skorch.NeuralNet):
             updater = self.updaters[group]
             for weight in self.weights[group]:
                 weight.grad = None
-            (loss if scaler is None else scaler.scale(loss)).backward()
+            privacy = self.held["privacy"]
+            if privacy is not None:
+                named = dict(self.named_weights)
+                set_private_gradients(self.module_, named, x, y, privacy)
+            else:
+                (loss if scaler is None else scaler.scale(loss)).backward()
             self.notify(
                 "on_grad_computed",
                 named_parameters=self.named_weights,

@@ -252,6 +252,7 @@ class Training:
             "valid": self.valid if watched else None,
             "optimizer": partial(self._optimizer, phase),
             "averages": self.averages,
+            "privacy": detector._privacy(),
             "amp": detector.amp,
             "scaler": torch.amp.GradScaler(self.device) if fp16 else None,
         }

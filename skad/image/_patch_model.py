@@ -159,6 +159,8 @@ class PyramidModel(PatchModel):
     n_levels: int = 4
     min_deviation: float = 0.01
 
+    # Whether the mean of a patch is taken off.
+    _center = False
     _parameter_constraints = {
         "patch_size": [Interval(Integral, 1, None, closed="left")],
         "stride": [Interval(Integral, 1, None, closed="left")],
@@ -170,7 +172,7 @@ class PyramidModel(PatchModel):
         return RawPatches(
             self.patch_size,
             self.stride,
-            center=False,
+            center=self._center,
             n_levels=self.n_levels,
             batch_size=self.batch_size,
         )

@@ -13,6 +13,7 @@ from skad.ood._gen import GEN as GEN
 from skad.ood._generalized_odin import GeneralizedODIN as GeneralizedODIN
 from skad.ood._good import GOOD as GOOD
 from skad.ood._grad_norm import GradNorm as GradNorm
+from skad.ood._hierarchical_novelty import HierarchicalNovelty as HierarchicalNovelty
 from skad.ood._kl_matching import KLMatching as KLMatching
 from skad.ood._knn_ood import KNNOOD as KNNOOD
 from skad.ood._learned_confidence import LearnedConfidence as LearnedConfidence
@@ -40,4 +41,4 @@ from skad.ood._temperature_scaling import TemperatureScaling as TemperatureScali
 from skad.ood._vim import ViM as ViM
 from skad.ood._vos import VOS as VOS
 
-__all__ = ["ACET", "ASH", "ConfidentClassifier", "DICE", "DirichletPrior", "EDL", "Energy", "Entropy", "FDBD", "GEN", "GOOD", "GeneralizedODIN", "GradNorm", "KLMatching", "KNNOOD", "LearnedConfidence", "LogitNorm", "MahalanobisOOD", "MaxLogit", "MaxSoftmax", "MetricLearningAD", "NCI", "NECO", "NNGuide", "ODIN", "OECC", "OODDetector", "OpenMax", "OutlierExposure", "PNML", "ReAct", "RelationOOD", "RelativeMahalanobis", "SCALE", "SHE", "SemanticLabels", "TemperatureScaling", "VOS", "ViM", "compare", "extract"]
+__all__ = ["ACET", "ASH", "ConfidentClassifier", "DICE", "DirichletPrior", "EDL", "Energy", "Entropy", "FDBD", "GEN", "GOOD", "GeneralizedODIN", "GradNorm", "HierarchicalNovelty", "KLMatching", "KNNOOD", "LearnedConfidence", "LogitNorm", "MahalanobisOOD", "MaxLogit", "MaxSoftmax", "MetricLearningAD", "NCI", "NECO", "NNGuide", "ODIN", "OECC", "OODDetector", "OpenMax", "OutlierExposure", "PNML", "ReAct", "RelationOOD", "RelativeMahalanobis", "SCALE", "SHE", "SemanticLabels", "TemperatureScaling", "VOS", "ViM", "compare", "extract"]

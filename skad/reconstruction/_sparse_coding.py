@@ -1,13 +1,11 @@
 """Sparse coding: rows that few atoms of a dictionary do not rebuild as usual."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.decomposition import MiniBatchDictionaryLearning
-from sklearn.exceptions import ConvergenceWarning
 
 from skad._array import blocks, to_double, to_numpy
+from skad._dictionaries import distances, learned_atoms, usual
 from skad._parameters import KW_ONLY, with_parameters
 from skad._random import Seed, generator
 from skad._sklearn import Interval
@@ -15,8 +13,6 @@ from skad.base import BaseDetector
 
 # Added to products of atoms of length one, so that equal atoms do no harm.
 _RIDGE = 1e-10
-# Deviations whose squares are finite.
-_FARTHEST = 1e150
 
 
 def pursued(X, atoms, n_nonzero):
@@ -166,27 +162,18 @@ class SparseCoding(BaseDetector):
         largest = np.abs(centred).max()  # whose square may overflow
         largest = largest if largest > 0 else 1.0
         self._unit_ = largest * (np.sqrt(((centred / largest) ** 2).mean()) or 1.0)
-        learner = MiniBatchDictionaryLearning(
-            n_components=self.n_components or d,
-            alpha=self.penalty,
-            max_iter=self.max_epochs,
-            random_state=generator(self.random_state),
+        self.atoms_ = learned_atoms(
+            centred / self._unit_,
+            self.n_components or d,
+            self.penalty,
+            self.max_epochs,
+            generator(self.random_state),
         )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            atoms = learner.fit(centred / self._unit_).components_
-        length = np.sqrt((atoms**2).sum(axis=1, keepdims=True))
-        self.atoms_ = atoms / np.where(length > 0, length, 1.0)
         wanted = self.n_nonzero or max(1, d // 10)
         self._n_nonzero_ = min(wanted, d, len(self.atoms_))
         size = len(rows), self._row_elements()
         found = np.concatenate([self._numbers(rows[part]) for part in blocks(*size)])
-        self.center_ = found.mean(axis=0)
-        away = found - self.center_
-        covariance = away.T @ away / len(away)
-        # where all rows are rebuilt alike, any other error is far
-        least = 1e-12 * (1 + self.center_**2)
-        self.covariance_ = covariance + np.diag(least)
+        self.center_, self.covariance_ = usual(found)
 
     def _coded(self, X):
         centred = (to_double(to_numpy(X)) - self.mean_) / self._unit_
@@ -198,10 +185,7 @@ class SparseCoding(BaseDetector):
         return np.stack([(residual**2).sum(axis=1), np.abs(code).sum(axis=1)], axis=1)
 
     def _anomaly(self, X):
-        away = self._numbers(X) - self.center_
-        root = np.linalg.inv(np.linalg.cholesky(self.covariance_)).T
-        # farther out all rows are as far
-        return (np.clip(away @ root, -_FARTHEST, _FARTHEST) ** 2).sum(axis=1)
+        return distances(self._numbers(X), self.center_, self.covariance_)
 
     def _map(self, X):
         return self._coded(X)[2] ** 2

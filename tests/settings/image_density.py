@@ -73,6 +73,19 @@ FastFlow = Settings(
     pictures={"max_epochs": 2, "n_steps": 2},
 )
 GaussianAD = Settings(SCALES, pictures={})
+MultiscaleSparseCoding = Settings(
+    {
+        **PIXEL,
+        "patch_size": 3,
+        "n_components": 4,
+        "n_steps": 10,
+        "max_patches": 100,
+        "max_epochs": 1,
+    },
+    [{"group_penalty": 0.0, "n_levels": 2}],
+    excused={"feature": "the patches of a value's neighbours have it too"},
+    pictures={"n_levels": 2, "n_components": 4, "max_epochs": 1},
+)
 PaDiM = Settings(
     PIXELS, [{"reduction": "orthogonal", "n_features": 2}], pictures={"n_features": 8}
 )

@@ -5,6 +5,7 @@ from tests.settings import Settings
 SMALL = {"max_epochs": 10, "hidden_sizes": (16,), "latent_size": 2}
 
 AutoEncoder = Settings(SMALL)
+DPNoveltySGD = Settings({**SMALL, "noise_multiplier": 0.01}, [{"max_grad_norm": 0.1}])
 LikelihoodRegret = Settings(
     {**SMALL, "n_draws": 2, "n_search_steps": 5}, [{"refit": "encoder"}]
 )
