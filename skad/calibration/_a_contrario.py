@@ -31,7 +31,7 @@ def log_tail(n, squares):
 
     Parameters
     ----------
-    n, squares : ndarray of shape (m,)
+    n, squares : ndarray of the same shape
         Degrees of freedom, and what is exceeded.
     """
     a, x = n / 2, squares / 2
@@ -54,10 +54,10 @@ def grown_regions(z):
     order : ndarray of shape (h w,)
         The cells. With each comes one region: that of the cells so far which are
         connected to it.
-    sizes, squares : ndarray of shape (h w,)
+    sizes, squares : list of h w numbers
         The number of cells of each region and the sum of their squares, where those
         below zero count as zero.
-    grown : ndarray of shape (h w,)
+    grown : list of h w numbers
         The larger region that each becomes a part of; itself for the whole.
     """
     height, width = z.shape
@@ -81,33 +81,37 @@ def grown_regions(z):
                 top[part] = grown[part] = region
                 sizes[region] += sizes[part]
                 squares[region] += squares[part]
-    return order, np.array(sizes), np.array(squares), grown
+    return order, sizes, squares, grown
 
 
 def log_false_alarms(z):
-    """Return the least log number of false alarms (h, w) of regions around each cell.
+    """Return the least log number of false alarms (b, h, w) of regions around cells.
 
     A region counts for its cells unless one inside of it has a lower number: what is
     beside a defect does not become one by standing beside it.
 
     Parameters
     ----------
-    z : ndarray of shape (h, w)
-        Standardised values of cells.
+    z : ndarray of shape (b, h, w)
+        Standardised values of the cells of pictures.
     """
-    order, n, squares, grown = grown_regions(z)
-    tests = log(z.size) + np.log(n * (n + 1.0)) + log_polyominoes(n)
-    alone = log(z.size) + log(2) + log_polyominoes(1) + log_ndtr(-z.ravel()[order])
-    found, inside = tests + log_tail(n, squares), alone.copy()
-    for region, larger in enumerate(grown):
-        if found[region] > inside[region]:
-            found[region] = np.inf
-        least = min(found[region], inside[region])
-        inside[larger] = min(inside[larger], least)
-    for region in range(len(n) - 1, -1, -1):  # the larger ones first
-        found[region] = min(found[region], found[grown[region]])
-    least = np.empty(z.size)
-    least[order] = np.minimum(found, alone)
+    regions = (np.stack(part) for part in zip(*map(grown_regions, z), strict=True))
+    order, n, squares, grown = regions  # (b, m)
+    b, m = order.shape
+    alone = np.take_along_axis(log_ndtr(-z.reshape(b, m)), order, 1)
+    alone += log(m) + log(2) + log_polyominoes(1)
+    found = log(m) + np.log(n * (n + 1.0)) + log_polyominoes(n) + log_tail(n, squares)
+    every, inside = np.arange(b), alone.copy()
+    for region in range(m):
+        larger, least = grown[:, region], inside[:, region]
+        found[:, region][found[:, region] > least] = np.inf
+        least = np.minimum(found[:, region], least)
+        inside[every, larger] = np.minimum(inside[every, larger], least)
+    for region in range(m - 1, -1, -1):  # the larger ones first
+        larger = found[every, grown[:, region]]
+        found[:, region] = np.minimum(found[:, region], larger)
+    least = np.empty((b, m))
+    np.put_along_axis(least, order, np.minimum(found, alone), 1)
     return least.reshape(z.shape)
 
 
@@ -281,8 +285,7 @@ class AContrario(DetectorAround):
         maps = maps_of(self.detector_, X, **params)
         pictures = self._pictures(to_numpy(maps))
         z = (self._cells(pictures) - self.mean_) / self.deviation_
-        least = [log_false_alarms(one) for one in z.clip(-1e100, 1e100)]
-        least = np.stack(least)  # (n, gh, gw)
+        least = log_false_alarms(z.clip(-1e100, 1e100))  # (n, gh, gw)
         found = -least
         for axis in (1, 2):
             _, lengths = borders(pictures.shape[axis], self.cell_size)
