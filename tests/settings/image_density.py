@@ -54,6 +54,11 @@ FastFlow = Settings(
     pictures={"max_epochs": 2, "n_steps": 2},
 )
 GaussianAD = Settings(SCALES, pictures={})
+NPAD = Settings(
+    {**PIXELS, "n_clusters": 2},
+    [{"radius": 0, "centroid_weight": 1.0}],
+    pictures={"n_features": 8},
+)
 PaDiM = Settings(
     PIXELS, [{"reduction": "orthogonal", "n_features": 2}], pictures={"n_features": 8}
 )
