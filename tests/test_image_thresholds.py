@@ -26,6 +26,7 @@ from skad.image import (
     GLASS,
     IKD,
     MKD,
+    NPAD,
     PANDA,
     PFM,
     SPADE,
@@ -102,6 +103,7 @@ DETECTORS = {
     "Texems": Texems(n_levels=2, n_texems=2, random_state=0),
     "FAPM": FAPM(**GIVEN, coreset_ratio=0.5, random_state=0),
     "InReaCh": InReaCh(**GIVEN, random_state=0),
+    "NPAD": NPAD(**GIVEN, n_features=8, n_clusters=2, random_state=0),
     "PaDiM, full": PaDiM(**GIVEN, n_features=8, random_state=0),
     "PaDiM, few": PaDiM(**GIVEN, n_features=None),
     "SemiOrthogonal": SemiOrthogonal(**GIVEN, n_features=8, random_state=0),
@@ -207,9 +209,8 @@ AGAIN = {
 }
 AGAIN |= {"CNNSelfSimilarity"}  # region by region
 AGAIN |= {"PFM"}  # of which there are two
-AGAIN |= {"CompressedSensingTexture", "PatchSVDD", "Texems"}  # which have no backbone
 # which have no backbone
-AGAIN |= {"CompressedSensingTexture", "MultiscaleSparseCoding", "Texems"}
+AGAIN |= {"CompressedSensingTexture", "MultiscaleSparseCoding", "PatchSVDD", "Texems"}
 AGAIN |= {"UninformedStudents", *FROM_PIXELS}
 ONCE = {name: one for name, one in EVERY.items() if name not in AGAIN}
 

@@ -1,3 +1,4 @@
+from skad.calibration._a_contrario import AContrario as AContrario
 from skad.calibration._conformal import ConformalDetector as ConformalDetector
 from skad.calibration._events import Event as Event
 from skad.calibration._events import to_events as to_events
@@ -10,4 +11,4 @@ from skad.calibration._spot import SPOT as SPOT
 from skad.calibration._telemanom import TelemanomThreshold as TelemanomThreshold
 from skad.calibration._threshold_tuner import ThresholdTuner as ThresholdTuner
 
-__all__ = ["ConformalDetector", "DSPOT", "EVTThreshold", "Event", "MADThreshold", "ProbabilityCalibrator", "QuantileThreshold", "SPOT", "TelemanomThreshold", "ThresholdTuner", "to_events"]
+__all__ = ["AContrario", "ConformalDetector", "DSPOT", "EVTThreshold", "Event", "MADThreshold", "ProbabilityCalibrator", "QuantileThreshold", "SPOT", "TelemanomThreshold", "ThresholdTuner", "to_events"]

@@ -1,7 +1,5 @@
 """What detectors share that learn one model from the patches of all pictures."""
 
-import copy
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -9,7 +7,6 @@ import torch
 from sklearn.base import clone
 
 from skad._array import to_numpy
-from skad._cross_fitting import folds
 from skad._members import anomaly_of
 from skad._parameters import with_parameters
 from skad._random import Seed, generator
@@ -17,11 +14,12 @@ from skad._sklearn import Interval
 from skad.base import BaseDetector
 from skad.embedding import RawPatches
 from skad.image._base import ImageDetector, TrainingPatches, owners_of
+from skad.image._cross_fitted import CrossFittedMixin
 from skad.image._layers import LayersMixin
 
 
 @with_parameters
-class PatchModel(LayersMixin, ImageDetector):
+class PatchModel(CrossFittedMixin, LayersMixin, ImageDetector):
     """Base of detectors that learn from patches drawn from all pictures.
 
     A method states its embedding (`_made_embedding`), what is learned from the patches
@@ -81,30 +79,6 @@ class PatchModel(LayersMixin, ImageDetector):
         if honest:
             return self._cross_fitted(training, owners.numpy(), random)
         return self._of_training(training, owners, False)
-
-    def _cross_fitted(self, training, owners, random):
-        """Return the anomaly (m,) of pictures by copies that learned without them."""
-        member = copy.copy(self)
-        vars(member).pop("_callback_fit_ctx", None)  # it reports nothing
-        known, found = np.unique(owners), []
-        try:
-            for fold in folds(len(known)):
-                held = np.isin(owners, known[fold])
-                member._fit_members(training, np.flatnonzero(~held), random)
-                found += [
-                    member._known(part) for part in training.of(held.nonzero()[0])
-                ]
-        except ValueError as error:
-            warnings.warn(
-                f"{type(self).__name__} cannot be fitted without some of the "
-                f"{len(known)} training pictures ({error}): its threshold comes from "
-                "scores of pictures that it has learned from, and more than "
-                f"false_alarm_rate={self.false_alarm_rate} of new normal ones will "
-                "fall below it.",
-                stacklevel=6,
-            )
-            return self._of_training(training, torch.as_tensor(owners), False)
-        return torch.cat(found)
 
     def _drawn(self, training, pictures, random):
         """Return features (m, d) of at most `max_patches` patches and their places."""

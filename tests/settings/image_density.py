@@ -86,6 +86,11 @@ MultiscaleSparseCoding = Settings(
     excused={"feature": "the patches of a value's neighbours have it too"},
     pictures={"n_levels": 2, "n_components": 4, "max_epochs": 1},
 )
+NPAD = Settings(
+    {**PIXELS, "n_clusters": 2},
+    [{"radius": 0, "centroid_weight": 1.0}],
+    pictures={"n_features": 8},
+)
 PaDiM = Settings(
     PIXELS, [{"reduction": "orthogonal", "n_features": 2}], pictures={"n_features": 8}
 )
