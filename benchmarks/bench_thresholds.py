@@ -48,7 +48,7 @@ EPOCHS = {"rows": 10, "tables": 10, "pictures": 3, "series": 3}
 # More that takes long by default, by name of the parameter.
 SHORT = {
     "pretrain_epochs": 5,
-    "teacher_epochs": 3,
+    "teacher_epochs": 20,
     "n_search_steps": 20,
     "hidden_size": 100,
 }
