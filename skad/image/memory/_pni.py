@@ -127,8 +127,8 @@ class PNINetwork(Network):
         self.bank = self.core(batches)
         self.code_of = self.code(self.bank[None, None])[0, 0]
         rows = [nearest_row(self.features(x), self.bank) for x, _ in batches()]
-        histogram = position_histogram(torch.cat(rows), len(self.bank), self.size)
-        self.positions = histogram.to(self.bank)
+        shares = position_histogram(torch.cat(rows), len(self.bank), self.size)
+        self.positions = shares.to(self.bank)
 
     def both(self, x):
         """Return distances (b, gh, gw) to what context, and to what position allows."""
@@ -218,8 +218,7 @@ class PNI(TrainedImageDetector):
     Notes
     -----
     Pictures should be aligned, and the window small beside the grid: the paper has 60 x
-    60 places of 480 pixels, and training with its defaults is a GPU's work. Patches are
-    compared with the bank twice. `positions` has a value for each place and row.
+    60 places of 480 pixels, and training with its defaults is a GPU's work.
 
     The authors' code keeps the patch itself in :math:`N(x)` and leaves out its right
     neighbour, by a slip; its mask by context is in another order than the distances.
@@ -236,9 +235,8 @@ class PNI(TrainedImageDetector):
     PatchCore, which holds no pictures out, has .94 and .90, .87 and .75. At the paper's
     :math:`\gamma` context changes the distance of no patch there and position that of
     .01: an untrained network does as well, also on drawn textures (.90). With
-    ``min_probability=5`` cookies, which lie alike, have .97, tiles .75.
-    PNI is for normal patches in wrong places. Training is in float32, scoring in the
-    dtype of `X`.
+    ``min_probability=5`` cookies, which lie alike, have .97, tiles .75. PNI is for normal
+    patches in wrong places. Training is in float32, scoring in the dtype of `X`.
 
     References
     ----------
