@@ -235,8 +235,8 @@ class PNI(TrainedImageDetector):
     PatchCore, which holds no pictures out, has .94 and .90, .87 and .75. At the paper's
     :math:`\gamma` context changes the distance of no patch there and position that of
     .01: an untrained network does as well, also on drawn textures (.90). With
-    ``min_probability=5`` cookies, which lie alike, have .97, tiles .75. PNI is for normal
-    patches in wrong places. Training is in float32, scoring in the dtype of `X`.
+    ``min_probability=5`` cookies, which lie alike, have .97, tiles .75. PNI is for
+    normal patches in wrong places. Training is in float32, scoring in that of `X`.
 
     References
     ----------
