@@ -11,7 +11,7 @@ from skorch.callbacks import Callback, GradientNormClipping, LRScheduler
 from torch import nn
 
 from skad._parameters import with_parameters
-from skad._training import ShapedDetector, from_parameters, warm_cosine
+from skad._training import ShapedDetector, from_parameters, lower_after, warm_cosine
 from skad._training._batches import Batches
 from skad.nn.network import Network, all_but
 
@@ -410,3 +410,13 @@ def test_arguments_are_handed_over_by_name():
     assert made.arguments == ((4,), 0.5, 0.25, 1)
     made = from_parameters(detector, Asking, (4,), more=1, lr=2.0)
     assert made.arguments == ((4,), 2.0, 0.25, 1)
+
+
+@pytest.mark.parametrize(("n_epochs", "ends"), [(1, []), (2, [1]), (15, [5, 10])])
+def test_the_first_epoch_has_the_whole_rate(n_epochs, ends):
+    (schedule,) = lower_after(n_epochs, (1 / 3, 2 / 3), 0.1)
+    assert schedule.kwargs["milestones"] == ends
+    weight = nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    schedule.policy(optimizer, **schedule.kwargs)
+    assert optimizer.param_groups[0]["lr"] == 1

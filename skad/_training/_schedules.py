@@ -14,8 +14,11 @@ def clipped(largest_norm):
 
 
 def lower_after(n_epochs, shares, factor):
-    """Return the callbacks that multiply learning rates after shares of the epochs."""
-    ends = [int(share * n_epochs) for share in shares]
+    """Return the callbacks that multiply learning rates after shares of the epochs.
+
+    Shares that are less than an epoch are none: the first has the whole rate.
+    """
+    ends = [end for end in (int(share * n_epochs) for share in shares) if end]
     return (LRScheduler(MultiStepLR, milestones=ends, gamma=factor),)
 
 

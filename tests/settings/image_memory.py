@@ -61,6 +61,27 @@ MuSc = Settings(
     [{"layers": ("fine", "coarse"), "sides": (3,), "n_alike": (1,)}],
     pictures={"layers": ("scale2",)},
 )
+PNI = Settings(
+    {
+        **FINE,
+        "batch_size": 512,
+        "neighborhood": 1,
+        "context_size": 3,
+        "n_codes": 8,
+        "n_layers": 2,
+        "hidden_size": 8,
+        "max_epochs": 1,
+        "coreset_ratio": 0.2,
+    },
+    excused={"outliers": "the bank holds the farthest of the training patches"},
+    pictures={
+        "n_codes": 8,
+        "n_layers": 3,
+        "hidden_size": 8,
+        "max_epochs": 1,
+        "coreset_ratio": 0.2,
+    },
+)
 PatchSVDD = Settings(
     {
         "batch_size": 512,

@@ -31,7 +31,7 @@ def mask_own(distances, own, owners):
     return distances
 
 
-def nearest(queries, bank, squares, own=None, owners=None, k=1):
+def nearest(queries, bank, squares, own=None, owners=None, k=1, allowed=None):
     """Return distances (q, k) to the nearest rows of `bank` (m, d), and their indices.
 
     Candidates come from the product of matrices; their distances are computed once
@@ -51,6 +51,9 @@ def nearest(queries, bank, squares, own=None, owners=None, k=1):
         The pictures of patches and of entries.
     k : int, default=1
         How many entries are found, the nearest first; at most m.
+    allowed : callable or None, default=None
+        From a slice of the queries to a tensor (b, m) that tells which entries they may
+        find.
     """
     indices = torch.empty((len(queries), k), dtype=torch.long, device=queries.device)
     found = queries.new_empty(len(queries), k)
@@ -58,6 +61,8 @@ def nearest(queries, bank, squares, own=None, owners=None, k=1):
     for rows in slices(len(queries), max(1, _DISTANCES // elements)):
         near = torch.addmm(squares, queries[rows], bank.T, alpha=-2)
         near = mask_own(near, None if own is None else own[rows], owners)
+        if allowed is not None:
+            near.masked_fill_(~allowed(rows), math.inf)
         if k == 1:
             least, place = near.min(1, keepdim=True)
         else:
