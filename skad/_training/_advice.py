@@ -19,7 +19,7 @@ from skad._off_origin import off_origin
 _LARGE, _SMALL = 100.0, 0.01
 # Deviations that the mean of a feature is off zero, beyond which the first layer, and
 # random features behind it, see the mean and little else.
-_OFF = 5.0
+_OFF = 6.0
 # Samples that are held out at least, for their errors to be compared.
 _FEWEST = 10
 # Samples that are rebuilt at most.

@@ -26,7 +26,7 @@ SkipGANomaly = Settings({"max_epochs": 10, "hidden_sizes": (16, 1)})
 GPND = Settings({**SMALL, "max_epochs": 4}, [{"measure": "reconstruction"}])
 HADGAN = Settings({**SMALL, "max_epochs": 4})
 OCGAN = Settings(
-    {**SMALL, "max_epochs": 3, "mining_epochs": 1},
+    {**SMALL, "max_epochs": 3, "mining_epochs": 2},
     [{"measure": "discriminator"}],
     excused={("sign", "discriminator"): NEVER_FAR},
 )
