@@ -150,7 +150,7 @@ PFM = Settings(
         "batch_size": 128,
         "other": PatchEmbedding(Lines, ("fine",)),
         "latent_sizes": (4,),
-        "max_epochs": 8,
+        "max_epochs": 6,
         "lr": 0.003,
     },
     [
