@@ -246,14 +246,7 @@ class AContrario(DetectorAround):
     def _normal_cells(self, X, y, params, known):
         """Yield the values (b, gh, gw) of cells of samples that nobody learned from."""
         scoring = scoring_parameters(self._head(), params)
-        if self.cv is None or self._is_frozen():
-            members = [(self.detector_, np.arange(n_rows(X)))]
-        else:
-            members = (
-                (self._fitted_on(train, X, y, params, f"cv={self.cv}"), test)
-                for train, test in self._splits(self.cv, X, y)
-            )
-        for member, rows in members:
+        for member, rows in self._members(X, y, params, self.cv):
             rows = rows[~known[rows]]
             for part in slices(len(rows), _BATCH):
                 own = self._parameters_on(rows[part], scoring, n_rows(X))

@@ -200,7 +200,7 @@ class Holder:
             if len(honest) >= _ENOUGH and not known and not self._uses_groups():
                 return -honest, None
         try:
-            return self._cross_fitted(X, y, params, self._splits(cv, X, y), cv)
+            return self._cross_fitted(X, y, params, cv)
         except ValueError as error:
             if not automatic:
                 raise
@@ -222,11 +222,22 @@ class Holder:
             held = folds(len(rows))
         return ((np.setdiff1d(rows, fold), fold) for fold in held)
 
-    def _cross_fitted(self, X, y, params, splits, cv):
+    def _cross_fitted(self, X, y, params, cv):
         scoring = scoring_parameters(self._head(), params)
         scores, rows = [], []
-        for train, test in splits:
-            member = self._fitted_on(train, X, y, params, f"cv={cv}")
+        for member, test in self._members(X, y, params, cv):
             scores.append(self._scores_on(test, member, X, scoring))
             rows.append(test)
         return np.concatenate(scores), np.concatenate(rows)
+
+    def _members(self, X, y, params, cv):
+        """Yield fitted detectors, and the samples that each may calibrate with.
+
+        Copies and what they were fitted without; `detector_` and all samples without
+        `cv`, or where it is frozen.
+        """
+        if cv is None or self._is_frozen():
+            yield self.detector_, np.arange(n_rows(X))
+            return
+        for train, test in self._splits(cv, X, y):
+            yield self._fitted_on(train, X, y, params, f"cv={cv}"), test
