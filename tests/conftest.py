@@ -27,6 +27,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+import torch
 
 import skad
 from skad.base import BaseDetector
@@ -171,8 +172,9 @@ def pytest_collection_finish():
     """Spare full garbage collections what stays for the whole run, imports and tests.
 
     Looking at all that takes longer than tens of small fits, and is put down to the
-    detector that happens to be tested.
+    detector that happens to be tested, as are what torch imports with its optimizers.
     """
+    torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
     gc.freeze()
 
 

@@ -139,8 +139,16 @@ class PatchEncoder(nn.Module):
         `apart` and `stride` are counted in places of the small ones: from a quarter to
         the next, and from a large patch to the next.
         """
-        join = self.join
-        codes = F.conv2d(codes, join.weight, join.bias, stride, dilation=apart)
+        # four views and one product: torch goes through dilated ones picture by picture
+        ends = [side - apart for side in codes.shape[2:]]
+        parts = [codes[:, :, i : i + ends[0] : stride] for i in (0, apart)]
+        parts = [
+            part[..., j : j + ends[1] : stride] for part in parts for j in (0, apart)
+        ]
+        square = torch.stack(parts, 2).flatten(1, 2)  # (b, 4 d, h', w')
+        codes = F.conv2d(
+            square, self.join.weight.flatten(1)[..., None, None], self.join.bias
+        )
         return self.last(F.leaky_relu(codes, 0.1)).tanh()
 
     def codes(self, patches):

@@ -85,11 +85,11 @@ PNI = Settings(
 PatchSVDD = Settings(
     {
         "batch_size": 512,
-        "max_epochs": 2,
+        "max_epochs": 1,
         "n_draws": 1,
         "step_size": 512,
         "code_size": 8,
-        "coreset_ratio": 0.2,
+        "coreset_ratio": 0.1,
     },
     [{"svdd_weight": 0.0, "coreset_ratio": 0.1}],
     excused={"outliers": "the banks hold the farthest of the training codes"},
