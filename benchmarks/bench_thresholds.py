@@ -1,6 +1,7 @@
 """Thresholds: the share of fresh normal samples that each detector flags by default.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_thresholds.py rows
+    OMP_NUM_THREADS=1 python benchmarks/bench_thresholds.py edges
     OMP_NUM_THREADS=1 python benchmarks/bench_thresholds.py tables pictures series \\
         --data ../shared/data
 
@@ -9,13 +10,16 @@ features, asked about 2,000 fresh ones; mean, least and largest of five draws. D
 around a classifier have a network of scikit-learn's that tells two halves of the rows
 apart; those that learn from known anomalies have a twentieth of the rows, and five at
 least, three times as far out.
+`edges`: trained on n edges of 50 nodes, some busier than others, about 20 a tick, asked
+about the 2,000 that come next; mean, least and largest of five draws.
 `tables`: trained on half of the normal rows, at most 500, of ten ODDS tables, two
 draws of each, standardised; asked about at most 1,000 others. Mean, least and largest
 are those of the tables; detectors that train a network are left out.
 `pictures`: the cookies at 128 x 128, or fewer pixels where that takes hours; detectors
-that learn from known anomalies have five cracked ones besides; `series`: the normal
-steps of electrocardiograms (UCR 135, ECG 805), taxi rides (NAB), a server (SMD) and a
-satellite (telemanom) behind their training parts, 200 steps around anomalies left out.
+that learn from known anomalies have five cracked ones besides, those that learn from
+other things magnetic tiles, whole and broken ones. `series`: the normal steps of
+electrocardiograms (UCR 135, ECG 805), taxi rides (NAB), a server (SMD) and a satellite
+(telemanom) behind their training parts, 200 steps around anomalies left out.
 Both have the ROC AUC beside, and that of a score without any model.
 
 All with the default threshold, which is for 5 %. Networks have fewer epochs than their
@@ -38,6 +42,8 @@ from sklearn.utils import get_tags
 
 import skad
 from skad._commands._build import kind_of_data
+from skad._fit_parameters import ReferenceMixin
+from skad.series._edges import EdgeDetector
 
 COLUMNS = (
     "data detector settings n_train draws flagged least largest roc_auc fit_s".split()
@@ -129,6 +135,27 @@ def rows(options, table):
             add(table, f"n = {n:,}", name, settings, model, draws)
 
 
+def edge_draws(n):
+    """Yield draws of n edges, source, destination and tick, and the next 2,000."""
+    busy = np.random.default_rng(1).dirichlet(np.ones(50), size=2)
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        ends = [rng.choice(50, size=n + 2000, p=share) for share in busy]
+        ticks = np.sort(rng.integers((n + 2000) // 20, size=n + 2000))
+        edges = np.stack([*ends, ticks], axis=1)
+        yield edges[:n], None, edges[n:], None
+
+
+def edges(options, table):
+    """Edges of a graph that changes nothing but by chance."""
+    for name, model, settings in detectors("series", options):
+        if not isinstance(model, EdgeDetector):
+            continue
+        for n in options.n:
+            draws = list(edge_draws(n))[: options.draws]
+            add(table, f"n = {n:,} edges", name, settings, model, draws)
+
+
 def tables(options, table):
     """Normal rows of real tables."""
     draws = []
@@ -171,6 +198,14 @@ def pictures(options, table):
         if get_tags(model).target_tags.required:
             train, abnormal = np.concatenate([X, abnormal[:5]]), abnormal[5:]
             y = np.repeat([1, -1], [len(X), 5])
+        elif isinstance(model, ReferenceMixin):
+            tiles = load_folder(
+                folder.with_name("magnetic_tile"), size=(options.size,) * 2
+            )
+            train = np.concatenate([X, tiles.X_train[:], tiles.X_test[:]])
+            whole = np.asarray(tiles.y_test) == 1
+            classes = np.repeat([1, -1], [len(X), len(tiles.X_train)])
+            y = np.concatenate([classes, np.where(whole, -1, -2)])
         add(table, cookies, name, settings, model, [(train, y, test[good], abnormal)])
 
 
@@ -305,7 +340,7 @@ def merge(table, path):
 
 def main():
     """Run the parts that the command line names."""
-    parts = {f.__name__: f for f in (rows, tables, pictures, series)}
+    parts = {f.__name__: f for f in (rows, edges, tables, pictures, series)}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="+", choices=parts)
     parser.add_argument("--data", default="../shared/data", help="shared data")

@@ -317,6 +317,17 @@ def test_unfit_parameters_are_named(setting):
         MIDASR(**setting).fit(some_edges())
 
 
+@both
+def test_few_edges_of_a_steady_stream_are_flagged(Detector, decay):
+    """A stream that had just begun would set half of the threshold of a short one."""
+    rng, shares = np.random.default_rng(0), []
+    for _ in range(3):
+        edges = np.stack([*rng.integers(20, size=(2, 3000)), np.arange(3000) // 20], 1)
+        detector = Detector(random_state=0).fit(edges[:1000])
+        shares.append(np.mean(detector.predict(edges[1000:]) == -1))
+    assert 0.03 < np.mean(shares) < 0.07
+
+
 @pytest.fixture(scope="module")
 def darpa(shared):
     data = np.load(shared / "series" / "midas" / "darpa.npz")

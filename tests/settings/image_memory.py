@@ -89,9 +89,8 @@ PatchSVDD = Settings(
         "n_draws": 1,
         "step_size": 512,
         "code_size": 8,
-        "coreset_ratio": 0.1,
     },
-    [{"svdd_weight": 0.0, "coreset_ratio": 0.1}],
+    [{"svdd_weight": 0.0}],
     excused={"outliers": "the banks hold the farthest of the training codes"},
     pictures={"max_epochs": 1, "n_draws": 2, "code_size": 8},
 )
