@@ -5,7 +5,7 @@ from numbers import Integral
 import numpy as np
 from scipy.special import xlogy
 
-from skad._array import row_sums, to_double, to_numpy
+from skad._array import row_sums, slices, to_double, to_numpy
 from skad._incremental import ForgettingMixin
 from skad._left_out import LeftOutMixin
 from skad._parameters import KW_ONLY, with_parameters
@@ -15,6 +15,8 @@ from skad.base import BaseDetector
 
 # Numbers of bins that are compared: these and twice, four times, ... as many.
 _NUMBERS = (1, 3)
+# Values of projections that are taken at once, and stay in a cache.
+_AT_ONCE = 2**15
 
 
 def sparse_vectors(n_features, n_vectors, random):
@@ -37,28 +39,35 @@ def bins_of(place, n_bins):
     return np.minimum((place * n_bins).astype(np.int64), n_bins - 1)
 
 
-def likeliest_counts(place):
-    """Return the counts of as many bins as the values (n,) in 0..1 ask for.
+def counts_of(place, n_bins):
+    """Return the counts (m, n_bins) of the bins, of equal width, of values (m, n)."""
+    m = len(place)
+    bins = bins_of(place, n_bins) + n_bins * np.arange(m)[:, None]
+    return np.bincount(bins.reshape(-1), minlength=m * n_bins).reshape(m, n_bins)
 
-    The maximum of Birge's and Rozenholc's penalised likelihood.
+
+def likeliest_counts(place, weighed):
+    """Return the counts of as many bins as values (m, n) in 0..1 ask for, a row each.
+
+    The maximum of Birge's and Rozenholc's penalised likelihood; `weighed` has c log c
+    of the counts c from 0 to n.
     """
-    n, found = len(place), []
+    n, found = place.shape[1], []
     most = max(1, int(n / np.log(n))) if n > 1 else 1
     for first in _NUMBERS:
         if first > most:
             break
-        b = first * 2 ** int(np.log2(most / first))
-        counts = np.bincount(bins_of(place, b), minlength=b)
+        counts = counts_of(place, first * 2 ** int(np.log2(most / first)))
         found.append(counts)
-        while len(counts) > first:
-            counts = counts[::2] + counts[1::2]
+        while counts.shape[1] > first:
+            counts = counts[:, ::2] + counts[:, 1::2]
             found.append(counts)
-    found.sort(key=len)  # of equally likely ones the first is taken
-    b = np.array([len(counts) for counts in found])
-    held = np.concatenate(found)
-    parts = np.add.reduceat(xlogy(held, held), np.cumsum(b) - b)
+    found.sort(key=lambda counts: counts.shape[1])  # of equal ones the first is taken
+    b = np.array([counts.shape[1] for counts in found])
+    held = weighed[np.concatenate(found, axis=1)]
+    parts = np.add.reduceat(held, np.cumsum(b) - b, axis=1)
     likelihood = parts + n * np.log(b / n) - (b - 1 + np.log(b) ** 2.5)
-    return found[likelihood.argmax()]
+    return [found[k][i] for i, k in enumerate(likelihood.argmax(axis=1))]
 
 
 @with_parameters(kw_only=False)
@@ -205,14 +214,16 @@ class LODA(ForgettingMixin, LeftOutMixin, BaseDetector):
         self._lowest_, self._range_ = np.zeros((2, self.n_projections))
         self._n_, self.n_bins_ = np.ones((2, self.n_projections), dtype=np.int64)
         columns = np.ascontiguousarray((X - self._centre_).T)
-        missing, counts = not known.all(), []
-        for i, (own, weights) in enumerate(
-            zip(self.features_, self.weights_, strict=True)
-        ):
-            values = projected(columns, own[None], weights[None])[0]
-            counts.append(
-                self._histogram(i, values[~np.isnan(values)] if missing else values)
-            )
+        missing, counts, all_counts = not known.all(), [], np.arange(len(X) + 1)
+        weighed = xlogy(all_counts, all_counts)
+        for part in slices(self.n_projections, max(1, _AT_ONCE // len(X))):
+            together = projected(columns, self.features_[part], self.weights_[part])
+            if missing:
+                for i, values in enumerate(together, part.start):
+                    known_values = values[None, ~np.isnan(values)]
+                    counts += self._histograms(slice(i, i + 1), known_values, weighed)
+            else:
+                counts += self._histograms(part, together, weighed)
         # one place before and one after for what lies outside
         self._counts_ = np.zeros((self.n_projections, self.n_bins_.max() + 2))
         for row, own in zip(self._counts_, counts, strict=True):
@@ -224,23 +235,25 @@ class LODA(ForgettingMixin, LeftOutMixin, BaseDetector):
         elif known.any():
             self._usual_ = self._in_blocks(self._anomaly, X[known.any(axis=1)]).mean()
 
-    def _histogram(self, i, values):
-        """Keep the range of values (n,), and return the counts of its bins."""
-        if not len(values):
-            return [1]
-        self._n_[i] = len(values)
-        self._lowest_[i] = values.min()
-        self._range_[i] = values.max() - values.min()
-        if self._range_[i] == 0:
-            return [len(values)]
-        place = (values - self._lowest_[i]) / self._range_[i]
-        if self.n_bins == "auto":
-            counts = likeliest_counts(place)
-        else:
-            b = self.n_bins
-            counts = np.bincount(bins_of(place, b), minlength=b)
-        self.n_bins_[i] = len(counts)
-        return counts
+    def _histograms(self, part, values, weighed):
+        """Keep the ranges of values (m, n), and return the counts of their bins."""
+        m, n = values.shape
+        if not n:
+            return [[1]] * m
+        lowest = values.min(axis=1)
+        width = values.max(axis=1) - lowest
+        self._n_[part], self._lowest_[part], self._range_[part] = n, lowest, width
+        one = width == 0
+        place = (values - lowest[:, None]) / np.where(one, 1.0, width)[:, None]
+        auto = self.n_bins == "auto"
+        found = (
+            likeliest_counts(place, weighed) if auto else counts_of(place, self.n_bins)
+        )
+        found = [
+            [n] if equal else counts for equal, counts in zip(one, found, strict=True)
+        ]
+        self.n_bins_[part] = [len(counts) for counts in found]
+        return found
 
     def _rareness(self, fewer=0):
         """Return the term of each bin (m, bins), of what counts `fewer` times in it."""
