@@ -1,6 +1,7 @@
 """LikelihoodRatio and InputComplexity against closed forms."""
 
 import io
+import warnings
 from collections import Counter
 
 import numpy as np
@@ -190,3 +191,12 @@ def test_bytes_are_the_pictures_own():
     assert_allclose(-detector.score_samples(X), expected, rtol=1e-5)
     rows = InputComplexity(Mahalanobis(), contamination=0.1).fit(X.reshape(20, 36))
     assert rows.range_ == (X.min(), X.max())
+
+
+def test_few_samples_are_said_to_be_few():
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    with pytest.warns(UserWarning, match="learned from 39 samples"):
+        LikelihoodRatio(GMM(1), random_state=0).fit(X[1:])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        LikelihoodRatio(GMM(1), random_state=0).fit(X)
