@@ -32,6 +32,7 @@ from skad.image import (
     PNI,
     SPADE,
     STFPM,
+    ADShift,
     AnomalyDINO,
     CNNSelfSimilarity,
     CompressedSensingTexture,
@@ -171,6 +172,7 @@ TRAINED = {
     "IKD": IKD(**GIVEN, student_channels=(8, 16), **SHORT),
     "MKD": MKD(**GIVEN, **SHORT),
     "CDO": CDO(**GIVEN, student_channels=(8, 16), **SHORT),
+    "ADShift": ADShift(**GIVEN, **SHORT),
     "RDPlusPlus": RDPlusPlus(**GIVEN, **SHORT),
     "ReContrast": ReContrast(**GIVEN, **SHORT),
     "ReverseDistillation": ReverseDistillation(**GIVEN, **SHORT),
@@ -200,6 +202,7 @@ EVERY = DETECTORS | TRAINED | TILED | FROM_PIXELS
 # The backbone sees them again where it describes altered pictures in every epoch, or
 # pictures at several sizes, or where a map takes gradients through it.
 AGAIN = {
+    "ADShift",
     "CDO",
     "CSFlow",
     "DifferNet",

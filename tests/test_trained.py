@@ -42,6 +42,7 @@ UNTRAINED = {"max_epochs": 1, "lr": 1e-12}
 # Less than the defaults, which want more samples, or a GPU.
 CHEAP = {
     "AnoGAN": {"n_search_steps": 20},
+    "ADShift": {"max_epochs": 20, "batch_size": 4},
     "AST": {
         "layers": ("scale2",),
         "hidden_size": 16,

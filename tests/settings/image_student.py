@@ -5,6 +5,19 @@ from tests._pixels import Lines
 from tests.settings import Settings
 from tests.settings.image import FINE, SCALES
 
+ADShift = Settings(
+    {
+        **FINE,
+        "batch_size": 128,
+        "n_blocks": 1,
+        "max_epochs": 2,
+        "lr": 0.05,
+        "code_weight": 0.0,  # views are dear, and drawn
+        "map_weight": 0.0,
+    },
+    excused={"feature": "a value that is far out is matched to one that is not"},
+    pictures={"max_epochs": 1, "layers": ("scale2", "scale3")},
+)
 AST = Settings(
     {
         **FINE,

@@ -143,7 +143,11 @@ class ReverseDistillationNetwork(SettledNetwork):
 
     def map(self, x):
         """Return one minus the cosine of places, summed over layers at one size."""
-        maps = [direction_distance(*pair) for pair in self.pairs(x)]
+        return self.joined(self.pairs(x))
+
+    def joined(self, pairs):
+        """Return the map (b, h, w) of pairs of maps."""
+        maps = [direction_distance(*pair) for pair in pairs]
         return stacked(maps, self.size).sum(0)
 
 
