@@ -68,6 +68,9 @@ def run(path, X):
         skad.STFPM(**TRAINED, student_channels=(6, 8)),
         skad.FastFlow(**TRAINED, n_steps=2, smoothing=1.0),
         skad.CSFlow(**TRAINED, n_steps=1, hidden_size=4),
+        skad.PyramidFlow(
+            n_levels=2, n_steps=1, n_channels=4, max_epochs=1, random_state=0
+        ),
     ],
     ids=[
         "padim",
@@ -77,6 +80,7 @@ def run(path, X):
         "stfpm",
         "fastflow",
         "csflow",
+        "pyramidflow",
     ],
 )
 def test_the_model_gives_scores_and_maps_of_the_detector(detector, tmp_path):

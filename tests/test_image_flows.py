@@ -318,6 +318,32 @@ def test_a_base_is_taken_at_its_period(pictures):  # noqa: F811
     )
 
 
+def test_a_learned_base_of_cflow_is_the_most_likely_one(pictures):  # noqa: F811
+    """Of all places of the training; its period is that of FastFlow's."""
+    settings = {"max_epochs": 4, "lr": 1e-3}
+    make = CHEAP["cflow"]
+    detector = make(base="learned", base_period=4).set_params(**settings)
+    detector.fit(pictures[0])
+    network, (base,) = detector.net_, detector.net_.bases
+    x = samples(detector, pictures[0])
+    rows, codes = network.fibers(x, 0)
+    z, logdet = network.flows[0](rows, codes)
+    assert_allclose(base.mean, z.mean(0), atol=1e-5)  # so few are all trained on
+    assert_allclose(base.std, z.std(0, correction=0), rtol=1e-4)
+    assert base.mean.abs().max() > 1e-3
+    normal = torch.distributions.Normal(base.mean, base.std).log_prob(z).sum(1)
+    found = network.log_likelihood(rows, codes, 0)
+    assert_allclose(found, (normal + logdet) / 6, rtol=1e-4)
+    late, plain = (
+        make(**base).set_params(**settings).fit(pictures[0])
+        for base in ({"base": "learned", "base_period": 5}, {})
+    )
+    assert (late.net_.bases[0].mean == 0).all()
+    assert_allclose(
+        late.score_samples(pictures[1]), plain.score_samples(pictures[1]), rtol=1e-5
+    )
+
+
 def test_fastflow_has_small_convolutions_at_every_other_step():
     def sizes(only_3x3):
         detector = FastFlow(

@@ -51,6 +51,7 @@ from skad.image import (
     PatchCore,
     PatchDetector,
     PatchSVDD,
+    PyramidFlow,
     RDPlusPlus,
     ReConPatch,
     ReContrast,
@@ -145,6 +146,7 @@ TRAINED = {
     "INPFormer": INPFormer(**GIVEN_ONE, **SHORT),
     "FastFlow": FastFlow(**GIVEN, n_steps=2, **SHORT),
     "CSFlow": CSFlow(**GIVEN_ONE, n_steps=1, hidden_size=4, **SHORT),
+    "PyramidFlow": PyramidFlow(**GIVEN_ONE, n_levels=2, n_steps=1, **SHORT),
     "DifferNet": DifferNet(
         **GIVEN_ONE, n_steps=1, hidden_size=4, n_scored_rotations=2, **SHORT
     ),

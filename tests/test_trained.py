@@ -97,6 +97,7 @@ CHEAP = {
         "coreset_ratio": 0.1,
     },
     "PatchSVDD": {"max_epochs": 20, "n_draws": 50},
+    "PyramidFlow": {"n_steps": 2, "max_epochs": 10, "lr": 1e-3},
     "RDPlusPlus": {"max_epochs": 20, "batch_size": 4},
     "RGI": {"n_search_steps": 20},
     "ReConPatch": {"max_epochs": 3, "layers": ("scale2",)},

@@ -334,6 +334,8 @@ class BackboneDetector(ImageDetector):
     amp: str | None = None
     embedding: PictureEmbedding | None = None
 
+    # What describes the patches where neither `backbone` nor `embedding` says so.
+    _own_backbone = "gabor"
     # What a method's paper taps in a ResNet when `layers` is None.
     _resnet_layers = ("layer1", "layer2", "layer3")
     # How deeper layers come to the grid of the first one.
@@ -356,7 +358,7 @@ class BackboneDetector(ImageDetector):
 
     def _given(self):
         """Return the embedding that was given, for the pictures and the device here."""
-        if self.backbone != "gabor" or self.weights is not None:
+        if self.backbone != self._own_backbone or self.weights is not None:
             raise ValueError(
                 "embedding and backbone (or weights) are given, and the embedding has "
                 "its own: leave the others out."

@@ -11,7 +11,11 @@ PLACES = {
     "max_epochs": 2,
 }
 BGAD = Settings(PLACES, pictures={"max_epochs": 1, "n_steps": 1, "condition_size": 4})
-CFLOW = Settings(PLACES, pictures={"max_epochs": 1, "n_steps": 1, "condition_size": 4})
+CFLOW = Settings(
+    PLACES,
+    [{"base": "learned", "base_period": 1}],
+    pictures={"max_epochs": 1, "n_steps": 1, "condition_size": 4},
+)
 # Pixels by themselves.
 PIXEL = {
     "patch_size": 1,
@@ -93,6 +97,17 @@ NPAD = Settings(
 )
 PaDiM = Settings(
     PIXELS, [{"reduction": "orthogonal", "n_features": 2}], pictures={"n_features": 8}
+)
+PyramidFlow = Settings(
+    {
+        **FINE,
+        "n_levels": 2,
+        "n_steps": 1,
+        "kernel_size": 1,
+        "max_epochs": 2,
+    },
+    [{"volume": "places", "backbone": "orthogonal", "layers": None}],
+    pictures={"n_levels": 2, "n_steps": 1, "n_channels": 4, "max_epochs": 1},
 )
 SemiOrthogonal = Settings({**PIXELS, "n_features": 2}, pictures={"n_features": 8})
 Texems = Settings(

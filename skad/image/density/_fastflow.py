@@ -10,10 +10,9 @@ from torch.nn import functional as F  # noqa: N812
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad.image._trained import TrainedImageDetector, split_maps
+from skad.image.density._learned_base import BasedNetwork, BaseParameters
 from skad.nn.attention import CBAM
 from skad.nn.flow import Coupling, Flow
-from skad.nn.network import Network
-from skad.nn.statistics import ChannelScale
 
 
 def convolutions(size, ratio, attention, n_in, n_out):
@@ -27,20 +26,13 @@ def convolutions(size, ratio, attention, n_in, n_out):
     )
 
 
-class FastFlowNetwork(Network):
+class FastFlowNetwork(BasedNetwork):
     """A flow for each layer, whose maps are normalised first."""
-
-    base_period = None  # of a standard base, which stays
 
     def __init__(
         self, shapes, n_steps, hidden_ratio, only_3x3, attention, base, base_period
     ):
-        super().__init__()
-        self.shapes = shapes
-        if base == "learned":
-            self.base_period = base_period
-            self.bases = nn.ModuleList(ChannelScale(shape[0]) for shape in shapes)
-            self.register_buffer("n_epochs_done", torch.tensor(0))
+        super().__init__(shapes, base, base_period)
         self.norms = nn.ModuleList(nn.LayerNorm(shape) for shape in shapes)
         self.flows = nn.ModuleList()
         for channels, *_ in shapes:
@@ -57,25 +49,13 @@ class FastFlowNetwork(Network):
         layers = zip(self.norms, self.flows, split_maps(x, self.shapes), strict=True)
         return [flow(norm(maps)) for norm, flow, maps in layers]
 
+    def latent(self, x, i):
+        """Return what the flow of layer i makes of samples, maps z (b, c, h, w)."""
+        return self.flowed(x)[i][0]
+
     def transformed(self, x):
         """Return z (b, c, h, w) and the log-determinant (b, h, w) of each layer."""
-        found = self.flowed(x)
-        if self.base_period is None:
-            return found
-        # of a base that is not standard z is what stands at so many deviations
-        return [
-            (base(z), logdet - base.std.log().sum())
-            for base, (z, logdet) in zip(self.bases, found, strict=True)
-        ]
-
-    def end_epoch(self, phase, batches):
-        """Let each base be what its flow makes of the training pictures."""
-        if self.base_period is None:
-            return
-        self.n_epochs_done += 1
-        if self.n_epochs_done % self.base_period == 0:
-            for i, base in enumerate(self.bases):
-                base.learn(self.flowed(x)[i][0] for x, _ in batches())
+        return [self.on_base(*one, i) for i, one in enumerate(self.flowed(x))]
 
     def loss(self, x, y):
         """Return the negative log-likelihood of pictures, summed over layers."""
@@ -98,7 +78,7 @@ class FastFlowNetwork(Network):
 
 
 @with_parameters
-class FastFlow(TrainedImageDetector):
+class FastFlow(BaseParameters, TrainedImageDetector):
     r"""Patches whose features are improbable under a normalizing flow.
 
     For each layer of a frozen backbone, an invertible network :math:`f` of affine
@@ -132,12 +112,6 @@ class FastFlow(TrainedImageDetector):
     attention : {"cbam"} or None, default=None
         Whether blocks weigh channels and places between their convolutions, as
         CAINNFlow has it [2]_.
-    base : {"standard", "learned"}, default="standard"
-        The distribution that :math:`z` is to follow. "learned" is a normal one with a
-        mean and a deviation of each channel, those of the training pictures, as in
-        AltUB [3]_: then :math:`z` stands for deviations from that mean.
-    base_period : int, default=10
-        Epochs after which a learned base is taken anew.
     layers : tuple of str or None, default=None
         Names of the layers whose maps are transformed; None is the first three of a
         ResNet, and all of the bank of filters.
@@ -159,10 +133,10 @@ class FastFlow(TrainedImageDetector):
 
     Notes
     -----
-    A learned base is the closed form of what its authors train by turns with the flow,
-    the mean and variance of :math:`z`, at a period that is no paper's. The paper of
-    the attention does not say where it stands; here it is behind the first convolution
-    of each block.
+    A learned base is the closed form of what its authors [3]_ train by turns with the
+    flow, the mean and variance of :math:`z`, at a period that is no paper's. The paper
+    of the attention does not say where it stands; here it is behind the first
+    convolution of each block.
 
     Maps of a layer are normalised over channels and places with a learned gain, as in
     the paper. The map adds up likelihoods as the authors' figures do, without the
@@ -202,16 +176,12 @@ class FastFlow(TrainedImageDetector):
         "hidden_ratio": [Interval(Real, 0, None, closed="neither")],
         "only_3x3": ["boolean"],
         "attention": [StrOptions({"cbam"}), None],
-        "base": [StrOptions({"standard", "learned"})],
-        "base_period": [Interval(Integral, 1, None, closed="left")],
     }
 
     n_steps: int = 8
     hidden_ratio: float = 1.0
     only_3x3: bool = False
     attention: str | None = None
-    base: str = "standard"
-    base_period: int = 10
     max_epochs: int = 500
     batch_size: int = 32
     weight_decay: float = 1e-5
