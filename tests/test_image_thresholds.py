@@ -30,6 +30,7 @@ from skad.image import (
     PANDA,
     PFM,
     PNI,
+    SCADN,
     SPADE,
     STFPM,
     ADShift,
@@ -168,6 +169,7 @@ TRAINED = {
         random_state=0,
     ),
     "ReConPatch": ReConPatch(**GIVEN, code_size=8, **SHORT),
+    "SCADN": SCADN(n_stripes=(2, 4), channels=2, n_blocks=1, **SHORT),
     "PatchSVDD": PatchSVDD(n_draws=5, code_size=8, max_epochs=2, random_state=0),
     "PNI": PNI(**GIVEN, n_codes=8, n_layers=3, hidden_size=8, **SHORT),
     "PFM": PFM(**GIVEN, other=PatchEmbedding(**GIVEN), latent_sizes=(4,), **SHORT),
@@ -218,6 +220,7 @@ AGAIN |= {"CNNSelfSimilarity"}  # region by region
 AGAIN |= {"PFM"}  # of which there are two
 # which have no backbone
 AGAIN |= {"CompressedSensingTexture", "MultiscaleSparseCoding", "PatchSVDD", "Texems"}
+AGAIN |= {"SCADN"}
 AGAIN |= {"UninformedStudents", *FROM_PIXELS}
 ONCE = {name: one for name, one in EVERY.items() if name not in AGAIN}
 

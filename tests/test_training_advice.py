@@ -198,7 +198,7 @@ def test_the_reconstruction_of_every_network_is_compared(rows):
             assert x.shape == made.shape
     assert names == {
         *("AAE", "ADAE", "ALAD", "ALOCC", "AnoGAN", "EGBAD", "FAnoGAN", "GANomaly"),
-        *("ALAE", "GPND", "HADGAN", "OCGAN", "OGNet", "RGI"),
+        *("ALAE", "GPND", "HADGAN", "OCGAN", "OGNet", "RGI", "SCADN"),
         *(
             "DPNoveltySGD",
             "MemAE",

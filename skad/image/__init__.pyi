@@ -39,6 +39,7 @@ from skad.image.restoration._dfm import DFM as DFM
 from skad.image.restoration._dfr import DFR as DFR
 from skad.image.restoration._fre import FRE as FRE
 from skad.image.student._adshift import ADShift as ADShift
+from skad.image.restoration._scadn import SCADN as SCADN
 from skad.image.student._ast import AST as AST
 from skad.image.student._cdo import CDO as CDO
 from skad.image.student._dinomaly import Dinomaly as Dinomaly
@@ -55,3 +56,4 @@ from skad.image.student._uninformed import UninformedStudents as UninformedStude
 
 __all__ = ["ADShift", "AST", "AnomalyDINO", "BGAD", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CSFlow", "CompressedSensingTexture", "DFM", "DFR", "DOC", "DRA", "DifferNet", "Dinomaly", "EfficientAD", "FAPM", "FRE", "FastFlow", "GLASS", "GaussianAD", "IKD", "INPFormer", "InReaCh", "MKD", "MeanShifted", "MuSc", "MultiscaleSparseCoding", "NPAD", "PANDA", "PFM", "PNI", "PaDiM", "PatchCore", "PatchDetector", "PatchSVDD", "PictureFiles", "RDPlusPlus", "ReConPatch", "ReContrast", "ReverseDistillation", "SPADE", "STFPM", "SemiOrthogonal", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UninformedStudents", "load_folder"]
 __all__ = ["AST", "AnomalyDINO", "BGAD", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CSFlow", "CompressedSensingTexture", "DFM", "DFR", "DOC", "DRA", "DifferNet", "Dinomaly", "EfficientAD", "FAPM", "FRE", "FastFlow", "GLASS", "GaussianAD", "IKD", "INPFormer", "InReaCh", "MKD", "MeanShifted", "MuSc", "MultiscaleSparseCoding", "NPAD", "PANDA", "PFM", "PNI", "PaDiM", "PatchCore", "PatchDetector", "PatchSVDD", "PictureFiles", "PyramidFlow", "RDPlusPlus", "ReConPatch", "ReContrast", "ReverseDistillation", "SPADE", "STFPM", "SemiOrthogonal", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UninformedStudents", "load_folder"]
+__all__ = ["AST", "AnomalyDINO", "BGAD", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CSFlow", "CompressedSensingTexture", "DFM", "DFR", "DOC", "DRA", "DifferNet", "Dinomaly", "EfficientAD", "FAPM", "FRE", "FastFlow", "GLASS", "GaussianAD", "IKD", "INPFormer", "InReaCh", "MKD", "MeanShifted", "MuSc", "MultiscaleSparseCoding", "NPAD", "PANDA", "PFM", "PNI", "PaDiM", "PatchCore", "PatchDetector", "PatchSVDD", "PictureFiles", "RDPlusPlus", "ReConPatch", "ReContrast", "ReverseDistillation", "SCADN", "SPADE", "STFPM", "SemiOrthogonal", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UninformedStudents", "load_folder"]

@@ -19,3 +19,14 @@ FRE = Settings(
     [{"n_components": 1}],
     pictures={"n_components": 3},
 )
+SCADN = Settings(
+    {
+        "n_stripes": (2,),
+        "channels": 1,
+        "n_blocks": 0,
+        "batch_size": 512,
+        "max_epochs": 1,
+        "lr": 0.01,
+    },
+    pictures={"channels": 2, "n_blocks": 1, "max_epochs": 1},
+)

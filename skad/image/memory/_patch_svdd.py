@@ -1,17 +1,15 @@
 """Patch SVDD: patches whose code no patch of the normal pictures has."""
 
 from numbers import Integral, Real
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from skad._parameters import absent, with_parameters
+from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad._training import from_parameters
-from skad.embedding import RawPatches
-from skad.image._trained import TrainedImageDetector
+from skad.image._pixels import PixelDetector
 from skad.image.memory._coreset import core_set
 from skad.image.memory._search import nearest
 from skad.nn.network import Network
@@ -134,7 +132,7 @@ class PatchSVDDNetwork(Network):
 
 
 @with_parameters
-class PatchSVDD(TrainedImageDetector):
+class PatchSVDD(PixelDetector):
     r"""Patches whose code is far from those of all patches of the normal pictures.
 
     An encoder :math:`f` of patches is trained on the pictures alone. It brings patches
@@ -178,8 +176,6 @@ class PatchSVDD(TrainedImageDetector):
 
     Attributes
     ----------
-    embedding_ : RawPatches
-        What brings pictures to `image_size`.
     net_ : torch.nn.Module
         The trained network, with its `encoder` and the codes `large` and `small`, of
         shapes (n_codes, code_size).
@@ -237,7 +233,6 @@ class PatchSVDD(TrainedImageDetector):
     """
 
     _network_class = PatchSVDDNetwork
-    _kind = "pixels"
     _exports = False  # the search is in blocks, whose number a model cannot have
     _parameter_constraints = {
         "patch_size": [Integral, None],
@@ -247,13 +242,6 @@ class PatchSVDD(TrainedImageDetector):
         "step_size": [Interval(Integral, 1, None, closed="left")],
         "coreset_ratio": [Interval(Real, 0, 1, closed="right")],
     }
-
-    # no network that has seen other pictures
-    backbone: Any = absent()
-    layers: Any = absent()
-    weights: Any = absent()
-    normalization: Any = absent()
-    embedding: Any = absent()
 
     patch_size: int | None = None
     code_size: int = 64
@@ -269,17 +257,6 @@ class PatchSVDD(TrainedImageDetector):
         super()._check_parameters(X)
         if self.patch_size not in (None, *SIDES):
             raise ValueError(f"patch_size={self.patch_size} must be one of {SIDES}.")
-
-    def _fit_embedding(self, X):
-        made = RawPatches(  # pixels, as they are
-            *(1, 1),
-            image_size=self.image_size,
-            image_shape=self.image_shape,
-            batch_size=self.batch_size,
-            device=self.device_,
-        )
-        self.embedding_ = made.fit(X)
-        self.embedding_._keep_dtype(self._are_rows_)
 
     def _network(self, shapes):
         shape, fitting = shapes[0], {"ratio": self.coreset_ratio}
