@@ -30,6 +30,7 @@ from skad.image import (
     PANDA,
     PFM,
     PNI,
+    SLSG,
     SPADE,
     STFPM,
     AnomalyDINO,
@@ -139,6 +140,7 @@ TRAINED = {
     ),
     "SimpleNet": SimpleNet(**GIVEN, hidden_size=16, **SHORT),
     "SuperSimpleNet": SuperSimpleNet(**GIVEN, hidden_size=16, **SHORT),
+    "SLSG": SLSG(**GIVEN, **SHORT),
     "GLASS": GLASS(**GIVEN, hidden_size=16, n_ascent_steps=5, **SHORT),
     "Dinomaly": Dinomaly(**GIVEN_ONE, **SHORT),
     "INPFormer": INPFormer(**GIVEN_ONE, **SHORT),
@@ -208,6 +210,7 @@ AGAIN = {
     "MKD",
     "RDPlusPlus",
     "ReContrast",
+    "SLSG",
 }
 AGAIN |= {"CNNSelfSimilarity"}  # region by region
 AGAIN |= {"PFM"}  # of which there are two
