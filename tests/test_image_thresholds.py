@@ -31,6 +31,7 @@ from skad.image import (
     PFM,
     PNI,
     SCADN,
+    SLSG,
     SPADE,
     STFPM,
     ADShift,
@@ -142,6 +143,7 @@ TRAINED = {
     ),
     "SimpleNet": SimpleNet(**GIVEN, hidden_size=16, **SHORT),
     "SuperSimpleNet": SuperSimpleNet(**GIVEN, hidden_size=16, **SHORT),
+    "SLSG": SLSG(**GIVEN, **SHORT),
     "GLASS": GLASS(**GIVEN, hidden_size=16, n_ascent_steps=5, **SHORT),
     "Dinomaly": Dinomaly(**GIVEN_ONE, **SHORT),
     "INPFormer": INPFormer(**GIVEN_ONE, **SHORT),
@@ -215,6 +217,7 @@ AGAIN = {
     "MKD",
     "RDPlusPlus",
     "ReContrast",
+    "SLSG",
 }
 AGAIN |= {"CNNSelfSimilarity"}  # region by region
 AGAIN |= {"PFM"}  # of which there are two

@@ -111,6 +111,7 @@ CHEAP = {
         "critic_lr": 2e-4,
     },
     "STFPM": {"max_epochs": 15, "batch_size": 4},
+    "SLSG": {"max_epochs": 10, "layers": ("scale2", "scale3")},
     "SimpleNet": {"max_epochs": 15},
     "SuperSimpleNet": {"max_epochs": 3, "layers": ("scale2",), "hidden_size": 32},
     "UninformedStudents": {

@@ -5,6 +5,8 @@ host from torch's own generator, which the training loop seeds, so that it is th
 on every device.
 """
 
+import math
+
 import torch
 from torch import nn
 
@@ -181,6 +183,29 @@ def shuffled_bands(x, n_bands=8):
         order = torch.randperm(len(bands)).tolist()
         x = x.index_select(axis, torch.cat([bands[i] for i in order]).to(x.device))
     return x
+
+
+def shuffled_cells(x, n_rows, n_columns):
+    """Return pictures (b, c, h, w) whose cells changed places, each in its own way.
+
+    Cells have one size; what a side has left over stays where it is. There are no more
+    rows or columns of them than pixels.
+    """
+    sides = x.shape[2:]
+    counts = [min(n, side) for n, side in zip((n_rows, n_columns), sides, strict=True)]
+    (high, wide), n = (s // m for s, m in zip(sides, counts, strict=True)), len(x)
+    order = torch.rand(n, math.prod(counts)).argsort(1)  # (b, cells)
+    tops, lefts = order // counts[1] * high, order % counts[1] * wide
+    rows, columns = (torch.arange(side) for side in sides)
+    cell = (rows // high)[:, None] * counts[1] + columns // wide  # (h, w)
+    inside = (rows < high * counts[0])[:, None] & (columns < wide * counts[1])
+    cell = torch.where(inside, cell, 0)
+    row = tops[:, cell] + (rows % high)[:, None]  # (b, h, w)
+    column = lefts[:, cell] + columns % wide
+    own = rows[:, None] * sides[1] + columns
+    places = torch.where(inside, row * sides[1] + column, own)
+    places = places.flatten(1)[:, None].to(x.device).expand(-1, x.shape[1], -1)
+    return x.flatten(2).gather(2, places).view_as(x)
 
 
 def foreign_textures(x):

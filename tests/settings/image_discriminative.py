@@ -31,6 +31,21 @@ GLASS = Settings(
         "n_ascent_steps": 5,
     },
 )
+SLSG = Settings(
+    {
+        **FINE,
+        "layers": ("coarse",),
+        "max_epochs": 1,
+        "batch_size": 512,
+        "n_neighbors": 2,
+    },
+    [{"sources": ("other", "flipped"), "layers": ("fine", "coarse")}],
+    excused={
+        "sign": "its decoder sees nothing far from pictures with made anomalies",
+        "feature": "its decoder sees nothing far from pictures with made anomalies",
+    },
+    pictures={"max_epochs": 1, "layers": ("scale2", "scale3")},
+)
 SimpleNet = Settings(
     {
         "smoothing": 0,
