@@ -202,7 +202,10 @@ def pictures(options, table):
             tiles = load_folder(
                 folder.with_name("magnetic_tile"), size=(options.size,) * 2
             )
-            train = np.concatenate([X, tiles.X_train[:], tiles.X_test[:]])
+            grey = np.concatenate([tiles.X_train[:], tiles.X_test[:]])
+            train = np.concatenate(
+                [X, np.broadcast_to(grey, (len(grey), *X.shape[1:]))]
+            )
             whole = np.asarray(tiles.y_test) == 1
             classes = np.repeat([1, -1], [len(X), len(tiles.X_train)])
             y = np.concatenate([classes, np.where(whole, -1, -2)])

@@ -182,7 +182,8 @@ class PFM(TrainedImageDetector):
     training is a regression of places. It wants two networks that know pictures. With
     the defaults, filters and random weights, it runs, and no more: drawn textures are
     told with a ROC AUC of .62, where mappings that are not trained have .67 and the
-    distance to the nearest picture .55.
+    distance to the nearest picture .55; of cookies at 64 x 64, after 30 epochs, 3 of 14
+    new good ones are flagged.
 
     At 64 x 64, with a ResNet-18 ("layer2" and "layer3") and a MobileNetV2 whose two
     layers have the same grids, 31 cookies train it in 13 CPU seconds, 50 epochs: 46
