@@ -23,6 +23,7 @@ from skad.image import (
     DFR,
     FAPM,
     FRE,
+    GCAD,
     GLASS,
     IKD,
     MKD,
@@ -164,6 +165,21 @@ TRAINED = {
         lr=0.003,
         random_state=0,
     ),
+    "GCAD": GCAD(
+        **GIVEN,
+        channels=4,
+        width=4,
+        patch_sizes=(17,),
+        code_size=4,
+        global_channels=4,
+        global_width=4,
+        student_width=4,
+        teacher_epochs=3,
+        max_epochs=10,
+        batch_size=4,
+        lr=0.003,
+        random_state=0,
+    ),
     "ReConPatch": ReConPatch(**GIVEN, code_size=8, **SHORT),
     "PatchSVDD": PatchSVDD(n_draws=5, code_size=8, max_epochs=2, random_state=0),
     "PNI": PNI(**GIVEN, n_codes=8, n_layers=3, hidden_size=8, **SHORT),
@@ -213,7 +229,7 @@ AGAIN |= {"CNNSelfSimilarity"}  # region by region
 AGAIN |= {"PFM"}  # of which there are two
 # which have no backbone
 AGAIN |= {"CompressedSensingTexture", "MultiscaleSparseCoding", "PatchSVDD", "Texems"}
-AGAIN |= {"UninformedStudents", *FROM_PIXELS}
+AGAIN |= {"GCAD", "UninformedStudents", *FROM_PIXELS}
 ONCE = {name: one for name, one in EVERY.items() if name not in AGAIN}
 
 
@@ -423,7 +439,7 @@ def test_few_new_pictures_are_flagged(detector):
     """The mean over draws of the share of new normal pictures; of the slow, one."""
     slow = getattr(detector, "positions", None) == "each"
     # of few that were held out the threshold is rough
-    rough = isinstance(detector, AST | Dinomaly | UninformedStudents)
+    rough = isinstance(detector, AST | Dinomaly | GCAD | UninformedStudents)
     n = 1 if slow else 8 if rough else 3
     shares = [
         np.mean(clone(detector).fit(pictures(30, i)).predict(pictures(60, 100 + i)) < 0)
