@@ -23,6 +23,7 @@ from skad.image import (
     DFR,
     FAPM,
     FRE,
+    GCAD,
     GLASS,
     IKD,
     MKD,
@@ -170,6 +171,21 @@ TRAINED = {
         lr=0.003,
         random_state=0,
     ),
+    "GCAD": GCAD(
+        **GIVEN,
+        channels=4,
+        width=4,
+        patch_sizes=(17,),
+        code_size=4,
+        global_channels=4,
+        global_width=4,
+        student_width=4,
+        teacher_epochs=3,
+        max_epochs=10,
+        batch_size=4,
+        lr=0.003,
+        random_state=0,
+    ),
     "ReConPatch": ReConPatch(**GIVEN, code_size=8, **SHORT),
     "SCADN": SCADN(n_stripes=(2, 4), channels=2, n_blocks=1, **SHORT),
     "PatchSVDD": PatchSVDD(n_draws=5, code_size=8, max_epochs=2, random_state=0),
@@ -225,6 +241,7 @@ AGAIN |= {"PFM"}  # of which there are two
 AGAIN |= {"CompressedSensingTexture", "MultiscaleSparseCoding", "PatchSVDD", "Texems"}
 AGAIN |= {"SCADN"}
 AGAIN |= {"UninformedStudents", *FROM_PIXELS}
+AGAIN |= {"GCAD", "UninformedStudents", *FROM_PIXELS}
 ONCE = {name: one for name, one in EVERY.items() if name not in AGAIN}
 
 
@@ -434,7 +451,7 @@ def test_few_new_pictures_are_flagged(detector):
     """The mean over draws of the share of new normal pictures; of the slow, one."""
     slow = getattr(detector, "positions", None) == "each"
     # of few that were held out the threshold is rough
-    rough = isinstance(detector, AST | Dinomaly | UninformedStudents)
+    rough = isinstance(detector, AST | Dinomaly | GCAD | UninformedStudents)
     n = 1 if slow else 8 if rough else 3
     shares = [
         np.mean(clone(detector).fit(pictures(30, i)).predict(pictures(60, 100 + i)) < 0)

@@ -1,7 +1,7 @@
-"""Small networks that describe patches, and an autoencoder of what they say.
+"""Small networks that describe patches, and those that do by way of one short code.
 
-Those of EfficientAD and of uninformed students, with the sizes of the papers' tables;
-they work at any size of picture.
+Those of EfficientAD, of uninformed students and of GCAD, with the sizes of the papers'
+tables; they work at any size of picture.
 """
 
 import re
@@ -139,6 +139,27 @@ class DensePatches(nn.Module):
         return x
 
 
+def halving_convolutions(shape, widths):
+    """Return convolutions that halve pictures (c, h, w), and the shapes behind each.
+
+    One for each of the widths, their channels; fewer where one place is left.
+    """
+    (into, *size), parts, shapes = shape, [], []
+    for out in widths:
+        if max(size) == 1:
+            break
+        parts.append(nn.Conv2d(into, out, *_halving(size)))
+        into, size = out, [n // 2 if n > 1 else 1 for n in size]
+        shapes.append((into, *size))
+    return parts, shapes
+
+
+def _halving(size):
+    """Return kernel, stride and zeros of a convolution that halves a size (h, w)."""
+    # one pixel, as pictures of one row have, cannot be halved
+    return zip(*((4, 2, 1) if n > 1 else (1, 1, 0) for n in size), strict=True)
+
+
 class DescriptionAutoEncoder(nn.Module):
     """Says of a picture what a teacher says of its patches, by way of one short code.
 
@@ -159,17 +180,9 @@ class DescriptionAutoEncoder(nn.Module):
 
     def __init__(self, shape, target, latent_size=64, dropout=0.2):
         super().__init__()
-        (into, *size), half = shape, max(1, latent_size // 2)
-        parts = []
-        for out in (half, half, *(latent_size,) * 3):
-            if max(size) == 1:
-                break
-            # one pixel, as pictures of one row have, cannot be halved
-            kernel, stride, zeros = zip(
-                *((4, 2, 1) if n > 1 else (1, 1, 0) for n in size), strict=True
-            )
-            parts.append(nn.Conv2d(into, out, kernel, stride, zeros))
-            into, size = out, [n // 2 if n > 1 else 1 for n in size]
+        half = max(1, latent_size // 2)
+        parts, shapes = halving_convolutions(shape, (half, half, *(latent_size,) * 3))
+        into, *size = shapes[-1] if shapes else shape
         parts.append(nn.Conv2d(into, latent_size, [min(8, n) for n in size]))
         self.encoder, into = nn.ModuleList(parts), latent_size
         sizes = zip(*(decoder_sizes(n) for n in shape[1:]), strict=True)
@@ -196,6 +209,81 @@ class DescriptionAutoEncoder(nn.Module):
             if part is not self.decoder[-1]:
                 x = F.dropout(x, self.dropout, self.training)
         return self.last(x)
+
+
+class ContextNetwork(nn.Module):
+    """Says something of each place by way of one short code of the whole picture.
+
+    Strided convolutions lead to the code and transposed ones back. On the way back what
+    was seen on the way there is added at each size, times a share: at the beginning of
+    the training 1, later 0, the largest size first. Without training it is not added.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (c, h, w) of pictures.
+    target : tuple of int
+        (c, h, w) of the map.
+    code_size : int, default=32
+        Length of the code.
+    width : int, default=32
+        Channels of the first two layers; the others have twice as many.
+    """
+
+    def __init__(self, shape, target, code_size=32, width=32):
+        super().__init__()
+        out, *self.target = target
+        parts, shapes = halving_convolutions(shape, (width, width, *(2 * width,) * 3))
+        self.down = nn.ModuleList(parts)
+        into, *size = shapes[-1] if shapes else shape
+        self.encode = nn.Conv2d(into, code_size, size)
+        self.decode = nn.ConvTranspose2d(code_size, into, size)
+        self.up, self.across = nn.ModuleList(), nn.ModuleList()
+        if shapes:
+            self.across.append(nn.Conv2d(into, into, 1))
+        for c, *larger in [*shapes[-2::-1], (width, *shape[1:])][: len(shapes)]:
+            if all(n >= m for n, m in zip(size, self.target, strict=True)):
+                break
+            kernel, stride, zeros = _halving(larger)
+            odd = [
+                n - 2 * m if k > 1 else 0
+                for n, m, k in zip(larger, size, stride, strict=True)
+            ]
+            self.up.append(nn.ConvTranspose2d(into, c, kernel, stride, zeros, odd))
+            into, size = c, larger
+            if size != list(shape[1:]):
+                self.across.append(nn.Conv2d(into, into, 1))
+        self.last = nn.Conv2d(into, out, 3, padding=1)
+
+    def code(self, x):
+        """Return the code (b, code_size, 1, 1), and what was seen on the way there."""
+        seen = []
+        for part in self.down:
+            x = F.leaky_relu(part(x))
+            seen.append(x)
+        return self.encode(x), seen
+
+    def shares(self, faded):
+        """Return what is added of each size, the smallest first, after some fading.
+
+        `faded` goes from 0 to 1; one size after the other fades, the largest first.
+        """
+        n = len(self.across)
+        return [min(1.0, max(0.0, n - i - faded * n)) for i in range(n)]
+
+    def forward(self, x, faded=1.0):
+        """Return the map (b, c, gh, gw) of pictures (b, c, h, w)."""
+        code, seen = self.code(x)
+        x = F.leaky_relu(self.decode(code))
+        shares = self.shares(faded if self.training else 1.0)
+        for i, up in enumerate([None, *self.up]):
+            x = x if up is None else F.leaky_relu(up(x))
+            if i < len(shares) and shares[i]:
+                x = x + shares[i] * self.across[i](seen[-1 - i])
+        x = self.last(x)
+        if list(x.shape[2:]) == self.target:
+            return x
+        return F.interpolate(x, self.target, mode="bilinear", antialias=True)
 
 
 def by_order(arrays, module):

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import torch
 from torch import nn
+from torch.nn import functional as F  # noqa: N812
 
 from skad.nn.architecture import MLP, NAMED, Conv
 
@@ -56,6 +57,69 @@ class UNet(nn.Module):
         return self.last(_resize(x, size))
 
 
+class PooledUNet(nn.Module):
+    """Two convolutions for each size, pools down and transposed convolutions up.
+
+    Ronneberger, Fischer and Brox, "U-Net: convolutional networks for biomedical image
+    segmentation", MICCAI, 2015, with zeros around, so that no border is lost. The way
+    up ends where the map is not smaller than what is asked for.
+
+    Parameters
+    ----------
+    n_channels : int
+        Channels of pictures.
+    target : tuple of int
+        (c, h, w) of the map.
+    size : tuple of int
+        (h, w) of pictures.
+    width : int, default=64
+        Channels of the largest size, twice as many for each that follows.
+    n_sizes : int, default=5
+        Sizes, each half of the one before; fewer where one pixel is left.
+    """
+
+    def __init__(self, n_channels, target, size, width=64, n_sizes=5):
+        super().__init__()
+        out, *self.target = target
+        self.down, self.steps, into = nn.ModuleList(), [], n_channels
+        for i in range(n_sizes):
+            if i and max(size) == 1:
+                break
+            # one pixel, as pictures of one row have, is not halved
+            step = tuple(min(n, 2) if i else 1 for n in size)
+            size = tuple(-(-n // k) for n, k in zip(size, step, strict=True))
+            self.down.append(_two_convolutions(into, width))
+            self.steps.append((step, size))
+            into, width = width, 2 * width
+        self.up, self.join = nn.ModuleList(), nn.ModuleList()
+        for i in range(len(self.down) - 1, 0, -1):
+            step, size = self.steps[i]
+            if all(n >= m for n, m in zip(size, self.target, strict=True)):
+                break
+            self.up.append(nn.ConvTranspose2d(into, into // 2, step, step))
+            self.join.append(_two_convolutions(into, into // 2))
+            into //= 2
+        self.last = nn.Conv2d(into, out, 1)
+
+    def forward(self, x):
+        """Return the map (b, c, h, w) of pictures (b, c, h, w)."""
+        seen = []
+        for (step, _), part in zip(self.steps, self.down, strict=True):
+            if max(step) > 1:
+                x = F.max_pool2d(x, step, ceil_mode=True)
+            x = part(x)
+            seen.append(x)
+        seen.pop()
+        for up, join in zip(self.up, self.join, strict=True):
+            across = seen.pop()
+            x = up(x)[..., : across.shape[2], : across.shape[3]]
+            x = join(torch.cat([across, x], 1))
+        x = self.last(x)
+        if list(x.shape[2:]) == self.target:
+            return x
+        return F.interpolate(x, self.target, mode="bilinear", antialias=True)
+
+
 class SkipMLP(nn.Module):
     """Linear layers down and up again; each size hands its units across.
 
@@ -91,6 +155,12 @@ class SkipMLP(nn.Module):
         for layer in self.up:
             x = torch.cat([layer(x), seen.pop()], dim=1)
         return self.last(x).reshape(x.shape[0], *self.output_shape)
+
+
+def _two_convolutions(into, out):
+    sizes = (into, out), (out, out)
+    parts = [(nn.Conv2d(*each, 3, padding=1), nn.ReLU(inplace=True)) for each in sizes]
+    return nn.Sequential(*parts[0], *parts[1])
 
 
 def _block(*layers):

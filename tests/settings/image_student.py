@@ -76,6 +76,34 @@ EfficientAD = Settings(
         "batch_size": 2,
     },
 )
+GCAD = Settings(
+    {
+        **FINE,
+        "batch_size": 512,
+        "patch_sizes": (17,),
+        "channels": 2,
+        "width": 1,
+        "stride": 1,
+        "code_size": 1,
+        "global_channels": 1,
+        "global_width": 1,
+        "student_width": 1,
+        "teacher_epochs": 0,
+        "max_epochs": 1,
+        "lr": 0.02,
+    },
+    excused={"feature": "its patches of 17 pixels see all the features of a row"},
+    pictures={
+        "channels": 4,
+        "width": 2,
+        "code_size": 2,
+        "global_width": 2,
+        "student_width": 2,
+        "teacher_epochs": 1,
+        "max_epochs": 2,
+        "batch_size": 2,
+    },
+)
 IKD = Settings(
     {
         **FINE,
