@@ -39,6 +39,7 @@ from skad.image import (
     AnomalyDINO,
     CNNSelfSimilarity,
     CompressedSensingTexture,
+    ConvolutionalSparseCoding,
     CSFlow,
     DifferNet,
     Dinomaly,
@@ -102,6 +103,9 @@ DETECTORS = {
     "CNNSelfSimilarity": CNNSelfSimilarity(**GIVEN_ONE, random_state=0),
     "CompressedSensingTexture": CompressedSensingTexture(
         n_levels=2, n_components=2, random_state=0
+    ),
+    "ConvolutionalSparseCoding": ConvolutionalSparseCoding(
+        n_components=4, n_steps=5, n_learning_steps=5, random_state=0
     ),
     "MultiscaleSparseCoding": MultiscaleSparseCoding(
         n_levels=2, n_components=6, n_steps=10, random_state=0
@@ -238,6 +242,7 @@ AGAIN = {
 AGAIN |= {"CNNSelfSimilarity"}  # region by region
 AGAIN |= {"PFM"}  # of which there are two
 # which have no backbone
+AGAIN |= {"ConvolutionalSparseCoding"}
 AGAIN |= {"CompressedSensingTexture", "MultiscaleSparseCoding", "PatchSVDD", "Texems"}
 AGAIN |= {"SCADN"}
 AGAIN |= {"UninformedStudents", *FROM_PIXELS}

@@ -29,6 +29,23 @@ CompressedSensingTexture = Settings(
     [{"n_levels": 2, "patch_size": 3, "n_projections": 3}],
     pictures={"n_levels": 2, "n_components": 2},
 )
+ConvolutionalSparseCoding = Settings(
+    {
+        "n_components": 2,
+        "filter_size": 1,
+        "patch_size": 1,
+        "stride": 1,
+        "lowpass": 0.0,
+        "smoothing": 0,
+        "batch_size": 512,
+        "n_steps": 5,
+        "n_learning_steps": 2,
+        "max_pictures": None,
+    },
+    [{"lowpass": 1.0, "filter_size": 2, "max_pictures": 5}],
+    excused={"feature": "the patches of a value's neighbours have it too"},
+    pictures={"n_components": 2, "filter_size": 3, "n_steps": 3, "n_learning_steps": 2},
+)
 CSFlow = Settings(
     {
         **FINE,
