@@ -261,7 +261,7 @@ class ConvolutionalSparseCoding(PatchModel):
     `MultiscaleSparseCoding` 0.80 and 0.91; 1 of 14 new good ones is flagged. On 40
     magnetic tiles, which differ in light and contrast, they are 0.58 and 0.58, which is
     little use, the mean picture's 0.49 and 0.64 and those of `MultiscaleSparseCoding`
-    0.71 and 0.63. A fit takes 45 seconds of a core.
+    0.71 and 0.63. A fit takes 45 seconds of a core, and more by the pixels.
 
     References
     ----------
