@@ -17,6 +17,7 @@ from skad.nn.perlin import perlin_masks, rotated
 from skad.nn.residual import Pyramid
 from skad.nn.segmentation import AtrousPyramid, Segmenter, on_grid, segmentation_loss
 from tests.test_image_networks import GRID, RESNET, as_batch, pictures
+from tests.test_training_resume import At, Stopped, assert_same_weights
 
 SMALL = DeSTSeg(
     **GRID,
@@ -293,6 +294,18 @@ def test_norms_settle_on_all_pictures(good):
     products = net.products(net.teacher(seen), net.student(seen))
     expected = own[0](products)
     assert_allclose(own[1].running_mean, expected.mean((0, 2, 3)), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("phase", ["student", "segmentation"])
+def test_a_training_goes_on_as_if_it_had_not_been_cut(phase, good, tmp_path):
+    detector = clone(SMALL).set_params(contamination=0.1)
+    whole = clone(detector).fit(good)
+    cut = At(Stopped(), epoch=2 if phase == "student" else 1, phase=phase)
+    with pytest.raises(Stopped):
+        clone(detector).set_params(checkpoint=tmp_path, callbacks=[cut]).fit(good)
+    again = clone(detector).set_params(checkpoint=tmp_path).fit(good)
+    assert_same_weights(whole, again)
+    assert_array_equal(whole.transform(good[:3]), again.transform(good[:3]))
 
 
 # ------------------------------------------------------------------------ the detector
