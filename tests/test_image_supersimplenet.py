@@ -11,9 +11,9 @@ import skad
 from skad.image import SuperSimpleNet
 from skad.image.discriminative._supersimplenet import (
     SuperSimpleNetwork,
-    focal,
     truncated_l1,
 )
+from skad.nn.losses import focal
 from skad.nn.perlin import perlin, perlin_masks
 
 

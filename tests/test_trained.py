@@ -63,6 +63,20 @@ CHEAP = {
         "lr": 3e-3,
     },
     "DFR": {"max_epochs": 20},
+    "DAF": {
+        "layers": ("scale1", "scale2"),
+        "segmenter_channels": 16,
+        "max_epochs": 30,
+        "batch_size": 4,
+        "lr": 0.003,
+    },
+    "DeSTSeg": {
+        "layers": ("scale1", "scale2"),
+        "segmenter_channels": 16,
+        "student_epochs": 15,
+        "max_epochs": 30,
+        "batch_size": 4,
+    },
     "DifferNet": {
         "n_steps": 2,
         "hidden_size": 64,

@@ -19,6 +19,7 @@ from skad._training._schedules import (
     polynomial,
     share_of_epochs,
     warm_cosine,
+    warm_then_lower,
 )
 from skad._training._seeds import reproducible, seed_generators
 from skad._training._shaped import ShapedDetector
@@ -38,4 +39,5 @@ __all__ = [
     "seed_generators",
     "share_of_epochs",
     "warm_cosine",
+    "warm_then_lower",
 ]

@@ -72,6 +72,31 @@ def warm_cosine(n_epochs, warm=0.08, start=0.1, end=1e-3):
     return (LRScheduler(LambdaLR, lr_lambda=factor),)
 
 
+def _warm_steps(epoch, n_warm, ends, factor):
+    """Return what the learning rate of an epoch, from 0, is multiplied by."""
+    rising = min(1.0, (epoch + 1) / max(1, n_warm))
+    return rising * factor ** sum(epoch >= end for end in ends)
+
+
+def warm_then_lower(n_epochs, warm, shares, factor):
+    """Return the callbacks of rates that rise, then are multiplied after shares.
+
+    Parameters
+    ----------
+    n_epochs : int
+        Epochs of the phase.
+    warm : float
+        Share of these, rounded down, in which rates rise evenly.
+    shares : tuple of float
+        Of the epochs, after which rates are multiplied; less than an epoch is none.
+    factor : float
+        By what.
+    """
+    ends = [end for end in (int(share * n_epochs) for share in shares) if end]
+    known = {"n_warm": int(warm * n_epochs), "ends": tuple(ends), "factor": factor}
+    return (LRScheduler(LambdaLR, lr_lambda=partial(_warm_steps, **known)),)
+
+
 def polynomial(n_epochs, power):
     """Return the callbacks of rates that fall to zero as a power of the rest does."""
     return (LRScheduler(PolynomialLR, total_iters=n_epochs, power=power),)

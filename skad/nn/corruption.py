@@ -10,6 +10,7 @@ import math
 import torch
 from torch import nn
 
+from skad.nn.perlin import perlin_masks
 from skad.nn.simplex import octaves
 
 # ITU-R BT.601, as the image libraries turn colour into grey.
@@ -219,3 +220,49 @@ def foreign_textures(x):
     inverted = (torch.rand(len(x)) < 0.5).to(x.device).view(-1, 1, 1, 1)
     x = torch.where(inverted, least + largest - x, x)
     return ColourJitter(0.5)(x)
+
+
+def blend(x, textures, mask, share):
+    """Return pictures (b, c, h, w) with textures (b, c, h, w) where a mask says so.
+
+    Parameters
+    ----------
+    x, textures : tensor of shape (b, c, h, w)
+        The pictures, and what stands in them.
+    mask : tensor of bool, of shape (b, h, w)
+        Where.
+    share : tensor of shape (b,)
+        What is left there of each picture, from 0 to 1.
+    """
+    share = share.to(x).view(-1, 1, 1, 1)
+    blended = share * x + (1 - share) * textures
+    return torch.where(mask[:, None], blended, x)
+
+
+class TexturePaste(nn.Module):
+    """Blends textures into places that Perlin noise draws, as DRAEM does.
+
+    The textures are `foreign_textures`, those of other pictures of the batch.
+
+    Parameters
+    ----------
+    most_left : float, default=0.8
+        What is left of the picture in these places is drawn evenly from 0 to this.
+    threshold : float, default=0.5
+        What the noise exceeds there.
+    clean_share : float, default=0.0
+        Probability that a picture stays as it is.
+    """
+
+    def __init__(self, most_left=0.8, threshold=0.5, clean_share=0.0):
+        super().__init__()
+        self.most_left, self.threshold = most_left, threshold
+        self.clean_share = clean_share
+
+    def forward(self, x):
+        """Return the altered pictures (b, c, h, w) and where they are, (b, h, w)."""
+        size = tuple(x.shape[2:])
+        mask = perlin_masks(len(x), size, self.threshold, most=5, turned=True)
+        mask &= (torch.rand(len(x)) >= self.clean_share)[:, None, None]
+        share, mask = self.most_left * torch.rand(len(x)), mask.to(x.device)
+        return blend(x, foreign_textures(x), mask, share), mask

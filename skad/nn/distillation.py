@@ -268,8 +268,8 @@ def _on_grid(mask, size):
     return fit_to(mask[:, None].float(), size)[:, 0] > 0
 
 
-class Teacher(nn.Module):
-    """A backbone that takes pictures in 0..1, as a part of a network.
+class Normaliser(nn.Module):
+    """Brings pictures in 0..1 to what a backbone takes, as a part of a network.
 
     Parameters
     ----------
@@ -279,8 +279,6 @@ class Teacher(nn.Module):
 
     def __init__(self, embedding):
         super().__init__()
-        # networks are trained in float32, whatever the filters of a bank are kept in
-        self.module = copy.deepcopy(embedding.backbone_).float()
         self.repeat = embedding._repeat_
         norms = (
             ((0.0,), (1.0,))
@@ -291,10 +289,29 @@ class Teacher(nn.Module):
             self.register_buffer(name, torch.tensor(norm).view(-1, 1, 1))
 
     def forward(self, x):
-        """Return the maps, a list of tensors, of pictures (b, c, h, w)."""
-        return self.module(self.normalised(x))
+        """Return pictures (b, c, h, w) as the backbone takes them."""
+        return self.normalised(x)
 
     def normalised(self, x):
         """Return pictures (b, c, h, w) as the backbone takes them."""
         x = x.expand(-1, x.shape[1] * self.repeat, -1, -1)
         return (x - self.mean) / self.std
+
+
+class Teacher(Normaliser):
+    """A backbone that takes pictures in 0..1, as a part of a network.
+
+    Parameters
+    ----------
+    embedding : PatchEmbedding
+        Whose backbone it is.
+    """
+
+    def __init__(self, embedding):
+        super().__init__(embedding)
+        # networks are trained in float32, whatever the filters of a bank are kept in
+        self.module = copy.deepcopy(embedding.backbone_).float()
+
+    def forward(self, x):
+        """Return the maps, a list of tensors, of pictures (b, c, h, w)."""
+        return self.module(self.normalised(x))

@@ -101,6 +101,18 @@ def mean_error(x, y, loss):
     return element_errors(x, y, loss).mean()
 
 
+def focal(logits, labels, gamma=4):
+    r"""Return the mean focal loss of logits with labels, 1 for anomalies.
+
+    .. math:: -(1 - p)^\gamma \log p,
+
+    with the probability :math:`p` of the label: what is told apart already hardly
+    counts (Lin et al., "Focal loss for dense object detection", ICCV, 2017).
+    """
+    loss = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    return (-torch.expm1(-loss)).pow(gamma).mul(loss).mean()
+
+
 def deviation_loss(score, anomalous, margin):
     """Return DevNet's mean loss of scores (b,) in units of a reference's deviation.
 

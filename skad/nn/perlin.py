@@ -3,6 +3,7 @@
 import math
 
 import torch
+from torch.nn import functional as F  # noqa: N812
 
 
 def perlin(size, cells, angles):
@@ -37,12 +38,28 @@ def perlin(size, cells, angles):
     return math.sqrt(2) * torch.lerp(above, below, fade_y[:, None])
 
 
-def perlin_masks(n, size, threshold, most=6):
+def rotated(noise, angles):
+    """Return noise (n, h, w) turned about its middle by angles (n,), in radians.
+
+    Values are those of the nearest place, and zero beyond the border.
+    """
+    h, w = noise.shape[1:]
+    cosine, sine, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
+    # places are told from -1 to 1 along either side, whatever its length
+    rows = [cosine, -sine * h / w, zero], [sine * w / h, cosine, zero]
+    ways = torch.stack([torch.stack(row, 1) for row in rows], 1)  # (n, 2, 3)
+    places = F.affine_grid(ways, (len(noise), 1, h, w), align_corners=False)
+    return F.grid_sample(noise[:, None], places, "nearest", align_corners=False)[:, 0]
+
+
+def perlin_masks(n, size, threshold, most=6, turned=False):
     """Draw masks (n, h, w) of places where Perlin noise exceeds a threshold.
 
     Cells divide a side by powers of two, by 1 up to :math:`2^{most}` and no more than
     the side has places, each power as often. Noise that is nowhere above the threshold
-    is brought to -1..1 first. What is drawn is drawn on the host.
+    is brought to -1..1 first. With `turned` it is then turned by up to a right angle in
+    either direction, and there is nothing in the corners that this leaves. What is
+    drawn is drawn on the host.
     """
     found = torch.zeros(n, *size, dtype=torch.bool)
     powers = [min(most, int(math.log2(side))) for side in size]
@@ -55,5 +72,9 @@ def perlin_masks(n, size, threshold, most=6):
         least, largest = noise.amin((1, 2), True), noise.amax((1, 2), True)
         spread = (largest - least).clamp(min=torch.finfo(noise.dtype).tiny)
         whole = 2 * (noise - least) / spread - 1
-        found[rows] = torch.where(largest > threshold, noise, whole) > threshold
+        above = torch.where(largest > threshold, noise, whole) > threshold
+        if turned:
+            angles = math.pi * (torch.rand(len(rows)) - 0.5)
+            above = rotated(above.float(), angles) > 0.5
+        found[rows] = above
     return found

@@ -66,6 +66,13 @@ class Residual(nn.Module):
         return F.relu(self.body(x) + self.short(x))
 
 
+def residuals(into, out, n_blocks):
+    """Return basic residual blocks one behind the other, of maps of one size."""
+    return nn.Sequential(
+        Residual(into, out), *(Residual(out, out) for _ in range(n_blocks - 1))
+    )
+
+
 def halvings(size, target):
     """Return the strides, of 1 or 2 along each axis, that lead from a size to another.
 

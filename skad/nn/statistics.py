@@ -80,7 +80,7 @@ class ChannelScale(nn.Module):
         return (maps - self.mean.view(-1, 1, 1)) / self.std.view(-1, 1, 1)
 
 
-def settle_norms(network, samples):
+def settle_norms(network, samples, passes=None):
     r"""Take the statistics of batch norms from all of the training data.
 
     Those that they have are averages over the last steps, while the weights moved. As
@@ -92,11 +92,14 @@ def settle_norms(network, samples):
     Parameters
     ----------
     network : Network
-        Left in evaluation mode; its `loss` is what samples go through. What is frozen,
-        or keeps its statistics, is left as it is.
+        Left in evaluation mode. What is frozen, or keeps its statistics, is left as it
+        is, and so is what no sample goes through.
     samples : iterable of tensor of shape (b, ...)
         Batches, as large as in training at least.
+    passes : callable or None, default=None
+        What samples go through; None is the network's `loss`.
     """
+    passes = passes or (lambda x: network.loss(x, None))
     fixed = {
         part
         for name in (*network.frozen_parts, *network.fixed_statistics)
@@ -114,7 +117,7 @@ def settle_norms(network, samples):
     for x in samples:
         for part in parts:
             part.num_batches_tracked.zero_()
-        network.loss(x, None)
+        passes(x)
         for part, spread in zip(parts, spreads, strict=True):
             if part.num_batches_tracked:  # a single value has no statistics
                 mean, variance = part.running_mean.double(), part.running_var.double()

@@ -45,6 +45,46 @@ Dinomaly = Settings(
     [{**FINE, "n_blocks": 3, "max_epochs": 2, "easy_share": 0}],
     pictures={"max_epochs": 1, "layers": ("scale2", "scale3")},
 )
+DeSTSeg = Settings(
+    {
+        **FINE,
+        "batch_size": 128,
+        "student_channels": (4,),
+        "segmenter_channels": 4,
+        "n_blocks": 1,
+        "student_epochs": 1,
+        "max_epochs": 1,
+        "lr": 0.01,
+    },
+    excused={
+        "sign": "its head sees nothing far from made anomalies",
+        "feature": "its head sees nothing far from made anomalies",
+    },
+    pictures={
+        "layers": ("scale2",),
+        "student_channels": (8, 16),
+        "segmenter_channels": 8,
+        "student_epochs": 1,
+        "max_epochs": 1,
+    },
+)
+DAF = Settings(
+    {
+        **FINE,
+        "batch_size": 128,
+        "student_channels": (4,),
+        "segmenter_channels": 4,
+        "max_epochs": 1,
+        "lr": 0.01,
+    },
+    excused={"feature": "the windows of its similarity see all the features of a row"},
+    pictures={
+        "layers": ("scale2",),
+        "student_channels": (8, 16),
+        "segmenter_channels": 8,
+        "max_epochs": 1,
+    },
+)
 CDO = Settings(
     {
         **FINE,

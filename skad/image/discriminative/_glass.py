@@ -11,8 +11,8 @@ from skad._sklearn import Interval, StrOptions
 from skad._training import from_parameters
 from skad.image._trained import TrainedImageDetector, split_maps
 from skad.image.discriminative._simplenet import FeatureClassifier
-from skad.image.discriminative._supersimplenet import focal
-from skad.nn.corruption import foreign_textures
+from skad.nn.corruption import blend, foreign_textures
+from skad.nn.losses import focal
 from skad.nn.perlin import perlin_masks
 
 # Steps of the ascent between two projections.
@@ -167,9 +167,8 @@ ascent_lr, hard_quantile, adaptor_lr
         mask = perlin_masks(len(pictures), tuple(pictures.shape[2:]), _OUTLINE)
         mean, deviation, least, largest = _BLEND
         share = (mean + deviation * torch.randn(len(pictures))).clamp(least, largest)
-        share, mask = share.to(pictures).view(-1, 1, 1, 1), mask.to(pictures.device)
-        blended = share * pictures + (1 - share) * foreign_textures(pictures)
-        return torch.where(mask[:, None], blended, pictures), mask
+        mask = mask.to(pictures.device)
+        return blend(pictures, foreign_textures(pictures), mask, share), mask
 
     def defects(self, x, normal):
         """Return adapted features (b gh gw, d) of altered pictures, and their mask."""
