@@ -42,6 +42,7 @@ from skad.image.student._cdo import CDO as CDO
 from skad.image.student._dinomaly import Dinomaly as Dinomaly
 from skad.image.student._efficient_ad import EfficientAD as EfficientAD
 from skad.image.student._gcad import GCAD as GCAD
+from skad.image.student._glcf import GLCF as GLCF
 from skad.image.student._ikd import IKD as IKD
 from skad.image.student._inp_former import INPFormer as INPFormer
 from skad.image.student._mkd import MKD as MKD
@@ -52,4 +53,4 @@ from skad.image.student._reverse_distillation import ReverseDistillation as Reve
 from skad.image.student._stfpm import STFPM as STFPM
 from skad.image.student._uninformed import UninformedStudents as UninformedStudents
 
-__all__ = ["AST", "AnomalyDINO", "BGAD", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CSFlow", "CompressedSensingTexture", "DFM", "DFR", "DOC", "DRA", "DifferNet", "Dinomaly", "EfficientAD", "FAPM", "FRE", "FastFlow", "GCAD", "GLASS", "GaussianAD", "IKD", "INPFormer", "InReaCh", "MKD", "MeanShifted", "MuSc", "MultiscaleSparseCoding", "NPAD", "PANDA", "PFM", "PNI", "PaDiM", "PatchCore", "PatchDetector", "PatchSVDD", "PictureFiles", "RDPlusPlus", "ReConPatch", "ReContrast", "ReverseDistillation", "SPADE", "STFPM", "SemiOrthogonal", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UninformedStudents", "load_folder"]
+__all__ = ["AST", "AnomalyDINO", "BGAD", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CSFlow", "CompressedSensingTexture", "DFM", "DFR", "DOC", "DRA", "DifferNet", "Dinomaly", "EfficientAD", "FAPM", "FRE", "FastFlow", "GCAD", "GLASS", "GLCF", "GaussianAD", "IKD", "INPFormer", "InReaCh", "MKD", "MeanShifted", "MuSc", "MultiscaleSparseCoding", "NPAD", "PANDA", "PFM", "PNI", "PaDiM", "PatchCore", "PatchDetector", "PatchSVDD", "PictureFiles", "RDPlusPlus", "ReConPatch", "ReContrast", "ReverseDistillation", "SPADE", "STFPM", "SemiOrthogonal", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UninformedStudents", "load_folder"]
