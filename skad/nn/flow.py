@@ -238,3 +238,8 @@ def sinusoids(n_channels, height, width):
             high[:, :, None].expand(-1, -1, width),
         ]
     )
+
+
+def codes_of_places(n_channels, height, width):
+    """Return sines and cosines of places, of any number of channels."""
+    return sinusoids(-(-n_channels // 4) * 4, height, width)[:n_channels]

@@ -26,8 +26,8 @@ def linear_attention(q, k, v):
     return q @ (k.mT @ v) / total
 
 
-class LinearAttention(nn.Module):
-    """Self-attention with several heads whose cost is linear in the tokens.
+class SelfAttention(nn.Module):
+    """Self-attention with several heads, each with a softmax over the tokens.
 
     Parameters
     ----------
@@ -47,7 +47,19 @@ class LinearAttention(nn.Module):
         """Return the attended tokens."""
         parts = self.qkv(x).unflatten(2, (3, self.n_heads, -1))  # (b, t, 3, heads, d)
         q, k, v = parts.permute(2, 0, 3, 1, 4)
-        return self.out(linear_attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.out(self.attended(q, k, v).transpose(1, 2).flatten(2))
+
+    def attended(self, q, k, v):
+        """Return what tokens take of the values, all (b, heads, t, d)."""
+        return F.scaled_dot_product_attention(q, k, v)
+
+
+class LinearAttention(SelfAttention):
+    """Self-attention with several heads whose cost is linear in the tokens."""
+
+    def attended(self, q, k, v):
+        """Return what tokens take of the values, all (b, heads, t, d)."""
+        return linear_attention(q, k, v)
 
 
 class Block(nn.Module):
@@ -59,12 +71,14 @@ class Block(nn.Module):
         Numbers of a token.
     n_heads : int
         Heads of the attention.
+    attention : class, default=LinearAttention
+        Or `SelfAttention`.
     """
 
-    def __init__(self, width, n_heads):
+    def __init__(self, width, n_heads, attention=LinearAttention):
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(width, eps=1e-8) for _ in range(2))
-        self.attention = LinearAttention(width, n_heads)
+        self.attention = attention(width, n_heads)
         self.mlp = perceptron(width)
 
     def forward(self, x):

@@ -144,6 +144,27 @@ GCAD = Settings(
         "batch_size": 2,
     },
 )
+GLCF = Settings(
+    {
+        **FINE,
+        "batch_size": 512,
+        "token_size": 4,
+        "n_heads": 1,
+        "depth": 1,
+        "n_blocks": 1,
+        "max_epochs": 1,
+        "lr": 0.02,
+    },
+    [{**SCALES, "batch_size": 128, "token_size": 12, "depth": 1, "max_epochs": 3}],
+    pictures={
+        "token_size": 8,
+        "n_heads": 2,
+        "depth": 1,
+        "n_blocks": 1,
+        "max_epochs": 1,
+        "layers": ("scale2", "scale3"),
+    },
+)
 IKD = Settings(
     {
         **FINE,

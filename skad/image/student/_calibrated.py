@@ -44,17 +44,14 @@ class CalibratedDetector(TrainedImageDetector):
         n_parts = min(pictures.max() + 1, _PARTS)
         if n_parts == 1:
             return super()._held_out_anomaly(held)
-        parts = [np.flatnonzero(pictures % n_parts == i) for i in range(n_parts)]
-        found, own = np.empty(len(held)), self.net_.calibration
+        found, scale = np.empty(len(held)), copy.deepcopy(self.net_.calibration)
         with torch.no_grad():
-            raw = [list(self._raw_maps(held[part])) for part in parts]
-            for i, part in enumerate(parts):
-                scale = copy.deepcopy(own)
-                scale.learn(maps for other in raw[:i] + raw[i + 1 :] for maps in other)
-                maps = (
-                    self.net_.joined(scale(each.to(self.device_))) for each in raw[i]
-                )
-                found[part] = torch.cat(list(map(self._pool, maps))).cpu()
+            raw = torch.cat(list(self._raw_maps(held)), 1)
+            for i in range(n_parts):
+                own = pictures % n_parts == i
+                scale.learn([raw[:, ~own]])
+                maps = self.net_.joined(scale(raw[:, own].to(self.device_)))
+                found[own] = self._pool(maps).cpu()
         return self._kept_for_tiles(torch.as_tensor(found))
 
     def _raw_maps(self, rows):

@@ -13,7 +13,7 @@ from skad._training import from_parameters
 from skad.embedding import PatchEmbedding
 from skad.image._trained import TrainedImageDetector, split_maps
 from skad.nn.distillation import squared
-from skad.nn.flow import sinusoids
+from skad.nn.flow import codes_of_places
 from skad.nn.residual import convolution, resized
 from skad.nn.statistics import SettledNetwork
 
@@ -24,11 +24,6 @@ _LAYERS = {
     "gabor": ("scale1", "scale2", "scale3", "scale4"),
     "resnet18": ("layer1", "layer2", "layer3", "layer4"),
 }
-
-
-def codes_of_places(channels, height, width):
-    """Return sines and cosines of places, of any number of channels."""
-    return sinusoids(-(-channels // 4) * 4, height, width)[:channels]
 
 
 class Mappings(nn.Module):
