@@ -8,6 +8,7 @@ from skad.image.density._compressed_sensing import CompressedSensingTexture as C
 from skad.image.density._csflow import CSFlow as CSFlow
 from skad.image.density._differnet import DifferNet as DifferNet
 from skad.image.density._fastflow import FastFlow as FastFlow
+from skad.image.density._fod import FOD as FOD
 from skad.image.density._gaussian_ad import GaussianAD as GaussianAD
 from skad.image.density._multiscale_sparse_coding import MultiscaleSparseCoding as MultiscaleSparseCoding
 from skad.image.density._npad import NPAD as NPAD
@@ -52,4 +53,4 @@ from skad.image.student._reverse_distillation import ReverseDistillation as Reve
 from skad.image.student._stfpm import STFPM as STFPM
 from skad.image.student._uninformed import UninformedStudents as UninformedStudents
 
-__all__ = ["AST", "AnomalyDINO", "BGAD", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CSFlow", "CompressedSensingTexture", "DFM", "DFR", "DOC", "DRA", "DifferNet", "Dinomaly", "EfficientAD", "FAPM", "FRE", "FastFlow", "GLASS", "GaussianAD", "IKD", "INPFormer", "InReaCh", "MKD", "MeanShifted", "MuSc", "MultiscaleSparseCoding", "NPAD", "PANDA", "PFM", "PNI", "PaDiM", "PatchCore", "PatchDetector", "PatchSVDD", "PictureFiles", "PyramidFlow", "RDPlusPlus", "ReConPatch", "ReContrast", "ReverseDistillation", "SPADE", "STFPM", "SemiOrthogonal", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UninformedStudents", "load_folder"]
+__all__ = ["AST", "AnomalyDINO", "BGAD", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CSFlow", "CompressedSensingTexture", "DFM", "DFR", "DOC", "DRA", "DifferNet", "Dinomaly", "EfficientAD", "FAPM", "FOD", "FRE", "FastFlow", "GLASS", "GaussianAD", "IKD", "INPFormer", "InReaCh", "MKD", "MeanShifted", "MuSc", "MultiscaleSparseCoding", "NPAD", "PANDA", "PFM", "PNI", "PaDiM", "PatchCore", "PatchDetector", "PatchSVDD", "PictureFiles", "PyramidFlow", "RDPlusPlus", "ReConPatch", "ReContrast", "ReverseDistillation", "SPADE", "STFPM", "SemiOrthogonal", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UninformedStudents", "load_folder"]
