@@ -237,8 +237,6 @@ class FOD(TrainedImageDetector):
     batch_size : int, default=1
         Pictures of a training step, and that are scored together. Each takes
         `n_layers` times `n_heads` times the squared number of places twice.
-    max_epochs : int, default=100
-        Passes over the training pictures.
     random_state : int, RandomState instance or None, default=None
         Draws weights and batches. Pass an int for reproducible results.
 
