@@ -71,6 +71,7 @@ def run(path, X):
         skad.PyramidFlow(
             n_levels=2, n_steps=1, n_channels=4, max_epochs=1, random_state=0
         ),
+        skad.FOD(**TRAINED, n_layers=1, n_heads=2, hidden_size=8),
     ],
     ids=[
         "padim",
@@ -81,6 +82,7 @@ def run(path, X):
         "fastflow",
         "csflow",
         "pyramidflow",
+        "fod",
     ],
 )
 def test_the_model_gives_scores_and_maps_of_the_detector(detector, tmp_path):

@@ -9,10 +9,9 @@ from torch import nn
 
 from skad.image import PyramidFlow
 from skad.image.density._pyramidflow import PyramidFlowNetwork
-from skad.nn.flow import Flow
+from skad.nn.flow import Flow, InvertibleConvolution
 from skad.nn.pyramid_flow import (
     PyramidCoupling,
-    VolumeConvolution,
     build_pyramid,
     compose_pyramid,
     level_sizes,
@@ -136,7 +135,7 @@ def test_a_running_mean_is_a_tenth_of_each_batch():
 
 
 def test_a_matrix_has_a_determinant_of_one():
-    layer = VolumeConvolution(5)
+    layer = InvertibleConvolution(5, keeps_volume=True)
     eye = (layer.matrix() @ layer.matrix().T).detach()
     assert_allclose(eye, np.eye(5), atol=1e-5)  # at first
     layer = loosened(layer)

@@ -23,6 +23,7 @@ from skad.image import (
     DFM,
     DFR,
     FAPM,
+    FOD,
     FRE,
     GCAD,
     GLASS,
@@ -158,6 +159,7 @@ TRAINED = {
     "FastFlow": FastFlow(**GIVEN, n_steps=2, **SHORT),
     "CSFlow": CSFlow(**GIVEN_ONE, n_steps=1, hidden_size=4, **SHORT),
     "PyramidFlow": PyramidFlow(**GIVEN_ONE, n_levels=2, n_steps=1, **SHORT),
+    "FOD": FOD(**GIVEN, n_layers=1, n_heads=2, hidden_size=8, **SHORT),
     "DifferNet": DifferNet(
         **GIVEN_ONE, n_steps=1, hidden_size=4, n_scored_rotations=2, **SHORT
     ),
@@ -241,6 +243,9 @@ FROM_PIXELS = {
     "ELSA": skad.ELSA(code_size=8, n_prototypes=8, pretrain_epochs=1, **NARROW),
     "DROC": skad.DROC(code_size=8, n_projection_layers=1, **NARROW),
     "CutPaste": skad.CutPaste(architecture="conv", code_size=8, **NARROW),
+    "InvertibleHierarchies": skad.InvertibleHierarchies(
+        n_steps=1, hidden_size=4, general_epochs=1, **SHORT
+    ),
     "PANDA": PANDA(**TUNED),
     "MeanShifted": MeanShifted(**TUNED),
 }

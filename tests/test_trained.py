@@ -108,6 +108,7 @@ CHEAP = {
         "batch_size": 4,
         "lr": 3e-3,
     },
+    "FOD": {"layers": ("scale4",), "n_layers": 1, "max_epochs": 20, "lr": 1e-3},
     "GLASS": {"max_epochs": 10, "layers": ("scale2",), "hidden_size": 32},
     "GLCF": {
         "layers": ("scale3", "scale4"),
@@ -176,6 +177,7 @@ BELOW = {
     "AnoGAN": 0.80,
     "DAGMM": 0.78,
     "EGBAD": 0.79,
+    "FOD": 0.44,
     "GLASS": 0.50,
     "GANomaly": 0.78,
     "ICL": 0.83,

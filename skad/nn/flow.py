@@ -151,6 +151,60 @@ def check_channels(n_channels):
         )
 
 
+class InvertibleConvolution(nn.Module):
+    r"""Invertible convolution of 1 x 1, which mixes the channels of each place.
+
+    Its matrix is :math:`P L (U + \mathrm{diag}(\pm e^{s}))` with a fixed permutation
+    :math:`P` and triangular :math:`L, U` (Kingma and Dhariwal, "Glow: generative flow
+    with invertible 1x1 convolutions", NeurIPS, 2018, equation (10)). At first it is a
+    random orthogonal one.
+
+    Parameters
+    ----------
+    n_channels : int
+        Channels.
+    keeps_volume : bool, default=False
+        Whether the mean of :math:`s` is taken off, so that the determinant is 1 or -1.
+    """
+
+    def __init__(self, n_channels, keeps_volume=False):
+        super().__init__()
+        self.keeps_volume = keeps_volume
+        matrix, _ = torch.linalg.qr(torch.randn(n_channels, n_channels))
+        order, lower, upper = torch.linalg.lu(matrix)
+        scale = upper.diagonal()
+        self.register_buffer("order", order)
+        self.register_buffer("sign", scale.sign())
+        self.lower = nn.Parameter(lower.tril(-1))
+        self.upper = nn.Parameter(upper.triu(1))
+        self.log_scale = nn.Parameter(scale.abs().log())
+
+    def _logarithms(self):
+        """Return the logarithms (c,) of the diagonal."""
+        if self.keeps_volume:
+            return self.log_scale - self.log_scale.mean()
+        return self.log_scale
+
+    def log_determinant(self):
+        """Return the logarithm of the size of the determinant, of one place."""
+        return self._logarithms().sum()
+
+    def matrix(self):
+        """Return the matrix (c, c)."""
+        scale = self.sign * self._logarithms().exp()
+        eye = torch.eye(len(scale), dtype=scale.dtype, device=scale.device)
+        lower, upper = self.lower.tril(-1) + eye, self.upper.triu(1) + scale.diag()
+        return self.order @ lower @ upper
+
+    def forward(self, x):
+        """Return the image of maps (b, c, h, w)."""
+        return functional.conv2d(x, self.matrix()[:, :, None, None])
+
+    def inverse(self, z):
+        """Return what is mapped to `z` (b, c, h, w)."""
+        return torch.linalg.solve(self.matrix(), z.flatten(2)).view_as(z)
+
+
 class Planar(nn.Module):
     r"""Block that pushes vectors one way, by how far they lie along another.
 

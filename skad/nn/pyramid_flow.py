@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from skad.nn.flow import Flow, softly_clamped
+from skad.nn.flow import Flow, InvertibleConvolution, softly_clamped
 
 # What a running mean moves by in a step.
 _MOMENTUM = 0.1
@@ -84,54 +84,14 @@ class VolumeNorm(nn.Module):
         return x - mean
 
 
-class VolumeConvolution(nn.Module):
-    r"""Invertible convolution of 1 x 1 with a determinant of 1 or -1.
-
-    Its matrix is :math:`P L (U + \mathrm{diag}(\pm e^{s}))` with a fixed permutation
-    :math:`P` and triangular :math:`L, U`; the mean of :math:`s` is taken off. At first
-    it is a random orthogonal one.
-
-    Parameters
-    ----------
-    n_channels : int
-        Channels.
-    """
-
-    def __init__(self, n_channels):
-        super().__init__()
-        matrix, _ = torch.linalg.qr(torch.randn(n_channels, n_channels))
-        order, lower, upper = torch.linalg.lu(matrix)
-        scale = upper.diagonal()
-        self.register_buffer("order", order)
-        self.register_buffer("sign", scale.sign())
-        self.lower = nn.Parameter(lower.tril(-1))
-        self.upper = nn.Parameter(upper.triu(1))
-        self.log_scale = nn.Parameter(scale.abs().log())
-
-    def matrix(self):
-        """Return the matrix (c, c)."""
-        scale = self.sign * (self.log_scale - self.log_scale.mean()).exp()
-        eye = torch.eye(len(scale), dtype=scale.dtype, device=scale.device)
-        lower, upper = self.lower.tril(-1) + eye, self.upper.triu(1) + scale.diag()
-        return self.order @ lower @ upper
-
-    def forward(self, x):
-        """Return the image of maps (b, c, h, w)."""
-        return F.conv2d(x, self.matrix()[:, :, None, None])
-
-    def inverse(self, z):
-        """Return what is mapped to `z` (b, c, h, w)."""
-        return torch.linalg.solve(self.matrix(), z.flatten(2)).view_as(z)
-
-
 class PyramidCoupling(nn.Module):
     r"""Invertible block: the levels beside one say how it is scaled and moved.
 
     With :math:`(s, t)` from convolutions of the neighbours, brought to the size of the
     level, :math:`x` becomes :math:`W (x \odot \exp(\sigma(s) - m) + t)`, with the soft
     clamp :math:`\sigma` of :class:`skad.nn.flow.Coupling`, the means :math:`m` of
-    :class:`VolumeNorm` and the matrix :math:`W` of :class:`VolumeConvolution`. It
-    starts as that matrix (Lei, Hu, Wang and Liu, "PyramidFlow: high-resolution defect
+    :class:`VolumeNorm` and a matrix :math:`W` with a determinant of 1 or -1. It starts
+    as that matrix (Lei, Hu, Wang and Liu, "PyramidFlow: high-resolution defect
     contrastive localization using pyramid normalizing flow", CVPR, 2023, section 3.2).
 
     Parameters
@@ -167,7 +127,7 @@ class PyramidCoupling(nn.Module):
         )
         nn.init.zeros_(self.convolutions[-1].weight)
         self.norm = VolumeNorm((n_channels, *self.size), over)
-        self.mix = VolumeConvolution(n_channels)
+        self.mix = InvertibleConvolution(n_channels, keeps_volume=True)
 
     def forward(self, levels, condition=None):
         """Return the levels (b, c, h, w), a list, and the log-determinant (b,)."""

@@ -12,6 +12,25 @@ GMM = Settings(
         {"covariance_type": "spherical"},
     ]
 )
+InvertibleHierarchies = Settings(
+    {
+        "n_scales": 1,
+        "n_steps": 1,
+        "hidden_size": 4,
+        "general_epochs": 4,
+        "max_epochs": 4,
+        "lr": 0.02,
+        "mutation": 0.5,
+        "batch_size": 64,
+    },
+    [{"measure": "last_scale", "n_scales": 2, "outlier_weight": 1.0}],
+    pictures={
+        "n_steps": 1,
+        "hidden_size": 4,
+        "general_epochs": 1,
+        "max_epochs": 1,
+    },
+)
 SOM = Settings({"map_shape": (2, 2), "n_epochs": 5}, [{"map_shape": (3, 1)}])
 KDE = Settings(variants=[{"kernel": "exponential", "bandwidth": "scott"}])
 Mahalanobis = Settings(

@@ -93,6 +93,19 @@ FastFlow = Settings(
     excused={"sign": "it normalises the maps of each picture, contrast and all"},
     pictures={"max_epochs": 2, "n_steps": 2},
 )
+FOD = Settings(
+    {
+        **FINE,
+        "neighborhood": 1,
+        "n_layers": 1,
+        "n_heads": 1,
+        "hidden_size": 4,
+        "max_epochs": 4,
+        "lr": 0.02,
+    },
+    [{"n_heads": 2, "target_weight": 0.0, "entropy_weight": 0.0, "hidden_size": None}],
+    pictures={"n_layers": 1, "n_heads": 1, "hidden_size": 8, "max_epochs": 1},
+)
 GaussianAD = Settings(SCALES, pictures={})
 MultiscaleSparseCoding = Settings(
     {

@@ -128,8 +128,6 @@ class PyramidFlow(TrainedImageDetector):
     batch_size : int, default=2
         Pictures of a training step, all pairs of which are compared, two at least; and
         that are scored together. Bounds the memory.
-    max_epochs : int, default=15
-        Passes over the training pictures.
     smoothing : float, default=0.0
         Standard deviation of the Gaussian that smooths maps, in pixels. The paper does
         not smooth.
