@@ -27,6 +27,7 @@ from skad.image import (
     IKD,
     MKD,
     NPAD,
+    OCRGAN,
     PANDA,
     PFM,
     PNI,
@@ -34,6 +35,7 @@ from skad.image import (
     SPADE,
     STFPM,
     AnomalyDINO,
+    AnoSeg,
     CNNSelfSimilarity,
     CompressedSensingTexture,
     CSFlow,
@@ -166,6 +168,8 @@ TRAINED = {
         random_state=0,
     ),
     "ReConPatch": ReConPatch(**GIVEN, code_size=8, **SHORT),
+    "AnoSeg": AnoSeg(channels=2, **SHORT),
+    "OCRGAN": OCRGAN(channels=2, **SHORT),
     "SCADN": SCADN(n_stripes=(2, 4), channels=2, n_blocks=1, **SHORT),
     "PatchSVDD": PatchSVDD(n_draws=5, code_size=8, max_epochs=2, random_state=0),
     "PNI": PNI(**GIVEN, n_codes=8, n_layers=3, hidden_size=8, **SHORT),
@@ -215,7 +219,7 @@ AGAIN |= {"CNNSelfSimilarity"}  # region by region
 AGAIN |= {"PFM"}  # of which there are two
 # which have no backbone
 AGAIN |= {"CompressedSensingTexture", "MultiscaleSparseCoding", "PatchSVDD", "Texems"}
-AGAIN |= {"SCADN"}
+AGAIN |= {"AnoSeg", "OCRGAN", "SCADN"}
 AGAIN |= {"UninformedStudents", *FROM_PIXELS}
 ONCE = {name: one for name, one in EVERY.items() if name not in AGAIN}
 
