@@ -561,7 +561,7 @@ OF_WHOLE_PICTURES = {
         "MKD",
         "MeanShifted",
     ),
-    *("PANDA", "SPADE", "SetFeatures", "SuperSimpleNet"),
+    *("OCRGAN", "PANDA", "SPADE", "SetFeatures", "SuperSimpleNet"),
 }
 
 

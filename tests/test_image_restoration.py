@@ -1,4 +1,4 @@
-"""SCADN: parts of generators and critics, their losses, stripes and maps."""
+"""AnoSeg, OCRGAN and SCADN: their generators and critics, losses, scores and maps."""
 
 import numpy as np
 import pytest
@@ -8,8 +8,21 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from skad._training._held_out import held_samples
-from skad.image import SCADN
+from skad.image import OCRGAN, SCADN, AnoSeg
 from skad.image.restoration._adversarial import RestorationNetwork
+from skad.image.restoration._anoseg import (
+    AnoSegNetwork,
+    HardAugmentation,
+    with_places,
+)
+from skad.image.restoration._ocrgan import (
+    ChannelSelection,
+    EncoderCritic,
+    OCRGANNetwork,
+    TwoBandGenerator,
+    bands,
+    blurred,
+)
 from skad.image.restoration._scadn import SCADNNetwork, striped
 from skad.nn.restorers import (
     InpaintingGenerator,
@@ -323,3 +336,242 @@ def test_what_is_filled_in_is_the_mean_of_all_masks():
 def test_stripes_are_whole_numbers(wrong):
     with pytest.raises(ValueError, match="n_stripes"):
         SCADN(n_stripes=wrong).fit(pictures(4))
+
+
+# ------------------------------------------------------------------------------ OCRGAN
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_bands_add_up_to_the_picture(size):
+    x = 2 * torch.rand(2, 3, *size).double() - 1
+    low, high = bands(x)
+    assert_allclose(low + high, x, rtol=0, atol=1e-15)
+    assert (high < 0).any() or max(size) == 1  # nothing is cut off at 0
+    flat = torch.full((1, 1, *size), 0.7).double()
+    assert_allclose(bands(flat)[0], flat, rtol=1e-12)  # all of it is low
+
+
+def test_the_low_band_is_the_pyramid_s():
+    """Against OpenCV's definition of its halving and doubling, written out."""
+    kernel = np.array([1, 4, 6, 4, 1]) / 16
+    x = np.random.default_rng(0).random((12, 10))
+
+    def filtered(x):
+        wide = np.pad(x, 2, mode="reflect")
+        h, w = x.shape
+        return sum(
+            kernel[i] * kernel[j] * wide[i : i + h, j : j + w]
+            for i, j in np.ndindex(5, 5)
+        )
+
+    assert_allclose(blurred(torch.tensor(x)[None, None], kernel)[0, 0], filtered(x))
+    zeros = np.zeros_like(x)
+    zeros[::2, ::2] = filtered(x)[::2, ::2]
+    assert_allclose(bands(torch.tensor(x)[None, None])[0][0, 0], 4 * filtered(zeros))
+
+
+def test_a_wave_of_two_pixels_is_high_and_a_slow_one_is_low():
+    steps = torch.arange(32.0).double()
+    for wave, share in ((torch.cos(torch.pi * steps), 0), (torch.cos(steps / 10), 1)):
+        x = wave.expand(1, 1, 32, 32)
+        low = bands(x)[0]
+        kept = (low.square().mean() / x.square().mean()).sqrt()
+        assert abs(kept - share) < 0.05
+
+
+def test_weights_of_a_channel_sum_to_one():
+    select = ChannelSelection(7).double()
+    low, high = torch.rand(2, 3, 7, 4, 5).double()
+    weights = select.weights(low, high)
+    assert weights.shape == (2, 3, 7)
+    assert_allclose(weights.sum(0).detach(), np.ones((3, 7)))
+    inner = (low + high).mean((2, 3)) @ select.squeeze.weight.T + select.squeeze.bias
+    scores = [inner @ each.weight.T + each.bias for each in select.excite]
+    share = torch.sigmoid(scores[0] - scores[1])[..., None, None]
+    first, second = select(low, high)
+    assert_allclose(first.detach(), (share * low).detach())
+    assert_allclose(second.detach(), ((1 - share) * high).detach())
+
+
+def test_without_a_choice_there_are_two_halved_networks():
+    generator = TwoBandGenerator((2, 8, 8), 3).double().eval()
+    for select in generator.select:
+        for layer in select.excite:
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+    low, high = torch.rand(2, 4, 2, 8, 8).double()
+    for one, network, made in zip(
+        (low, high), (generator.low, generator.high), generator(low, high), strict=True
+    ):
+        seen = []
+        for layer in network.down:
+            one = layer(one) / 2
+            seen.append(one)
+        assert_allclose(network.rise(seen).detach(), made.detach())
+
+
+def ocrgan(size=(16, 16), **others):
+    given = {"channels": 2, "adversarial_weight": 0.7, "error_weight": 5.0}
+    given |= {"feature_weight": 0.4, "score_weight": 0.9, **others}
+    net = OCRGANNetwork((2, *size), **given).double()
+    net.bound.low.fill_(-1.0)
+    net.bound.high.fill_(1.0)
+    return net
+
+
+def test_the_selection_is_trained_and_saved():
+    X = pictures(12)
+    detector = OCRGAN(channels=2, max_epochs=1, random_state=0).fit(X)
+    state = detector.net_.state_dict()
+    names = [name for name in state if name.startswith("generator.select.")]
+    assert len(names) == 6 * len(detector.net_.generator.select)
+    further = detector.set_params(max_epochs=3).fit(X).net_.state_dict()
+    for name in names:
+        moved = not torch.equal(state[name], further[name])
+        assert moved, name
+    assert_array_equal(detector.score_samples(X), detector.score_samples(X))
+
+
+def test_errors_and_features_count_as_they_are_weighed():
+    net, x = ocrgan().eval(), torch.rand(5, 512).double()
+    errors, anomaly = net.both(x)
+    given = 2 * x.view(5, 2, 16, 16) - 1
+    low, high = net.generator(*bands(given))
+    made = low.tanh() + 2 * high.tanh()
+    squares = (given - made).square()
+    gap = (net.critic(given)[1] - net.critic(made)[1]).square().mean(1)
+    expected = 0.9 * squares.flatten(1).mean(1) + 0.1 * gap
+    assert_allclose(errors.detach(), squares.mean(1).detach())
+    assert_allclose(anomaly.detach(), expected.detach())
+    net.share = 1
+    assert_allclose(net.anomaly(x).detach(), errors.mean((1, 2)).detach())
+
+
+def test_the_critic_is_shown_pasted_pictures_as_fake():
+    net, x = ocrgan(), torch.rand(6, 512).double()
+    shown, critic = [], net.critic
+    critic.register_forward_hook(lambda module, given, out: shown.append(given[0]))
+    _, loss = next(net.updates("fit", x, None))
+    real, made, pasted = shown
+    assert_allclose(real, 2 * x.view(6, 2, 16, 16) - 1)
+    share = (pasted == real).double().mean()
+    assert 0.6 < share < 0.99
+    bce, one = F.binary_cross_entropy_with_logits, torch.ones(6).double()
+    (first, target), (second, features), (third, _) = map(critic, (real, made, pasted))
+    expected = bce(first, one) + bce(second, 0 * one) + bce(third, 0 * one)
+    expected = expected + 0.4 * (features - target).square().mean()
+    assert_allclose(loss.item(), expected.item())
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_picture_is_described_by_a_hundred_numbers(size):
+    logits, features = EncoderCritic((2, *size), 3)(torch.rand(4, 2, *size))
+    assert (logits.shape, features.shape) == ((4,), (4, 100))
+    assert_array_equal(bands(torch.rand(1, 2, *size))[0].shape, (1, 2, *size))
+
+
+# ------------------------------------------------------------------------------ AnoSeg
+
+
+def test_places_are_channels():
+    x = torch.rand(2, 3, 3, 5)
+    found = with_places(x)
+    assert_array_equal(found[:, :3], x)
+    rows, columns = np.mgrid[-1:1:3j, -1:1:5j]
+    assert_allclose(found[1, 3], rows, atol=1e-7)
+    assert_allclose(found[0, 4], columns, atol=1e-7)
+    assert_array_equal(with_places(torch.rand(1, 1, 1, 1))[0, 1:, 0, 0], [0, 0])
+
+
+class Places(nn.Module):
+    """Marks what is bright on the right, and makes nothing."""
+
+    def forward(self, x):
+        return torch.cat([x[:, :1] * 0, x[:, :1] * x[:, 2:]], 1)
+
+
+def test_the_same_dot_is_judged_by_its_place():
+    net = AnoSegNetwork((1, 9, 9), 2, 0.5, 0.01, 1.0).double()
+    net.generator = Places()
+    x = torch.zeros(2, 1, 9, 9).double()
+    x[0, 0, 4, 1] = x[1, 0, 4, 7] = 1.0
+    left, right = net.map(x.flatten(1))
+    assert (left[4, 1], right[4, 7]) == (-0.75, 0.75)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_pieces_are_marked_where_pixels_differ(size):
+    low, high = torch.zeros(3, 1, 1), torch.ones(3, 1, 1)
+    x = torch.rand(60, 3, *size)
+    seen, mask = HardAugmentation((3, *size))(x, low, high)
+    assert_array_equal(mask, (seen != x).any(1))
+    assert ((seen >= 0) & (seen <= 1)).all()
+    shares = mask.double().mean((1, 2))
+    assert shares.max() > 0
+    if min(size) > 10:
+        assert 0.005 < shares.mean() < 0.12  # scars are small
+        assert shares.max() <= 0.16
+    flat = torch.full((5, 3, *size), 0.5)
+    still = HardAugmentation((3, *size), 0.0)(flat, low, high)
+    assert not still[1].any()
+
+
+def test_pictures_are_changed_beyond_what_is_normal():
+    augmentation = HardAugmentation((1, 8, 8), 0.0)
+    x = torch.arange(64.0).view(1, 1, 8, 8).expand(400, 1, 8, 8)
+    found = {tuple(one.flatten().tolist()) for one in augmentation.changed(x)}
+    assert tuple(x[0].flatten().tolist()) not in found
+    for turn in (1, 2, 3):
+        assert tuple(x[0, 0].rot90(turn).flatten().tolist()) in found
+    assert len(found) > 15  # orders of quarters
+
+
+def anoseg():
+    net = AnoSegNetwork((2, 8, 8), 2, 0.5, 0.3, 0.6).double()
+    net.bound.low.fill_(0.0)
+    net.bound.high.fill_(1.0)
+    return net
+
+
+def test_it_loses_by_pictures_pieces_and_the_critic():
+    net, x = anoseg().eval(), torch.rand(6, 128).double()
+    shown, seen = [], []
+    net.critic.register_forward_hook(lambda module, given, out: shown.append(given[0]))
+    net.generator.register_forward_hook(
+        lambda module, given, out: seen.append((given[0], out))
+    )
+    (_, critic), (_, generator) = net.updates("fit", x, None)
+    given = x.view(6, 2, 8, 8)
+    ((looked, out),) = seen
+    pasted, odds = looked[6:, :2], out[:, 2]
+    assert_array_equal(looked[:6, :2], given)
+    assert_array_equal(looked, with_places(looked[:, :2]))
+    mask = torch.cat([torch.zeros(6, 8, 8), (pasted != given).any(1)]).double()
+    assert 0 < mask.mean() < 0.2
+    made = (1 + out[:, :2].tanh()) / 2
+    real = torch.cat([given, torch.zeros(6, 1, 8, 8)], 1)
+    fake = torch.cat([made[:6], odds[:6].sigmoid()[:, None]], 1)
+    for one, expected in zip(shown, (real, fake, fake), strict=True):
+        assert_allclose(one.detach(), expected.detach())
+    bce = F.binary_cross_entropy_with_logits
+    first, second = net.critic(real)[0], net.critic(fake)[0]
+    expected = bce(first, torch.ones_like(first)) + bce(second, torch.zeros_like(first))
+    assert_allclose(critic.item(), expected.item())
+    expected = (made - torch.cat([given, given])).abs().mean()
+    halves = bce(odds[mask > 0], mask[mask > 0]), bce(odds[mask == 0], mask[mask == 0])
+    expected = expected + 0.6 * sum(halves) / 2
+    expected = expected + 0.3 * bce(second, torch.ones_like(second))
+    assert_allclose(generator.item(), expected.item())
+
+
+def test_it_learns_to_mark_what_was_pasted():
+    rng = np.random.default_rng(0)
+    stripes = 0.5 + 0.2 * np.sin(np.arange(16) / 2)
+    X, new = stripes + rng.normal(0, 0.01, size=(2, 32, 16, 16))
+    settings = {"channels": 8, "max_epochs": 60, "lr": 0.002, "random_state": 0}
+    net = AnoSeg(**settings, contamination=0.1).fit(X).net_.double()
+    seen, mask = net.altered(torch.tensor(new)[:, None])
+    found = net.map(seen.flatten(1))
+    inside, outside = found[mask[:, 0] > 0], found[mask[:, 0] == 0]
+    auc = (inside[:, None] > outside[None, ::50]).double().mean()
+    assert auc > 0.75

@@ -31,6 +31,7 @@ from skad.image import (
     IKD,
     MKD,
     NPAD,
+    OCRGAN,
     PANDA,
     PFM,
     PNI,
@@ -40,6 +41,7 @@ from skad.image import (
     STFPM,
     ADShift,
     AnomalyDINO,
+    AnoSeg,
     CNNSelfSimilarity,
     CompressedSensingTexture,
     ConvolutionalSparseCoding,
@@ -197,6 +199,8 @@ TRAINED = {
     ),
     "GLCF": GLCF(**GIVEN, token_size=8, n_heads=2, depth=1, **SHORT),
     "ReConPatch": ReConPatch(**GIVEN, code_size=8, **SHORT),
+    "AnoSeg": AnoSeg(channels=2, **SHORT),
+    "OCRGAN": OCRGAN(channels=2, **SHORT),
     "SCADN": SCADN(n_stripes=(2, 4), channels=2, n_blocks=1, **SHORT),
     "PatchSVDD": PatchSVDD(n_draws=5, code_size=8, max_epochs=2, random_state=0),
     "PNI": PNI(**GIVEN, n_codes=8, n_layers=3, hidden_size=8, **SHORT),
@@ -270,7 +274,7 @@ AGAIN |= {"PFM"}  # of which there are two
 # which have no backbone
 AGAIN |= {"ConvolutionalSparseCoding"}
 AGAIN |= {"CompressedSensingTexture", "MultiscaleSparseCoding", "PatchSVDD", "Texems"}
-AGAIN |= {"SCADN"}
+AGAIN |= {"AnoSeg", "OCRGAN", "SCADN"}
 AGAIN |= {"UninformedStudents", *FROM_PIXELS}
 AGAIN |= {"GCAD", "UninformedStudents", *FROM_PIXELS}
 ONCE = {name: one for name, one in EVERY.items() if name not in AGAIN}

@@ -43,6 +43,7 @@ UNTRAINED = {"max_epochs": 1, "lr": 1e-12}
 CHEAP = {
     "AnoGAN": {"n_search_steps": 20},
     "ADShift": {"max_epochs": 20, "batch_size": 4},
+    "AnoSeg": {"channels": 8, "max_epochs": 60, "lr": 2e-3},
     "AST": {
         "layers": ("scale2",),
         "hidden_size": 16,
@@ -124,6 +125,7 @@ CHEAP = {
     "INPFormer": {"max_epochs": 20},
     "LSTMAutoEncoder": {"max_epochs": 30, "window_size": 20, "stride": 2},
     "MKD": {"max_epochs": 25, "batch_size": 4},
+    "OCRGAN": {"channels": 8, "max_epochs": 60, "batch_size": 4, "lr": 2e-3},
     "OmniAnomaly": {"hidden_size": 16, "window_size": 20, "stride": 3, "lr": 3e-3},
     "PFM": {"latent_sizes": (32,), "max_epochs": 10},
     "PNI": {
@@ -165,6 +167,7 @@ SLOW = {
     "CFLOW",
     "EfficientAD",
     "GCAD",
+    "OCRGAN",
     "OmniAnomaly",
     "PatchSVDD",
     "BGAD",

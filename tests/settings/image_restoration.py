@@ -4,7 +4,13 @@ from tests.settings import Settings
 from tests.settings.image import FINE, PIXELS
 
 PAIRS = "two features are one place"
+SMALL = {"channels": 2, "batch_size": 512, "max_epochs": 2, "lr": 0.01}
 
+AnoSeg = Settings(
+    SMALL,
+    excused={"feature": "it marks what looks pasted, not values that are far"},
+    pictures={"channels": 2, "max_epochs": 1},
+)
 DFM = Settings(
     {**PIXELS, "pool_size": 1, "variance": 0.5},
     [{"measure": "nll", "pool_size": 2}],
@@ -18,6 +24,11 @@ FRE = Settings(
     {**PIXELS, "n_components": 2, "pool_size": 1},
     [{"n_components": 1}],
     pictures={"n_components": 3},
+)
+OCRGAN = Settings(
+    {**SMALL, "channels": 1},
+    excused={"feature": "what is far in one feature is restored badly around it too"},
+    pictures={"channels": 2, "max_epochs": 1},
 )
 SCADN = Settings(
     {

@@ -168,6 +168,8 @@ class SCADN(AdversarialRestoration):
 
     See Also
     --------
+    AnoSeg : Marks what looks pasted.
+    OCRGAN : Restores whole pictures, in two bands of frequency.
     DFR : Rebuilds features instead of pixels.
 
     Notes
