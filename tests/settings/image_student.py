@@ -56,10 +56,6 @@ DeSTSeg = Settings(
         "max_epochs": 1,
         "lr": 0.01,
     },
-    excused={
-        "sign": "its head sees nothing far from made anomalies",
-        "feature": "its head sees nothing far from made anomalies",
-    },
     pictures={
         "layers": ("scale2",),
         "student_channels": (8, 16),
