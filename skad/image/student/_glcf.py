@@ -63,13 +63,13 @@ class SemanticBottleneck(nn.Module):
     def latent(self, x):
         """Return the tokens of places (b, t, d), and that of the picture (b, 1, d)."""
         tokens = self.embed(x.flatten(2).mT) + self.places
-        whole = self.whole.expand(len(x), -1, -1)
+        whole = self.whole.expand(x.shape[0], -1, -1)
         tokens = self.norm(self.encoder(torch.cat([tokens, whole], 1)))
         return self.over(tokens).tensor_split((-1,), dim=1)
 
     def maps(self, tokens, whole):
         """Return the maps (b, c, h, w) by the tokens of places, and by that of all."""
-        asked = (self.asked + self.places).expand(len(whole), -1, -1)
+        asked = (self.asked + self.places).expand(whole.shape[0], -1, -1)
         by_whole = self.by_whole(torch.cat([whole, asked], 1))[:, 1:]
         return [
             self.last(self.last_norm(each)).mT.unflatten(2, self.grid)
