@@ -561,7 +561,7 @@ OF_WHOLE_PICTURES = {
         "MKD",
         "MeanShifted",
     ),
-    *("PANDA", "SPADE", "SetFeatures", "SuperSimpleNet"),
+    *("PANDA", "RFS", "SPADE", "SetFeatures", "SuperSimpleNet"),
 }
 
 

@@ -94,6 +94,7 @@ NPAD = Settings(
 PaDiM = Settings(
     PIXELS, [{"reduction": "orthogonal", "n_features": 2}], pictures={"n_features": 8}
 )
+RFS = Settings({**FINE, "batch_size": 512}, pictures={})
 SemiOrthogonal = Settings({**PIXELS, "n_features": 2}, pictures={"n_features": 8})
 Texems = Settings(
     {**PIXEL, "n_texems": 2, "max_patches": 300},
