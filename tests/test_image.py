@@ -562,6 +562,7 @@ OF_WHOLE_PICTURES = {
         "MeanShifted",
     ),
     *("OCRGAN", "PANDA", "SPADE", "SetFeatures", "SuperSimpleNet"),
+    *("PANDA", "RFS", "SPADE", "SetFeatures", "SuperSimpleNet"),
 }
 
 

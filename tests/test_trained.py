@@ -87,6 +87,7 @@ CHEAP = {
         "lr": 1e-3,
     },
     "Dinomaly": {"max_epochs": 20},
+    "DMAD": {"max_epochs": 20, "batch_size": 4, "field_channels": 16},
     "EfficientAD": {
         "channels": 64,
         "width": 32,
@@ -179,6 +180,7 @@ SLOW = {
 BELOW = {
     "AnoGAN": 0.80,
     "DAGMM": 0.78,
+    "DMAD": 0.56,
     "EGBAD": 0.79,
     "FOD": 0.44,
     "GLASS": 0.50,

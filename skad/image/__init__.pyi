@@ -18,6 +18,7 @@ from skad.image.density._multiscale_sparse_coding import MultiscaleSparseCoding 
 from skad.image.density._npad import NPAD as NPAD
 from skad.image.density._padim import PaDiM as PaDiM
 from skad.image.density._pyramidflow import PyramidFlow as PyramidFlow
+from skad.image.density._rfs import RFS as RFS
 from skad.image.density._semi_orthogonal import SemiOrthogonal as SemiOrthogonal
 from skad.image.density._texems import Texems as Texems
 from skad.image.discriminative._dra import DRA as DRA
@@ -53,6 +54,7 @@ from skad.image.student._cdo import CDO as CDO
 from skad.image.student._daf import DAF as DAF
 from skad.image.student._destseg import DeSTSeg as DeSTSeg
 from skad.image.student._dinomaly import Dinomaly as Dinomaly
+from skad.image.student._dmad import DMAD as DMAD
 from skad.image.student._efficient_ad import EfficientAD as EfficientAD
 from skad.image.student._gcad import GCAD as GCAD
 from skad.image.student._glcf import GLCF as GLCF
@@ -67,3 +69,4 @@ from skad.image.student._stfpm import STFPM as STFPM
 from skad.image.student._uninformed import UninformedStudents as UninformedStudents
 
 __all__ = ["ADShift", "AST", "AnoSeg", "AnomalyDINO", "BGAD", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CSFlow", "CompressedSensingTexture", "ConvolutionalSparseCoding", "DAF", "DFM", "DFR", "DOC", "DRA", "DeSTSeg", "DifferNet", "Dinomaly", "EfficientAD", "FAPM", "FOD", "FRE", "FastFlow", "GCAD", "GLASS", "GLCF", "GaussianAD", "IKD", "INPFormer", "InReaCh", "MKD", "MeanShifted", "MovedPieces", "MuSc", "MultiscaleSparseCoding", "NPAD", "NoisyRectangles", "OCRGAN", "PANDA", "PFM", "PNI", "PaDiM", "PastedTextures", "PatchCore", "PatchDetector", "PatchSVDD", "PictureFiles", "PyramidFlow", "RDPlusPlus", "ReConPatch", "ReContrast", "ReverseDistillation", "SCADN", "SLSG", "SPADE", "STFPM", "SemiOrthogonal", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UninformedStudents", "load_folder"]
+__all__ = ["ADShift", "AST", "AnomalyDINO", "BGAD", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CSFlow", "CompressedSensingTexture", "DFM", "DFR", "DMAD", "DOC", "DRA", "DifferNet", "Dinomaly", "EfficientAD", "FAPM", "FRE", "FastFlow", "GLASS", "GaussianAD", "IKD", "INPFormer", "InReaCh", "MKD", "MeanShifted", "MuSc", "MultiscaleSparseCoding", "NPAD", "PANDA", "PFM", "PNI", "PaDiM", "PatchCore", "PatchDetector", "PatchSVDD", "PictureFiles", "RDPlusPlus", "RFS", "ReConPatch", "ReContrast", "ReverseDistillation", "SPADE", "STFPM", "SemiOrthogonal", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UninformedStudents", "load_folder"]

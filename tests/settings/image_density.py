@@ -139,6 +139,7 @@ PyramidFlow = Settings(
     [{"volume": "places", "backbone": "orthogonal", "layers": None}],
     pictures={"n_levels": 2, "n_steps": 1, "n_channels": 4, "max_epochs": 1},
 )
+RFS = Settings({**FINE, "batch_size": 512}, pictures={})
 SemiOrthogonal = Settings({**PIXELS, "n_features": 2}, pictures={"n_features": 8})
 Texems = Settings(
     {**PIXEL, "n_texems": 2, "max_patches": 300},

@@ -91,6 +91,23 @@ CDO = Settings(
     },
     pictures={"max_epochs": 1},
 )
+DMAD = Settings(
+    {
+        **FINE,
+        "batch_size": 128,
+        "n_blocks": 1,
+        "field_channels": 2,
+        "n_codes": 4,
+        "max_epochs": 4,
+        "lr": 0.05,
+    },
+    pictures={
+        "max_epochs": 1,
+        "layers": ("scale2", "scale3"),
+        "field_channels": 4,
+        "n_codes": 8,
+    },
+)
 EfficientAD = Settings(
     {
         **FINE,

@@ -153,7 +153,7 @@ class ADShiftNetwork(ReverseDistillationNetwork):
             getattr(self, f"reference_map_{i}") for i in range(len(self.shapes))
         ]
         maps = self.ordered(self.teacher.matched(picture, references, self.strength))
-        return self.joined(zip(maps, self.decoder(self.bottleneck(maps)), strict=True))
+        return self.map_of(zip(maps, self.decoder(self.bottleneck(maps)), strict=True))
 
 
 @with_parameters

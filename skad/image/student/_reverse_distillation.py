@@ -40,14 +40,8 @@ class Bottleneck(nn.Module):
     def __init__(self, shapes, n_blocks=2, widen=None):
         super().__init__()
         c_last, *self.grid = shapes[-1]
-        self.fusion, fused = nn.ModuleList(), 0
-        for c, *size in shapes:
-            parts = []
-            for stride in halvings(size, self.grid):
-                parts += [convolution(c, 2 * c, 3, stride), nn.ReLU(inplace=True)]
-                c *= 2
-            self.fusion.append(nn.Sequential(*parts))
-            fused += c
+        self.fusion = nn.ModuleList()
+        fused = self._add_fusion(shapes)
         out = 2 * c_last
         stride = tuple(1 if n == 1 else 2 for n in self.grid)
         self.shape = (
@@ -59,11 +53,26 @@ class Bottleneck(nn.Module):
         blocks += [Residual(out, out, inner=inner) for _ in range(n_blocks - 1)]
         self.embedding = nn.Sequential(*blocks)
 
+    def _add_fusion(self, shapes):
+        """Fill `fusion` with what brings each map to `grid`; return the channels."""
+        fused = 0
+        for c, *size in shapes:
+            parts = []
+            for stride in halvings(size, self.grid):
+                parts += [convolution(c, 2 * c, 3, stride), nn.ReLU(inplace=True)]
+                c *= 2
+            self.fusion.append(nn.Sequential(*parts))
+            fused += c
+        return fused
+
+    def fused(self, maps):
+        """Return the maps (b, c_l, h_l, w_l) on one grid, a list of tensors."""
+        parts = zip(self.fusion, maps, strict=True)
+        return [fit_to(fuse(each), self.grid) for fuse, each in parts]
+
     def forward(self, maps):
         """Return the embedding (b, c, h, w) of maps (b, c_l, h_l, w_l)."""
-        parts = zip(self.fusion, maps, strict=True)
-        fused = [fit_to(fuse(each), self.grid) for fuse, each in parts]
-        return self.embedding(torch.cat(fused, 1))
+        return self.embedding(torch.cat(self.fused(maps), 1))
 
 
 class Decoder(nn.Module):
@@ -111,12 +120,14 @@ class Decoder(nn.Module):
 class ReverseDistillationNetwork(SettledNetwork):
     """A bottleneck over the teacher's maps and a decoder that has to rebuild them."""
 
-    def __init__(self, shapes, size, n_blocks, widen, signed, similarity):
+    def __init__(
+        self, shapes, size, n_blocks, widen, signed, similarity, bottleneck=Bottleneck
+    ):
         super().__init__()
         self.shapes, self.size, self.similarity = shapes, size, similarity
         self.order = from_fine_to_coarse(shapes)
         shapes = [shapes[i] for i in self.order]
-        self.bottleneck = Bottleneck(shapes, n_blocks[-1], widen)
+        self.bottleneck = bottleneck(shapes, n_blocks[-1], widen)
         self.decoder = Decoder(
             shapes, self.bottleneck.shape, n_blocks[:-1], widen, signed
         )
@@ -143,9 +154,9 @@ class ReverseDistillationNetwork(SettledNetwork):
 
     def map(self, x):
         """Return one minus the cosine of places, summed over layers at one size."""
-        return self.joined(self.pairs(x))
+        return self.map_of(self.pairs(x))
 
-    def joined(self, pairs):
+    def map_of(self, pairs):
         """Return the map (b, h, w) of pairs of maps."""
         maps = [direction_distance(*pair) for pair in pairs]
         return stacked(maps, self.size).sum(0)
