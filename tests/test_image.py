@@ -561,8 +561,7 @@ OF_WHOLE_PICTURES = {
         "MKD",
         "MeanShifted",
     ),
-    *("OCRGAN", "PANDA", "SPADE", "SetFeatures", "SuperSimpleNet"),
-    *("PANDA", "RFS", "SPADE", "SetFeatures", "SuperSimpleNet"),
+    *("OCRGAN", "PANDA", "RFS", "SPADE", "SetFeatures", "SuperSimpleNet"),
 }
 
 
