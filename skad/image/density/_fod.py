@@ -266,8 +266,8 @@ class FOD(TrainedImageDetector):
     The authors train twenty thousand steps and more. A few hundred are too few: of 34
     cookies at 64 x 64 ten epochs of 31 others with a ResNet-18 and ``lr=1e-3`` tell the
     defects with a ROC AUC of .81, and of pixels .65, where the distance to the mean
-    picture has .95; at the authors' rate it is .71. On drawn textures, which are not
-    aligned, it is .44.
+    picture has .95; at the authors' rate it is .71. At 128 x 128 fifteen epochs, 49 CPU
+    seconds, reach .85 and .80. On drawn textures, which are not aligned, it is .44.
 
     References
     ----------
