@@ -180,11 +180,6 @@ class AnoSeg(AdversarialRestoration):
     pooling : {"max", "top", "quantile", "mean"}, default="top"
         How the map becomes the score.
 
-    Attributes
-    ----------
-    net_ : torch.nn.Module
-        The trained network, with its `generator` and `critic`.
-
     See Also
     --------
     skad.self_supervised.CutPaste : Codes of whole pictures.
