@@ -137,9 +137,11 @@ class Padded(nn.Module):
         Pixels of the kernel, odd.
     dilation : int, default=1
         Pixels from one of these to the next.
+    zeros : bool, default=False
+        Whether the margin is of zeros instead.
     """
 
-    def __init__(self, into, out, size, side, dilation=1):
+    def __init__(self, into, out, size, side, dilation=1, zeros=False):
         super().__init__()
         kernel = tuple(side if n > 1 else 1 for n in size)
         self.layer = nn.Conv2d(into, out, kernel, dilation=dilation)
@@ -147,6 +149,7 @@ class Padded(nn.Module):
         self.margin = columns, columns, rows, rows
         fits = rows < size[0] and columns < size[1]
         self.mode = "reflect" if fits else "replicate"
+        self.mode = "constant" if zeros else self.mode
 
     def forward(self, x):
         """Map (b, c, h, w) to (b, out, h, w)."""
@@ -201,10 +204,12 @@ class InpaintingGenerator(nn.Module):
         self.inner = nn.Sequential(*layers)
         self.up = nn.ModuleList(
             nn.Sequential(
-                Padded(channels * 2**i, channels * 2 ** (i - 1), self.sizes[i - 1], 3),
+                Padded(2 * width, width, size, 3, zeros=True),
                 *(PlaceNorm(), nn.ReLU()),
             )
-            for i in range(len(self.sizes) - 1, 0, -1)
+            for width, size in reversed(
+                [(channels * 2**i, each) for i, each in enumerate(self.sizes[:-1])]
+            )
         )
         self.last = Padded(channels, c, size, 7)
 
