@@ -56,6 +56,7 @@ from skad.image import (
     ReContrast,
     ReverseDistillation,
     SemiOrthogonal,
+    SemiREST,
     SetFeatures,
     SimpleNet,
     SoftPatch,
@@ -140,6 +141,9 @@ TRAINED = {
     ),
     "SimpleNet": SimpleNet(**GIVEN, hidden_size=16, **SHORT),
     "SuperSimpleNet": SuperSimpleNet(**GIVEN, hidden_size=16, **SHORT),
+    "SemiREST": SemiREST(
+        **GIVEN, n_references=64, n_blocks=1, hidden_size=8, neighborhood=1, **SHORT
+    ),
     "SLSG": SLSG(**GIVEN, **SHORT),
     "GLASS": GLASS(**GIVEN, hidden_size=16, n_ascent_steps=5, **SHORT),
     "Dinomaly": Dinomaly(**GIVEN_ONE, **SHORT),
@@ -211,6 +215,7 @@ AGAIN = {
     "RDPlusPlus",
     "ReContrast",
     "SLSG",
+    "SemiREST",
 }
 AGAIN |= {"CNNSelfSimilarity"}  # region by region
 AGAIN |= {"PFM"}  # of which there are two

@@ -11,6 +11,7 @@ from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad._training import lower_after
 from skad.image._trained import OwnScoreDetector, OwnScoreNetwork, split_maps
+from skad.nn.losses import focal_errors
 from skad.nn.perlin import perlin_masks
 from skad.nn.statistics import settle_norms
 
@@ -22,8 +23,7 @@ _CLASSIFIER = 128
 
 def focal(logits, labels, gamma=_GAMMA):
     """Return the mean focal loss of logits with labels, 1 for anomalies."""
-    loss = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-    return (-torch.expm1(-loss)).pow(gamma).mul(loss).mean()  # 1 - p of the label
+    return focal_errors(logits, labels, gamma).mean()
 
 
 def truncated_l1(logits, labels, margin):
