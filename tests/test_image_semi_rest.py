@@ -82,7 +82,7 @@ def network(**given):
     torch.manual_seed(0)
     given = {"n_references": 64, "reach": 0.3, "n_blocks": 2, "hidden_size": 8, **given}
     shapes = [(*GRID, 3), PICTURE]
-    return SemiRESTNetwork(shapes, describe, PICTURE[1:], window_size=2, **given)
+    return SemiRESTNetwork(shapes, describe, PICTURE[1:], attention_size=2, **given)
 
 
 def filled(n=6, **given):

@@ -116,7 +116,7 @@ SemiREST = Settings(
         "n_blocks": 1,
         "hidden_size": 8,
     },
-    [{"reach": 1.0, "n_blocks": 2, "window_size": 2}],
+    [{"reach": 1.0, "n_blocks": 2, "attention_size": 2}],
     excused={
         "sign": "its transformer sees nothing far from normal features",
         "feature": "its transformer sees nothing far from normal features",

@@ -59,7 +59,7 @@ class SemiRESTNetwork(Network):
         From pictures (b, h, w, c) to features (b, gh, gw, d).
     mask_shape : tuple of int
         (h, w) of masks.
-    n_references, reach, n_blocks, hidden_size, window_size
+    n_references, reach, n_blocks, hidden_size, attention_size
         As for `SemiREST`.
     """
 
@@ -72,7 +72,7 @@ class SemiRESTNetwork(Network):
         reach,
         n_blocks,
         hidden_size,
-        window_size,
+        attention_size,
     ):
         super().__init__()
         self.shapes, self.describe, self.reach = shapes, describe, reach
@@ -91,7 +91,7 @@ class SemiRESTNetwork(Network):
         n_heads = n_heads_for(hidden_size)
         self.blocks = nn.Sequential(
             *(
-                WindowBlock(hidden_size, n_heads, self.grid, window_size, i % 2 == 1)
+                WindowBlock(hidden_size, n_heads, self.grid, attention_size, i % 2 == 1)
                 for i in range(n_blocks)
             )
         )
@@ -226,8 +226,8 @@ class SemiREST(MasksMixin, TrainedImageDetector):
         Blocks of the transformer; windows of every second are shifted.
     hidden_size : int, default=96
         Numbers of a place in the transformer.
-    window_size : int, default=8
-        Places of a window's side.
+    attention_size : int, default=8
+        Places of a window's side, within which places attend to one another.
     anomaly_share : float, default=0.25
         Share of each batch of pictures that is drawn from the known anomalies, with
         replacement.
@@ -310,7 +310,7 @@ class SemiREST(MasksMixin, TrainedImageDetector):
         "reach": [Interval(Real, 0, None, closed="left")],
         "n_blocks": [Interval(Integral, 1, None, closed="left")],
         "hidden_size": [Interval(Integral, 1, None, closed="left")],
-        "window_size": [Interval(Integral, 1, None, closed="left")],
+        "attention_size": [Interval(Integral, 1, None, closed="left")],
         "anomaly_share": [Interval(Real, 0, 1, closed="neither")],
         "neighborhood": [Interval(Integral, 1, None, closed="left")],
     }
@@ -319,7 +319,7 @@ class SemiREST(MasksMixin, TrainedImageDetector):
     reach: float = 0.1
     n_blocks: int = 4
     hidden_size: int = 96
-    window_size: int = 8
+    attention_size: int = 8
     anomaly_share: float = 0.25
     lr: float = 5e-4
     weight_decay: float = 0.05
