@@ -9,15 +9,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from torch.nn import functional as F  # noqa: N812
 
 from skad.image import SLSG
-from skad.image.discriminative._slsg import (
-    SLSGNetwork,
-    own_copies,
-    segmentation_loss,
-    with_anomalies,
-)
+from skad.image.discriminative._slsg import SLSGNetwork, segmentation_loss
 from skad.nn.attention import LargeKernelAttention
 from skad.nn.corruption import shuffled_cells
 from skad.nn.graph import AttentiveGraph, place_likeness
+from skad.nn.pasting import own_copies, with_anomalies
 from skad.nn.perlin import perlin_masks
 
 
@@ -144,7 +140,7 @@ def test_anomalies_are_inside_of_their_masks():
 
 def test_the_picture_itself_is_pasted_more_often_and_nearly_whole(monkeypatch):
     """Of 7 in 12 less than a quarter of the picture is left, of textures more."""
-    module = "skad.image.discriminative._slsg."
+    module = "skad.nn.pasting."
     monkeypatch.setattr(module + "own_copies", lambda x, sources: x - 1)
     monkeypatch.setattr(module + "foreign_textures", lambda x: x + 1)
     torch.manual_seed(0)
@@ -167,13 +163,13 @@ def test_outlines_have_few_cells(monkeypatch):
         asked.append((threshold, most))
         return perlin_masks(n, size, threshold, most)
 
-    monkeypatch.setattr("skad.image.discriminative._slsg.perlin_masks", drawn)
+    monkeypatch.setattr("skad.nn.pasting.perlin_masks", drawn)
     with_anomalies(rand(2, 1, 8, 8), ("shuffled",))
     assert asked == [(0.4, 2), (0.5, 3)]  # of copies, and of textures
 
 
 def test_sources_are_what_they_say(monkeypatch):
-    monkeypatch.setattr("skad.image.discriminative._slsg._CHANGED", 0.0)
+    monkeypatch.setattr("skad.nn.pasting._CHANGED", 0.0)
     torch.manual_seed(0)
     x = rand(40, 1, 8, 8)
     assert_array_equal(own_copies(x, ("other",)), x.roll(1, 0))

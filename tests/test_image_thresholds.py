@@ -69,6 +69,7 @@ from skad.image import (
     ReContrast,
     ReverseDistillation,
     SemiOrthogonal,
+    SemiREST,
     SetFeatures,
     SimpleNet,
     SoftPatch,
@@ -157,6 +158,9 @@ TRAINED = {
     ),
     "SimpleNet": SimpleNet(**GIVEN, hidden_size=16, **SHORT),
     "SuperSimpleNet": SuperSimpleNet(**GIVEN, hidden_size=16, **SHORT),
+    "SemiREST": SemiREST(
+        **GIVEN, n_references=64, n_blocks=1, hidden_size=8, neighborhood=1, **SHORT
+    ),
     "SLSG": SLSG(**GIVEN, **SHORT),
     "GLASS": GLASS(**GIVEN, hidden_size=16, n_ascent_steps=5, **SHORT),
     "Dinomaly": Dinomaly(**GIVEN_ONE, **SHORT),
@@ -273,6 +277,7 @@ AGAIN = {
     "RDPlusPlus",
     "ReContrast",
     "SLSG",
+    "SemiREST",
 }
 AGAIN |= {"CNNSelfSimilarity"}  # region by region
 AGAIN |= {"PFM"}  # of which there are two

@@ -39,6 +39,7 @@ from skad.image.memory._patchcore import PatchCore as PatchCore
 from skad.image.memory._pni import PNI as PNI
 from skad.image.memory._reconpatch import ReConPatch as ReConPatch
 from skad.image.memory._self_similarity import CNNSelfSimilarity as CNNSelfSimilarity
+from skad.image.memory._semi_rest import SemiREST as SemiREST
 from skad.image.memory._set_features import SetFeatures as SetFeatures
 from skad.image.memory._softpatch import SoftPatch as SoftPatch
 from skad.image.memory._spade import SPADE as SPADE
@@ -69,3 +70,4 @@ from skad.image.student._stfpm import STFPM as STFPM
 from skad.image.student._uninformed import UninformedStudents as UninformedStudents
 
 __all__ = ["ADShift", "AST", "AnoSeg", "AnomalyDINO", "BGAD", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CSFlow", "CompressedSensingTexture", "ConvolutionalSparseCoding", "DAF", "DFM", "DFR", "DMAD", "DOC", "DRA", "DeSTSeg", "DifferNet", "Dinomaly", "EfficientAD", "FAPM", "FOD", "FRE", "FastFlow", "GCAD", "GLASS", "GLCF", "GaussianAD", "IKD", "INPFormer", "InReaCh", "MKD", "MeanShifted", "MovedPieces", "MuSc", "MultiscaleSparseCoding", "NPAD", "NoisyRectangles", "OCRGAN", "PANDA", "PFM", "PNI", "PaDiM", "PastedTextures", "PatchCore", "PatchDetector", "PatchSVDD", "PictureFiles", "PyramidFlow", "RDPlusPlus", "RFS", "ReConPatch", "ReContrast", "ReverseDistillation", "SCADN", "SLSG", "SPADE", "STFPM", "SemiOrthogonal", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UninformedStudents", "load_folder"]
+__all__ = ["AST", "AnomalyDINO", "BGAD", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CSFlow", "CompressedSensingTexture", "DFM", "DFR", "DOC", "DRA", "DifferNet", "Dinomaly", "EfficientAD", "FAPM", "FRE", "FastFlow", "GLASS", "GaussianAD", "IKD", "INPFormer", "InReaCh", "MKD", "MeanShifted", "MuSc", "MultiscaleSparseCoding", "NPAD", "PANDA", "PFM", "PNI", "PaDiM", "PatchCore", "PatchDetector", "PatchSVDD", "PictureFiles", "RDPlusPlus", "ReConPatch", "ReContrast", "ReverseDistillation", "SLSG", "SPADE", "STFPM", "SemiOrthogonal", "SemiREST", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UninformedStudents", "load_folder"]

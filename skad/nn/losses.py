@@ -111,6 +111,11 @@ def focal(logits, labels, gamma=4):
     """
     loss = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
     return (-torch.expm1(-loss)).pow(gamma).mul(loss).mean()
+def focal_errors(logits, labels, gamma):
+    """Return the focal losses of logits with labels, 1 for anomalies, in their shape.
+
+    The cross-entropy times the power of what the label's probability lacks to one.
+    return (-torch.expm1(-loss)).pow(gamma).mul(loss)
 
 
 def deviation_loss(score, anomalous, margin):

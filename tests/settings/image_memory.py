@@ -105,6 +105,29 @@ SoftPatch = Settings(
     excused={"outliers": "the bank holds far patches that others rate as normal"},
     pictures={"coreset_ratio": 0.2},
 )
+SemiREST = Settings(
+    {
+        **FINE,
+        "max_epochs": 1,
+        "batch_size": 512,
+        "neighborhood": 1,
+        "n_references": 32,
+        "n_blocks": 1,
+        "hidden_size": 8,
+    },
+    [{"reach": 1.0, "n_blocks": 2, "attention_size": 2}],
+    excused={
+        "sign": "its transformer sees nothing far from normal features",
+        "feature": "its transformer sees nothing far from normal features",
+    },
+    pictures={
+        "max_epochs": 1,
+        "layers": ("scale2",),
+        "n_references": 64,
+        "n_blocks": 2,
+        "hidden_size": 16,
+    },
+)
 SetFeatures = Settings(
     {**PIXELS, "n_projections": 2, "n_thresholds": 60, "n_neighbors": 2, "n_draws": 1},
     [{"n_draws": 2, "pixel_weight": 0}],
