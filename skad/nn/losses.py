@@ -101,8 +101,8 @@ def mean_error(x, y, loss):
     return element_errors(x, y, loss).mean()
 
 
-def focal(logits, labels, gamma=4):
-    r"""Return the mean focal loss of logits with labels, 1 for anomalies.
+def focal_errors(logits, labels, gamma=4):
+    r"""Return the focal losses of logits with labels, 1 for anomalies, in their shape.
 
     .. math:: -(1 - p)^\gamma \log p,
 
@@ -110,12 +110,12 @@ def focal(logits, labels, gamma=4):
     counts (Lin et al., "Focal loss for dense object detection", ICCV, 2017).
     """
     loss = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-    return (-torch.expm1(-loss)).pow(gamma).mul(loss).mean()
-def focal_errors(logits, labels, gamma):
-    """Return the focal losses of logits with labels, 1 for anomalies, in their shape.
-
-    The cross-entropy times the power of what the label's probability lacks to one.
     return (-torch.expm1(-loss)).pow(gamma).mul(loss)
+
+
+def focal(logits, labels, gamma=4):
+    """Return the mean of `focal_errors`."""
+    return focal_errors(logits, labels, gamma).mean()
 
 
 def deviation_loss(score, anomalous, margin):

@@ -12,9 +12,9 @@ from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad._training import from_parameters, warm_cosine
 from skad.image._trained import TrainedImageDetector, split_maps
-from skad.image.discriminative._supersimplenet import focal
 from skad.nn.attention import LargeKernelAttention
 from skad.nn.graph import AttentiveGraph
+from skad.nn.losses import focal
 from skad.nn.pasting import SOURCES, relit, with_anomalies
 from skad.nn.residual import from_fine_to_coarse
 from skad.nn.statistics import SettledNetwork

@@ -12,17 +12,11 @@ from skad._sklearn import Interval
 from skad._training import lower_after
 from skad.image._trained import OwnScoreDetector, OwnScoreNetwork, split_maps
 from skad.nn.losses import focal
-from skad.nn.losses import focal_errors
 from skad.nn.perlin import perlin_masks
 from skad.nn.statistics import settle_norms
 
 # Units of the second head, each of which sees 5 x 5 places.
 _CLASSIFIER = 128
-
-
-def focal(logits, labels, gamma=_GAMMA):
-    """Return the mean focal loss of logits with labels, 1 for anomalies."""
-    return focal_errors(logits, labels, gamma).mean()
 
 
 def truncated_l1(logits, labels, margin):
