@@ -206,6 +206,7 @@ BELOW = {
     "RGI": 0.83,
     "RSRAE": 0.77,
     "RaPP": 0.91,
+    "SCADN": 0.52,
     "SLA2P": 0.82,
     "SLAD": 0.68,
     "SOGAAL": 0.72,

@@ -33,10 +33,10 @@ OCRGAN = Settings(
 SCADN = Settings(
     {
         "n_stripes": (2,),
-        "channels": 1,
+        "channels": 2,
         "n_blocks": 0,
         "batch_size": 512,
-        "max_epochs": 1,
+        "max_epochs": 3,
         "lr": 0.01,
     },
     pictures={"channels": 2, "n_blocks": 1, "max_epochs": 1},

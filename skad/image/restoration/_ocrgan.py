@@ -1,12 +1,13 @@
 """OCR-GAN: pictures whose low or high frequencies are not restored."""
 
 from numbers import Real
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from skad._parameters import with_parameters
+from skad._parameters import absent, with_parameters
 from skad._sklearn import Interval
 from skad.image._trained import OwnScoreDetector, OwnScoreNetwork
 from skad.image.restoration._adversarial import (
@@ -175,7 +176,7 @@ class OCRGANNetwork(OwnScoreNetwork, RestorationNetwork):
 
 
 @with_parameters
-class OCRGAN(OwnScoreDetector, AdversarialRestoration):
+class OCRGAN(AdversarialRestoration, OwnScoreDetector):
     r"""Pictures whose low or high frequencies are not restored.
 
     A picture is the sum of a low and a high band, :math:`x = x_l + x_h`: the picture
@@ -280,6 +281,10 @@ class OCRGAN(OwnScoreDetector, AdversarialRestoration):
         "feature_weight": [Interval(Real, 0, None, closed="left")],
         "score_weight": [Interval(Real, 0, 1, closed="both")],
     }
+
+    # as type checkers read it: of the nearest base
+    pooling: Any = absent()
+    quantile: Any = absent()
 
     adversarial_weight: float = 1.0
     error_weight: float = 50.0

@@ -191,6 +191,8 @@ class SCADN(AdversarialRestoration):
     and .89. After 30 epochs it is .93, below that distance. 80 magnetic tiles are told
     with .58 after 20 epochs, pixels with .55, where the mean picture has .57 and .54,
     and PatchCore .87 and .75: what cannot be filled in of a texture is normal as well.
+    Drawn textures that are moved at random are told with .52, by 16 pictures in 60
+    epochs, where the distance to the nearest of them has .55.
 
     A picture takes four passes for each scale. Training is in float32, scoring in the
     dtype of `X`.
