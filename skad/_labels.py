@@ -73,6 +73,16 @@ def need_anomalies(detector, labels, fewest=1, more_ways="fit(X, X_outliers=...)
         )
 
 
+def need_normal(detector, labels):
+    """Raise where labels (n,) name all samples as known anomalies."""
+    if (labels == -1).all():
+        raise ValueError(
+            f"y is -1 for all samples (n_samples={len(labels)}): "
+            f"{type(detector).__name__} learns what normal samples look like, which "
+            "are labelled 0 or 1."
+        )
+
+
 def reference_classes(y, n_samples):
     """Return labels (n,) 0 for the class and -1, -2, ... for others, in their order."""
     labels = label_column(y, n_samples)

@@ -491,7 +491,7 @@ def test_svdd_precomputed_and_callable_are_the_kernel_they_compute():
     [
         ({"nu": 0.0}, None, "nu"),
         ({"anomaly_cost": 0.0}, None, "anomaly_cost"),
-        ({}, np.full(20, -1), "labels in y are -1"),
+        ({}, np.full(20, -1), "y is -1 for all samples"),
         ({}, np.ones(19), "19 labels for 20 samples"),
         ({"kernel": "precomputed"}, None, "square kernel matrix"),
     ],

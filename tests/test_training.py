@@ -102,6 +102,16 @@ def test_training_moves_the_weights_and_the_loss(detector, rows):
         assert losses[-1] < losses[0]
 
 
+@pytest.mark.parametrize(
+    "detector",
+    [one for one in networks() if one._uses_labels],
+    ids=lambda one: type(one).__name__,
+)
+def test_known_anomalies_alone_are_refused(detector, rows):
+    with pytest.raises(ValueError, match=r"y is -1 for all|one class beside"):
+        clone(detector).fit(rows, -np.ones(len(rows)))
+
+
 @pytest.mark.by_turns
 def test_weights_depend_on_the_seed_alone(detector, rows):
     detector.set_params(random_state=3, max_epochs=2)

@@ -10,7 +10,7 @@ import torch
 
 from skad._array import is_torch, to_numpy
 from skad._copies import converted
-from skad._labels import check_labels
+from skad._labels import check_labels, need_normal
 from skad._parameters import with_parameters
 from skad._random import generator
 from skad._training._advice import warn_of_rebuilding, warn_of_scale
@@ -141,6 +141,8 @@ class TorchDetector(HeldOutMixin, TrainingParameters, BaseDetector):
         if n_epochs is None:
             warn_of_scale(self, X)
         labels = self._training_labels(X, y)
+        if labels is not None and (n_epochs is None or not hasattr(self, "net_")):
+            need_normal(self, labels if labels.ndim == 1 else labels[:, 0])
         seed = int(generator(self.random_state).randint(2**31 - 1))
         with reproducible(self.device_):
             self._run(X, y, labels, seed, n_epochs)

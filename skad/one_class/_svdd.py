@@ -10,7 +10,7 @@ from skad._ablation import ablation
 from skad._array import like, namespace, to_double, to_numpy
 from skad._distances import middle
 from skad._fit_parameters import OutliersMixin
-from skad._labels import check_labels, label_column
+from skad._labels import check_labels, label_column, need_normal
 from skad._limits import warn_of_equal_scores
 from skad._moments import mean_row
 from skad._parameters import KW_ONLY, absent, with_parameters
@@ -209,12 +209,9 @@ class SVDD(OutliersMixin, BaseDetector):
         n = X.shape[0]
         known = np.zeros(n, dtype=bool)
         if y is not None:
-            known = check_labels(y, n) == -1
-        if known.all():
-            raise ValueError(
-                f"All {n} labels in y are -1, known anomalies; at least one row has to "
-                "be normal or unlabelled."
-            )
+            labels = check_labels(y, n)
+            need_normal(self, labels)
+            known = labels == -1
         self._centre_, self._middle_ = mean_row(X), middle(X)
         self.gamma_ = scale_gamma(self.gamma, X, self._centre_)
         kernel = self._kernel()

@@ -382,15 +382,6 @@ class EfficientAD(OutliersMixin, CalibratedDetector):
     def _anomaly_share(self):
         return 0.5
 
-    def _training_labels(self, X, y):
-        labels = super()._training_labels(X, y)
-        if labels is not None and (labels == -1).all():
-            raise ValueError(
-                "y is -1 for all samples: EfficientAD learns what normal pictures look "
-                "like, which are labelled 0 or 1."
-            )
-        return labels
-
     def _epochs(self, phase):
         return self.teacher_epochs if phase == "teacher" else self.max_epochs
 
