@@ -25,6 +25,7 @@ from skad.image import (
     FRE,
     GCAD,
     GLASS,
+    HTDG,
     IKD,
     MKD,
     NPAD,
@@ -149,6 +150,9 @@ TRAINED = {
     "SimpleNet": SimpleNet(**GIVEN, hidden_size=16, **SHORT),
     "SuperSimpleNet": SuperSimpleNet(**GIVEN, hidden_size=16, **SHORT),
     "SLSG": SLSG(**GIVEN, **SHORT),
+    "HTDG": HTDG(
+        transformations="turns", image_size=None, n_scales=1, channels=2, **SHORT
+    ),
     "GLASS": GLASS(**GIVEN, hidden_size=16, n_ascent_steps=5, **SHORT),
     "Dinomaly": Dinomaly(**GIVEN_ONE, **SHORT),
     "INPFormer": INPFormer(**GIVEN_ONE, **SHORT),
@@ -244,7 +248,7 @@ AGAIN |= {"PFM"}  # of which there are two
 # which have no backbone
 AGAIN |= {"ConvolutionalSparseCoding"}
 AGAIN |= {"CompressedSensingTexture", "MultiscaleSparseCoding", "PatchSVDD", "Texems"}
-AGAIN |= {"SCADN"}
+AGAIN |= {"HTDG", "SCADN"}
 AGAIN |= {"UninformedStudents", *FROM_PIXELS}
 AGAIN |= {"GCAD", "UninformedStudents", *FROM_PIXELS}
 ONCE = {name: one for name, one in EVERY.items() if name not in AGAIN}
