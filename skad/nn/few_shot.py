@@ -83,11 +83,13 @@ class Moves(nn.Module):
     def __init__(self, shape, transformations, shift, square):
         super().__init__()
         size, turns = shape[1:], range(4) if square else (0, 2)
-        tables, grey = few_shot(size, shift, turns)
         if transformations == "turns":
-            tables = tables[: len(turns)]
+            whole = torch.arange(size[0] * size[1]).view(size)
+            tables, grey = torch.stack([whole.rot90(turn) for turn in turns]), None
+        else:
+            tables, grey = few_shot(size, shift, turns)
         self.n_coloured = len(tables)
-        if transformations == "all" and shape[0] == len(_GREY):
+        if grey is not None and shape[0] == len(_GREY):
             tables = torch.cat([tables, grey])
         self.moves = PixelMoves(shape, tables)
         shown = torch.bincount(tables.flatten(), minlength=size[0] * size[1])

@@ -33,7 +33,7 @@ GLASS = Settings(
 )
 HTDG = Settings(
     {
-        "image_size": None,
+        "image_size": (11, 12),  # no quarter turns
         "transformations": "turns",
         "n_scales": 1,
         "channels": 1,
@@ -47,6 +47,7 @@ HTDG = Settings(
         "feature": "how rows were moved does not say how large their values are",
     },
     pictures={
+        "image_size": None,
         "transformations": "turns",
         "n_scales": 2,
         "min_size": 12,

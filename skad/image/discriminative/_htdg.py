@@ -324,7 +324,8 @@ class HTDG(PixelDetector, OwnScoreDetector):
 
     Fewer than 12 pictures are all trained on, and with ``contamination="auto"`` copies
     that are fitted without some of them set the threshold, which takes several times as
-    long as the training.
+    long as the training. With 31 cookies six are held out: one scale of 32 pixels, 40
+    epochs, flags one of 14 good ones and .81 of those with defects.
 
     Generators get the number of the training picture as a channel, and add to what the
     coarser scale has made at their size. A scale begins with the weights of the coarser
