@@ -558,6 +558,7 @@ OF_WHOLE_PICTURES = {
         "DRA",
         "FRE",
         "GaussianAD",
+        "HTDG",
         "MKD",
         "MeanShifted",
     ),

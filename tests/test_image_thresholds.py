@@ -29,6 +29,7 @@ from skad.image import (
     GCAD,
     GLASS,
     GLCF,
+    HTDG,
     IKD,
     MKD,
     NPAD,
@@ -162,6 +163,9 @@ TRAINED = {
         **GIVEN, n_references=64, n_blocks=1, hidden_size=8, neighborhood=1, **SHORT
     ),
     "SLSG": SLSG(**GIVEN, **SHORT),
+    "HTDG": HTDG(
+        transformations="turns", image_size=None, n_scales=1, channels=2, **SHORT
+    ),
     "GLASS": GLASS(**GIVEN, hidden_size=16, n_ascent_steps=5, **SHORT),
     "Dinomaly": Dinomaly(**GIVEN_ONE, **SHORT),
     "INPFormer": INPFormer(**GIVEN_ONE, **SHORT),
@@ -285,6 +289,7 @@ AGAIN |= {"PFM"}  # of which there are two
 AGAIN |= {"ConvolutionalSparseCoding"}
 AGAIN |= {"CompressedSensingTexture", "MultiscaleSparseCoding", "PatchSVDD", "Texems"}
 AGAIN |= {"AnoSeg", "OCRGAN", "SCADN"}
+AGAIN |= {"HTDG", "SCADN"}
 AGAIN |= {"UninformedStudents", *FROM_PIXELS}
 AGAIN |= {"GCAD", "UninformedStudents", *FROM_PIXELS}
 ONCE = {name: one for name, one in EVERY.items() if name not in AGAIN}

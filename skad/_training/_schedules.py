@@ -102,6 +102,46 @@ def polynomial(n_epochs, power):
     return (LRScheduler(PolynomialLR, total_iters=n_epochs, power=power),)
 
 
+class _LowerOne(Callback):
+    """Multiplies the learning rate of one of several optimizers after some epochs."""
+
+    def __init__(self, group, after, factor):
+        self.group, self.after, self.factor = group, after, factor
+        self.n_before = 0
+
+    def on_epoch_end(self, net, **parameters):
+        """Count the epoch, and lower the rate after the last that has the whole one."""
+        self.n_before += 1
+        if self.n_before == self.after:
+            for part in net.updaters[self.group].param_groups:
+                part["lr"] *= self.factor
+
+    def state_dict(self):
+        """Return how many epochs are done, for checkpoints."""
+        return {"n_before": self.n_before}
+
+    def load_state_dict(self, state):
+        """Go on with as many; the optimizer knows its rate itself."""
+        self.n_before = state["n_before"]
+
+
+def lower_one(group, n_epochs, share, factor):
+    """Return the callbacks that multiply one optimizer's rate after a share of epochs.
+
+    Parameters
+    ----------
+    group : str
+        The name of the optimizer's group of weights.
+    n_epochs : int
+        Epochs of the phase.
+    share : float
+        Of these, rounded down, have the whole rate; where none do it stays.
+    factor : float
+        What the rate is multiplied by.
+    """
+    return (_LowerOne(group, int(share * n_epochs), factor),)
+
+
 class _ShareOfEpochs(Callback):
     """Tells the network which share of its epochs is done."""
 

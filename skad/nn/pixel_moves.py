@@ -27,6 +27,13 @@ def _grid(size):
     return torch.arange(math.prod(size)).view(*size)
 
 
+def _moved(size, flip, down, right, turn, edge_twice=True):
+    """Return the table (h, w) of a flip, then a shift, then quarter turns."""
+    table = _grid(size).flip(1) if flip else _grid(size)
+    table = table[mirrored(size[0], down, edge_twice)]
+    return table[:, mirrored(size[1], right, edge_twice)].rot90(turn)
+
+
 def regular(size, shift, flips=(False, True), edge_twice=True):
     """Return flips, shifts and quarter turns: tables and what each of them is.
 
@@ -54,14 +61,46 @@ def regular(size, shift, flips=(False, True), edge_twice=True):
         sides.append((0, -by, by) if by else (0,))
     turns = range(4) if size[0] == size[1] else (0, 2)
     choices = [flips, *sides, turns]
-    tables = []
-    for flip, down, right, turn in product(*choices):
-        table = _grid(size).flip(1) if flip else _grid(size)
-        table = table[mirrored(size[0], down, edge_twice)]
-        table = table[:, mirrored(size[1], right, edge_twice)]
-        tables.append(table.rot90(turn))
+    tables = [_moved(size, *each, edge_twice) for each in product(*choices)]
     kinds = list(product(*(range(len(each)) for each in choices)))
     return torch.stack(tables), torch.tensor(kinds)
+
+
+def few_shot(size, shift, turns):
+    """Return the 42 moves of HTDG, and the twelve of its pictures without colour.
+
+    Flipped or not, all shifts by nothing or both ways along both axes; those by nothing
+    or forwards are turned as well. Without colour no more than one of these is done,
+    but that a flipped picture is turned.
+
+    Parameters
+    ----------
+    size : pair of int
+        Height and width.
+    shift : float
+        As a share of the side, rounded down, at least one pixel.
+    turns : sequence of int
+        Quarter turns; of pictures that are not square 0 and 2 alone.
+
+    Returns
+    -------
+    tables, grey : tensors of int, of shapes (K, h, w) and (L, h, w)
+        Pixels, counted row by row; the first is of the picture as it is.
+    """
+    high, wide = (max(1, int(shift * n)) for n in size)
+    forwards = list(product((0, 1), (0, 1), turns))
+    backwards = [(*by, 0) for by in product((0, 1, -1), repeat=2) if -1 in by]
+    moves = list(product((False, True), forwards + backwards))
+    grey = list(product((False, True), product((0,), (0,), turns)))
+    grey += [(False, (*by, 0)) for by in ((1, 0), (-1, 0), (0, 1), (0, -1))]
+    found = (
+        [
+            _moved(size, flip, down * high, right * wide, turn)
+            for flip, (down, right, turn) in each
+        ]
+        for each in (moves, grey)
+    )
+    return tuple(map(torch.stack, found))
 
 
 def rearranged(size):
@@ -158,7 +197,10 @@ class PixelMoves(nn.Module):
 
     def forward(self, x, which):
         """Map pictures (b, c, h, w) by a slice of the maps, to (b, k, c, h, w)."""
-        made = x.flatten(2)[:, :, self.tables[which]]  # (b, c, k[, m], h, w)
+        tables = self.tables[which]
+        # the gradient of an index by a tensor takes many times as long
+        made = x.flatten(2).index_select(2, tables.flatten())
+        made = made.unflatten(2, tables.shape)  # (b, c, k[, m], h, w)
         if self.weights is not None:
             made = (made * self.weights[which]).sum(3)
         return made.transpose(1, 2)

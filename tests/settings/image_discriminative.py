@@ -31,6 +31,31 @@ GLASS = Settings(
         "n_ascent_steps": 5,
     },
 )
+HTDG = Settings(
+    {
+        "image_size": (11, 12),  # no quarter turns
+        "transformations": "turns",
+        "n_scales": 1,
+        "channels": 1,
+        "n_steps": 1,
+        "max_epochs": 1,
+        "batch_size": 512,
+        "lr": 0.01,
+    },
+    excused={
+        "sign": "how rows were moved does not say how large their values are",
+        "feature": "how rows were moved does not say how large their values are",
+    },
+    pictures={
+        "image_size": None,
+        "transformations": "turns",
+        "n_scales": 2,
+        "min_size": 12,
+        "channels": 4,
+        "n_steps": 1,
+        "max_epochs": 2,
+    },
+)
 SLSG = Settings(
     {
         **FINE,
