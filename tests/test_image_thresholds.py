@@ -286,11 +286,8 @@ AGAIN = {
 AGAIN |= {"CNNSelfSimilarity"}  # region by region
 AGAIN |= {"PFM"}  # of which there are two
 # which have no backbone
-AGAIN |= {"ConvolutionalSparseCoding"}
 AGAIN |= {"CompressedSensingTexture", "MultiscaleSparseCoding", "PatchSVDD", "Texems"}
-AGAIN |= {"AnoSeg", "OCRGAN", "SCADN"}
-AGAIN |= {"HTDG", "SCADN"}
-AGAIN |= {"UninformedStudents", *FROM_PIXELS}
+AGAIN |= {"AnoSeg", "ConvolutionalSparseCoding", "HTDG", "OCRGAN", "SCADN"}
 AGAIN |= {"GCAD", "UninformedStudents", *FROM_PIXELS}
 ONCE = {name: one for name, one in EVERY.items() if name not in AGAIN}
 

@@ -52,7 +52,11 @@ def test_no_other_tail_is_more_likely(values, unit):
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.floats(-0.9, 1.5), st.floats(0.1, 10), st.floats(1e-6, 0.99))
+@given(
+    st.floats(-0.9, 1.5, allow_subnormal=False),  # at which SciPy's is wrong
+    st.floats(0.1, 10),
+    st.floats(1e-6, 0.99),
+)
 def test_risk_and_quantile_are_inverse(shape, scale, ratio):
     share = 0.05
     x = gpd_quantile(ratio * share, 2.0, share, shape, scale)
