@@ -55,6 +55,7 @@ EPOCHS = {"rows": 10, "tables": 10, "pictures": 3, "series": 3}
 SHORT = {
     "pretrain_epochs": 5,
     "teacher_epochs": 20,
+    "general_epochs": 3,
     "n_search_steps": 20,
     "hidden_size": 100,
 }
