@@ -139,7 +139,7 @@ class MasksMixin:
 
     They come as an array (n, h, w) of float32, 0 normal and 1 anomalous, NaN all over
     where nothing but the label is known, beside labels `y` (n,) that agree with them;
-    `_fit` gets no masks where `fit` got neither.
+    `_fit` gets no masks where `fit` got neither. While it runs they are `_masks_`.
     """
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -190,6 +190,25 @@ class MasksMixin:
             masks = check_masks(params["masks"], shape)
         others = {k: v for k, v in params.items() if k not in ("masks", "boxes")}
         return X, labels_of_masks(masks, y), {**others, "masks": masks}
+
+    def _fit(self, X, y, masks=None):
+        self._masks_ = masks
+        try:
+            return super()._fit(X, y)
+        finally:
+            vars(self).pop("_masks_", None)
+
+    def _masks_of(self, labels):
+        """Return masks (n, h w) of samples with labels (n,), an array.
+
+        They are 0 for all but known anomalies, and NaN for those without a mask.
+        """
+        masks = self._masks_
+        if masks is None:
+            shape = len(labels), *self.image_shape_[:2]
+            masks = np.full(shape, np.nan, np.float32)
+        known = to_numpy(labels) == -1
+        return np.where(known[:, None], masks.reshape(len(masks), -1), np.float32(0))
 
 
 def check_masks(masks, shape):

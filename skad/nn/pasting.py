@@ -2,7 +2,7 @@
 
 import torch
 
-from skad.nn.corruption import foreign_textures, jitter, shuffled_cells
+from skad.nn.corruption import blend, foreign_textures, jitter, shuffled_cells
 from skad.nn.perlin import perlin_masks
 
 # Share of anomalies that are made of the picture itself.
@@ -60,8 +60,7 @@ def with_anomalies(x, sources):
     outlines = [perlin_masks(n, size, *each) for each in (_OWN_OUTLINE, _OTHER_OUTLINE)]
     mask = torch.where(own.view(-1, 1, 1), *outlines).to(x.device)
     kept = torch.where(torch.rand(n) > 0.75, 0.75, 0.9 * torch.rand(n))
-    kept = torch.where(own, 0.25 * torch.rand(n), kept).to(x).view(-1, 1, 1, 1)
+    kept = torch.where(own, 0.25 * torch.rand(n), kept)
     own = own.to(x.device).view(-1, 1, 1, 1)
     source = torch.where(own, own_copies(x, sources), foreign_textures(x))
-    blended = kept * x + (1 - kept) * source
-    return torch.where(mask[:, None], blended, x), mask
+    return blend(x, source, mask, kept), mask

@@ -292,12 +292,10 @@ class MixedSupervision(MarkedDetector):
             raise ValueError(f"channels={sizes!r} must be four numbers above 0.")
 
     def _fit(self, X, y, masks=None):
-        self._masks_ = masks
         try:
-            super()._fit(X, y)
+            super()._fit(X, y, masks=masks)
         finally:
-            for name in ("_masks_", "_weights_"):
-                vars(self).pop(name, None)
+            vars(self).pop("_weights_", None)
 
     def _training_labels(self, X, y):
         labels = super()._training_labels(X, y)

@@ -2,7 +2,6 @@
 
 from numbers import Real
 
-import numpy as np
 import torch
 from torch.nn import functional as F  # noqa: N812
 
@@ -219,13 +218,6 @@ class BGAD(MasksMixin, PlaceFlowDetector):
             self, self._network_class, shapes, clamp=_CLAMP, mask_shape=shape
         )
 
-    def _fit(self, X, y, masks=None):
-        self._masks_ = masks
-        try:
-            return super()._fit(X, y)
-        finally:
-            vars(self).pop("_masks_", None)
-
     def _training_labels(self, X, y):
         """Return labels with masks behind them, (n, 1 + h w), None without anomalies.
 
@@ -234,9 +226,5 @@ class BGAD(MasksMixin, PlaceFlowDetector):
         labels = super()._training_labels(X, y)
         if labels is None or not (labels == -1).any():
             return None
-        known = self._masks_
-        if known is None:
-            known = np.full((len(labels), *self.image_shape_[:2]), np.nan, np.float32)
-        masks = torch.as_tensor(known).flatten(1)
-        masks = torch.where((labels == -1)[:, None], masks, 0.0)
+        masks = torch.from_numpy(self._masks_of(labels))
         return torch.cat([labels[:, None].float(), masks], 1)

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from numbers import Integral, Real
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
@@ -344,13 +343,6 @@ class SemiREST(MasksMixin, TrainedImageDetector):
             mask_shape=tuple(self.image_shape_[:2]),
         )
 
-    def _fit(self, X, y, masks=None):
-        self._masks_ = masks
-        try:
-            return super()._fit(X, y)
-        finally:
-            vars(self).pop("_masks_", None)
-
     def _training_labels(self, X, y):
         """Return labels, numbers of pictures and, where any is known, masks (n, ...).
 
@@ -361,9 +353,4 @@ class SemiREST(MasksMixin, TrainedImageDetector):
         found = torch.stack([labels, owners_of(X).float()], 1)
         if not (labels == -1).any():
             return found
-        known = self._masks_
-        if known is None:
-            known = np.full((len(labels), *self.image_shape_[:2]), np.nan, np.float32)
-        masks = torch.as_tensor(known)
-        masks = torch.where((labels == -1)[:, None, None], masks, 0.0)
-        return torch.cat([found, masks.flatten(1)], 1)
+        return torch.cat([found, torch.from_numpy(self._masks_of(labels))], 1)
