@@ -35,7 +35,7 @@ class OffsetMixin:
         if self.contamination == "auto":
             honest = to_numpy(self._honest_anomaly(X, y, anomaly, **params))
             self._keep_honest(honest)
-            return -self._limit(honest)
+            return -max(self._limit(honest), self._least_limit())
         anomaly = to_numpy(self._seen_anomaly(X, anomaly))
         self._keep_reference(anomaly)
         return float(np.quantile(-anomaly, self.contamination))
@@ -43,6 +43,10 @@ class OffsetMixin:
     def _limit(self, anomaly):
         """Return what few new rows pass, of honest anomalies (m,) of normal ones."""
         return upper_limit(anomaly, self.false_alarm_rate)
+
+    def _least_limit(self):
+        """Return what the limit is at least, whatever honest anomalies there are."""
+        return -np.inf
 
     def _keep_honest(self, anomaly, weights=None):
         """Keep of honest anomalies (m,) a few, and all for who asks for them."""

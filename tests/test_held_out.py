@@ -66,6 +66,34 @@ def test_held_out_samples_set_the_threshold_and_are_never_trained_on(rows, train
     assert set().union(*trained_on) == seen
 
 
+def test_few_held_out_samples_that_are_alike_do_not_set_the_threshold_alone(rows):
+    alike, held = rows[:40].copy(), held_samples(40, 0.2)
+    alike[held] *= 0.01
+    detector = AutoEncoder(**SMALL).fit(alike)
+    anomaly = -detector.score_samples(alike)
+    learned = np.delete(anomaly, held)
+    assert upper_limit(learned, 0.05) > 2 * upper_limit(anomaly[held], 0.05)
+    assert detector.offset_ == pytest.approx(-upper_limit(learned, 0.05))
+    # where those that were trained on are the better known ones, it is the others'
+    strange = rows[:40].copy()
+    strange[held] *= 5
+    detector = AutoEncoder(**SMALL).fit(strange)
+    anomaly = -detector.score_samples(strange)
+    assert detector.offset_ == pytest.approx(-upper_limit(anomaly[held], 0.05))
+
+
+def test_known_anomalies_have_no_say_beside_few_held_out_samples(rows):
+    X = np.concatenate([rows[:30], rows[30:34] + 30])
+    y = np.repeat([0, -1], [30, 4])
+    held = held_samples(30, 0.2)
+    detector = DeepSAD(hidden_sizes=(8,), latent_size=2, max_epochs=2, random_state=0)
+    anomaly = -detector.fit(X, y).score_samples(X[:30])
+    limits = [
+        upper_limit(part, 0.05) for part in (anomaly[held], np.delete(anomaly, held))
+    ]
+    assert detector.offset_ == pytest.approx(-max(limits), rel=1e-5)
+
+
 def test_a_share_of_the_training_data_holds_nothing_out(rows, trained_on):
     detector = AutoEncoder(**SMALL, contamination=0.1).fit(rows)
     assert detector.n_held_out_ == 0

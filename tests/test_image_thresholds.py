@@ -12,6 +12,7 @@ from sklearn.base import clone
 import skad
 from skad._cross_fitting import folds
 from skad._limits import upper_limit
+from skad._training._held_out import held_samples
 from skad.embedding import PatchEmbedding
 from skad.image import (
     AST,
@@ -423,9 +424,16 @@ def test_tiles_of_one_picture_stay_together():
 
 
 def test_a_training_on_tiles_holds_whole_pictures_out():
-    detector = clone(TILED["tiles of DFR"]).fit(pictures(20))
-    assert detector.detector_.n_held_out_ % 4 == 0
-    assert detector.detector_.n_held_out_ >= 20
+    X = pictures(20)
+    held = held_samples(20, 0.2, at_least=5)
+    X[held] = 0.5 + 0.1 * (X[held] - 0.5)  # more alike than those that are learned
+    detector = clone(TILED["tiles of DFR"]).fit(X)
+    assert detector.detector_.n_held_out_ == 4 * len(held)
+    anomaly = -detector.score_samples(X)
+    parts = anomaly[held], np.delete(anomaly, held)
+    limits = [upper_limit(part, 0.05) for part in parts]
+    assert limits[0] < limits[1]
+    assert_allclose(-detector.offset_, limits[1], rtol=1e-5)
 
 
 # ------------------------------------------------------------------------- one pass

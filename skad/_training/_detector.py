@@ -179,7 +179,14 @@ class TorchDetector(HeldOutMixin, TrainingParameters, BaseDetector):
         held, kept = self._split(len(x), labels, before)
         used = self._holds_out() and held is not None
         samples = x if self._keeps_samples else None
-        self._trained_ = Trained(X, samples, held if used else None, not whole)
+        learned = kept
+        if used and labels is not None:
+            learned = kept[
+                to_numpy(labels if labels.ndim == 1 else labels[:, 0])[kept] >= 0
+            ]
+        self._trained_ = Trained(
+            X, samples, held if used else None, learned, in_stream=not whole
+        )
         n_held = getattr(self, "n_held_out_", 0) if before else 0
         self.n_held_out_ = n_held + (0 if held is None else len(held))
         if kept is not None and not len(kept):  # all of a piece of a stream

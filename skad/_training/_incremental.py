@@ -27,7 +27,7 @@ class IncrementalNetworkMixin(IncrementalMixin):
         rows = like(self._held_sample_[1], X)
         anomaly = to_numpy(self._in_blocks(self._anomaly, rows, progress="score"))
         self._keep_honest(anomaly)
-        return -self._limit(anomaly)
+        return -max(self._limit(anomaly), self._least_limit())
 
     def _honest_anomaly(self, X, y, anomaly, **params):
         if self._trained_.in_stream:  # too few were held out by now

@@ -10,6 +10,7 @@ import torch
 from sklearn import config_context
 
 from skad._array import is_torch, like, namespace, on_device, to_numpy
+from skad._limits import upper_limit
 from skad._members import fit_within, seeded_clone
 from skad._parameters import KW_ONLY, with_parameters
 from skad._picture_input import Pictures, check_pictures
@@ -203,6 +204,9 @@ class TiledDetector(BaseDetector):
         context = self._subtask("fit detector")
         self.detector_ = fit_within(context, self, detector, tiles, None)
         found = vars(self.detector_).pop("_threshold_anomaly_", None)
+        seen = vars(self.detector_).pop("_learned_anomaly_", None)
+        if seen is not None:
+            self._seen_worst_ = self._worst(seen, tiles)
         return None if found is None else self._worst(to_numpy(found), tiles)
 
     def _honest_anomaly(self, X, y, anomaly, **params):
@@ -210,6 +214,12 @@ class TiledDetector(BaseDetector):
         if anomaly is None:
             return super()._honest_anomaly(X, y, anomaly, **params)
         return anomaly
+
+    def _least_limit(self):
+        seen = vars(self).pop("_seen_worst_", None)
+        if seen is None:
+            return super()._least_limit()
+        return upper_limit(seen, self.false_alarm_rate)
 
     def _tiles(self, X):
         return Tiles(X, self.tile_, min(self.overlap, min(self.tile_) - 1))

@@ -160,8 +160,20 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
     # ---------------------------------------------------------------------- scoring
 
     def _held_out_anomaly(self, held):
+        return self._kept_for_tiles(super()._held_out_anomaly(held))
+
+    def _learned_anomaly(self, rows):
         # the samples are there: no picture is described twice
-        return self._kept_for_tiles(self._described_anomaly(held))
+        return self._described_anomaly(rows)
+
+    def _n_held(self, held):
+        return len(held) // self._n_tiles_
+
+    def _beside_few(self):
+        seen = super()._beside_few()
+        if self._n_tiles_ > 1:  # their pictures ask for it
+            self._learned_anomaly_ = seen
+        return seen
 
     def _seen_anomaly(self, X, anomaly):
         if anomaly is None:

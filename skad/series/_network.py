@@ -116,6 +116,9 @@ class SeriesNetwork(WindowedDetector, TorchDetector):
             return super()._honest_anomaly(X, y, anomaly, groups)
         return self._held_out_anomaly(self._trained_.rows)
 
+    def _least_limit(self):
+        return -np.inf  # held out are stretches of many steps
+
     def _needs_seen(self):
         return self.contamination != "auto" or self._trained_.held is None
 

@@ -134,7 +134,7 @@ PyramidFlow = Settings(
         "n_levels": 2,
         "n_steps": 1,
         "kernel_size": 1,
-        "max_epochs": 2,
+        "max_epochs": 1,
     },
     [{"volume": "places", "backbone": "orthogonal", "layers": None}],
     pictures={"n_levels": 2, "n_steps": 1, "n_channels": 4, "max_epochs": 1},

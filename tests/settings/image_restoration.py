@@ -36,7 +36,7 @@ SCADN = Settings(
         "channels": 2,
         "n_blocks": 0,
         "batch_size": 512,
-        "max_epochs": 3,
+        "max_epochs": 1,
         "lr": 0.01,
     },
     pictures={"channels": 2, "n_blocks": 1, "max_epochs": 1},

@@ -212,14 +212,14 @@ RDPlusPlus = Settings(
         **FINE,
         "batch_size": 128,
         "n_blocks": 1,
-        "max_epochs": 2,
+        "max_epochs": 1,
         "lr": 0.05,
         "projection_weight": 0.0,  # what it adds is dear, and drawn
     },
     pictures={"max_epochs": 1, "layers": ("scale2", "scale3")},
 )
 ReContrast = Settings(
-    {**FINE, "batch_size": 128, "n_blocks": 1, "max_epochs": 2, "lr": 0.05},
+    {**FINE, "batch_size": 128, "n_blocks": 1, "max_epochs": 1, "lr": 0.05},
     pictures={"max_epochs": 1, "layers": ("scale2", "scale3")},
 )
 INPFormer = Settings(
@@ -228,8 +228,8 @@ INPFormer = Settings(
     pictures={"max_epochs": 1, "layers": ("scale2", "scale3")},
 )
 ReverseDistillation = Settings(
-    {**FINE, "batch_size": 128, "n_blocks": 1, "max_epochs": 4, "lr": 0.05},
-    [{**SCALES, "batch_size": 128, "n_blocks": 2, "max_epochs": 4, "lr": 0.05}],
+    {**FINE, "batch_size": 128, "n_blocks": 1, "max_epochs": 3, "lr": 0.07},
+    [{**SCALES, "batch_size": 128, "n_blocks": 1, "max_epochs": 3, "lr": 0.07}],
     pictures={"max_epochs": 1},
 )
 UninformedStudents = Settings(

