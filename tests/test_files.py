@@ -389,9 +389,9 @@ def test_thousands(tmp_path):
 
 def test_points_that_may_keep_thousands_apart(tmp_path):
     """1.234 beside 567 is hardly a thousandth of what it was meant to be."""
-    content = "a;b\n1.234;5\n567;-12\n-2.345.;3\n".replace("345.", "345")
+    content = "a;b\n1.234;5\n567;-12\n-2.345;3\n"
     path = write(tmp_path, content)
-    with pytest.raises(ValueError, match="'1.234' may be a number with a decimal poi"):
+    with pytest.raises(ValueError, match=r"'1\.234' may be a number with a decimal"):
         read_table(path)
     assert read_table(path, decimal=",").X[:, 0].tolist() == [1234, 567, -2345]
     assert read_table(path, decimal=".").X[:, 0].tolist() == [1.234, 567, -2.345]
