@@ -140,3 +140,15 @@ def test_weights_are_mutual_informations(rows):
     sums = [[(rows[:, j] == cell[j]).sum() for cell in cells] for j in range(2)]
     expected = mutual_info_score(rows[:, 0], rows[:, 1])
     assert_allclose(mutual_information((counts, *sums)), expected)
+
+
+@pytest.mark.parametrize("n", [150, 300])
+def test_equal_rows_do_not_fall_below_their_own_threshold(n):
+    """A third of the rows are zeros; copies, whose counts are smaller, score them."""
+    flagged = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        X = np.exp(rng.normal(size=(n + 500, 5))) * (rng.random((n + 500, 5)) >= 0.8)
+        detector = ContingencyTables().fit(X[:n])
+        flagged.append(np.mean(detector.predict(X[n:]) == -1))
+    assert max(flagged) < 0.15

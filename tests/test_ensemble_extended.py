@@ -51,7 +51,7 @@ def test_scores_are_the_replayed_trees(table, level):
         assert_allclose(-detector.score_samples(rows), 2 ** -(lengths / norm))
         maps = detector.transform(rows)
         assert_allclose(maps.sum(axis=1), 1 - lengths / norm)
-    left = detector._honest_anomaly(X, None, None)
+    left = detector._left_out(X)
     for i, row in enumerate(X):
         parts = [
             replayed(detector, X, t, row, left=i)
@@ -113,3 +113,14 @@ def test_equal_rows_end_together():
 def test_levels_above_the_features_are_refused(table):
     with pytest.raises(ValueError, match="extension_level=4 must be less"):
         ExtendedIsolationForest(extension_level=4).fit(table[0])
+
+
+def test_few_rows_of_many_features_do_not_pass_their_threshold():
+    """A row widens the boxes of all trees that have seen it, which are all here."""
+    flagged = []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        X, new = rng.normal(size=(20, 60)), rng.normal(size=(300, 60))
+        detector = ExtendedIsolationForest(50, random_state=seed).fit(X)
+        flagged.append(np.mean(detector.predict(new) == -1))
+    assert np.mean(flagged) < 0.1  # 0.25 with each row taken out of the trees

@@ -387,6 +387,25 @@ def test_thousands(tmp_path):
     assert read_table(path, decimal=".").X[:, 0].tolist() == [1234, 2345]
 
 
+def test_points_that_may_keep_thousands_apart(tmp_path):
+    """1.234 beside 567 is hardly a thousandth of what it was meant to be."""
+    content = "a;b\n1.234;5\n567;-12\n-2.345;3\n"
+    path = write(tmp_path, content)
+    with pytest.raises(ValueError, match=r"'1\.234' may be a number with a decimal"):
+        read_table(path)
+    assert read_table(path, decimal=",").X[:, 0].tolist() == [1234, 567, -2345]
+    assert read_table(path, decimal=".").X[:, 0].tolist() == [1.234, 567, -2.345]
+    for other in ("0.500", "1.5", "2.0000", "1567", "1e2"):  # no such number
+        path = write(tmp_path, content + f"{other};1\n")
+        assert read_table(path).X[:, 0].tolist() == [1.234, 567, -2.345, float(other)]
+    path = write(tmp_path, content.replace(";5", ";0.25"))
+    assert read_table(path).X[0].tolist() == [1.234, 0.25]
+    path = write(tmp_path, "a;b\n1.234;567\n2.345;890\n")  # of one unit each
+    assert read_table(path).X[0].tolist() == [1.234, 567]
+    path = write(tmp_path, content.replace(";", ","))
+    assert read_table(path).X[0].tolist() == [1.234, 5]
+
+
 @quick
 @given(names=st.lists(st.text("0123456789", min_size=1, max_size=22), min_size=1))
 def test_what_is_aside_is_the_text_of_the_file(names, tmp_path_factory):

@@ -174,6 +174,39 @@ def decimal_mark(path, columns, texts):
     return None
 
 
+def thousandths(values):
+    """Tell whether floats (n,), not all whole, have at most three decimals."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        parts = values[np.isfinite(values)] * 1000
+        apart = np.abs(parts - np.rint(parts)) > 1e-9 * np.maximum(np.abs(parts), 1)
+        return not apart.any() and bool((np.rint(parts) % 1000 != 0).any())
+
+
+def check_thousands(path, columns):
+    """Raise ValueError where 1.234 among 567 may be a number with thousands apart.
+
+    `columns` are the cells of columns of numbers, lists of str, in all of which every
+    number may be one. One that cannot shows that the point is for decimals.
+    """
+    mixed = None
+    for cells in columns:
+        cells = [cell for cell in map(tidy, cells) if cell not in MISSING]
+        groups = [cell for cell in cells if "." in cell]
+        if not all(_COMMA_GROUPS.fullmatch(cell) for cell in groups):
+            return
+        small = [cell for cell in cells if re.fullmatch(r"[+-]?\d{1,3}", cell)]
+        if len(small) + len(groups) < len(cells):  # 1234, or 1e3
+            return
+        if small and groups and mixed is None:
+            mixed = groups[0]
+    if mixed is not None:
+        raise ValueError(
+            f"{shown(path)}: {mixed!r} may be a number with a decimal point or one "
+            "with its thousands apart, as others of its column have no point; "
+            "decimal='.' or decimal=',' says which"
+        )
+
+
 def as_floats(values, decimal):
     """Return text as floats, or None where some is no number."""
     plain = _POINT if decimal == "." else _COMMA

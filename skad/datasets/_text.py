@@ -13,9 +13,11 @@ from skad.datasets._cells import (
     as_floats,
     check_names,
     check_one_mark,
+    check_thousands,
     decimal_mark,
     records,
     separator,
+    thousandths,
 )
 from skad.datasets._words import note, shown
 
@@ -106,7 +108,8 @@ def read_text(path, *, as_text=(), sep=None, decimal=None, encoding=None, header
         texts = [name for name in numbers if frame[name].dtype.kind not in "fiub"]
         kept = set(as_text)
         columns = {name: _column(frame[name], name in kept) for name in names}
-        if texts:
+        style = decimal
+        if texts or decimal == ",":
             style = decimal or decimal_mark(path, columns, texts)
             if style == "," or decimal is not None:
                 frame = parse(dtype=str, na_values={})
@@ -117,6 +120,8 @@ def read_text(path, *, as_text=(), sep=None, decimal=None, encoding=None, header
                 if found is None and style is not None:
                     check_one_mark(path, columns[name], style)
                 columns[name] = columns[name] if found is None else found
+        if style is None and sep != ",":  # no file of such numbers has commas between
+            _look_at_points(path, columns, numbers, parse)
     except pd.errors.ParserWarning as error:
         raise ValueError(_TOO_LONG.format(shown(path))) from error
     except pd.errors.EmptyDataError:
@@ -126,6 +131,15 @@ def read_text(path, *, as_text=(), sep=None, decimal=None, encoding=None, header
     if n_named < min(len(first), len(columns)):
         raise ValueError(_TOO_LONG.format(shown(path)))
     return columns, named
+
+
+def _look_at_points(path, columns, numbers, parse):
+    """Raise ValueError where points may keep thousands apart; read anew for that."""
+    parts = [name for name in numbers if columns[name].dtype.kind == "f"]
+    parts = [name for name in parts if (columns[name] % 1 > 0).any()]
+    if parts and all(thousandths(columns[name]) for name in parts):
+        frame = parse(dtype=str, na_values={}, usecols=parts)
+        check_thousands(path, [frame[name].tolist() for name in parts])
 
 
 def _n_empty_ends(rows):

@@ -5,6 +5,7 @@ from numbers import Integral
 import numpy as np
 
 from skad._array import row_sums, to_double, to_numpy
+from skad._cross_fitting import FIVE_FOLDS
 from skad._parameters import KW_ONLY, with_parameters
 from skad._random import Seed, generator
 from skad._sklearn import Interval, StrOptions
@@ -72,7 +73,10 @@ class ExtendedIsolationForest(BaseDetector):
 
     ``contamination="auto"`` takes each training row out of the trees that have seen it:
     where it is cut off alone, its last split is left out, and it goes on on the other
-    side. The others score it as they are.
+    side. The others score it as they are. Up to 200 rows every tree has seen all of
+    them, and the row widens the boxes that its splits are drawn from, the more of them
+    the more features there are; then five copies score the rows that each was fitted
+    without.
 
     References
     ----------
@@ -160,6 +164,12 @@ class ExtendedIsolationForest(BaseDetector):
         return 2 ** -(self._total(X) / self._norm())
 
     def _honest_anomaly(self, X, y, anomaly, **params):
+        if X.shape[0] <= FIVE_FOLDS:
+            return super()._honest_anomaly(X, y, anomaly, **params)
+        return self._left_out(X)
+
+    def _left_out(self, X):
+        """Return the anomaly (n,) of the training rows, each without itself."""
         total = self._in_blocks(self._total, X, progress="score")
         total = to_double(to_numpy(total))
         rows, planes = self._moved(X), Planes(*self._planes_)
