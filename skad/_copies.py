@@ -58,7 +58,7 @@ def converted(network, dtype, device, *, channels_last=False, compiled=False):
         _KEPT[network] = state, copies
     key = dtype, device, channels_last, compiled
     if key not in copies:
-        made = _copied(network).to(device=device, dtype=dtype)
+        made = copied(network).to(device=device, dtype=dtype)
         if channels_last:
             made = made.to(memory_format=torch.channels_last)
         if compiled:
@@ -78,16 +78,29 @@ def _modules(network):
     return found.values()
 
 
-def _copied(network):
+def copied(network):
     """Return a deep copy.
 
     Most of what a module consists of are dicts of hooks that are empty; they are made
-    anew, since `copy.deepcopy` takes longer for them than for all else.
+    anew, since `copy.deepcopy` takes longer for them than for all else. What a forward
+    pass left with the module, such as the last activations, comes without its graph,
+    of which there is no copy.
     """
-    made = {
-        id(value): OrderedDict()
-        for module in _modules(network)
-        for value in vars(module).values()
-        if type(value) is OrderedDict and not value
-    }
+    made = {}
+    for module in _modules(network):
+        for value in vars(module).values():
+            if type(value) is OrderedDict and not value:
+                made[id(value)] = OrderedDict()
+            else:
+                made.update(_without_graphs(value))
     return copy.deepcopy(network, made)
+
+
+def _without_graphs(value):
+    """Yield (id, copy) of the results of operations in `value` and its containers."""
+    if isinstance(value, torch.Tensor):
+        if not value.is_leaf:
+            yield id(value), value.detach().clone()
+    elif type(value) in (list, tuple, dict):
+        for part in value.values() if type(value) is dict else value:
+            yield from _without_graphs(part)

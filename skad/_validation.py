@@ -1,5 +1,9 @@
 """Input checks of tables: scikit-learn's, and the same rules for tensors."""
 
+import io
+import os
+from collections.abc import Iterator
+
 import numpy as np
 from scipy.sparse import csr_array, get_index_dtype, issparse
 
@@ -86,7 +90,8 @@ def _is_plain(estimator, X, reset):
 
 
 def refuse_unreadable(X):
-    """Raise for masked entries, lazy rows and tensors that are no plain arrays."""
+    """Raise for masked entries, lazy rows and what is no plain array or tensor."""
+    _refuse_what_is_no_array(X)
     if is_dask(X):
         raise ValueError(
             "X is a Dask collection, and here rows are needed in memory: pass "
@@ -110,6 +115,28 @@ def refuse_unreadable(X):
             raise TypeError(
                 f"X is a {kind} tensor, but dense tensors with values are required."
             )
+
+
+def _refuse_what_is_no_array(X):
+    """Raise for a path, one picture of Pillow, and what is read item by item."""
+    kind, module = type(X).__name__, type(X).__module__
+    if isinstance(X, str | bytes | os.PathLike):
+        raise ValueError(
+            f"X is the one path {os.fsdecode(X)!r}, and samples are needed. Of "
+            "pictures pass a list of paths, such as [path], or what load_folder(path) "
+            "of skad.image finds; of tables what pandas.read_csv(path) returns."
+        )
+    if module.startswith("PIL."):
+        raise ValueError(f"X is one picture, a {kind} of Pillow: pass [X].")
+    if module.startswith("torch.utils.data"):
+        raise ValueError(
+            f"X is a {kind} of torch, and an array or a tensor of all samples is "
+            "needed: stack what it gives, or pass the paths of pictures."
+        )
+    if isinstance(X, io.IOBase):
+        raise ValueError(f"X is a file, a {kind}, and samples are needed: read it.")
+    if isinstance(X, Iterator):
+        raise ValueError(f"X is a {kind}, which can be read but once: pass list(X).")
 
 
 def _check_tensor(X, min_samples, allow_nan=False):

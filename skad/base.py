@@ -318,6 +318,12 @@ class BaseDetector(
                 placed = on_device(X, self.device_)
             anomaly = learn(placed, y, **params)
             self.offset_ = self._fit_offset(X, y, anomaly, **params)
+            if self.offset_ != self.offset_:
+                raise ValueError(
+                    f"The threshold of this {type(self).__name__} is NaN: scores of "
+                    "its training samples are not finite. Scale the features, and "
+                    "lower lr where a network is trained."
+                )
             self._end_callbacks(X, y)
         except BaseException:
             self._replace_fitted_state(before)

@@ -20,6 +20,7 @@ import pandas as pd
 import polars as pl
 import scipy.sparse
 import torch
+from PIL import Image
 
 REFUSED = "refused"  # an error that says what is wrong
 SAME = "same"  # what the plain rows give, be it an answer or an error
@@ -219,8 +220,16 @@ SPARSE = r"[Ss]parse|dense"
 TABLES = {
     # ------------------------------------------------------------------- not a table
     "None": Bad(lambda rows: None, rf"{TWO_D}|None"),
-    "text": Bad(lambda rows: "rows", rf"{TWO_D}|{NUMBERS}"),
-    "bytes": Bad(lambda rows: b"rows", rf"{TWO_D}|{NUMBERS}"),
+    "text": Bad(lambda rows: "rows", "one path 'rows'"),
+    "bytes": Bad(lambda rows: b"rows", "one path 'rows'"),
+    "path": Bad(lambda rows: pathlib.Path("rows"), "one path 'rows'"),
+    "picture of Pillow": Bad(
+        lambda rows: Image.fromarray(rows.astype(np.uint8)), r"one picture.*pass \[X\]"
+    ),
+    "data set of torch": Bad(
+        lambda rows: torch.utils.data.TensorDataset(torch.tensor(rows)),
+        "X is a TensorDataset of torch",
+    ),
     "number": Bad(lambda rows: 3.0, TWO_D),
     "0-d array": Bad(lambda rows: np.array(3.0), TWO_D),
     "1-d array": Bad(lambda rows: rows[0], TWO_D),
@@ -230,14 +239,14 @@ TABLES = {
     "5-d array": Bad(lambda rows: rows[None, None, None], TWO_D),
     "dict of columns": Bad(lambda rows: dict(enumerate(rows.T)), rf"{TWO_D}|{NUMBERS}"),
     "set": Bad(lambda rows: set(rows[0]), rf"{TWO_D}|{NUMBERS}"),
-    "generator": Bad(lambda rows: (row for row in rows), rf"{TWO_D}|{NUMBERS}"),
-    "iterator": Bad(lambda rows: iter(rows.tolist()), rf"{TWO_D}|{NUMBERS}"),
-    "map": Bad(lambda rows: map(list, rows), rf"{TWO_D}|{NUMBERS}"),
-    "endless iterator": Bad(lambda rows: itertools.count(), rf"{TWO_D}|{NUMBERS}"),
+    "generator": Bad(lambda rows: (row for row in rows), "read but once"),
+    "iterator": Bad(lambda rows: iter(rows.tolist()), "read but once"),
+    "map": Bad(lambda rows: map(list, rows), "read but once"),
+    "endless iterator": Bad(lambda rows: itertools.count(), "read but once"),
     "function": Bad(lambda rows: itself, rf"{TWO_D}|{NUMBERS}"),
     "class": Bad(lambda rows: np.ndarray, rf"{TWO_D}|{NUMBERS}|class"),
     "module": Bad(lambda rows: np, rf"{TWO_D}|{NUMBERS}"),
-    "closed file": Bad(closed_file, rf"{TWO_D}|{NUMBERS}|closed"),
+    "closed file": Bad(closed_file, "X is a file, a BytesIO"),
     "list of texts": Bad(
         lambda rows: ["first row", "second row"], rf"{TWO_D}|{NUMBERS}"
     ),
@@ -668,4 +677,6 @@ PICTURES = {
     "cut file": lambda x: with_file(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"),
     "path alone": lambda x: "picture.png",
     "generator": lambda x: (picture for picture in x),
+    "picture of Pillow": lambda x: Image.fromarray((x[0] * 255).astype(np.uint8)),
+    "data set of torch": lambda x: torch.utils.data.TensorDataset(torch.tensor(x)),
 }

@@ -208,6 +208,9 @@ def test_a_model_of_pictures(tmp_path, capsys):
     assert rows(one) == rows(two)
     for row in rows(one):
         assert (one / row["map"]).read_bytes() == (two / row["map"]).read_bytes()
+    # one of them, which is a file and no table
+    assert run("score", model, new / "spot" / "c.png", "--out", tmp_path / "lone") == 0
+    assert rows(tmp_path / "lone")[0]["score"] == rows(two)[2]["score"]
     # of any size, as the training pictures were
     save_pictures(tmp_path / "large", ["d.png"], shape=(50, 60))
     assert run("score", model, tmp_path / "large", "--out", two) == 0

@@ -443,7 +443,7 @@ def test_bad_pictures(name, takes, record_property):
     says = (
         "image|picture|shape|size|feature|channel|file|NaN|infinity|too large|2D|"
         "[Dd]im|[Cc]omplex|sample|dtype|mask|tensor|convert|number|float|sequence|array|pixel|"
-        "n_neighbors"
+        "n_neighbors|read but once"
     )
     for number, (kind, make) in enumerate(PICTURES.items()):
         if not takes(number):

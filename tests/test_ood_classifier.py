@@ -1,6 +1,8 @@
 """What a classifier is found to be: nets, modules, pipelines, and their layers."""
 
 import pickle
+import types
+import warnings
 
 import numpy as np
 import pytest
@@ -14,15 +16,25 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, RidgeClassifier, SGDClassifier
+from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
+from sklearn.svm import SVC, LinearSVC
 
 from skad.embedding._classifier import ClassifierView, Outputs
 from skad.embedding._classifier_fit import class_codes
-from skad.ood import Energy, MahalanobisOOD, MaxLogit, MaxSoftmax, OODDetector, extract
+from skad.ood import (
+    SHE,
+    Energy,
+    MahalanobisOOD,
+    MaxLogit,
+    MaxSoftmax,
+    OODDetector,
+    ViM,
+    extract,
+)
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +137,99 @@ def test_a_single_output_is_a_binary_margin(data):
     z = net.double().eval()(torch.as_tensor(X)).detach().numpy()[:, 0]
     found = MaxLogit(net.float()).fit(X, y > 0).score_samples(X)
     assert_allclose(found, np.abs(z) / 2, rtol=1e-5)
+
+
+class Says(torch.nn.Module):
+    """Ends in what `say` makes of the logits."""
+
+    def __init__(self, say):
+        super().__init__()
+        self.net, self.say = layers(), say
+
+    def forward(self, x):
+        return self.say(self.net(x))
+
+
+@pytest.mark.parametrize(
+    "say",
+    [
+        lambda z: {"logits": z, "loss": z.sum()},
+        lambda z: types.SimpleNamespace(logits=z),  # as transformers' outputs have them
+        lambda z: (z, z.sum()),
+    ],
+)
+def test_modules_that_return_more_than_logits(data, say):
+    X, y = data
+    found = Energy(Says(say)).fit(X, y)
+    alone = Energy(layers()).fit(X, y)
+    assert_array_equal(found.score_samples(X), alone.score_samples(X))
+    assert_array_equal(found.transform(X[:3]), alone.transform(X[:3]))
+
+
+@pytest.mark.parametrize("say", [lambda z: {"out": z}, lambda z: 3.0, lambda z: ()])
+def test_modules_without_logits_are_refused(data, say):
+    with pytest.raises(ValueError, match=r"Says returns .*; a classifier returns a"):
+        Energy(Says(say)).fit(*data)
+
+
+def test_a_module_that_keeps_its_activations(data):
+    X, y = data
+
+    class Keeps(Says):
+        def forward(self, x):
+            self.seen = [self.net[0](x)]
+            return self.net(x)
+
+    net = Keeps(None).eval()
+    net(torch.ones(2, 4))
+    kept = net.seen[0]
+    alone = Energy(layers()).fit(X, y)
+    assert_array_equal(Energy(net).fit(X, y).score_samples(X), alone.score_samples(X))
+    assert net.seen[0] is kept
+    assert kept.grad_fn is not None
+
+
+@pytest.mark.parametrize("classifier", [SVC(), LinearSVC(), RidgeClassifier()])
+def test_a_predicted_class_needs_no_probabilities(data, classifier):
+    X, y = data
+    detector = SHE(classifier, metric="euclidean").fit(X, y)
+    predicted = detector.classifier_.predict(X)
+    means = np.stack([X[(y == k) & (predicted == k)].mean(0) for k in range(3)])
+    expected = np.linalg.norm(X - means[predicted], axis=1)
+    assert_allclose(-detector.score_samples(X), expected, rtol=1e-9)
+
+
+def test_what_a_search_has_found_is_the_classifier(data):
+    X, y = data
+    steps = make_pipeline(StandardScaler(), LogisticRegression())
+    search = GridSearchCV(steps, {"logisticregression__C": [0.1, 1.0]}, cv=2)
+    found = search.fit(X, y).best_estimator_
+    alone = ViM(FrozenEstimator(found)).fit(X, y)
+    for classifier in (FrozenEstimator(search), search):
+        detector = ViM(classifier).fit(X, y)
+        assert_allclose(detector.score_samples(X), alone.score_samples(X), rtol=1e-9)
+    assert detector._view_.layers == alone._view_.layers
+
+
+def test_a_classifier_that_does_not_know_the_labels_is_told_of(data):
+    X, y = data
+    net = torch.nn.Linear(4, 3)
+    known = LinearDiscriminantAnalysis().fit(X, y)
+    with torch.no_grad():
+        net.weight[:] = torch.as_tensor(known.coef_)
+        net.bias[:] = torch.as_tensor(known.intercept_)
+    names = np.array(["low", "mid", "high"])  # whose order is not the sorted one
+    for method in (MaxSoftmax, MahalanobisOOD):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            method(net).fit(X, y)
+            method(net).fit(X)
+            method(FrozenEstimator(known)).fit(X, y)
+            method(net).fit(X[:19], names[y][:19])  # too few to tell
+        with pytest.warns(UserWarning, match="as the classes 'high', 'low', 'mid'"):
+            method(net).fit(X, names[y])
+        with pytest.warns(UserWarning, match="those it was trained on"):
+            method(FrozenEstimator(known)).fit(-X, y)
 
 
 def test_layers_by_name(data):

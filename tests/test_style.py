@@ -30,7 +30,7 @@ HEIGHTS = {
     "_times": -1,
     "_parameters": -1,
     "_random": -1,
-    "_copies": 0,
+    "_copies": -1,
     "nn": 0,
     "metrics": 0,
     "datasets": 0,

@@ -18,9 +18,10 @@ from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 
 from skad._training._batches import Batches
+from skad.image import FastFlow
 from skad.nn.architecture import MLP, Conv, build
 from skad.nn.network import integrated_gradients
-from skad.one_class import DeepSAD, DeepSVDD
+from skad.one_class import OCNN, DeepSAD, DeepSVDD
 from skad.reconstruction import AutoEncoder
 
 SMALL = {"hidden_sizes": (8,), "latent_size": 2, "max_epochs": 3, "random_state": 0}
@@ -282,7 +283,49 @@ def test_skorch_callbacks_go_through(rows):
     assert (Count.epochs, Count.batches, Count.gradients) == (3, 6, 6)
     stop = EarlyStopping(monitor="train_loss", patience=2, threshold=10, sink=_quiet)
     detector = AutoEncoder(**{**SMALL, "max_epochs": 50}, callbacks=[stop]).fit(rows)
-    assert len(detector.history_) < 50
+    # none is ten times as good as the first, and the second that is not ends the fit
+    assert [one["epoch"] for one in detector.history_] == [1, 2, 3]
+
+
+def test_an_epoch_that_a_callback_ends_is_an_epoch(rows):
+    class After(Callback):
+        def on_epoch_end(self, net, **parameters):
+            if len(net.history) == 3:
+                raise KeyboardInterrupt
+
+    short = AutoEncoder(**SMALL).fit(rows)
+    ended = AutoEncoder(**{**SMALL, "max_epochs": 9}, callbacks=[After()]).fit(rows)
+    assert len(ended.history_) == len(short.history_) == 3
+    for name, value in weights(ended).items():
+        assert_array_equal(value, weights(short)[name])
+    # and what a method does at the end of every epoch is done
+    short = OCNN(max_epochs=3, random_state=0).fit(rows)
+    ended = OCNN(max_epochs=9, callbacks=[After()], random_state=0).fit(rows)
+    assert_array_equal(ended.score_samples(rows), short.score_samples(rows))
+
+
+@pytest.mark.parametrize(
+    ("factor", "message"),
+    [(np.nan, "weights are not finite after epoch 1 with lr=0.00"), (1e19, "is NaN")],
+)
+def test_what_no_loss_came_after_is_looked_at(factor, message):
+    class Spoil(Callback):
+        def on_epoch_end(self, net, **parameters):
+            with torch.no_grad():
+                for weight in net.module_.parameters():
+                    weight.mul_(factor)
+
+    pictures = np.random.default_rng(0).uniform(size=(20, 16, 16)).astype(np.float32)
+    detector = FastFlow(max_epochs=1, callbacks=[Spoil()], random_state=0)
+    with pytest.raises(ValueError, match=message):
+        detector.fit(pictures)
+    assert not hasattr(detector, "offset_")
+
+
+def test_a_checkpoint_is_a_folder(rows, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"checkpoint='.*file' is a file, and a fold"):
+        AutoEncoder(**SMALL, checkpoint=tmp_path / "file").fit(rows)
 
 
 def _quiet(message):

@@ -147,8 +147,9 @@ def test_callbacks_with_a_state_go_on(rows, tmp_path):
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "callbacks=")
         detector.set_params(callbacks=[Noting()]).fit(rows)
-    # four, for the epoch that a callback ends is not told
-    assert len(detector.history_) == 4
+    assert len(detector.history_) == 5  # with the one that a callback ended
+    again = detector.set_params(callbacks=None).fit(rows)  # what was stopped is over
+    assert len(again.history_) == 5
 
 
 def test_callbacks_without_a_state_are_named(rows, tmp_path):

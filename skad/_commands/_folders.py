@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sklearn.utils import Bunch
 
+from skad._pictures import SUFFIXES
 from skad.datasets._words import shown
 from skad.image import PictureFiles
 from skad.image._folder import load_folder, load_test_folder
@@ -16,9 +17,10 @@ def are_pictures(paths):
     """Tell whether paths are a folder or files of pictures, and not one of a table."""
     if paths is None:
         return False
-    return len(paths) > 1 or (
-        Path(paths[0]).is_dir() and Path(paths[0]).suffix.lower() not in TABLES
-    )
+    suffix = Path(paths[0]).suffix.lower()
+    if len(paths) > 1 or suffix in SUFFIXES:
+        return True
+    return Path(paths[0]).is_dir() and suffix not in TABLES
 
 
 def load_pictures(train, test, *, size=None, on_error="raise", only_learn=False):

@@ -33,7 +33,12 @@ class Checkpoint:
             )
         self.given = str(detector.checkpoint)
         folder = pathlib.Path(detector.checkpoint)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise ValueError(
+                f"checkpoint={self.given!r} is a file, and a folder is needed."
+            ) from None
         self.name = type(detector).__name__
         self.file = folder / f"{self.name}.pt"
         aside = _ASIDE | set(detector._epoch_parameters)  # a fit may take more of them

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 
 from skad._array import is_torch, to_numpy
-from skad._copies import converted
+from skad._copies import converted, copied
 from skad._labels import check_labels, need_normal
 from skad._parameters import with_parameters
 from skad._random import generator
@@ -233,7 +233,7 @@ class TorchDetector(HeldOutMixin, TrainingParameters, BaseDetector):
         """Return the fitted attributes as if the fit ended here, for callbacks."""
         probe = copy.copy(self)
         vars(probe).pop("_callback_fit_ctx", None)  # it reports nothing
-        probe.net_ = probe._finish(copy.deepcopy(network), training)
+        probe.net_ = probe._finish(copied(network), training)
         return {"net_": probe.net_, "offset_": probe._offset_on(*training.given)}
 
     def _offset_on(self, X, y):

@@ -131,9 +131,11 @@ class Loop(skorch.NeuralNet):
         try:
             super().notify(method_name, **parameters)
         except KeyboardInterrupt:
-            if method_name == "on_epoch_end":  # how skorch's EarlyStopping stops
-                raise Stop from None
-            raise
+            end = self.held["end"]
+            if method_name != "on_epoch_end" or end.n_begun == len(self.history):
+                raise
+            # how skorch's EarlyStopping stops: with an epoch that counts as any other
+            end.on_epoch_end(self, asked_to_stop=True)
 
 
 def _without(weights, frozen):

@@ -31,7 +31,7 @@ class _EpochEnd(Callback):
 
     def __init__(self, training, phase, first, steps):
         self.training, self.phase = training, phase
-        self.first, self.steps = first, steps
+        self.first, self.steps, self.n_begun = first, steps, 0
 
     def on_epoch_begin(self, net, **parameters):
         if next(self.steps, None) is None:
@@ -43,7 +43,8 @@ class _EpochEnd(Callback):
         if training:
             self.training.pace.step()
 
-    def on_epoch_end(self, net, **parameters):
+    def on_epoch_end(self, net, asked_to_stop=False, **parameters):
+        self.n_begun += 1
         training, network = self.training, net.module_
         network.eval()
         if training.averages is not None:
@@ -53,7 +54,7 @@ class _EpochEnd(Callback):
         training.record(self.phase, net.history[-1])
         stop = training.watch(network, net.history[-1].get("valid_loss"))
         loss = float(net.history[-1]["train_loss"])
-        stop = stop or network.is_learned(self.phase, loss)
+        stop = stop or asked_to_stop or network.is_learned(self.phase, loss)
         if training.checkpoint is not None:
             training.save(network, net, stop)
         if stop:
@@ -167,6 +168,17 @@ class Training:
             self.pace.begin((n_epochs + later) * len(self.train))
             self._run_phase(network, phase, done, n_epochs, saved if resumed else None)
             self._take_best(network)
+        self._check_weights(network)
+
+    def _check_weights(self, network):
+        """Raise where the last step, which no loss came after, led to no weights."""
+        for weight in network.trained_state().values():
+            if weight.is_floating_point() and not bool(weight.isfinite().all()):
+                raise ValueError(
+                    f"The weights are not finite after epoch {self.n_epochs} with lr="
+                    f"{self.detector.lr}: lower lr, or scale the features if they are "
+                    "too large."
+                )
 
     def _check_epochs(self, phase, saved, is_over):
         """Raise where a checkpoint has other epochs than can be reached from it."""
@@ -231,16 +243,14 @@ class Training:
         average = detector._averages(phase)
         self.averages = Averages(network, **average) if average is not None else None
         given = self._callbacks(phase)
+        end = _EpochEnd(self, phase, done, steps)
         loop = self.loop = Loop(
             module=network,
             criterion=torch.nn.Identity,
             lr=detector.lr,
             max_epochs=n_epochs,
             train_split=None,
-            callbacks=[
-                *given,
-                _EpochEnd(self, phase, done, steps),
-            ],
+            callbacks=[*given, end],
             callbacks__print_log=None,
             verbose=0,
             device=self.device,
@@ -249,6 +259,7 @@ class Training:
         watched = phase not in network.unwatched_phases
         loop.held = {
             "phase": phase,
+            "end": end,
             "valid": self.valid if watched else None,
             "optimizer": partial(self._optimizer, phase),
             "averages": self.averages,

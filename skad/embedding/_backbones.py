@@ -1,6 +1,5 @@
 """What a name, a file, a class or a module of a backbone stands for."""
 
-import copy
 import os
 import pathlib
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from skad._copies import copied
 from skad._needed import LIBRARIES
 from skad.embedding import _gabor, _mobilenet, _resnet
 from skad.embedding._libraries import IMAGENET, from_library
@@ -161,7 +161,7 @@ def given_module(backbone, weights):
             )
         module = seeded(backbone)
     else:
-        module = copy.deepcopy(backbone).cpu()
+        module = copied(backbone).cpu()
     if weights is not None and not is_random(weights):
         load_arrays(module, *arrays_of(weights))
     settings = getattr(module, "pretrained_cfg", None) or {}  # timm's name

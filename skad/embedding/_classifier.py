@@ -10,11 +10,10 @@ import copy
 
 import numpy as np
 from sklearn import config_context
-from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
 from skad._array import blocks, like, namespace, to_numpy
-from skad.embedding._classifier_fit import is_module, is_skorch
+from skad.embedding._classifier_fit import is_module, is_skorch, unwrapped
 from skad.embedding._estimator_tails import NoTail, estimator_tail, named
 from skad.embedding._logits import log_softmax
 from skad.embedding._module_tail import ModuleTail
@@ -59,16 +58,12 @@ class ClassifierView:
     """
 
     def __init__(self, classifier, X, image_shape=None):
-        estimator = classifier
-        if isinstance(estimator, FrozenEstimator):
-            estimator = estimator.estimator
+        estimator = unwrapped(classifier)
         self.name = type(estimator).__name__
         self.steps, last = [], estimator
         if isinstance(estimator, Pipeline):
             self.steps = [step for step in estimator.steps[:-1] if _transforms(step[1])]
-            last = estimator.steps[-1][1]
-            if isinstance(last, FrozenEstimator):
-                last = last.estimator
+            last = unwrapped(estimator.steps[-1][1])
         probe = X[:_PROBE_ROWS]
         self.affine = _affine(self.steps)
         self.classes = None
@@ -114,6 +109,11 @@ class ClassifierView:
         view = copy.copy(self)
         view.tail, view.head = tail, tail.head
         return view
+
+    @property
+    def class_key(self):
+        """Name of the outputs by whose largest value a class is predicted."""
+        return "decision" if self.has_decision else "probabilities"
 
     def require(self, what, caller):
         """Raise ValueError where the classifier does not give what a method needs."""
@@ -312,8 +312,7 @@ class Outputs:
 
     def predicted(self):
         """Return the index of the predicted class (b,)."""
-        view = self.view
-        values = self["decision" if view.has_decision else "probabilities"]
+        values = self[self.view.class_key]
         return namespace(values).argmax(values, axis=1)
 
     def extracted(self, keys):

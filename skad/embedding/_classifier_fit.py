@@ -32,6 +32,17 @@ def is_fitted_already(classifier):
     return is_module(classifier) or isinstance(classifier, FrozenEstimator)
 
 
+def unwrapped(classifier):
+    """Return the fitted classifier that a ``FrozenEstimator`` or a search holds."""
+    while True:
+        if isinstance(classifier, FrozenEstimator):
+            classifier = classifier.estimator
+        elif hasattr(classifier, "best_estimator_"):  # what predicts behind a search
+            classifier = classifier.best_estimator_
+        else:
+            return classifier
+
+
 def learns_from_labels(classifier):
     """Tell whether fitting with `classifier` needs class labels."""
     if is_fitted_already(classifier):

@@ -6,6 +6,7 @@ the view asks it for, outputs and gradients, from a copy of the module with hook
 
 import copy
 import threading
+from collections.abc import Mapping
 from contextlib import contextmanager
 from itertools import chain
 
@@ -23,8 +24,10 @@ class ModuleTail:
     def __init__(self, module, X, image_shape, name, trained_on=None):
         import torch
 
+        from skad._copies import copied
+
         self.shape, self.name = image_shape, name
-        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+        self.module = copied(module).eval().requires_grad_(False)
         self._move(X)
         with torch.no_grad():
             seen, last = self._probe(X)
@@ -125,7 +128,7 @@ class ModuleTail:
                 f"{self.name} fails on samples of shape {tuple(x.shape[1:])}: "
                 f"{str(error).splitlines()[0]} (image_shape={self.shape})"
             ) from error
-        return out[0] if isinstance(out, tuple | list) else out
+        return _said(out, self.name)
 
     def _probe(self, X):
         """Return {layer: elements of its output}, and the last linear layer."""
@@ -247,6 +250,21 @@ class ModuleTail:
         if self.head is not None:
             state["head"] = tuple(part.cpu() for part in self.head)
         return state
+
+
+def _said(out, name):
+    """Return the tensor of what a module returns: its logits, or the first of many."""
+    found = out["logits"] if isinstance(out, Mapping) and "logits" in out else out
+    found = getattr(found, "logits", found)
+    found = found[0] if isinstance(found, tuple | list) and found else found
+    if not is_torch(found):
+        parts = f" with {list(out)}" if isinstance(out, Mapping) else ""
+        raise ValueError(
+            f"{name} returns {type(out).__name__}{parts}; a classifier returns a "
+            "tensor with one value per class, a tuple whose first element is that, or "
+            "what has it as `logits`."
+        )
+    return found
 
 
 def pooled(values):

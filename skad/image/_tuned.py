@@ -1,12 +1,12 @@
 """Backbones that are trained on: the network, and the base of detectors with one."""
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from skad._copies import copied
 from skad._parameters import absent, with_parameters
 from skad._training import from_parameters
 from skad.embedding._resnet import LAYERS, ResNet
@@ -94,7 +94,7 @@ class TunedDetector(TrainedImageDetector):
 
     def _network(self, shapes, **others):
         embedding = self.embedding_
-        encoder = copy.deepcopy(embedding.backbone_).float().requires_grad_(True)
+        encoder = copied(embedding.backbone_).float().requires_grad_(True)
         norms = None if embedding.mean_ is None else (embedding.mean_, embedding.std_)
         given = shapes, encoder, norms, embedding._repeat_
         return from_parameters(self, self._network_class, *given, **others)

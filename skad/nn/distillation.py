@@ -4,13 +4,13 @@ What the methods differ in are parts: how the student's picture is altered, how 
 maps are apart, which places count how much, and how maps are brought to one scale.
 """
 
-import copy
 import math
 
 import numpy as np
 import torch
 from torch import nn
 
+from skad._copies import copied
 from skad.nn.network import Network
 from skad.nn.residual import fit_to, stacked
 
@@ -310,7 +310,7 @@ class Teacher(Normaliser):
     def __init__(self, embedding):
         super().__init__(embedding)
         # networks are trained in float32, whatever the filters of a bank are kept in
-        self.module = copy.deepcopy(embedding.backbone_).float()
+        self.module = copied(embedding.backbone_).float()
 
     def forward(self, x):
         """Return the maps, a list of tensors, of pictures (b, c, h, w)."""

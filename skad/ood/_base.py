@@ -22,7 +22,7 @@ from skad.embedding._classifier_fit import (
 )
 from skad.ood._attribution import ATTRIBUTIONS, attribution_map, training_median
 from skad.ood._honest import refitted, relearned
-from skad.ood._labels import split_labels, with_rejection
+from skad.ood._labels import split_labels, warn_of_disagreement, with_rejection
 from skad.ood._moved import moved, with_state
 
 
@@ -200,7 +200,10 @@ class ClassifierDetector(ClassLabelsMixin, BaseDetector):
             self._attribution_ = self.attribution
             if self.attribution != "ablation":
                 view.require("gradients", f"attribution={self.attribution!r}")
-        outputs = self._outputs(X)
+        knows = labels is not None and view.has_class and not self._fits_classifier()
+        outputs = self._outputs(X, [view.class_key] if knows else [])
+        if knows:
+            warn_of_disagreement(self, outputs.predicted(), codes)
         self._baseline_ = training_median(outputs.X)
         known = None if known is None else self._outputs(known)
         self._learn_from(outputs, codes, known)
@@ -243,19 +246,21 @@ class ClassifierDetector(ClassLabelsMixin, BaseDetector):
         view.classifier = self.classifier
         return view, view.module or classifier, classes
 
-    def _outputs(self, X):
-        """Return all that the method looks at, computed in blocks."""
+    def _outputs(self, X, more=()):
+        """Return all that the method looks at, and more, computed in blocks."""
         if not isinstance(X, Outputs):
             X = Outputs(self._view_.matching(X), X, self._layers())
-        return X.extracted(self._keys())
+        return X.extracted([*self._keys(), *more])
 
     def _keys(self):
         """Return the names of the outputs that the method looks at."""
         view, keys = self._view_, list(self._layers())
         if {"logits", "decision", "head"} & set(self._needs):
             keys.append("decision")
-        if {"probabilities", "class"} & set(self._needs):
+        if "probabilities" in self._needs:
             keys.append("decision" if view.has_logits else "probabilities")
+        if "class" in self._needs:
+            keys.append(view.class_key)
         return keys
 
     def _requires_labels(self):
@@ -267,8 +272,7 @@ class ClassifierDetector(ClassLabelsMixin, BaseDetector):
         """Return the classes (n,): without labels what is predicted, or one class."""
         if codes[0] >= 0 or not self._view_.has_class:
             return codes.clip(0)
-        key = "decision" if self._view_.has_decision else "probabilities"
-        return to_numpy(outputs.extracted([key]).predicted())
+        return to_numpy(outputs.extracted([self._view_.class_key]).predicted())
 
     def _validate(self, X, *, reset):
         if not isinstance(X, Outputs):
@@ -350,11 +354,10 @@ class ClassifierDetector(ClassLabelsMixin, BaseDetector):
             )
         X = self._validate(X, reset=False)
         view = self._view_
-        key = "decision" if view.has_decision else "probabilities"
         outputs = X
         if not isinstance(X, Outputs):
             outputs = Outputs(view.matching(X), X, self._layers())
-        outputs = outputs.extracted([*self._keys(), key])
+        outputs = outputs.extracted([*self._keys(), view.class_key])
         outside = -to_numpy(self._in_blocks(self._anomaly, outputs)) - self.offset_ < 0
         return with_rejection(
             self.classes_, to_numpy(outputs.predicted()), outside, reject

@@ -1,8 +1,15 @@
 """Class labels and labels of outliers as `fit` gets them, and labels of rejection."""
 
+import warnings
+
 import numpy as np
 
+from skad._array import to_numpy
 from skad._labels import check_labels, label_column
+
+# Cohen's kappa from which on a classifier is taken to know the labels, and the number
+# of samples below which chance alone may hide that it does.
+_AGREEMENT, _FEWEST = 0.1, 20
 
 
 def split_labels(n_samples, y, y_class, y_ood, *, others=False):
@@ -26,6 +33,36 @@ def split_labels(n_samples, y, y_class, y_ood, *, others=False):
     if labels is not None:
         labels = label_column(labels, n_samples)
     return labels, outlier
+
+
+def warn_of_disagreement(detector, predicted, codes):
+    """Warn where a trained classifier knows the training labels hardly above chance.
+
+    Parameters
+    ----------
+    detector : detector
+        With `classes_`, in the order of the classifier's outputs.
+    predicted, codes : array or tensor of shape (n,)
+        What the classifier says and what the labels say, as indices of `classes_`.
+    """
+    predicted = to_numpy(predicted)
+    counts = [
+        np.bincount(found, minlength=len(detector.classes_)) / len(codes)
+        for found in (predicted, codes)
+    ]
+    chance, agreed = float(counts[0] @ counts[1]), float(np.mean(predicted == codes))
+    if len(codes) < _FEWEST or agreed - chance >= _AGREEMENT * (1 - chance):
+        return
+    order = ", ".join(map(repr, detector.classes_[:5].tolist()))
+    dots = ", ..." if len(detector.classes_) > 5 else ""
+    warnings.warn(
+        f"The classifier of this {type(detector).__name__} says of {agreed:.0%} of the "
+        f"{len(codes)} training samples what y says, and by chance it would be "
+        f"{chance:.0%}. Its outputs are taken as the classes {order}{dots}: pass the "
+        "numbers of the outputs as y if their order is another. Or samples come "
+        "otherwise than those it was trained on (scaled, normalised, channels).",
+        stacklevel=2,
+    )
 
 
 def with_rejection(classes, codes, outside, reject):

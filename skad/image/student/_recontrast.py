@@ -1,11 +1,11 @@
 """ReContrast: a frozen and a trained encoder, each rebuilt from what the other says."""
 
-import copy
 from numbers import Real
 
 import torch
 from torch import nn
 
+from skad._copies import copied
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad._training import share_of_epochs
@@ -216,7 +216,7 @@ class ReContrast(RebuildingDetector):
         return share_of_epochs(n_epochs)
 
     def _network(self, shapes):
-        encoder = copy.deepcopy(self.embedding_.backbone_).float()
+        encoder = copied(self.embedding_.backbone_).float()
         return ReContrastNetwork(
             encoder,
             self.encoder_lr,
