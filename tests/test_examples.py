@@ -141,7 +141,13 @@ def most_other_wines_are_flagged(printed):
     assert same < 20
 
 
+def weights_tell_kinds(printed):
+    weighted, even = numbers(r"Rand index ([\d.]+)", printed)
+    assert weighted > 0.9 > 0.6 > even
+
+
 CLAIMS = {
+    "plot_anomaly_clustering": weights_tell_kinds,
     "plot_conformal": the_stated_rate_holds,
     "plot_discord": the_odd_beat_is_found,
     "plot_edge_stream": the_scan_is_found,

@@ -29,6 +29,14 @@ from skad.embedding._taps import join_maps
 _AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def refuse_overflow(features):
+    """Raise where features, an array or a tensor, are not finite."""
+    if not namespace(features).isfinite(features).all():
+        raise ValueError(
+            "X has values too large for features in float32: bring them to 0..1."
+        )
+
+
 @with_parameters
 class PictureEmbedding(
     ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
@@ -149,10 +157,7 @@ class PictureEmbedding(
                 make = part.new_empty if is_torch(part) else np.empty
                 result = make(shape, dtype=part.dtype)
             result[rows] = part
-        if not namespace(result).isfinite(result).all():
-            raise ValueError(
-                "X has values too large for features in float32: bring them to 0..1."
-            )
+        refuse_overflow(result)
         return result.reshape(result.shape[0], -1) if self._are_rows_ else result
 
     def _device_for(self, block):

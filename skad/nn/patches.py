@@ -54,6 +54,17 @@ def neighbours(pictures, owners, side):
     return *_pairs(pictures, owners, side, moves), way
 
 
+def around(pictures, side):
+    """Return the middle patch of each picture eight times, those around, and which."""
+    ends = torch.tensor(pictures.shape[2:]) - side
+    owners = torch.arange(len(pictures)).repeat_interleave(len(AROUND))
+    way = torch.arange(len(AROUND)).repeat(len(pictures))
+    start = (ends // 2).expand(len(way), 2)
+    other = start + torch.tensor(AROUND)[way] * (7 * side // 8)
+    other = torch.minimum(other.clamp(min=0), ends)
+    return *(cut(pictures, owners, *each.T, side) for each in (start, other)), way
+
+
 def shaken(pictures, owners, side):
     """Return patches, and the same few pixels away, the paper's 1 or 2."""
     most = max(1, side // 32)

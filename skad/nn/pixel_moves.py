@@ -134,6 +134,11 @@ def halves_swapped(size):
     return torch.stack([_grid(size).roll(by, (0, 1)) for by in each])
 
 
+def unmoved(size):
+    """Return the table (1, h, w) of pictures as they are."""
+    return _grid(size)[None]
+
+
 def turned(size, angle, flip):
     """Return a picture's turn about its middle, by any angle, with zeros outside.
 
@@ -224,3 +229,18 @@ def without_repetitions(tables):
             kept.append(i)
         seen.add(key)
     return torch.tensor(kept)
+
+
+def distinct(shape, tables, *others):
+    """Return tables (K, ...) that differ, and the rows of `others` beside them.
+
+    Raises ValueError where pictures are too small for more than one.
+    """
+    kept = without_repetitions(tables)
+    if len(kept) < 2:
+        raise ValueError(
+            f"Pictures of {shape[1]} x {shape[2]} pixels "
+            f"(n_features={math.prod(shape)}) look the same whatever was done to "
+            "them: give larger ones (image_shape, where they come as rows)."
+        )
+    return [each[kept] for each in (tables, *others)]

@@ -1,28 +1,21 @@
 """CSI: views of a picture against those of others and of its own turned copies."""
 
 import torch
-from torch import nn
 from torch.nn import functional
 
 from skad._parameters import with_parameters
 from skad._sklearn import StrOptions
 from skad._training._contrastive import ContrastiveDetector
-from skad.nn.contrast import ContrastiveNetwork, corner_crops, cropped
-from skad.nn.pixel_moves import PixelMoves, halves_swapped, regular
-from skad.self_supervised._geometric import distinct
+from skad.nn.contrast import corner_crops, cropped
+from skad.nn.shifted import SHIFTS, ShiftedNetwork
 
-# What is done to pictures that makes them others: tables of pixels.
-_SHIFTS = {
-    "turns": lambda size: regular(size, 0.0, flips=(False,))[0],
-    "halves": halves_swapped,
-}
 # The share of a picture that is looked at when it is scored.
 _SEEN = 0.54
 # Cosines that are held together.
 _TOGETHER = 2**21
 
 
-class CSINetwork(ContrastiveNetwork):
+class CSINetwork(ShiftedNetwork):
     """An encoder, what it says of shifted copies, and that of the training pictures."""
 
     def __init__(
@@ -38,27 +31,14 @@ class CSINetwork(ContrastiveNetwork):
         crops,
     ):
         encoder = architecture, hidden_sizes, code_size, projection_size
-        super().__init__(shape, *encoder, temperature, least_crop)
-        (tables,) = distinct(shape, _SHIFTS[shift](shape[1:]))
-        n = len(tables)
-        self.shifts, self.crops = PixelMoves(shape, tables), crops
-        self.head = nn.Linear(code_size, n)
+        super().__init__(shape, *encoder, temperature, least_crop, shift)
+        self.crops, n = crops, len(self.shifts)
         self.register_buffer("corners", corner_crops(_SEEN), persistent=False)
         self.register_buffer("lengths", torch.ones(n))
         self.register_buffer("logits", torch.ones(n))
         # as many as there are pictures, and made anew when a training goes on
         bank = torch.zeros(n, 0, projection_size)
         self.register_buffer("bank", bank, persistent=False)
-
-    def copies(self, x):
-        """Return the shifted copies (b, K, c, h, w) of pictures."""
-        return self.shifts(x, slice(None))
-
-    def loss(self, x, y):
-        """Return the contrast of all copies, and the cross-entropy of their shifts."""
-        codes = self.view_codes(x)
-        kinds = torch.arange(len(self.shifts), device=x.device).repeat(2 * len(x))
-        return self.contrast(codes) + functional.cross_entropy(self.head(codes), kinds)
 
     def seen(self, x):
         """Yield the copies (b K, c, h, w) of pictures in all ways to look at them."""
@@ -198,6 +178,6 @@ class CSI(ContrastiveDetector):
 
     _network_class = CSINetwork
     _parameter_constraints = {
-        "shift": [StrOptions(set(_SHIFTS))],
+        "shift": [StrOptions(set(SHIFTS))],
         "crops": ["boolean"],
     }

@@ -15,8 +15,7 @@ from skad.nn.contrast import (
     one_way,
     randomly_flipped,
 )
-from skad.nn.pixel_moves import PixelMoves, regular
-from skad.self_supervised._geometric import distinct
+from skad.nn.pixel_moves import PixelMoves, distinct, regular
 from skad.self_supervised._heads import HEADS
 
 

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 import torch
 
 from skad._parameters import with_parameters
-from skad.nn.pixel_moves import PixelMoves, rearranged, regular, turned
+from skad.nn.pixel_moves import PixelMoves, distinct, rearranged, regular, turned
 from skad.self_supervised._geometric import (
     MovedPixelsDetector,
     MovedPixelsNetwork,
-    distinct,
 )
 
 _KINDS = ("regular", "irregular", "permutation")

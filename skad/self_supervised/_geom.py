@@ -5,12 +5,11 @@ import torch
 from skad._parameters import with_parameters
 from skad._sklearn import StrOptions
 from skad.nn.dirichlet import fit_dirichlet
-from skad.nn.pixel_moves import PixelMoves, regular
+from skad.nn.pixel_moves import PixelMoves, distinct, regular
 from skad.self_supervised._detector import REDUCTIONS
 from skad.self_supervised._geometric import (
     MovedPixelsDetector,
     MovedPixelsNetwork,
-    distinct,
 )
 
 

@@ -1,6 +1,5 @@
 """Which of several ways a picture's pixels were moved: what GEOM's relatives share."""
 
-from math import prod
 from numbers import Real
 from typing import Any
 
@@ -10,28 +9,12 @@ from torch.nn import functional
 from skad._parameters import absent, with_parameters
 from skad._sklearn import Interval
 from skad._training._pictures import PictureNetworkDetector
-from skad.nn.pixel_moves import without_repetitions
 from skad.nn.wide_resnet import read_pictures
 from skad.self_supervised._detector import (
     REDUCTIONS,
     TransformationDetector,
     TransformationNetwork,
 )
-
-
-def distinct(shape, tables, *others):
-    """Return tables (K, ...) that differ, and the rows of `others` beside them.
-
-    Raises ValueError where pictures are too small for more than one.
-    """
-    kept = without_repetitions(tables)
-    if len(kept) < 2:
-        raise ValueError(
-            f"Pictures of {shape[1]} x {shape[2]} pixels (n_features={prod(shape)}) "
-            "look the same whatever was done to them: give larger ones (image_shape, "
-            "where they come as rows)."
-        )
-    return [each[kept] for each in (tables, *others)]
 
 
 def spread(n, n_samples, device):

@@ -7,12 +7,11 @@ from torch.nn import functional
 
 from skad._parameters import with_parameters
 from skad._training import warm_cosine
-from skad.nn.pixel_moves import PixelMoves, regular
+from skad.nn.pixel_moves import PixelMoves, distinct, regular
 from skad.self_supervised._detector import REDUCTIONS
 from skad.self_supervised._geometric import (
     MovedPixelsDetector,
     MovedPixelsNetwork,
-    distinct,
     spread,
 )
 
