@@ -77,6 +77,7 @@ from skad.image import (
     SuperSimpleNet,
     Texems,
     TiledDetector,
+    UniADet,
     UninformedStudents,
     load_folder,
 )
@@ -166,6 +167,7 @@ TRAINED = {
     "HTDG": HTDG(
         transformations="turns", image_size=None, n_scales=1, channels=2, **SHORT
     ),
+    "UniADet": UniADet(**GIVEN, **SHORT),
     "GLASS": GLASS(**GIVEN, hidden_size=16, n_ascent_steps=5, **SHORT),
     "Dinomaly": Dinomaly(**GIVEN_ONE, **SHORT),
     "INPFormer": INPFormer(**GIVEN_ONE, **SHORT),
@@ -282,6 +284,7 @@ AGAIN = {
     "ReContrast",
     "SLSG",
     "SemiREST",
+    "UniADet",
 }
 AGAIN |= {"CNNSelfSimilarity"}  # region by region
 AGAIN |= {"PFM"}  # of which there are two
