@@ -415,6 +415,13 @@ TRAINED = [
     ("RelationOOD", "RelationOOD", {}),
     ("RelationOOD(power=8)", "RelationOOD", {"power": 8.0}),
     ("LogitNorm", "LogitNorm", {}),
+    ("SoftLabeling", "SoftLabeling", {}),
+    ("SoftLabeling(incorrect='zero')", "SoftLabeling", {"incorrect": "zero"}),
+    (
+        "SoftLabeling(teacher=OutlierExposure,smoothing=0.9,temperature=4)",
+        "SoftLabeling",
+        {"teacher": "exposed", "smoothing": 0.9, "temperature": 4.0},
+    ),
     ("EDL", "EDL", {}),
     ("EDL(evidence='relu')", "EDL", {"evidence": "relu"}),
     ("LearnedConfidence", "LearnedConfidence", {}),
@@ -455,10 +462,19 @@ def trained(options):
         ood.OutlierExposure(**fit, random_state=seed).fit(X[train], kinds[train])
         for seed in range(3)
     ]
-    for name, method, settings in TRAINED:
+    exposed = [
+        ood.OutlierExposure(**fit, random_state=seed).fit(
+            X[train], kinds[train], X_outliers=outliers
+        )
+        for seed in range(3)
+    ]
+    for name, method, given in TRAINED:
         areas, right, seconds = [], [], []
         cls = getattr(ood, method)
         for seed in range(3):
+            settings = dict(given)
+            if settings.get("teacher") == "exposed":
+                settings["teacher"] = exposed[seed].net_
             start, known = time.process_time(), {}
             if issubclass(cls, TrainedClassifier):
                 detector = cls(**{**fit, **settings, "random_state": seed})
@@ -477,7 +493,7 @@ def trained(options):
         table.add(
             name,
             around,
-            "yes" if known else "no",
+            "its teacher's" if "teacher" in given else "yes" if known else "no",
             *areas,
             statistics.mean(areas),
             statistics.mean(right),

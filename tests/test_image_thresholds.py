@@ -78,6 +78,7 @@ from skad.image import (
     SuperSimpleNet,
     Texems,
     TiledDetector,
+    UniADet,
     UninformedStudents,
     load_folder,
 )
@@ -167,6 +168,7 @@ TRAINED = {
     "HTDG": HTDG(
         transformations="turns", image_size=None, n_scales=1, channels=2, **SHORT
     ),
+    "UniADet": UniADet(**GIVEN, **SHORT),
     "GLASS": GLASS(**GIVEN, hidden_size=16, n_ascent_steps=5, **SHORT),
     "Dinomaly": Dinomaly(**GIVEN_ONE, **SHORT),
     "INPFormer": INPFormer(**GIVEN_ONE, **SHORT),
@@ -283,6 +285,7 @@ AGAIN = {
     "ReContrast",
     "SLSG",
     "SemiREST",
+    "UniADet",
 }
 AGAIN |= {"CNNSelfSimilarity"}  # region by region
 AGAIN |= {"PFM"}  # of which there are two

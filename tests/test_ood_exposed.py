@@ -8,7 +8,11 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from scipy.stats import dirichlet
 from sklearn.base import clone
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.svm import LinearSVC
 from torch.nn import functional
 
 import skad.ood
@@ -27,6 +31,7 @@ from skad.ood import (
     DirichletPrior,
     LearnedConfidence,
     OutlierExposure,
+    SoftLabeling,
 )
 from skad.ood._acet import ACETNetwork, blurred, log_confidence, permuted
 from skad.ood._confident_classifier import ConfidentClassifierNetwork
@@ -37,6 +42,7 @@ from skad.ood._learned_confidence import LearnedConfidenceNetwork
 from skad.ood._logit_norm import LogitNormNetwork
 from skad.ood._oecc import OECCNetwork
 from skad.ood._outliers import OutlierLabelsMixin
+from skad.ood._soft_labeling import SoftLabelingNetwork, soft_labels
 from skad.ood._trained import TrainedClassifier
 from skad.ood._vos import VOSNetwork
 from tests.test_ood_trained import SMALL, make
@@ -150,6 +156,124 @@ def test_logit_norm_does_not_see_the_size_of_logits():
     assert_allclose(network.inside(1e3 * z, y), expected, rtol=1e-5)
     network.temperature = 1e9
     assert_allclose(network.inside(z, y), np.log(4), rtol=1e-6)
+
+
+# ------------------------------------------------------------- SoftLabeling
+
+
+def test_soft_labels_ask_something_of_all_classes():
+    codes = torch.tensor([0, 2])
+    p = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.6, 0.3]])
+    s, third = 0.3, 0.3 / 3
+    found = soft_labels(codes, 3, s)
+    assert_allclose(found, [[0.7 + third, third, third], [third, third, 0.7 + third]])
+    # a teacher's, whose share of the class is .7 + .3 * .5 and .7 + .3 * .3
+    found = soft_labels(codes, 3, s, p, "teacher")
+    assert_allclose(found, [[0.85, 0.09, 0.06], [0.03, 0.18, 0.79]], rtol=1e-6)
+    found = soft_labels(codes, 3, s, p, "uniform")
+    expected = [[0.85, 0.075, 0.075], [0.105, 0.105, 0.79]]
+    assert_allclose(found, expected, rtol=1e-6)
+    found = soft_labels(codes, 3, s, p, "zero")
+    assert_allclose(found, [[0.85, 0, 0], [0, 0, 0.79]], rtol=1e-6)
+    assert_allclose(soft_labels(codes, 3, 0.0, p, "teacher"), [[1, 0, 0], [0, 0, 1]])
+
+
+def test_soft_labels_are_what_the_loss_looks_at():
+    torch.manual_seed(0)
+    network, x = SoftLabelingNetwork(*SHAPE), torch.randn(7, 3)
+    y = torch.tensor([0, 3, 1, 2, 0, 1, 1])
+    soft = soft_labels(y, 4, 0.2)
+    loss = network.loss(x, torch.cat([y[:, None], soft], 1).float())
+    logs = log_softmax(logits(network, x), axis=1)
+    assert float(loss.detach()) == pytest.approx(-(soft.numpy() * logs).sum(1).mean())
+    smooth = functional.cross_entropy(network(x), y, label_smoothing=0.2)
+    assert float(loss.detach()) == pytest.approx(float(smooth), rel=1e-6)
+
+
+def test_the_best_logits_of_smooth_labels_are_known():
+    s, c = 0.3, 2
+    X = np.array([[-1.0], [1.0]] * 20)
+    detector = SoftLabeling(
+        smoothing=s,
+        hidden_sizes=(),
+        max_epochs=300,
+        batch_size=40,
+        lr=0.05,
+        weight_decay=0.0,
+        contamination=0.5,
+        random_state=0,
+    ).fit(X, np.array(["a", "b"] * 20))
+    assert_allclose(-detector.score_samples(X[:2]), s / c - 1, rtol=1e-3)
+    z = logits(detector.net_, torch.tensor(X[:1]).float())[0]
+    assert z[0] - z[1] == pytest.approx(np.log((1 - s + s / c) / (s / c)), rel=1e-2)
+
+
+def test_without_smoothing_it_is_a_plain_classifier(data):
+    X, y, mark = data
+    X, y = X[mark == 1], y[mark == 1]
+    with pytest.warns(UserWarning, match="No outlier"):
+        plain = small(OutlierExposure).fit(X, y)
+    assert_allclose(
+        small(SoftLabeling, smoothing=0).fit(X, y).score_samples(X),
+        plain.score_samples(X),
+        rtol=1e-4,
+    )
+
+
+def test_a_teacher_may_be_any_classifier(data):
+    X, y, mark = data
+    X, y = X[mark == 1], y[mark == 1].astype(str)
+    forest = RandomForestClassifier(10, random_state=0).fit(X, y)
+    detector = small(SoftLabeling, teacher=FrozenEstimator(forest), temperature=2.0)
+    given = (
+        detector.set_params(smoothing=0.9)
+        .fit(X, y)
+        ._training_labels(X, np.searchsorted(np.unique(y), y))
+    )
+    p = np.maximum(forest.predict_proba(X), 1e-300) ** 0.5
+    p /= p.sum(1, keepdims=True)
+    own = y[:, None] == np.unique(y)
+    assert_allclose(given[:, 1:], 0.1 * own + 0.9 * p, atol=1e-6)
+    # one that is not fitted is fitted to the same rows; a module is taken as it is
+    fitted = small(SoftLabeling, teacher=LogisticRegression()).fit(X, y)
+    labels = fitted._training_labels(X, np.searchsorted(np.unique(y), y))
+    p = LogisticRegression().fit(X, y).predict_proba(X)
+    assert_allclose(labels[:, 1:], 0.9 * own + 0.1 * p, atol=1e-6)
+    taught = small(SoftLabeling, teacher=fitted.net_, smoothing=1.0).fit(X, y)
+    rows = torch.as_tensor(X).float()
+    z = logits(fitted.net_, rows)
+    labels = taught._training_labels(X, np.searchsorted(np.unique(y), y))
+    assert_allclose(labels[:, 1:], softmax(z, axis=1), atol=1e-5)
+
+
+def test_a_student_is_unsure_of_outliers_as_its_teacher_is(data):
+    X, y, mark = data
+    inside = mark == 1
+    exposed = small(OutlierExposure, outlier_weight=2.0).fit(X, y, y_ood=mark).net_
+    areas = [
+        roc_auc_score(
+            mark,
+            small(SoftLabeling, teacher=teacher, smoothing=s, temperature=5.0)
+            .fit(X[inside], y[inside])
+            .score_samples(X),
+        )
+        for teacher, s in ((exposed, 1.0), (None, 0.0))
+    ]
+    assert areas[0] > areas[1], areas
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"incorrect": "teacher"}, "needs the probabilities of one"),
+        ({"teacher": SoftLabeling()}, "is a SoftLabeling, a detector: pass"),
+        ({"teacher": LinearSVC()}, "needs class probabilities, and LinearSVC"),
+    ],
+)
+def test_teachers_that_say_nothing_are_refused(data, settings, message):
+    X, y, mark = data
+    with pytest.raises(ValueError, match=message):
+        small(SoftLabeling, **settings).fit(X[mark == 1], y[mark == 1])
 
 
 # ------------------------------------------------------------- Dirichlet, and EDL

@@ -125,3 +125,24 @@ def deviation_loss(score, anomalous, margin):
     where `anomalous` (b,) is true, lacks to the margin.
     """
     return (anomalous * (margin - score).relu() + ~anomalous * score.abs()).mean()
+
+
+def focal_of(p, labels, gamma=2, smoothing=1e-5):
+    """Return the mean focal loss of probabilities p with labels, 1 for anomalies.
+
+    The probability of the label is moved by `smoothing`, so that it has a logarithm.
+    """
+    right = torch.where(labels == 1, p, 1 - p)
+    right = (1 - smoothing) * right + smoothing
+    return ((1 - right).clamp_min(0).pow(gamma) * -right.log()).mean()
+
+
+def dice(p, labels):
+    r"""Return the mean over maps of one minus the overlap of probabilities and labels.
+
+    .. math:: 1 - \frac{2 \sum p m + 1}{\sum p + \sum m + 1}
+
+    for maps `p` and masks `m`, tensors of shape (b, h, w).
+    """
+    both, all_ = ((p * labels).sum((1, 2)), (p + labels).sum((1, 2)))
+    return (1 - (2 * both + 1) / (all_ + 1)).mean()

@@ -37,8 +37,9 @@ from skad.ood._relative_mahalanobis import RelativeMahalanobis as RelativeMahala
 from skad.ood._scale import SCALE as SCALE
 from skad.ood._semantic_labels import SemanticLabels as SemanticLabels
 from skad.ood._she import SHE as SHE
+from skad.ood._soft_labeling import SoftLabeling as SoftLabeling
 from skad.ood._temperature_scaling import TemperatureScaling as TemperatureScaling
 from skad.ood._vim import ViM as ViM
 from skad.ood._vos import VOS as VOS
 
-__all__ = ["ACET", "ASH", "ConfidentClassifier", "DICE", "DirichletPrior", "EDL", "Energy", "Entropy", "FDBD", "GEN", "GOOD", "GeneralizedODIN", "GradNorm", "HierarchicalNovelty", "KLMatching", "KNNOOD", "LearnedConfidence", "LogitNorm", "MahalanobisOOD", "MaxLogit", "MaxSoftmax", "MetricLearningAD", "NCI", "NECO", "NNGuide", "ODIN", "OECC", "OODDetector", "OpenMax", "OutlierExposure", "PNML", "ReAct", "RelationOOD", "RelativeMahalanobis", "SCALE", "SHE", "SemanticLabels", "TemperatureScaling", "VOS", "ViM", "compare", "extract"]
+__all__ = ["ACET", "ASH", "ConfidentClassifier", "DICE", "DirichletPrior", "EDL", "Energy", "Entropy", "FDBD", "GEN", "GOOD", "GeneralizedODIN", "GradNorm", "HierarchicalNovelty", "KLMatching", "KNNOOD", "LearnedConfidence", "LogitNorm", "MahalanobisOOD", "MaxLogit", "MaxSoftmax", "MetricLearningAD", "NCI", "NECO", "NNGuide", "ODIN", "OECC", "OODDetector", "OpenMax", "OutlierExposure", "PNML", "ReAct", "RelationOOD", "RelativeMahalanobis", "SCALE", "SHE", "SemanticLabels", "SoftLabeling", "TemperatureScaling", "VOS", "ViM", "compare", "extract"]

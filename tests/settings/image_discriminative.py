@@ -2,7 +2,7 @@
 
 from tests._pixels import Learned
 from tests.settings import Settings
-from tests.settings.image import FINE, PIXELS
+from tests.settings.image import FINE, PIXELS, SCALES
 from tests.settings.supervised import SIGN, WHY, known_anomalies
 
 DRA = Settings(
@@ -80,6 +80,12 @@ SimpleNet = Settings(
         "layers": ("scale1",),
     },
     excused={"sign": "its discriminator sees nothing far from normal patches"},
+    pictures={"max_epochs": 2},
+)
+UniADet = Settings(
+    {**FINE, "batch_size": 128, "n_views": 0, "max_epochs": 3},
+    [{**SCALES, "n_views": 1, "n_shots": 3, "max_epochs": 6, "lr": 0.01}],
+    excused={"feature": "what is pasted changes many features of a row at once"},
     pictures={"max_epochs": 2},
 )
 SuperSimpleNet = Settings(

@@ -27,6 +27,7 @@ LearnedConfidence = trained(BRIEF)
 LogitNorm = trained(BRIEF)
 MetricLearningAD = trained(BRIEF)
 OECC = trained(TWICE, unseen=True)
+SoftLabeling = trained(BRIEF)
 SemanticLabels = trained({**BRIEF, "embedding_size": 4})
 VOS = trained({**TWICE, "latent_size": 8, "queue_size": 20, "n_draws": 50})
 
