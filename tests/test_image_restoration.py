@@ -17,7 +17,6 @@ from skad.image.restoration._anoseg import (
 )
 from skad.image.restoration._ocrgan import (
     ChannelSelection,
-    EncoderCritic,
     OCRGANNetwork,
     TwoBandGenerator,
     bands,
@@ -25,6 +24,7 @@ from skad.image.restoration._ocrgan import (
 )
 from skad.image.restoration._scadn import SCADNNetwork, striped
 from skad.nn.restorers import (
+    EncoderCritic,
     InpaintingGenerator,
     PatchCritic,
     PlaceNorm,

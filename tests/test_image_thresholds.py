@@ -16,6 +16,7 @@ from skad._training._held_out import held_samples
 from skad.embedding import PatchEmbedding
 from skad.image import (
     AST,
+    AVID,
     BGAD,
     CDO,
     CFA,
@@ -39,6 +40,7 @@ from skad.image import (
     PFM,
     PNI,
     RFS,
+    RSTPM,
     SCADN,
     SLSG,
     SPADE,
@@ -59,12 +61,15 @@ from skad.image import (
     INPFormer,
     InReaCh,
     MeanShifted,
+    MemKD,
+    MSPatch,
     MultiscaleSparseCoding,
     MuSc,
     PaDiM,
     PatchCore,
     PatchDetector,
     PatchSVDD,
+    PositiveSamples,
     PyramidFlow,
     RDPlusPlus,
     ReConPatch,
@@ -214,11 +219,21 @@ TRAINED = {
     "GLCF": GLCF(**GIVEN, token_size=8, n_heads=2, depth=1, **SHORT),
     "ReConPatch": ReConPatch(**GIVEN, code_size=8, **SHORT),
     "AnoSeg": AnoSeg(channels=2, **SHORT),
+    "AVID": AVID(channels=2, **SHORT),
     "OCRGAN": OCRGAN(channels=2, **SHORT),
+    "PositiveSamples": PositiveSamples(channels=2, **SHORT),
     "SCADN": SCADN(n_stripes=(2, 4), channels=2, n_blocks=1, **SHORT),
     "PatchSVDD": PatchSVDD(n_draws=5, code_size=8, max_epochs=2, random_state=0),
+    "MSPatch": MSPatch(n_draws=5, code_size=8, max_epochs=2, random_state=0),
     "PNI": PNI(**GIVEN, n_codes=8, n_layers=3, hidden_size=8, **SHORT),
     "PFM": PFM(**GIVEN, other=PatchEmbedding(**GIVEN), latent_sizes=(4,), **SHORT),
+    "RSTPM": RSTPM(
+        **GIVEN,
+        other=PatchEmbedding(**GIVEN),
+        student_channels=(8, 16),
+        n_blocks=1,
+        **SHORT,
+    ),
     "IKD": IKD(**GIVEN, student_channels=(8, 16), **SHORT),
     "MKD": MKD(**GIVEN, **SHORT),
     "CDO": CDO(**GIVEN, student_channels=(8, 16), **SHORT),
@@ -240,6 +255,7 @@ TRAINED = {
         **SHORT,
     ),
     "DMAD": DMAD(**GIVEN, field_channels=4, n_codes=8, **SHORT),
+    "MemKD": MemKD(**GIVEN, n_items=5, **SHORT),
     "RDPlusPlus": RDPlusPlus(**GIVEN, **SHORT),
     "ReContrast": ReContrast(**GIVEN, **SHORT),
     "ReverseDistillation": ReverseDistillation(**GIVEN, **SHORT),
@@ -288,9 +304,10 @@ AGAIN = {
     "UniADet",
 }
 AGAIN |= {"CNNSelfSimilarity"}  # region by region
-AGAIN |= {"PFM"}  # of which there are two
+AGAIN |= {"PFM", "RSTPM"}  # of which there are two
 # which have no backbone
 AGAIN |= {"CompressedSensingTexture", "MultiscaleSparseCoding", "PatchSVDD", "Texems"}
+AGAIN |= {"AVID", "MSPatch", "PositiveSamples"}
 AGAIN |= {"AnoSeg", "ConvolutionalSparseCoding", "HTDG", "OCRGAN", "SCADN"}
 AGAIN |= {"GCAD", "UninformedStudents", *FROM_PIXELS}
 ONCE = {name: one for name, one in EVERY.items() if name not in AGAIN}

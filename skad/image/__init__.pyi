@@ -35,6 +35,7 @@ from skad.image.memory._doc import DOC as DOC
 from skad.image.memory._fapm import FAPM as FAPM
 from skad.image.memory._inreach import InReaCh as InReaCh
 from skad.image.memory._mean_shifted import MeanShifted as MeanShifted
+from skad.image.memory._mspatch import MSPatch as MSPatch
 from skad.image.memory._musc import MuSc as MuSc
 from skad.image.memory._panda import PANDA as PANDA
 from skad.image.memory._patch_svdd import PatchSVDD as PatchSVDD
@@ -47,10 +48,12 @@ from skad.image.memory._set_features import SetFeatures as SetFeatures
 from skad.image.memory._softpatch import SoftPatch as SoftPatch
 from skad.image.memory._spade import SPADE as SPADE
 from skad.image.restoration._anoseg import AnoSeg as AnoSeg
+from skad.image.restoration._avid import AVID as AVID
 from skad.image.restoration._dfm import DFM as DFM
 from skad.image.restoration._dfr import DFR as DFR
 from skad.image.restoration._fre import FRE as FRE
 from skad.image.restoration._ocrgan import OCRGAN as OCRGAN
+from skad.image.restoration._positive_samples import PositiveSamples as PositiveSamples
 from skad.image.restoration._scadn import SCADN as SCADN
 from skad.image.student._adshift import ADShift as ADShift
 from skad.image.student._ast import AST as AST
@@ -64,13 +67,16 @@ from skad.image.student._gcad import GCAD as GCAD
 from skad.image.student._glcf import GLCF as GLCF
 from skad.image.student._ikd import IKD as IKD
 from skad.image.student._inp_former import INPFormer as INPFormer
+from skad.image.student._memkd import MemKD as MemKD
 from skad.image.student._mkd import MKD as MKD
 from skad.image.student._pfm import PFM as PFM
 from skad.image.student._rd_plus_plus import RDPlusPlus as RDPlusPlus
 from skad.image.student._recontrast import ReContrast as ReContrast
 from skad.image.student._reverse_distillation import ReverseDistillation as ReverseDistillation
+from skad.image.student._rstpm import RSTPM as RSTPM
 from skad.image.student._stfpm import STFPM as STFPM
 from skad.image.student._uninformed import UninformedStudents as UninformedStudents
 
 __all__ = ["ADShift", "AST", "AnoSeg", "AnomalyClustering", "AnomalyDINO", "BGAD", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CSFlow", "CompressedSensingTexture", "ConvolutionalSparseCoding", "DAF", "DFM", "DFR", "DMAD", "DOC", "DRA", "DeSTSeg", "DifferNet", "Dinomaly", "EfficientAD", "FAPM", "FOD", "FRE", "FastFlow", "GCAD", "GLASS", "GLCF", "GaussianAD", "HTDG", "IKD", "INPFormer", "InReaCh", "MKD", "MeanShifted", "MovedPieces", "MuSc", "MultiscaleSparseCoding", "NPAD", "NoisyRectangles", "OCRGAN", "PANDA", "PFM", "PNI", "PaDiM", "PastedTextures", "PatchCore", "PatchDetector", "PatchSVDD", "PictureFiles", "PyramidFlow", "RDPlusPlus", "RFS", "ReConPatch", "ReContrast", "ReverseDistillation", "SCADN", "SLSG", "SPADE", "STFPM", "SemiOrthogonal", "SemiREST", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UninformedStudents", "load_folder"]
 __all__ = ["ADShift", "AST", "AnoSeg", "AnomalyDINO", "BGAD", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CSFlow", "CompressedSensingTexture", "ConvolutionalSparseCoding", "DAF", "DFM", "DFR", "DMAD", "DOC", "DRA", "DeSTSeg", "DifferNet", "Dinomaly", "EfficientAD", "FAPM", "FOD", "FRE", "FastFlow", "GCAD", "GLASS", "GLCF", "GaussianAD", "HTDG", "IKD", "INPFormer", "InReaCh", "MKD", "MeanShifted", "MovedPieces", "MuSc", "MultiscaleSparseCoding", "NPAD", "NoisyRectangles", "OCRGAN", "PANDA", "PFM", "PNI", "PaDiM", "PastedTextures", "PatchCore", "PatchDetector", "PatchSVDD", "PictureFiles", "PyramidFlow", "RDPlusPlus", "RFS", "ReConPatch", "ReContrast", "ReverseDistillation", "SCADN", "SLSG", "SPADE", "STFPM", "SemiOrthogonal", "SemiREST", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UniADet", "UninformedStudents", "load_folder"]
+__all__ = ["ADShift", "AST", "AVID", "AnoSeg", "AnomalyDINO", "BGAD", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CSFlow", "CompressedSensingTexture", "ConvolutionalSparseCoding", "DAF", "DFM", "DFR", "DMAD", "DOC", "DRA", "DeSTSeg", "DifferNet", "Dinomaly", "EfficientAD", "FAPM", "FOD", "FRE", "FastFlow", "GCAD", "GLASS", "GLCF", "GaussianAD", "HTDG", "IKD", "INPFormer", "InReaCh", "MKD", "MSPatch", "MeanShifted", "MemKD", "MovedPieces", "MuSc", "MultiscaleSparseCoding", "NPAD", "NoisyRectangles", "OCRGAN", "PANDA", "PFM", "PNI", "PaDiM", "PastedTextures", "PatchCore", "PatchDetector", "PatchSVDD", "PictureFiles", "PositiveSamples", "PyramidFlow", "RDPlusPlus", "RFS", "RSTPM", "ReConPatch", "ReContrast", "ReverseDistillation", "SCADN", "SLSG", "SPADE", "STFPM", "SemiOrthogonal", "SemiREST", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UninformedStudents", "load_folder"]

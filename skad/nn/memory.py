@@ -47,3 +47,39 @@ class Memory(nn.Module):
     def forward(self, queries):
         """Map queries (b, size) to mixtures of items (b, size)."""
         return self.address(queries) @ self.items
+
+
+class RecallMemory(nn.Module):
+    """Pairs of a key and a value: what looks like keys recalls a mixture of values.
+
+    Gu et al., "Remembering normality: memory-guided knowledge distillation for
+    unsupervised anomaly detection", ICCV, 2023, section 3.2.
+
+    Parameters
+    ----------
+    n_items, size : int
+        Number of pairs, and the length of keys and values.
+    """
+
+    def __init__(self, n_items, size):
+        super().__init__()
+        self.keys = nn.Parameter(torch.randn(n_items, size))
+        self.values = nn.Parameter(torch.randn(n_items, size))
+
+    def forward(self, x, by="keys"):
+        """Return what the places of maps (b, c, h, w) recall, of the same shape.
+
+        The weights of the values are the softmax of the cosines of a place with the
+        keys or, with ``by="values"``, with the values themselves.
+        """
+        items = functional.normalize(getattr(self, by))
+        places = functional.normalize(x, dim=1).movedim(1, -1)  # (b, h, w, c)
+        return ((places @ items.T).softmax(-1) @ self.values).movedim(-1, 1)
+
+    def overlap(self):
+        """Return the mean squared cosine of keys and values: 0 where orthogonal."""
+        keys, values = (
+            functional.normalize(self.keys),
+            functional.normalize(self.values),
+        )
+        return (keys @ values.T).square().mean()

@@ -1,5 +1,6 @@
 """Patches of pictures: cut out at random, coded all at once, and put together again."""
 
+import math
 from itertools import pairwise
 
 import torch
@@ -12,6 +13,8 @@ _WIDTHS = (32, 64, 128, 128, 64, 32, 32)
 SIDES = (8, 16, 32, 64)
 # The eight neighbours of a patch: rows and columns.
 AROUND = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j]
+# Twelve ways from a patch, 30 degrees from each other.
+CIRCLE = [(math.cos(k * math.pi / 6), math.sin(k * math.pi / 6)) for k in range(12)]
 
 
 def cut(x, owners, tops, lefts, side):
@@ -35,23 +38,39 @@ def cut(x, owners, tops, lefts, side):
     return x[owners, :, rows, columns].movedim(3, 1)
 
 
-def _pairs(pictures, owners, side, moves):
+def _together(pictures, owners, side, *moves):
     """Return patches drawn anywhere, and those some pixels (m, 2) away from them.
 
-    Where the picture ends, the second patch does.
+    Where the picture ends, these do.
     """
     last = torch.tensor(pictures.shape[2:]) - side
     start = (torch.rand(len(owners), 2) * (last + 1)).long()
-    ends = torch.minimum((start + moves).clamp(min=0), last)
-    return (cut(pictures, owners, *place.T, side) for place in (start, ends))
+    ends = (torch.minimum((start + away).clamp(min=0), last) for away in moves)
+    return (cut(pictures, owners, *place.T, side) for place in (start, *ends))
 
 
-def neighbours(pictures, owners, side):
-    """Return patches, one of the eight around each, and which it is."""
-    way = torch.randint(len(AROUND), (len(owners),))
-    steps = 3 * side // 4 + torch.randint(max(1, side // 4), (len(owners), 2))
-    moves = torch.tensor(AROUND)[way] * steps
-    return *_pairs(pictures, owners, side, moves), way
+def _steps(n, side, ways, nearest):
+    """Draw `n` ways, and moves (n, 2) that way, from `nearest` on a quarter farther."""
+    way = torch.randint(len(ways), (n,))
+    steps = nearest + torch.randint(max(1, side // 4), (n, 2))
+    return way, (torch.tensor(ways)[way] * steps).round().long()
+
+
+def _few_pixels(n, most):
+    """Draw moves (n, 2) of up to `most` pixels each way, and never none."""
+    side = 2 * most + 1
+    which = torch.randint(side * side - 1, (n,))
+    which = which + (which >= side * side // 2)  # all moves but none
+    return torch.stack([which // side, which % side], 1) - most
+
+
+def neighbours(pictures, owners, side, ways=AROUND):
+    """Return patches, one of the eight around each, and which it is.
+
+    Or one that lies one of other `ways`, pairs of rows and columns.
+    """
+    way, moves = _steps(len(owners), side, ways, 3 * side // 4)
+    return *_together(pictures, owners, side, moves), way
 
 
 def around(pictures, side):
@@ -67,12 +86,19 @@ def around(pictures, side):
 
 def shaken(pictures, owners, side):
     """Return patches, and the same few pixels away, the paper's 1 or 2."""
-    most = max(1, side // 32)
-    n = 2 * most + 1
-    which = torch.randint(n * n - 1, (len(owners),))
-    which = which + (which >= n * n // 2)  # all moves but none
-    moves = torch.stack([which // n, which % n], 1) - most
-    return _pairs(pictures, owners, side, moves)
+    moves = _few_pixels(len(owners), max(1, side // 32))
+    return _together(pictures, owners, side, moves)
+
+
+def near_and_far(pictures, owners, side):
+    """Return patches, the same few pixels away, and others that do not overlap them.
+
+    The second lie up to a sixteenth of the side away, at least a pixel, the third one
+    and a half sides to one and three quarters, along one of `CIRCLE`.
+    """
+    near = _few_pixels(len(owners), max(1, side // 16))
+    far = _steps(len(owners), side, CIRCLE, 3 * side // 2)[1]
+    return _together(pictures, owners, side, near, far)
 
 
 def spread(scores, side, stride):

@@ -76,10 +76,14 @@ class SkipGenerator(nn.Module):
     dropout : float, default=0.0
         Share of the values that training sets to 0 behind up to three layers on the
         way up, those next to the innermost.
+    skips : bool, default=True
+        Whether layers on the way up see what those on the way down have said as well.
+        Without, all goes through one code.
     """
 
-    def __init__(self, input_shape, out, channels=64, dropout=0.0):
+    def __init__(self, input_shape, out, channels=64, dropout=0.0, skips=True):
         super().__init__()
+        self.skips = skips
         into, *size = input_shape
         sizes, self.widths = [tuple(size)], []
         down = []
@@ -97,7 +101,7 @@ class SkipGenerator(nn.Module):
             into = width
         up = []
         for i, width in enumerate(self.widths):
-            joined = width * (1 if i == len(self.widths) - 1 else 2)
+            joined = width * (1 if i == len(self.widths) - 1 or not skips else 2)
             made = self.widths[i - 1] if i else out
             layers = [nn.ReLU(), growing(joined, made, sizes[i])]
             if i:
@@ -118,7 +122,7 @@ class SkipGenerator(nn.Module):
         """Return what is made of the maps of all layers down, (b, out, h, w)."""
         x = self.up[-1](seen[-1])
         for layer, across in zip(self.up[-2::-1], seen[-2::-1], strict=True):
-            x = layer(torch.cat([across, x], dim=1))
+            x = layer(torch.cat([across, x], dim=1) if self.skips else x)
         return x
 
 
@@ -257,3 +261,25 @@ class PatchCritic(nn.Module):
         """Return the logits (b, 1, gh, gw) of patches, and the features below them."""
         features = self.body(x)
         return self.last(features), features
+
+
+class EncoderCritic(nn.Module):
+    """Halves a picture down to four pixels, and describes it by a hundred numbers."""
+
+    def __init__(self, shape, channels, feature_size=100):
+        super().__init__()
+        into, *size = shape
+        layers = []
+        while max(size) > 4 or not layers:
+            out = channels * 2 ** (len(layers) // 2)
+            layer, size = shrinking(into, out, size, bias=False)
+            layers += [layer, nn.LeakyReLU(0.2)]
+            into = out
+        layers.append(nn.Conv2d(into, feature_size, tuple(size), bias=False))
+        self.features = nn.Sequential(*layers, nn.Flatten())
+        self.head = nn.Linear(feature_size, 1, bias=False)
+
+    def forward(self, x):
+        """Return logits (b,) and features (b, k) of pictures."""
+        features = self.features(x)
+        return self.head(features)[:, 0], features

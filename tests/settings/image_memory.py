@@ -82,6 +82,19 @@ PNI = Settings(
         "coreset_ratio": 0.2,
     },
 )
+MSPatch = Settings(
+    {
+        "batch_size": 512,
+        "patch_sizes": (8,),
+        "max_epochs": 1,
+        "n_draws": 1,
+        "step_size": 512,
+        "code_size": 8,
+        "smoothing": 0,
+    },
+    excused={"outliers": "the banks hold the farthest of the training codes"},
+    pictures={"max_epochs": 1, "n_draws": 2, "code_size": 8},
+)
 PatchSVDD = Settings(
     {
         "batch_size": 512,

@@ -6,6 +6,11 @@ from tests.settings.image import FINE, PIXELS
 PAIRS = "two features are one place"
 SMALL = {"channels": 2, "batch_size": 512, "max_epochs": 2, "lr": 0.01}
 
+AVID = Settings(
+    {**SMALL, "max_epochs": 3},
+    [{**SMALL, "measure": "inpainter"}],
+    pictures={"channels": 2, "max_epochs": 1},
+)
 AnoSeg = Settings(
     SMALL,
     excused={"feature": "it marks what looks pasted, not values that are far"},
@@ -28,6 +33,10 @@ FRE = Settings(
 OCRGAN = Settings(
     {**SMALL, "channels": 1},
     excused={"feature": "what is far in one feature is restored badly around it too"},
+    pictures={"channels": 2, "max_epochs": 1},
+)
+PositiveSamples = Settings(
+    {**SMALL, "smoothing": 0},
     pictures={"channels": 2, "max_epochs": 1},
 )
 SCADN = Settings(

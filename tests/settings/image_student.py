@@ -207,6 +207,18 @@ MKD = Settings(
     },
     pictures={"max_epochs": 2},
 )
+MemKD = Settings(
+    {
+        **FINE,
+        "batch_size": 128,
+        "n_blocks": 1,
+        "n_items": 3,
+        "n_exemplars": 2,
+        "max_epochs": 4,
+        "lr": 0.05,
+    },
+    pictures={"max_epochs": 1, "layers": ("scale2", "scale3")},
+)
 RDPlusPlus = Settings(
     {
         **FINE,
@@ -252,6 +264,22 @@ UninformedStudents = Settings(
         "teacher_epochs": 1,
         "max_epochs": 1,
         "batch_size": 2,
+    },
+)
+RSTPM = Settings(
+    {
+        **FINE,
+        "batch_size": 128,
+        "other": PatchEmbedding(Lines, ("fine",)),
+        "student_channels": (8,),
+        "n_blocks": 1,
+        "max_epochs": 3,
+    },
+    pictures={
+        "layers": ("scale2", "scale3"),
+        "student_channels": (8, 16),
+        "n_blocks": 1,
+        "max_epochs": 1,
     },
 )
 STFPM = Settings(

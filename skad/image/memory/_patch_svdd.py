@@ -30,6 +30,8 @@ _NOISE = 0.02
 class PatchSVDDNetwork(Network):
     """An encoder of patches of two sizes, heads that tell places, and two banks."""
 
+    banks = "large", "small"
+
     def __init__(
         self, shape, patch_size, code_size, svdd_weight, n_draws, step_size, ratio
     ):
@@ -48,7 +50,7 @@ class PatchSVDDNetwork(Network):
             for _ in self.sides
         )
         self.register_buffer("mean", torch.zeros(shape))
-        for name in ("large", "small"):
+        for name in self.banks:
             self.register_buffer(name, torch.zeros(0, code_size), persistent=False)
 
     def pictures(self, x):
@@ -108,14 +110,15 @@ class PatchSVDDNetwork(Network):
 
     def finish(self, batches, held=None):
         """Fill both banks with the codes of the training patches."""
-        for i, name in enumerate(("large", "small")):
+        for i, name in enumerate(self.banks):
             parts = (self.codes(x)[i].flatten(0, 2) for x, _ in batches())
             setattr(self, name, core_set(parts, self.ratio))
 
     def distances(self, x):
         """Return the distances (b, gh, gw) to the banks, of large and small patches."""
         found = []
-        for codes, bank in zip(self.codes(x), (self.large, self.small), strict=True):
+        for codes, name in zip(self.codes(x), self.banks, strict=True):
+            bank = getattr(self, name)
             away, _ = nearest(codes.flatten(0, 2), bank, bank.square().sum(1))
             found.append(away[:, 0].reshape(codes.shape[:3]))
         return found
@@ -127,12 +130,54 @@ class PatchSVDDNetwork(Network):
             slice(m, m + n) for m, n in zip(before, self.shape[1:], strict=True)
         )
         parts = zip(self.distances(x), self.sides, self.strides, strict=True)
-        large, small = (spread(*part)[:, rows, columns] for part in parts)
+        return self.together([spread(*part)[:, rows, columns] for part in parts])
+
+    def together(self, maps):
+        """Return one map (b, h, w) of those of both sizes."""
+        large, small = maps
         return large * small
 
 
 @with_parameters
-class PatchSVDD(PixelDetector):
+class CodedPatchesDetector(PixelDetector):
+    r"""Base of detectors that compare trained codes of patches with a bank of them.
+
+    Parameters
+    ----------
+    code_size : int, default=64
+        Length of codes.
+    svdd_weight : float, default=1.0
+        :math:`\lambda`.
+    n_draws : int, default=100
+        Pairs of patches of each kind that an epoch draws of a picture.
+    step_size : int, default=64
+        Pairs of a training step.
+    coreset_ratio : float, default=0.1
+        Share of the training codes that are kept for the search, a core-set of them.
+        The paper keeps all.
+    random_state : int, RandomState instance or None, default=None
+        Draws weights and patches. Pass an int for reproducible results.
+    """
+
+    _exports = False  # the search is in blocks, whose number a model cannot have
+    _parameter_constraints = {
+        "code_size": [Interval(Integral, 1, None, closed="left")],
+        "svdd_weight": [Interval(Real, 0, None, closed="left")],
+        "n_draws": [Interval(Integral, 1, None, closed="left")],
+        "step_size": [Interval(Integral, 1, None, closed="left")],
+        "coreset_ratio": [Interval(Real, 0, 1, closed="right")],
+    }
+
+    code_size: int = 64
+    svdd_weight: float = 1.0
+    n_draws: int = 100
+    step_size: int = 64
+    coreset_ratio: float = 0.1
+    lr: float = 1e-4
+
+
+@with_parameters
+class PatchSVDD(CodedPatchesDetector):
     r"""Patches whose code is far from those of all patches of the normal pictures.
 
     An encoder :math:`f` of patches is trained on the pictures alone. It brings patches
@@ -157,22 +202,9 @@ class PatchSVDD(PixelDetector):
         Side of large patches in pixels, twice that of small ones. None is the largest
         that is no more than a quarter of the picture's shorter side: 64 for 256 pixels,
         as in the paper.
-    code_size : int, default=64
-        Length of codes.
-    svdd_weight : float, default=1.0
-        :math:`\lambda`.
-    n_draws : int, default=100
-        Pairs of patches of each kind that an epoch draws of a picture.
-    step_size : int, default=64
-        Pairs of a training step.
-    coreset_ratio : float, default=0.1
-        Share of the training codes that are kept for the search, a core-set of them.
-        The paper keeps all.
     smoothing : float, default=0.0
         Standard deviation of the Gaussian that smooths maps, in pixels. The paper does
         not smooth.
-    random_state : int, RandomState instance or None, default=None
-        Draws weights and patches. Pass an int for reproducible results.
 
     Attributes
     ----------
@@ -233,24 +265,10 @@ class PatchSVDD(PixelDetector):
     """
 
     _network_class = PatchSVDDNetwork
-    _exports = False  # the search is in blocks, whose number a model cannot have
-    _parameter_constraints = {
-        "patch_size": [Integral, None],
-        "code_size": [Interval(Integral, 1, None, closed="left")],
-        "svdd_weight": [Interval(Real, 0, None, closed="left")],
-        "n_draws": [Interval(Integral, 1, None, closed="left")],
-        "step_size": [Interval(Integral, 1, None, closed="left")],
-        "coreset_ratio": [Interval(Real, 0, 1, closed="right")],
-    }
+    _parameter_constraints = {"patch_size": [Integral, None]}
 
     patch_size: int | None = None
-    code_size: int = 64
-    svdd_weight: float = 1.0
-    n_draws: int = 100
-    step_size: int = 64
-    coreset_ratio: float = 0.1
     max_epochs: int = 300
-    lr: float = 1e-4
     smoothing: float = 0.0
 
     def _check_parameters(self, X):

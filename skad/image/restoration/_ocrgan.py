@@ -15,7 +15,7 @@ from skad.image.restoration._adversarial import (
     RestorationNetwork,
 )
 from skad.nn.cut_paste import cut_and_paste, rectangles
-from skad.nn.restorers import SkipGenerator, shrinking
+from skad.nn.restorers import EncoderCritic, SkipGenerator
 
 # The binomial filter of pyramids.
 _TAPS = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
@@ -107,28 +107,6 @@ class TwoBandGenerator(nn.Module):
             seen[0].append(low)
             seen[1].append(high)
         return self.low.rise(seen[0]), self.high.rise(seen[1])
-
-
-class EncoderCritic(nn.Module):
-    """Halves a picture down to four pixels, and describes it by a hundred numbers."""
-
-    def __init__(self, shape, channels, feature_size=100):
-        super().__init__()
-        into, *size = shape
-        layers = []
-        while max(size) > 4 or not layers:
-            out = channels * 2 ** (len(layers) // 2)
-            layer, size = shrinking(into, out, size, bias=False)
-            layers += [layer, nn.LeakyReLU(0.2)]
-            into = out
-        layers.append(nn.Conv2d(into, feature_size, tuple(size), bias=False))
-        self.features = nn.Sequential(*layers, nn.Flatten())
-        self.head = nn.Linear(feature_size, 1, bias=False)
-
-    def forward(self, x):
-        """Return logits (b,) and features (b, k) of pictures."""
-        features = self.features(x)
-        return self.head(features)[:, 0], features
 
 
 class OCRGANNetwork(OwnScoreNetwork, RestorationNetwork):

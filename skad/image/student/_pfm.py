@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from itertools import pairwise
 from numbers import Integral
 
-from sklearn.base import clone
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from skad._parameters import with_parameters
 from skad._training import from_parameters
-from skad.embedding import PatchEmbedding
-from skad.image._trained import TrainedImageDetector, split_maps
+from skad.image._trained import split_maps
+from skad.image.student._two_networks import TwoNetworksDetector
 from skad.nn.distillation import squared
 from skad.nn.flow import codes_of_places
 from skad.nn.residual import convolution, resized
@@ -19,11 +18,6 @@ from skad.nn.statistics import SettledNetwork
 
 # Times `lr`, for the first layer's mappings.
 _FIRST_LAYER = 10
-# The layers of our own backbones, the finest first.
-_LAYERS = {
-    "gabor": ("scale1", "scale2", "scale3", "scale4"),
-    "resnet18": ("layer1", "layer2", "layer3", "layer4"),
-}
 
 
 class Mappings(nn.Module):
@@ -120,7 +114,7 @@ class PFMNetwork(SettledNetwork):
 
 
 @with_parameters
-class PFM(TrainedImageDetector):
+class PFM(TwoNetworksDetector):
     r"""Places that two frozen networks describe in ways that do not go together.
 
     Two networks that have learned from other pictures describe the same picture; at
@@ -141,11 +135,6 @@ class PFM(TrainedImageDetector):
 
     Parameters
     ----------
-    other : PatchEmbedding or None, default=None
-        The second network, with as many layers as the first, each brought to the grid
-        of the first's; is cloned. None is the bank of filters, or, where the first is
-        that, a ResNet-18 with random weights. The paper has a ResNet-34 and a
-        ResNet-50.
     latent_sizes : tuple of int, default=(200, 400, 900)
         Channels in the middle, of each layer; the last stands for all that follow.
     position : bool, default=False
@@ -161,8 +150,6 @@ class PFM(TrainedImageDetector):
 
     Attributes
     ----------
-    other_ : PatchEmbedding
-        The second network, fitted.
     net_ : torch.nn.Module
         The trained network, with the mappings of its `layers`.
 
@@ -188,11 +175,12 @@ class PFM(TrainedImageDetector):
     told with .83 and their pixels with .69 after 20 epochs, and with .68 and .63 before
     them; PatchCore has .87 and .75.
 
-    Features count at length one, and layers as means over both ways, in the authors'
-    code, which is followed here. A network of other strides is interpolated to the
-    first's grids. Batch norms take their statistics from all training pictures, as in
-    :class:`STFPM`. Where the place is told the authors' first layer has the rate of the
-    others. Training is in float32, scoring in the dtype of `X`.
+    The paper's networks are a ResNet-34 and a ResNet-50. Features count at length one,
+    and layers as means over both ways, in the authors' code, which is followed here. A
+    network of other strides is interpolated to the first's grids. Batch norms take
+    their statistics from all training pictures, as in :class:`STFPM`. Where the place
+    is told the authors' first layer has the rate of the others. Training is in float32,
+    scoring in the dtype of `X`.
 
     References
     ----------
@@ -217,12 +205,10 @@ class PFM(TrainedImageDetector):
     """
 
     _parameter_constraints = {
-        "other": [PatchEmbedding, None],
         "latent_sizes": [tuple, list],
         "position": ["boolean"],
     }
 
-    other: PatchEmbedding | None = None
     latent_sizes: Sequence[int] = (200, 400, 900)
     position: bool = False
     max_epochs: int = 200
@@ -237,24 +223,6 @@ class PFM(TrainedImageDetector):
         if not sizes or any(not isinstance(n, Integral) or n < 1 for n in sizes):
             raise ValueError(
                 f"latent_sizes={sizes} must be one positive integer or more."
-            )
-
-    def _fit_embedding(self, X):
-        super()._fit_embedding(X)
-        n, other = len(self.embedding_.layers_), self.other
-        if other is None:
-            name = "resnet18" if self.backbone == "gabor" else "gabor"
-            weights = "random" if name == "resnet18" else None
-            other = PatchEmbedding(
-                name, _LAYERS[name][:n], weights=weights, image_size=self.image_size
-            )
-        shared = {"image_shape": self.image_shape, "device": self.device_}
-        self.other_ = clone(other).set_params(**shared).fit(X)
-        self.other_._keep_dtype(self._are_rows_)
-        if len(self.other_.layers_) != n:
-            raise ValueError(
-                f"other has {len(self.other_.layers_)} layers and the backbone {n}: "
-                "they are mapped to each other one by one."
             )
 
     def _layers(self, x):

@@ -91,9 +91,11 @@ class Decoder(nn.Module):
     signed : bool
         Whether maps have negative values: then each comes from a linear layer, else
         from the rectified output of the stage.
+    joined : int, default=1
+        Maps of one width that a stage takes, one behind the other.
     """
 
-    def __init__(self, shapes, shape, n_blocks, widen=None, signed=True):
+    def __init__(self, shapes, shape, n_blocks, widen=None, signed=True, joined=1):
         super().__init__()
         self.sizes = [tuple(size) for _, *size in shapes[::-1]]
         self.stages, self.heads = nn.ModuleList(), nn.ModuleList()
@@ -101,34 +103,49 @@ class Decoder(nn.Module):
         for ((into, *size), (out, *target)), n in zip(steps, n_blocks, strict=True):
             stride = tuple(-(-m // k) for k, m in zip(size, target, strict=True))
             inner = None if widen is None else max(1, out // 4) * widen
-            blocks = [Residual(into, out, stride, inner, up=True)]
+            blocks = [Residual(joined * into, out, stride, inner, up=True)]
             blocks += [Residual(out, out, inner=inner) for _ in range(n - 1)]
             self.stages.append(nn.Sequential(*blocks))
             self.heads.append(nn.Conv2d(out, out, 1) if signed else nn.Identity())
 
-    def forward(self, x):
-        """Return the maps (b, c_l, h_l, w_l), the largest grid first."""
-        maps = []
-        for (h, w), stage, head in zip(
-            self.sizes, self.stages, self.heads, strict=True
+    def forward(self, x, *context):
+        """Return the maps (b, c_l, h_l, w_l), the largest grid first.
+
+        Of an embedding, and of what `taken` wants to know besides.
+        """
+        maps = [x]
+        for i, ((h, w), stage, head) in enumerate(
+            zip(self.sizes, self.stages, self.heads, strict=True)
         ):
-            x = stage(x)[..., :h, :w]
+            x = stage(self.taken(i, x, maps[-1], *context))[..., :h, :w]
             maps.append(head(x))
-        return maps[::-1]
+        return maps[:0:-1]
+
+    def taken(self, i, x, said):
+        """Return what stage `i` takes, of what the one before made and said."""
+        return x
 
 
 class ReverseDistillationNetwork(SettledNetwork):
     """A bottleneck over the teacher's maps and a decoder that has to rebuild them."""
 
     def __init__(
-        self, shapes, size, n_blocks, widen, signed, similarity, bottleneck=Bottleneck
+        self,
+        shapes,
+        size,
+        n_blocks,
+        widen,
+        signed,
+        similarity,
+        bottleneck=Bottleneck,
+        decoder=Decoder,
     ):
         super().__init__()
         self.shapes, self.size, self.similarity = shapes, size, similarity
         self.order = from_fine_to_coarse(shapes)
         shapes = [shapes[i] for i in self.order]
         self.bottleneck = bottleneck(shapes, n_blocks[-1], widen)
-        self.decoder = Decoder(
+        self.decoder = decoder(
             shapes, self.bottleneck.shape, n_blocks[:-1], widen, signed
         )
         initialize(self)
