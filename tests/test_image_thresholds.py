@@ -19,6 +19,7 @@ from skad.image import (
     CDO,
     CFA,
     CFLOW,
+    CPC,
     DAF,
     DFM,
     DFR,
@@ -212,6 +213,7 @@ TRAINED = {
     "ReConPatch": ReConPatch(**GIVEN, code_size=8, **SHORT),
     "AnoSeg": AnoSeg(channels=2, **SHORT),
     "OCRGAN": OCRGAN(channels=2, **SHORT),
+    "CPC": CPC(code_size=8, n_negatives=16, **SHORT),
     "SCADN": SCADN(n_stripes=(2, 4), channels=2, n_blocks=1, **SHORT),
     "PatchSVDD": PatchSVDD(n_draws=5, code_size=8, max_epochs=2, random_state=0),
     "PNI": PNI(**GIVEN, n_codes=8, n_layers=3, hidden_size=8, **SHORT),
@@ -287,7 +289,7 @@ AGAIN |= {"CNNSelfSimilarity"}  # region by region
 AGAIN |= {"PFM"}  # of which there are two
 # which have no backbone
 AGAIN |= {"CompressedSensingTexture", "MultiscaleSparseCoding", "PatchSVDD", "Texems"}
-AGAIN |= {"AnoSeg", "ConvolutionalSparseCoding", "HTDG", "OCRGAN", "SCADN"}
+AGAIN |= {"AnoSeg", "CPC", "ConvolutionalSparseCoding", "HTDG", "OCRGAN", "SCADN"}
 AGAIN |= {"GCAD", "UninformedStudents", *FROM_PIXELS}
 ONCE = {name: one for name, one in EVERY.items() if name not in AGAIN}
 
