@@ -177,6 +177,9 @@ class DASVDD(ShapedDetector):
     of .90, the network without training .81, the norm of the standardized row .83,
     `AutoEncoder` .89 and `DeepSVDD` .92; 200 epochs, toward the authors' 300, get .92.
 
+    Of 300 pictures of a class of Fashion-MNIST they get .90 against other classes, mean
+    of two, the network without training .57, `AutoEncoder` .89.
+
     DSPSVDD (Zhang and Deng, 2021) trains an autoencoder and a ball together as well; of
     its weights and its score too little is known to build it.
 
