@@ -126,7 +126,7 @@ def test_it_learns_where_patches_lie():
     assert told < 0.6 * np.log(8)
 
 
-def test_the_transformer_is_its_network():
+def test_the_transformer_is_its_network(tmp_path):
     X, new = stairs(30, 0), stairs(4, 1)
     codes = CCD(**SMALL).fit(X)
     x = torch.as_tensor(new)[:, None]
@@ -134,6 +134,10 @@ def test_the_transformer_is_its_network():
     assert codes.get_feature_names_out()[0] == "ccd0"
     again = CCD(**SMALL).fit(X)
     assert_array_equal(again.transform(new), codes.transform(new))
+    skad.save(codes, tmp_path / "codes")
+    assert_array_equal(
+        skad.load(tmp_path / "codes").transform(new), again.transform(new)
+    )
     watched = CCD(**{**SMALL, "patience": 1, "validation_fraction": 0.3}).fit(X)
     assert "valid_loss" in watched.history_[0]
     other = CCD(**SMALL, shift="turns", patch_size=3).fit(X)

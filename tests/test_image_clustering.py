@@ -14,6 +14,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
+import skad
 from skad.embedding import PatchEmbedding
 from skad.image import AnomalyClustering, load_folder
 from skad.image.memory import _anomaly_clustering as module
@@ -71,6 +72,7 @@ def test_it_is_the_formula(known):
     assert_allclose(fitted.vectors_, vectors, rtol=1e-3, atol=1e-5)
     labels = AgglomerativeClustering(2).fit_predict(np.array(vectors))
     assert adjusted_rand_score(labels, fitted.labels_) == 1
+    assert fitted.children_.shape == (4, 2)
     assert_allclose(fitted.patch_weights_.sum((1, 2)), 1, rtol=1e-5)
     assert fitted.patch_weights_.shape == fitted.patch_distances_.shape
     assert fitted.patch_weights_.shape == (5, *embedding.transform(X).shape[1:3])
@@ -185,8 +187,10 @@ def test_pictures_come_in_every_form(tmp_path):
         labels = model.fit_predict(own, X_normal=known)
         assert_array_equal(labels, fitted.labels_)
         assert_allclose(model.patch_weights_, fitted.patch_weights_, rtol=1e-4)
-    again = pickle.loads(pickle.dumps(fitted))
-    assert_array_equal(again.labels_, fitted.labels_)
+    skad.save(fitted, tmp_path / "kinds")
+    for again in (pickle.loads(pickle.dumps(fitted)), skad.load(tmp_path / "kinds")):
+        assert_array_equal(again.labels_, fitted.labels_)
+        assert_array_equal(again.children_, fitted.children_)
     whole = make_pipeline(FunctionTransformer(), clone(fitted))
     found = whole.fit_predict(X, anomalyclustering__X_normal=normal)
     assert_array_equal(found, fitted.labels_)

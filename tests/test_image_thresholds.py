@@ -21,6 +21,7 @@ from skad.image import (
     CDO,
     CFA,
     CFLOW,
+    CPC,
     DAF,
     DFM,
     DFR,
@@ -222,6 +223,7 @@ TRAINED = {
     "AVID": AVID(channels=2, **SHORT),
     "OCRGAN": OCRGAN(channels=2, **SHORT),
     "PositiveSamples": PositiveSamples(channels=2, **SHORT),
+    "CPC": CPC(code_size=8, n_negatives=16, **SHORT),
     "SCADN": SCADN(n_stripes=(2, 4), channels=2, n_blocks=1, **SHORT),
     "PatchSVDD": PatchSVDD(n_draws=5, code_size=8, max_epochs=2, random_state=0),
     "MSPatch": MSPatch(n_draws=5, code_size=8, max_epochs=2, random_state=0),
@@ -309,6 +311,7 @@ AGAIN |= {"PFM", "RSTPM"}  # of which there are two
 AGAIN |= {"CompressedSensingTexture", "MultiscaleSparseCoding", "PatchSVDD", "Texems"}
 AGAIN |= {"AVID", "MSPatch", "PositiveSamples"}
 AGAIN |= {"AnoSeg", "ConvolutionalSparseCoding", "HTDG", "OCRGAN", "SCADN"}
+AGAIN |= {"AnoSeg", "CPC", "ConvolutionalSparseCoding", "HTDG", "OCRGAN", "SCADN"}
 AGAIN |= {"GCAD", "UninformedStudents", *FROM_PIXELS}
 ONCE = {name: one for name, one in EVERY.items() if name not in AGAIN}
 

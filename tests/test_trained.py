@@ -122,6 +122,7 @@ CHEAP = {
         "batch_size": 4,
         "lr": 3e-3,
     },
+    "CPC": {"max_epochs": 20, "n_steps": 2},
     "IGD": {"max_epochs": 20, "batch_size": 64, "lr": 1e-3},
     "IKD": {"max_epochs": 20, "batch_size": 4},
     "HTDG": {

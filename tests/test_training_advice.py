@@ -211,6 +211,7 @@ def test_the_reconstruction_of_every_network_is_compared(rows):
             "VAE",
             "DAGMM",
             "IGD",
+            "DASVDD",
         ),
         "LikelihoodRegret",
         *(

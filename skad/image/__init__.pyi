@@ -49,6 +49,7 @@ from skad.image.memory._softpatch import SoftPatch as SoftPatch
 from skad.image.memory._spade import SPADE as SPADE
 from skad.image.restoration._anoseg import AnoSeg as AnoSeg
 from skad.image.restoration._avid import AVID as AVID
+from skad.image.restoration._cpc import CPC as CPC
 from skad.image.restoration._dfm import DFM as DFM
 from skad.image.restoration._dfr import DFR as DFR
 from skad.image.restoration._fre import FRE as FRE
@@ -78,3 +79,4 @@ from skad.image.student._stfpm import STFPM as STFPM
 from skad.image.student._uninformed import UninformedStudents as UninformedStudents
 
 __all__ = ["ADShift", "AST", "AVID", "AnoSeg", "AnomalyClustering", "AnomalyDINO", "BGAD", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CSFlow", "CompressedSensingTexture", "ConvolutionalSparseCoding", "DAF", "DFM", "DFR", "DMAD", "DOC", "DRA", "DeSTSeg", "DifferNet", "Dinomaly", "EfficientAD", "FAPM", "FOD", "FRE", "FastFlow", "GCAD", "GLASS", "GLCF", "GaussianAD", "HTDG", "IKD", "INPFormer", "InReaCh", "MKD", "MSPatch", "MeanShifted", "MemKD", "MovedPieces", "MuSc", "MultiscaleSparseCoding", "NPAD", "NoisyRectangles", "OCRGAN", "PANDA", "PFM", "PNI", "PaDiM", "PastedTextures", "PatchCore", "PatchDetector", "PatchSVDD", "PictureFiles", "PositiveSamples", "PyramidFlow", "RDPlusPlus", "RFS", "RSTPM", "ReConPatch", "ReContrast", "ReverseDistillation", "SCADN", "SLSG", "SPADE", "STFPM", "SemiOrthogonal", "SemiREST", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UniADet", "UninformedStudents", "load_folder"]
+__all__ = ["ADShift", "AST", "AnoSeg", "AnomalyClustering", "AnomalyDINO", "BGAD", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CPC", "CSFlow", "CompressedSensingTexture", "ConvolutionalSparseCoding", "DAF", "DFM", "DFR", "DMAD", "DOC", "DRA", "DeSTSeg", "DifferNet", "Dinomaly", "EfficientAD", "FAPM", "FOD", "FRE", "FastFlow", "GCAD", "GLASS", "GLCF", "GaussianAD", "HTDG", "IKD", "INPFormer", "InReaCh", "MKD", "MeanShifted", "MovedPieces", "MuSc", "MultiscaleSparseCoding", "NPAD", "NoisyRectangles", "OCRGAN", "PANDA", "PFM", "PNI", "PaDiM", "PastedTextures", "PatchCore", "PatchDetector", "PatchSVDD", "PictureFiles", "PyramidFlow", "RDPlusPlus", "RFS", "ReConPatch", "ReContrast", "ReverseDistillation", "SCADN", "SLSG", "SPADE", "STFPM", "SemiOrthogonal", "SemiREST", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UninformedStudents", "load_folder"]

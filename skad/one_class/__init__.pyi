@@ -1,4 +1,5 @@
 from skad.one_class._ae1svm import AE1SVM as AE1SVM
+from skad.one_class._dasvdd import DASVDD as DASVDD
 from skad.one_class._deep_sad import DeepSAD as DeepSAD
 from skad.one_class._deep_svdd import DeepSVDD as DeepSVDD
 from skad.one_class._drocc import DROCC as DROCC
@@ -9,4 +10,4 @@ from skad.one_class._ocnn import OCNN as OCNN
 from skad.one_class._svdd import SVDD as SVDD
 from skad.one_class._svm import OneClassSVM as OneClassSVM
 
-__all__ = ["AE1SVM", "DROCC", "DeepSAD", "DeepSVDD", "IGD", "MOCCA", "OCCNN", "OCNN", "OneClassSVM", "SVDD"]
+__all__ = ["AE1SVM", "DASVDD", "DROCC", "DeepSAD", "DeepSVDD", "IGD", "MOCCA", "OCCNN", "OCNN", "OneClassSVM", "SVDD"]

@@ -16,6 +16,21 @@ AnoSeg = Settings(
     excused={"feature": "it marks what looks pasted, not values that are far"},
     pictures={"channels": 2, "max_epochs": 1},
 )
+CPC = Settings(
+    {
+        "batch_size": 512,
+        "max_epochs": 1,
+        "code_size": 4,
+        "n_steps": 1,
+        "n_negatives": 8,
+    },
+    [{"n_steps": 2}],
+    excused={
+        "sign": "of six features with nothing beside them there is nothing to predict",
+        "feature": "a patch is all six features",
+    },
+    pictures={"max_epochs": 1, "code_size": 4, "n_steps": 1, "n_negatives": 8},
+)
 DFM = Settings(
     {**PIXELS, "pool_size": 1, "variance": 0.5},
     [{"measure": "nll", "pool_size": 2}],

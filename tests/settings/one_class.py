@@ -15,6 +15,10 @@ AE1SVM = Settings(
         "lr": 0.01,
     }
 )
+DASVDD = Settings(
+    {"max_epochs": 10, "hidden_sizes": (16,), "latent_size": 4, "lr": 0.01},
+    [{"gamma": 0.0}],
+)
 DROCC = Settings({"max_epochs": 20, "hidden_sizes": (16,), "n_steps": 2, "lr": 0.01})
 DeepSAD = Settings(SMALL)
 DeepSVDD = Settings(SMALL, [{"objective": "soft-boundary", "n_warm_up_epochs": 2}])

@@ -128,8 +128,9 @@ class AnomalyClustering(ClusterMixin, BaseEstimator):
         The distances :math:`d_{ij}`.
     vectors_ : ndarray of shape (n_samples, n_patch_features)
         The means :math:`\bar z_i`, for other methods of clustering.
-    clustering_ : AgglomerativeClustering
-        The fitted clustering of the means.
+    children_ : ndarray of shape (n_samples - 1, 2)
+        Which two were merged, step by step: pictures by their number, and above these
+        what earlier steps had merged, as in `sklearn.cluster.AgglomerativeClustering`.
     distance_unit_ : float
         Mean over pictures of the standard deviation of their distances.
     embedding_ : PatchEmbedding
@@ -236,9 +237,10 @@ class AnomalyClustering(ClusterMixin, BaseEstimator):
         self.vectors_ = to_numpy((weights[:, None] @ patches)[:, 0])
         self.patch_weights_ = to_numpy(weights.view(n, *grid))
         self.patch_distances_ = to_numpy(distances.view(n, *grid))
-        clustering = AgglomerativeClustering(self.n_clusters, linkage="ward")
-        self.clustering_ = clustering.fit(self.vectors_)
-        self.labels_ = self.clustering_.labels_
+        found = AgglomerativeClustering(
+            self.n_clusters, linkage="ward", compute_full_tree=True
+        ).fit(self.vectors_)
+        self.labels_, self.children_ = found.labels_, found.children_
         return self
 
     def _described(self, X):
