@@ -415,6 +415,7 @@ TRAINED = [
     ("RelationOOD", "RelationOOD", {}),
     ("RelationOOD(power=8)", "RelationOOD", {"power": 8.0}),
     ("LogitNorm", "LogitNorm", {}),
+    ("BoundaryGZSL", "BoundaryGZSL", {}),
     ("SoftLabeling", "SoftLabeling", {}),
     ("SoftLabeling(incorrect='zero')", "SoftLabeling", {"incorrect": "zero"}),
     (

@@ -1,16 +1,23 @@
 """Detectors with other labels than one number a class: vectors, and a hierarchy."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.spatial.distance import cosine
-from scipy.special import logsumexp
+from scipy.special import log_softmax, logsumexp
+from scipy.stats import entropy
+from sklearn.base import clone
 
+import skad
 from skad.ood import HierarchicalNovelty, SemanticLabels
 from skad.ood._hierarchical_novelty import (
     HierarchicalNoveltyNetwork,
+    TopDownNetwork,
     branches,
+    choices,
     lineages,
 )
 from skad.ood._semantic_labels import SemanticLabelsNetwork
@@ -144,7 +151,8 @@ def test_below_one_root_it_leaves_each_class_out():
     assert_allclose(net.inside(net.judge(x), codes), expected, rtol=1e-6)
 
 
-def test_a_new_leaf_is_new_in_its_super_class():
+@pytest.mark.parametrize("strategy", ["left_out", "top_down"])
+def test_a_new_leaf_is_new_in_its_super_class(strategy):
     rng = np.random.default_rng(0)
     centres = {
         "a1": (-6, 4), "a2": (-6, -4), "a3": (-6, 0),
@@ -158,13 +166,158 @@ def test_a_new_leaf_is_new_in_its_super_class():
 
     X, y = drawn("a1", "a2", "b1", "b2")
     detector = HierarchicalNovelty(
-        kinds, lr=0.01, max_epochs=60, random_state=0, architecture="mlp"
+        kinds,
+        strategy=strategy,
+        lr=0.01,
+        max_epochs=60,
+        random_state=0,
+        architecture="mlp",
     ).fit(X / 5, y)
     new, truth = drawn("a3", "b3")
     found = detector.predict_with_super_classes(new / 5)
     assert np.mean(found == [each[0] for each in truth]) > 0.9
     assert np.mean(detector.predict_with_super_classes(X / 5) == y) > 0.9
     assert set(detector.predict_with_rejection(new / 5, reject="new")) == {"new"}
+
+
+# -------------------------------------------------------------- from the top down
+
+
+def top_down(weight=1.0):
+    """Return a network of the kinds, the super-classes, and whose children are what."""
+    super_classes, found = choices(LEAVES, lineages(LEAVES, KINDS))
+    torch.manual_seed(0)
+    net = TopDownNetwork((3,), 5, "mlp", (6,), weight, found).double()
+    return net.requires_grad_(False), super_classes, found
+
+
+def test_super_classes_choose_among_their_children():
+    _, super_classes, found = top_down()
+    assert super_classes[0] == "root"  # above both tops
+    assert super_classes[-1] == "dog"
+    assert set(super_classes[1:3]) == {"animal", "tree"}
+    rows = dict(zip(super_classes, found.tolist(), strict=True))
+    cat, elm, oak, poodle, pug = zip(
+        *(rows[name] for name in super_classes), strict=True
+    )
+    assert poodle[:-1] == pug[:-1] != cat[:-1]
+    assert {poodle[-1], pug[-1]} == {0, 1}
+    assert cat[-1] == elm[-1] == oak[-1] == -1
+    assert rows["root"][0] == rows["root"][3] != rows["root"][1] == rows["root"][2]
+    assert {rows["tree"][1], rows["tree"][2]} == {0, 1}
+    assert sorted({rows["animal"][i] for i in (0, 3, 4)}) == [0, 1]
+    # where there is one child there is no choice, and with one top no other
+    above = lineages(["a", "b"], {"a": "x", "b": "y", "x": "all", "y": "all"})
+    names, found = choices(["a", "b"], above)
+    assert names == ["all"]
+    assert_array_equal(found, [[0, 1]])
+    assert choices(["a", "b"], [["root"], ["z"]])[0] == ["root_"]
+
+
+def test_the_top_down_loss_is_that_of_children_and_of_being_sure_elsewhere():
+    net, _, found = top_down(0.7)
+    x, y = torch.randn(8, 3, dtype=torch.float64), torch.arange(8) % 5
+    z, start, expected = net.classifier(x).numpy(), 0, 0.0
+    for children in found:
+        n = children.max() + 1
+        logs = log_softmax(z[:, start : start + n], axis=1)
+        start += n
+        inside = [
+            -row[children[k]]
+            for row, k in zip(logs, y, strict=True)
+            if children[k] >= 0
+        ]
+        outside = [
+            entropy(np.full(n, 1 / n), np.exp(row))
+            for row, k in zip(logs, y, strict=True)
+            if children[k] < 0
+        ]
+        expected += np.mean(inside) + (0.7 * np.mean(outside) if outside else 0)
+    assert start == z.shape[1]
+    assert_allclose(float(net.loss(x, y)), expected)
+
+
+def test_the_way_down_takes_the_likeliest_child():
+    net, super_classes, found = top_down()
+    x = torch.randn(200, 3, dtype=torch.float64) * 4
+    parts = [part.exp().numpy() for part in net.judge(x)]
+    logs = net(x).numpy()
+    assert_allclose(logsumexp(logs, axis=1), 0, atol=1e-12)
+    leaves, sure = net.way(x)
+    for i in range(len(x)):
+        at, on_way = set(range(5)), []
+        for p, children, name in zip(parts, found, super_classes, strict=True):
+            if not at <= {k for k in range(5) if children[k] >= 0}:
+                assert torch.isinf(sure[i, super_classes.index(name)])
+                continue
+            n = p.shape[1]
+            on_way.append(entropy(np.full(n, 1 / n), p[i]))
+            assert sure[i, super_classes.index(name)] == pytest.approx(on_way[-1])
+            at &= {k for k in range(5) if children[k] == p[i].argmax()}
+        assert at == {int(leaves[i])}
+        assert float(net.anomaly(x[i : i + 1])) == pytest.approx(-min(on_way))
+    assert len(set(leaves.tolist())) > 2
+    for leaf in range(5):
+        own = [p[:, c[leaf]] for p, c in zip(parts, found, strict=True) if c[leaf] >= 0]
+        assert_allclose(logs[:, leaf], np.log(own).sum(0))
+
+
+def test_an_input_is_new_in_the_first_super_class_that_is_unsure():
+    rng = np.random.default_rng(0)
+    names = np.array(LEAVES)
+    X = rng.normal(size=(200, 4))
+    y = names[np.arange(200) % 5]
+    X[:, 0] += np.arange(200) % 5
+    detector = HierarchicalNovelty(
+        KINDS, strategy="top_down", max_epochs=15, contamination=0.4, random_state=0
+    ).fit(X, y)
+    found = detector.predict_with_super_classes(X)
+    with torch.no_grad():
+        leaves, sure = detector.net_.double().way(torch.as_tensor(X))
+    for i, row in enumerate(sure.tolist()):
+        unsure = [
+            name
+            for name, one in zip(detector.super_classes_, row, strict=True)
+            if one < detector.offset_
+        ]
+        assert found[i] == (unsure[0] if unsure else detector.classes_[leaves[i]])
+    assert {"root"} < set(found)
+
+
+def test_the_second_strategy_keeps_the_contract(tmp_path):
+    X, y, _ = make()
+    kinds = {0: "a", 1: "a", 2: "b"}
+    detector = HierarchicalNovelty(
+        kinds, strategy="top_down", **{**SMALL, "max_epochs": 3}
+    ).fit(X, y)
+    scores, maps = detector.score_samples(X), detector.transform(X[:5])
+    assert_array_equal(detector.predict(X), np.where(scores < detector.offset_, -1, 1))
+    assert_allclose(detector.score_samples(X[3:4]), scores[3:4], rtol=1e-7)
+    assert_allclose(detector.score_samples(X.astype(np.float32)), scores, rtol=1e-3)
+    skad.save(detector, tmp_path / "detector.skad")
+    for other in (
+        pickle.loads(pickle.dumps(detector)),
+        skad.load(tmp_path / "detector.skad"),
+        clone(detector).fit(X, y),
+    ):
+        assert_array_equal(other.score_samples(X), scores)
+        assert_array_equal(other.transform(X[:5]), maps)
+        assert_array_equal(
+            other.predict_with_super_classes(X), detector.predict_with_super_classes(X)
+        )
+
+
+def test_top_down_below_one_root_is_a_plain_classifier():
+    X, y, _ = make()
+    detector = HierarchicalNovelty(
+        strategy="top_down", **{**SMALL, "max_epochs": 2}
+    ).fit(X, y)
+    assert detector.super_classes_ == ["root"]
+    net, x = detector.net_.double(), torch.as_tensor(X)
+    z = net.classifier(x)
+    loss = torch.nn.functional.cross_entropy(z, torch.as_tensor(y))
+    assert_allclose(float(net.loss(x, torch.as_tensor(y))), float(loss))
+    assert_allclose(net(x), log_softmax(z.numpy(), axis=1), rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from skad.ood._acet import ACET as ACET
 from skad.ood._ash import ASH as ASH
+from skad.ood._boundary_gzsl import BoundaryGZSL as BoundaryGZSL
 from skad.ood._compare import compare as compare
 from skad.ood._compare import extract as extract
 from skad.ood._confident_classifier import ConfidentClassifier as ConfidentClassifier
@@ -42,4 +43,4 @@ from skad.ood._temperature_scaling import TemperatureScaling as TemperatureScali
 from skad.ood._vim import ViM as ViM
 from skad.ood._vos import VOS as VOS
 
-__all__ = ["ACET", "ASH", "ConfidentClassifier", "DICE", "DirichletPrior", "EDL", "Energy", "Entropy", "FDBD", "GEN", "GOOD", "GeneralizedODIN", "GradNorm", "HierarchicalNovelty", "KLMatching", "KNNOOD", "LearnedConfidence", "LogitNorm", "MahalanobisOOD", "MaxLogit", "MaxSoftmax", "MetricLearningAD", "NCI", "NECO", "NNGuide", "ODIN", "OECC", "OODDetector", "OpenMax", "OutlierExposure", "PNML", "ReAct", "RelationOOD", "RelativeMahalanobis", "SCALE", "SHE", "SemanticLabels", "SoftLabeling", "TemperatureScaling", "VOS", "ViM", "compare", "extract"]
+__all__ = ["ACET", "ASH", "BoundaryGZSL", "ConfidentClassifier", "DICE", "DirichletPrior", "EDL", "Energy", "Entropy", "FDBD", "GEN", "GOOD", "GeneralizedODIN", "GradNorm", "HierarchicalNovelty", "KLMatching", "KNNOOD", "LearnedConfidence", "LogitNorm", "MahalanobisOOD", "MaxLogit", "MaxSoftmax", "MetricLearningAD", "NCI", "NECO", "NNGuide", "ODIN", "OECC", "OODDetector", "OpenMax", "OutlierExposure", "PNML", "ReAct", "RelationOOD", "RelativeMahalanobis", "SCALE", "SHE", "SemanticLabels", "SoftLabeling", "TemperatureScaling", "VOS", "ViM", "compare", "extract"]

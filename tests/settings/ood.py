@@ -18,6 +18,7 @@ def trained(cheap, unseen=False):
 
 
 ACET = trained({**BRIEF, "n_steps": 1})
+BoundaryGZSL = trained({**BRIEF, "hidden_size": 8, "latent_size": 4})
 ConfidentClassifier = trained({**BRIEF, "latent_size": 4})
 DirichletPrior = trained(BRIEF, unseen=True)
 EDL = trained(BRIEF)
