@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from skad._needed import need
+from skad._paths import as_path
 
 # What is tried on a file, whatever it is called. Formats that run a program or hold
 # drawings are left out.
@@ -102,7 +103,7 @@ class PictureFiles:
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error={on_error!r}: must be 'raise' or 'skip'.")
         size = _checked_size(size)
-        paths = [Path(path) for path in paths]
+        paths = [as_path(path, "paths") for path in paths]
         if not paths:
             raise ValueError("paths is empty: no picture to read.")
         headers, faults = {}, {}

@@ -39,11 +39,13 @@ def time_folds(lengths, least):
     -------
     folds : list of lists of tuples
         Each leaves something to learn from. Of few steps the folds together are all of
-        them, where they do; of many there is one fold, a fifth of the steps.
+        them, where they do; of many there is one fold, a fifth of the steps. Many are
+        as many windows of `least` that do not overlap as are many samples: those that
+        overlap tell much the same.
     """
     n_steps = sum(lengths)
     folds = _parts(lengths, least, min(5, n_steps))
-    if n_steps > FIVE_FOLDS:
+    if n_steps > FIVE_FOLDS * least:
         return [fold for fold in [_middle(folds)] if fold]
     return folds
 

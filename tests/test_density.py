@@ -192,6 +192,19 @@ def test_mahalanobis_low_rank_is_the_dense_inverse(as_array):
         Mahalanobis("low_rank", rank=30).fit(X)
 
 
+def test_mahalanobis_warns_of_no_more_rows_than_features():
+    rows = np.random.default_rng(0).normal(size=(60, 40))
+    for n in (10, 41):
+        with pytest.warns(UserWarning, match="every new row opens a direction"):
+            Mahalanobis().fit(rows[:n])
+    plane = rows[:, :3] @ rows[:3]  # the rows span three directions, and so do others
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Mahalanobis().fit(rows[:42])
+        Mahalanobis().fit(plane[:30])
+        Mahalanobis("ledoit_wolf").fit(rows[:10])
+
+
 def test_mahalanobis_of_thousands_of_features_says_what_to_take():
     X = np.random.default_rng(0).normal(size=(20, 5001))
     with warnings.catch_warnings():

@@ -8,7 +8,7 @@ import skad
 from skad._limits import effective_size, upper_limit
 from skad._stretches import held_stretches, remaining, time_folds
 from skad.neighbors import KNN
-from skad.series import KMeansAD, MatrixProfile, SubsequenceKNN
+from skad.series import KMeansAD, MatrixProfile, SubsequenceKNN, SubsequenceLOF
 
 SETTINGS = {
     "WindowDetector": {},
@@ -179,7 +179,22 @@ def test_folds_are_stretches_with_something_left(lengths):
             assert not any(j == i and a < d and c < b for j, c, d in fold)
     assert max(one.max() for one in seen) == 1
     held = sum(int(one.sum()) for one in seen)
-    assert held == (sum(lengths) if sum(lengths) <= 200 else sum(lengths) // 5)
+    # of 200 windows side by side the folds are all
+    assert held == (sum(lengths) if sum(lengths) <= 200 * 6 else sum(lengths) // 5)
+
+
+def test_few_windows_are_all_left_out_for_the_threshold():
+    """A fifth of a series that wanders would tell of twelve windows of fifty steps."""
+    flagged = []
+    for seed in range(5):
+        rng, steps = np.random.default_rng(seed), np.zeros((2, 3000))
+        for i in range(1, 3000):
+            steps[:, i] = 0.8 * steps[:, i - 1] + rng.normal(size=2)
+        X, new = steps[:, :, None]
+        detector = SubsequenceLOF(window_size=50).fit(X)
+        flagged.append(np.mean(detector.predict(new) == -1))
+    assert np.mean(flagged) < 0.08
+    assert max(flagged) < 0.15
 
 
 def test_nothing_of_a_held_out_stretch_is_trained_on(monkeypatch):
@@ -192,9 +207,9 @@ def test_nothing_of_a_held_out_stretch_is_trained_on(monkeypatch):
         return fit(self, X, y)
 
     monkeypatch.setattr(KNN, "fit", watched)
-    X = np.arange(1500.0)[:, None]
+    X = np.arange(4500.0)[:, None]
     detector = SubsequenceKNN(window_size=20).fit(X)
-    ((_, a, b), *more) = time_folds([1500], 20)[0]
+    ((_, a, b), *more) = time_folds([4500], 20)[0]
     assert not more or b <= more[0][1]
     whole, part = banks
     assert_array_equal(whole, X.ravel())

@@ -26,6 +26,7 @@ LIFTED = ("image", "ood", "series")
 HEIGHTS = {
     "_lazy": -1,
     "_needed": -2,
+    "_paths": -2,
     "_time_stamps": -2,
     "_times": -1,
     "_parameters": -1,

@@ -1,13 +1,13 @@
 """The file that a training goes on from: what it belongs to, and how it is read."""
 
 import os
-import pathlib
 
 import joblib
 import torch
 from numpy.random import RandomState
 
 from skad._array import is_torch, to_numpy
+from skad._paths import as_path
 
 # Parameters that may differ between the fits that write a checkpoint and go on from it.
 _ASIDE = {"checkpoint", "callbacks", "device", "on_interrupt", "compile"}
@@ -39,6 +39,8 @@ class Checkpoint:
             raise ValueError(
                 f"checkpoint={self.given!r} is a file, and a folder is needed."
             ) from None
+        folder = as_path(detector.checkpoint, "checkpoint")
+        folder.mkdir(parents=True, exist_ok=True)
         self.name = type(detector).__name__
         self.file = folder / f"{self.name}.pt"
         aside = _ASIDE | set(detector._epoch_parameters)  # a fit may take more of them

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from skad._needed import need
+from skad._paths import as_path
 from skad.datasets._numbers import as_numbers, check_blank
 from skad.datasets._text import read_text
 from skad.datasets._words import listed, nearest, note, one_line, shown
@@ -143,7 +144,7 @@ def read_tables(
     aside = list(dict.fromkeys(aside))
     options = [*drop, *aside, label_column]
     contents = [
-        (path, *_read(Path(path), label_column, options, of_text)) for path in paths
+        (path, *_read(as_path(path), label_column, options, of_text)) for path in paths
     ]
     for name in drop if columns is None else ():
         if not any(name in arrays for _, arrays, *_ in contents):

@@ -120,7 +120,10 @@ class Mahalanobis(IncrementalMixin, SampleWeightMixin, LeftOutMixin, BaseDetecto
 
     Training rows span a subspace where they are not more than its dimensions. There
     relations between features are no evidence and are left out, as in the
-    pseudo-inverse; "ledoit_wolf", "oas" and "low_rank" have a variance for them.
+    pseudo-inverse; "ledoit_wolf", "oas" and "low_rank" have a variance for them. A row
+    more is a dimension more there, and what the threshold is taken from lacks one: of
+    new rows of a Gaussian in 40 features .36 are flagged with 10 training rows, .14
+    with 20 and .18 with 39, of which `fit` warns; with "ledoit_wolf" .11, .10 and .08.
 
     `sample_weight` repeats rows in every estimate but "mcd", which trusts a subset of
     rows and refuses weights.
@@ -318,6 +321,17 @@ class Mahalanobis(IncrementalMixin, SampleWeightMixin, LeftOutMixin, BaseDetecto
     def _honest_anomaly(self, X, y, anomaly, **params):
         if self.covariance == "low_rank":
             return cross_fitted(self, X, y, params, anomaly)
+        n, d = self.n_samples_seen_, self.n_features_in_
+        bare = self.covariance in ("empirical", "mcd")
+        if bare and n <= d + 1 and np.isinf(self._floor_):
+            warnings.warn(
+                f"Mahalanobis learned from {n:g} rows of {d} features, so few that "
+                "every new row opens a direction which no other has: more than "
+                f"false_alarm_rate={self.false_alarm_rate} of new normal samples may "
+                "fall below its threshold. covariance='ledoit_wolf' or 'oas' have a "
+                "variance for all directions.",
+                stacklevel=6,
+            )
         return super()._honest_anomaly(X, y, anomaly, **params)
 
     def _left_out(self, X, once=1.0):

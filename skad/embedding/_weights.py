@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from skad._array import is_torch, to_numpy
+from skad._paths import as_path
 
 # Names that an error lists of each fault.
 _SHOWN = 5
@@ -21,7 +22,7 @@ def read_arrays(path):
     Pickles (.pth, .pt, .bin) are read with ``weights_only=True``; a checkpoint that
     keeps its arrays under "state_dict" is looked into.
     """
-    path = pathlib.Path(os.fspath(path)).expanduser()
+    path = as_path(path, "weights").expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"There is no file of weights at {str(path)!r}.")
     if path.suffix == ".npz":

@@ -2,13 +2,13 @@
 
 import copy
 import os
-import pathlib
 import uuid
 import warnings
 
 from sklearn.utils.validation import check_is_fitted
 
 from skad._needed import need
+from skad._paths import as_path
 
 _OPSET = 18
 
@@ -56,6 +56,7 @@ def to_onnx(detector, path):
     >>> bool(np.abs(found[0] - detector.transform(good)).max() < 1e-4)
     True
     """
+    path = as_path(path)
     check_is_fitted(detector)
     if not getattr(detector, "_exports", False):
         raise ValueError(
@@ -73,7 +74,6 @@ def to_onnx(detector, path):
     given = torch.zeros(3, *(shape or [detector.n_features_in_]))
     with torch.no_grad():
         model(given)  # what is cached is made from real tensors
-    path = pathlib.Path(path)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         with warnings.catch_warnings():

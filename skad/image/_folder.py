@@ -1,10 +1,9 @@
 """Folders of pictures, in the layouts that people have them in."""
 
-from pathlib import Path
-
 import numpy as np
 from sklearn.utils import Bunch
 
+from skad._paths import as_path
 from skad._pictures import PictureFiles, list_pictures, picture_size, read_mask
 
 __all__ = ["PictureFiles", "load_folder"]
@@ -71,7 +70,7 @@ def load_folder(path, *, size=None, mode=None, on_error="raise", test_share=0.2)
     """
     if not 0 <= test_share < 1:
         raise ValueError(f"test_share={test_share!r}: must be from 0 to below 1.")
-    path = Path(path)
+    path = as_path(path)
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: there is no such folder")
     train, test = _layout(path, test_share)
@@ -124,7 +123,7 @@ def load_test_folder(path, *, size=None, mode=None, on_error="raise"):
         `X_test` (`PictureFiles`), `y_test`, `defects_test` and `masks_test` (None where
         they are not known), and `skipped`, as `load_folder` has them.
     """
-    path = Path(path)
+    path = as_path(path)
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: there is no such folder")
     files, below = list_pictures(path), {}

@@ -14,6 +14,8 @@ import numpy as np
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from skad._paths import as_path
+
 __all__ = ["Findings", "detection_metrics", "top_columns", "write_scores"]
 
 
@@ -135,7 +137,9 @@ def apart(name, taken):
 
 def open_text(path):
     """Open a file to write text in UTF-8, where what is none is written as escapes."""
-    return open(path, "w", newline="", encoding="utf-8", errors="backslashreplace")
+    return open(
+        as_path(path), "w", newline="", encoding="utf-8", errors="backslashreplace"
+    )
 
 
 def detection_metrics(y, decision):

@@ -1,8 +1,10 @@
 """Files of anomaly maps, written as the maps come."""
 
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 import numpy as np
+
+from skad._paths import as_path
 
 
 class MapFiles:
@@ -29,7 +31,7 @@ class MapFiles:
     """
 
     def __init__(self, folder, n, files, kind):
-        self.folder, self.kind = Path(folder), kind
+        self.folder, self.kind = as_path(folder, "folder"), kind
         self.names = _names(n, files, kind)
         self.scale = None
         self.waiting = []

@@ -8,11 +8,11 @@ What stands below is a matter of the kind, a module each, with `facts`, `details
 import contextlib
 import warnings
 from html import escape
-from pathlib import Path
 
 import numpy as np
 
 from skad._needed import need
+from skad._paths import as_path
 from skad.inspection import _html, _report_pictures, _report_rows, _report_series
 from skad.inspection._agreement import agreement
 from skad.inspection._findings import open_text
@@ -54,7 +54,7 @@ def write_report(folder, findings, *, title="Anomaly report", comparison=()):
     """
     need("PIL", "the report")
     matplotlib = need("matplotlib", "the report")
-    folder = Path(folder)
+    folder = as_path(folder, "folder")
     folder.mkdir(parents=True, exist_ok=True)
     parts = [f"<h1>{escape(title)}</h1>", _overview(findings)]
     with _plain_plots(matplotlib):

@@ -130,6 +130,11 @@ class SVDD(OutliersMixin, BaseDetector):
     anomalies `radius_` is enlarged by what rounding needs, so that no more than the
     share `nu` is outside, however the training rows are split when they are scored.
 
+    Of new normal rows more are outside than `nu` says: learned from half of the normal
+    rows of ten tables of ADBench, the default has .09 to .34 of the others outside, .16
+    in the mean, the most where there are few rows, and ``nu=0.05`` .14.
+    ``QuantileThreshold(SVDD())`` takes the threshold from rows that were left out: .04.
+
     References
     ----------
     .. [1] D. M. J. Tax and R. P. W. Duin, "Support vector data description", Machine

@@ -23,6 +23,7 @@ from sklearn.base import BaseEstimator
 from skad import __version__
 from skad._array import resolve_device
 from skad._needed import need
+from skad._paths import as_path
 from skad.embedding._module_tail import ModuleTail
 from skad.persistence._decode import Decoder
 from skad.persistence._encode import Encoder
@@ -94,7 +95,8 @@ def write(detector, path, trusted=(), notes=None):
         raise ValueError(
             f"detector={detector!r} is no estimator: pass a detector of skad."
         )
-    path = pathlib.Path(os.path.realpath(path))  # a link stays, and leads to the file
+    # a link stays, and leads to the file
+    path = pathlib.Path(os.path.realpath(as_path(path)))
     if path.exists() and not path.is_file():
         what = "a folder" if path.is_dir() else "no file"
         raise ValueError(f"path={str(path)!r} is {what}: pass the name of a file.")
@@ -163,7 +165,7 @@ def read(path, device=None, trusted=()):
     Notes are what the file says, whoever wrote it: whoever uses them checks them.
     """
     try:
-        detector, notes = parsed(pathlib.Path(path).read_bytes(), trusted)
+        detector, notes = parsed(as_path(path).read_bytes(), trusted)
     except CorruptFileError as error:
         raise CorruptFileError(f"{path} cannot be loaded: {error}") from error
     _move(detector, device, set())
