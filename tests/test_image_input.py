@@ -116,3 +116,11 @@ def test_bytes_as_floats_and_channels_first_are_refused(cls):
     detector.fit(X)
     with pytest.raises(ValueError, match=r"floats from .* write X / 255 or X.astype"):
         detector.score_samples(X * 255)
+
+
+@pytest.mark.parametrize("given", [np.asarray, torch.as_tensor])
+def test_what_is_for_rows_says_what_pictures_are_for(given):
+    pictures = np.random.default_rng(0).uniform(size=(4, 8, 8, 3))
+    for X in (pictures, pictures[..., 0]):
+        with pytest.raises(ValueError, match=rf"with dim {X.ndim}.*PatchDetector"):
+            skad.KNN().fit(given(X))
