@@ -44,8 +44,8 @@ class KNNOOD(ClassifierDetector):
         are averaged over place.
     n_neighbors : int, default=50
         Number `k`, less than the training rows. The authors take 50 for CIFAR-10, 200
-        for CIFAR-100 and 1000 for ImageNet. There is a warning where a class has no more
-        than `k` rows.
+        for CIFAR-100 and 1000 for ImageNet. A class of no more rows
+        than `k` is a warning.
     normalize : bool, default=True
         Whether features are brought to length one.
     algorithm : {"auto", "brute", "kd_tree"}, default="auto"
