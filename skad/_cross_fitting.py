@@ -100,7 +100,15 @@ def scored_as_seen(detector, X, n, anomaly, error):
 
 
 def unfitted(detector, **parameters):
-    """Return an unfitted copy that calls nobody back and sets no threshold."""
+    """Return an unfitted copy that calls nobody back and sets no threshold.
+
+    It knows the shape of the pictures that the detector was fitted to, and would take
+    for rows of a table as they come from its checks.
+    """
+    shape = getattr(detector, "image_shape_", None)
+    known = shape is not None and not getattr(detector, "_are_rows_", False)
+    if known and "image_shape" in detector.get_params(deep=False):
+        parameters["image_shape"] = tuple(shape)
     member = clone(detector).set_params(contamination=0.5, **parameters)
     vars(member).pop("_skl_callbacks", None)
     member._is_copy = member._only_scores = True

@@ -103,6 +103,19 @@ def check_values(estimator, X, *, reset):
         )
 
 
+def are_around_zero(X):
+    """Tell whether pictures were standardised, and are none in 0..1 any more.
+
+    Parameters
+    ----------
+    X : array, tensor or PictureFiles of shape (n, ...)
+        The pictures before they are converted, as for `check_values`.
+    """
+    if isinstance(X, PictureFiles) or "float" not in str(X.dtype) or 0 in X.shape:
+        return False
+    return _range(X)[0] < _DARKEST
+
+
 def _range(X):
     """Return the smallest and the largest value, without a copy of all."""
     xp, found = namespace(X), []

@@ -34,6 +34,13 @@ def check_table(
             estimator.n_features_in_ = X.shape[1]
         return X
     refuse_unreadable(X)
+    if getattr(X, "ndim", 2) in (3, 4):
+        name = type(estimator).__name__
+        raise ValueError(
+            f"Found array with dim {X.ndim}, while dim <= 2 is required by {name}: "
+            "samples are rows. Pictures, and features of their patches, are for the "
+            "detectors of skad.image, of which PatchDetector carries others to them."
+        )
     if issparse(X):
         allow_nan = False
     if is_torch(X):

@@ -24,6 +24,7 @@ from skad.embedding._resnet import (
     skeleton,
 )
 from skad.embedding._taps import join_maps
+from skad.embedding._weights import read_arrays
 from tests.test_sklearn import NEVER_YIELDED
 
 WEIGHTS = "resnet18_conv1_to_layer3_bnfolded.npz"
@@ -293,6 +294,32 @@ def test_files_that_cannot_be_read(tmp_path):
     torch.save({"a": os.system}, tmp_path / "evil.pth")
     with pytest.raises(pickle.UnpicklingError, match=r"[Ww]eights"):
         PatchEmbedding("resnet18", weights=tmp_path / "evil.pth")._prepare(3)
+
+
+def test_files_of_weights_that_hold_something_else(tmp_path):
+    module = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3))
+    good = module.state_dict()
+    contents = {
+        "module": (module, "holds more than arrays, such as a whole module"),
+        "list": ([good], "it is a list, and no state dict"),
+        "epochs": ({**good, "epoch": 3}, "'epoch' in it is a int, no array"),
+    }
+    for name, (content, message) in contents.items():
+        path = tmp_path / f"{name}.pth"
+        torch.save(content, path)
+        with pytest.raises(
+            ValueError, match=rf"{name}.pth' cannot be read: .*{message}"
+        ):
+            read_arrays(path)
+    for suffix in (".pth", ".npz", ".safetensors"):
+        path = tmp_path / f"junk{suffix}"
+        path.write_bytes(b"junk")
+        with pytest.raises(ValueError, match=rf"junk{suffix}' cannot be read"):
+            PatchEmbedding(weights=path, backbone="resnet18").fit(np.ones((2, 32, 32)))
+    for name in ("state_dict", "model_state_dict", "model"):
+        path = tmp_path / f"{name}.pt"
+        torch.save({name: good, "epoch": 3, "optimizer": {"lr": 0.1}}, path)
+        assert set(read_arrays(path)) == set(good)
 
 
 def test_without_weights_nothing_is_downloaded(tmp_path, monkeypatch, network):

@@ -5,10 +5,12 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 from scipy.ndimage import gaussian_filter
+from sklearn.base import clone
 from torch import nn
 
 import skad
-from skad.embedding import RegionEmbedding
+from skad.embedding import PatchEmbedding, RegionEmbedding
+from skad.embedding._libraries import IMAGENET
 from skad.image._base import BackboneDetector
 from skad.reconstruction import AutoEncoder
 from tests._instances import settings_of
@@ -116,3 +118,32 @@ def test_bytes_as_floats_and_channels_first_are_refused(cls):
     detector.fit(X)
     with pytest.raises(ValueError, match=r"floats from .* write X / 255 or X.astype"):
         detector.score_samples(X * 255)
+
+
+@pytest.mark.parametrize("library", [np.asarray, torch.as_tensor])
+def test_pictures_that_were_normalised_are_not_normalised_again(library):
+    pictures = np.random.default_rng(0).uniform(size=(6, 32, 32, 3)).astype(np.float32)
+    mean, std = (np.float32(part) for part in IMAGENET)
+    normalised = library((pictures - mean) / std)
+    for backbone in (
+        {"backbone": "resnet18", "weights": "random"},
+        {"backbone": Small, "layers": ("one",), "normalization": IMAGENET},
+    ):
+        known = PatchEmbedding(**backbone).fit(pictures)
+        expected = known.transform(pictures)
+        if "normalization" in backbone:  # what is asked for is done
+            backbone["normalization"] = None
+        found = PatchEmbedding(**backbone).fit(normalised)
+        assert_allclose(found.transform(normalised), expected, rtol=1e-3, atol=1e-4)
+    detector = skad.PaDiM(backbone="resnet18", weights="random", random_state=0)
+    scores = clone(detector).fit(pictures).score_samples(pictures)
+    found = detector.fit(normalised).score_samples(normalised)
+    assert_allclose(found, scores, rtol=1e-3)
+
+
+@pytest.mark.parametrize("given", [np.asarray, torch.as_tensor])
+def test_what_is_for_rows_says_what_pictures_are_for(given):
+    pictures = np.random.default_rng(0).uniform(size=(4, 8, 8, 3))
+    for X in (pictures, pictures[..., 0]):
+        with pytest.raises(ValueError, match=rf"with dim {X.ndim}.*PatchDetector"):
+            skad.KNN().fit(given(X))

@@ -1,5 +1,7 @@
 """Thresholds for new rows: what leaves a row out equals a fit without the row."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,10 @@ import skad
 from skad._cross_fitting import cross_fitted
 from skad.ensemble._nodes import flatten
 from skad.ensemble._paths import average_path_length, lengths_without
+from skad.one_class import DeepSVDD
+from skad.ood import LogitNorm
+from skad.reconstruction import AutoEncoder
+from skad.supervised import MixedSupervision
 from tests._instances import identify
 
 
@@ -263,3 +269,23 @@ def test_streams_leave_rows_out_of_all_that_is_known(detector, rows):
 def test_tensors_have_the_threshold_of_arrays(detector, rows):
     tensor = clone(detector).fit(torch.from_numpy(rows))
     assert tensor.offset_ == pytest.approx(clone(detector).fit(rows).offset_, rel=1e-9)
+
+
+@pytest.mark.parametrize("cls", [AutoEncoder, DeepSVDD, LogitNorm])
+def test_copies_of_a_network_of_few_pictures_are_networks_of_pictures(cls):
+    pictures = np.random.default_rng(0).uniform(size=(9, 6, 5)).astype(np.float32)
+    y = np.arange(9) % 2 if cls is LogitNorm else None
+    detector = cls(max_epochs=1, hidden_sizes=(4,), random_state=0)
+    whole = clone(detector).fit(pictures, y)
+    flat = detector.set_params(image_shape=(6, 5)).fit(pictures.reshape(9, -1), y)
+    assert whole.offset_ == flat.offset_
+
+
+def test_copies_of_a_network_of_few_pictures_get_masks():
+    rng = np.random.default_rng(0)
+    pictures, masks = rng.uniform(size=(13, 16, 16)), np.zeros((13, 16, 16))
+    masks[:4, 4:10, 6:12] = 1
+    detector = MixedSupervision(channels=(4, 4, 4, 4), max_epochs=1, random_state=0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "MixedSupervision cannot be fitted without")
+        detector.fit(pictures, masks=masks)

@@ -583,6 +583,17 @@ def test_knn_ood_by_hand():
     assert_allclose(-KNNOOD(n_neighbors=4).fit(X).score_samples(X), own, rtol=1e-9)
 
 
+def test_knn_says_where_a_class_has_too_few_rows_for_its_neighbours():
+    X, y = blobs_of(np.random.default_rng(0))
+    names, fewest = np.array(["a", "b", "c"])[y], np.bincount(y).min()
+    for labels in (None, names, np.repeat("a", len(X))):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            KNNOOD(n_neighbors=int(fewest) - (labels is not None)).fit(X, labels)
+    with pytest.warns(UserWarning, match=f"the class [abc] has {fewest} training rows"):
+        KNNOOD(n_neighbors=int(fewest)).fit(X, names)
+
+
 @pytest.mark.parametrize("metric", ["inner", "cosine", "euclidean"])
 def test_she_by_hand(metric):
     X, y = blobs_of(np.random.default_rng(0))

@@ -33,6 +33,7 @@ from skad.ood import (
     MaxSoftmax,
     OODDetector,
     ViM,
+    compare,
     extract,
 )
 
@@ -303,6 +304,29 @@ def test_skorch_nets_are_fitted_inside_or_before(data, skorch_net):
     pipe = make_pipeline(StandardScaler(), skorch_net)
     inside = MahalanobisOOD(pipe, epsilon=0.01).fit(X.astype(np.float32), names)
     assert np.isfinite(inside.score_samples(X)).all()
+
+
+@pytest.mark.filterwarnings("ignore:The classifier of this:UserWarning")
+def test_a_net_of_pictures_is_fitted_to_pictures():
+    X = np.random.default_rng(0).random((60, 5, 4)).astype(np.float32)
+    y = np.arange(60) % 3
+    net = skorch.NeuralNetClassifier(
+        TwoMaps,
+        criterion=torch.nn.CrossEntropyLoss,
+        max_epochs=2,
+        verbose=0,
+        train_split=None,
+    )
+    torch.manual_seed(0)
+    detector = MaxSoftmax(net, contamination=0.1).fit(X, np.array(["x", "y", "z"])[y])
+    torch.manual_seed(0)
+    alone = net.fit(X[:, None], y)
+    largest = alone.predict_proba(X[:, None]).max(axis=1)
+    assert_allclose(detector.score_samples(X), largest, rtol=1e-5)
+    scores = compare([MaxSoftmax()], net, X, y, X_test=X)["MaxSoftmax"]
+    assert scores.shape == (60,)
+    # copies for the threshold see pictures as well
+    assert np.isfinite(MaxSoftmax(net).fit(X, y).offset_)
 
 
 def test_a_net_that_learned_from_neither_is_refused(data, skorch_net):

@@ -126,7 +126,9 @@ class ThresholdTuner(DetectorAround):
     not counted. Around a classifier `y_ood` marks the anomalies. Without labels of both
     kinds there is nothing to tune: there is a warning, the threshold is the detector's
     own, and there are no ``best_threshold_``, ``best_score_`` and ``curve_``. A
-    precision that no threshold reaches is an error.
+    precision that no threshold reaches is an error. A `detector` that uses no labels
+    learns from the anomalies as from any sample, and a memory of them finds none that
+    are like them: fit it to normal samples, and give it in a ``FrozenEstimator``.
 
     As in scikit-learn's ``TunedThresholdClassifierCV`` the scores are of samples that
     were not learned from; here all folds make one curve instead of one each, since few

@@ -52,11 +52,12 @@ def learns_from_labels(classifier):
     return is_skorch(classifier) or get_tags(classifier).target_tags.required
 
 
-def fitted_classifier(classifier, X, y):
+def fitted_classifier(classifier, X, y, image_shape=None):
     """Return a fitted classifier, and its classes where it does not know them itself.
 
     One that is fitted already is returned as it is, else a clone is fitted. `y` are
-    class labels of any type, or None for a classifier that needs none.
+    class labels of any type, or None for a classifier that needs none. Rows that are
+    images (h, w, c) reach a net as (b, c, h, w), as they do when it is asked.
     """
     if classifier is None:
         return None, None
@@ -69,6 +70,8 @@ def fitted_classifier(classifier, X, y):
     if is_skorch(last):  # its losses take the index of a class
         classes, y = np.unique(y, return_inverse=True)
         X, y = X.astype(np.float32, copy=False), y.astype(np.int64)
+        if image_shape is not None and last is classifier:
+            X = np.moveaxis(X.reshape(-1, *image_shape), 3, 1)
     fitted = clone(classifier)
     with config_context(transform_output="default"):
         fitted.fit(X) if y is None else fitted.fit(X, y)

@@ -15,6 +15,7 @@ from skad._array import is_torch, namespace, resolve_device, slices, to_numpy
 from skad._copies import converted
 from skad._parameters import KW_ONLY, with_parameters
 from skad._picture_input import check_pictures
+from skad._picture_values import are_around_zero
 from skad._sklearn import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -108,6 +109,8 @@ class PictureEmbedding(
         """
         pictures = check_pictures(self, X, reset=True, any_values=True)
         self._keep_dtype(self._are_rows_)
+        source = getattr(pictures, "source", pictures)
+        self._around_zero_ = not self._are_rows_ and are_around_zero(source)
         self._prepare(pictures.shape[-1])
         work = 1e4 * np.prod(pictures.shape, dtype=float)
         of = X if is_torch(X) else pictures
@@ -319,7 +322,8 @@ class BackboneEmbedding(PictureEmbedding):
     normalization : "auto", tuple or None, default="auto"
         (mean, std) of pictures in 0..1, numbers or one for each channel. "auto" is what
         the backbone was trained with, where it is known (names; modules of timm and
-        torchvision), and nothing for other modules. None is nothing.
+        torchvision), and nothing for other modules, and for floats around 0, which were
+        normalised already. None is nothing.
     amp : {"bf16", "fp16"} or None, default=None
         Lower precision of the backbone, for devices that have it.
 
@@ -351,6 +355,8 @@ class BackboneEmbedding(PictureEmbedding):
     def _norms(self, known, n_channels):
         """Return the mean and the standard deviation of each channel, or None twice."""
         if isinstance(self.normalization, str):
+            if self._around_zero_:  # normalised already
+                return None, None
             if known is None:
                 backbone = repr(self.backbone)
                 if isinstance(self.backbone, nn.Module):  # which prints all its parts

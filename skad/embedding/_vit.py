@@ -66,7 +66,8 @@ class ViTEmbedding(BackboneEmbedding):
         of the processor in the model's folder, what DINOv2, DINOv3, CLIP, SigLIP and
         the models of timm and torchvision were trained with, and nothing for modules of
         your own; other models of transformers want it stated, as
-        ``(processor.image_mean, processor.image_std)``. None is nothing.
+        ``(processor.image_mean, processor.image_std)``. Floats around 0, which were
+        normalised already, are left as they are. None is nothing.
     norm : bool, default=True
         Whether tokens of every block pass the norm that stands behind the last one, as
         in DINOv2's intermediate layers.

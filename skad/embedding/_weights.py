@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import pickle
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,6 +13,8 @@ from skad._paths import as_path
 
 # Names that an error lists of each fault.
 _SHOWN = 5
+# Where checkpoints of trainings have the state dict of the network.
+_NESTED = ("state_dict", "model_state_dict", "model")
 # Batches that a batch norm has seen, which is of no use to a frozen network.
 _COUNTER = "num_batches_tracked"
 
@@ -20,30 +23,49 @@ def read_arrays(path):
     """Return the arrays of a .npz, .safetensors or .pth file: a dict of name to array.
 
     Pickles (.pth, .pt, .bin) are read with ``weights_only=True``; a checkpoint that
-    keeps its arrays under "state_dict" is looked into.
+    keeps its arrays under "state_dict", "model_state_dict" or "model" is looked into.
     """
     path = as_path(path, "weights").expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"There is no file of weights at {str(path)!r}.")
+    if path.suffix not in (".npz", ".safetensors", ".pth", ".pt", ".bin"):
+        raise ValueError(
+            f"weights={str(path)!r} must end in .pth, .pt, .bin, .safetensors or .npz."
+        )
+    try:
+        return as_arrays(_state(path))
+    # a broken file raises whatever its reader stumbles over
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):
+            reason = "it is damaged, or holds more than arrays, such as a whole module"
+        raise ValueError(
+            f"weights={str(path)!r} cannot be read: {reason}. What is needed is what "
+            "torch.save(module.state_dict(), path) writes."
+        ) from error
+
+
+def _state(path):
+    """Return what a file holds, read without running code of it."""
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
-        return as_arrays(load_file(path))
-    if path.suffix not in (".pth", ".pt", ".bin"):
-        raise ValueError(
-            f"weights={str(path)!r} must end in .pth, .pt, .bin, .safetensors or .npz."
-        )
-    return as_arrays(torch.load(path, map_location="cpu", weights_only=True))
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def as_arrays(state):
     """Return a state dict as a dict of name to NumPy array."""
-    state = state.get("state_dict", state)
+    if not isinstance(state, Mapping):
+        raise ValueError(f"it is a {type(state).__name__}, and no state dict")
+    state = next((state[name] for name in _NESTED if name in state), state)
     arrays = {}
     for name, value in state.items():
+        if not hasattr(value, "shape"):
+            raise ValueError(f"{name!r} in it is a {type(value).__name__}, no array")
         if is_torch(value) and value.dtype in (torch.bfloat16, torch.float16):
             value = value.float()
         arrays[name.removeprefix("module.")] = to_numpy(value)

@@ -316,8 +316,9 @@ class BackboneDetector(ImageDetector):
         (mean, std) of pictures in 0..1, numbers or one for each channel, by which they
         are normalised before the backbone. "auto" is what the backbone was trained
         with, where it is known (names; modules of timm and torchvision), and nothing
-        for other modules: pass ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) for your
-        own that was trained on ImageNet. None is nothing.
+        for floats around 0, which were normalised already, and for other modules: pass
+        ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) for your own that was trained on
+        ImageNet. None is nothing.
     amp : {"bf16", "fp16"} or None, default=None
         Lower precision of the backbone, for devices that have it.
     embedding : PatchEmbedding or None, default=None

@@ -241,7 +241,9 @@ class ClassifierDetector(ClassLabelsMixin, BaseDetector):
         classifier = self.classifier
         if classifier is None and self._default_classifier is not None:
             classifier = self._default_classifier()
-        classifier, classes = fitted_classifier(classifier, X, labels)
+        classifier, classes = fitted_classifier(
+            classifier, X, labels, self.image_shape_
+        )
         view = ClassifierView(classifier, X, self.image_shape_)
         view.classifier = self.classifier
         return view, view.module or classifier, classes

@@ -120,7 +120,9 @@ def compare(
     if not is_fitted_already(classifier):
         inside = chosen_rows(rows, ~outlier)
         own = None if labels is None else labels[~outlier]
-        classifier, classes = fitted_classifier(classifier, inside, own)
+        classifier, classes = fitted_classifier(
+            classifier, inside, own, checked.image_shape_
+        )
         classifier = FrozenEstimator(classifier)
     view, rows = _view(classifier, X, image_shape)
     if classes is not None:

@@ -1,6 +1,9 @@
 """Distance to the nearest training features, all of length one."""
 
+import warnings
 from numbers import Integral
+
+import numpy as np
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
@@ -41,7 +44,8 @@ class KNNOOD(ClassifierDetector):
         are averaged over place.
     n_neighbors : int, default=50
         Number `k`, less than the training rows. The authors take 50 for CIFAR-10, 200
-        for CIFAR-100 and 1000 for ImageNet.
+        for CIFAR-100 and 1000 for ImageNet. A class of no more rows
+        than `k` is a warning.
     normalize : bool, default=True
         Whether features are brought to length one.
     algorithm : {"auto", "brute", "kd_tree"}, default="auto"
@@ -108,8 +112,23 @@ class KNNOOD(ClassifierDetector):
     def _learn_from(self, outputs, codes, known):
         bank, k = self._features(outputs), self._in_proportion(self.n_neighbors)
         self._n_dimensions_ = bank.shape[1]
+        if not self._is_copy:
+            self._warn_of_small_classes(codes)
         self._search_ = NeighborSearch(
             bank, "euclidean", 2, self.algorithm, None, None, k + 1
+        )
+
+    def _warn_of_small_classes(self, codes):
+        """Warn where the k-th nearest of a row is of another class, whatever it is."""
+        classes, counts = np.unique(codes, return_counts=True)
+        if len(classes) < 2 or counts.min() > self.n_neighbors:
+            return
+        smallest = self.classes_[classes[counts.argmin()]]
+        warnings.warn(
+            f"n_neighbors={self.n_neighbors}, and the class {smallest!s} has "
+            f"{counts.min()} training rows: the neighbour at which its rows are judged "
+            "is of another class. Pass fewer, such as n_neighbors=5.",
+            stacklevel=2,
         )
 
     def _score(self, outputs):
