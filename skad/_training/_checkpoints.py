@@ -32,15 +32,13 @@ class Checkpoint:
                 "pass an int such as random_state=0, or None."
             )
         self.given = str(detector.checkpoint)
-        folder = pathlib.Path(detector.checkpoint)
+        folder = as_path(detector.checkpoint, "checkpoint")
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except FileExistsError:
             raise ValueError(
                 f"checkpoint={self.given!r} is a file, and a folder is needed."
             ) from None
-        folder = as_path(detector.checkpoint, "checkpoint")
-        folder.mkdir(parents=True, exist_ok=True)
         self.name = type(detector).__name__
         self.file = folder / f"{self.name}.pt"
         aside = _ASIDE | set(detector._epoch_parameters)  # a fit may take more of them
