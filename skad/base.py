@@ -317,13 +317,7 @@ class BaseDetector(
                 self.device_ = resolve_device(self.device, X, self._fit_work(X))
                 placed = on_device(X, self.device_)
             anomaly = learn(placed, y, **params)
-            self.offset_ = self._fit_offset(X, y, anomaly, **params)
-            if self.offset_ != self.offset_:
-                raise ValueError(
-                    f"The threshold of this {type(self).__name__} is NaN: scores of "
-                    "its training samples are not finite. Scale the features, and "
-                    "lower lr where a network is trained."
-                )
+            self.offset_ = self._no_nan(self._fit_offset(X, y, anomaly, **params))
             self._end_callbacks(X, y)
         except BaseException:
             self._replace_fitted_state(before)

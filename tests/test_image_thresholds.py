@@ -310,7 +310,6 @@ AGAIN |= {"PFM", "RSTPM"}  # of which there are two
 # which have no backbone
 AGAIN |= {"CompressedSensingTexture", "MultiscaleSparseCoding", "PatchSVDD", "Texems"}
 AGAIN |= {"AVID", "MSPatch", "PositiveSamples"}
-AGAIN |= {"AnoSeg", "ConvolutionalSparseCoding", "HTDG", "OCRGAN", "SCADN"}
 AGAIN |= {"AnoSeg", "CPC", "ConvolutionalSparseCoding", "HTDG", "OCRGAN", "SCADN"}
 AGAIN |= {"GCAD", "UninformedStudents", *FROM_PIXELS}
 ONCE = {name: one for name, one in EVERY.items() if name not in AGAIN}
