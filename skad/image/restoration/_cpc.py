@@ -72,7 +72,16 @@ class CPCNetwork(Network):
 
     def codes(self, pictures):
         """Return the codes (b, d, gh, gw) of the patches of pictures."""
-        return self.encoder.all_codes(pictures, (self.stride, self.stride))[0]
+        # patches are half a side from each other: their quarters do not overlap
+        side, (rows, columns) = (
+            self.stride,
+            (n // self.stride for n in pictures.shape[2:]),
+        )
+        blocks = pictures.unflatten(3, (columns, side)).unflatten(2, (rows, side))
+        blocks = blocks.permute(0, 2, 4, 1, 3, 5)  # (b, rows, columns, c, side, side)
+        quarters = self.encoder.quarters(blocks.flatten(0, 2))[:, :, 0, 0]
+        quarters = quarters.unflatten(0, (-1, rows, columns)).movedim(3, 1)
+        return self.encoder.joined(quarters, 1)
 
     def losses(self, codes, negatives):
         """Return the loss (b, gh, gw) of patches, the mean over sides and steps.
@@ -205,6 +214,9 @@ class CPC(PixelDetector):
     each side here, so that every patch has patches before it. The next row is left out
     because its patches share pixels with what is known. Small pictures go on as they
     are at the border, to four rows and columns of patches.
+
+    Training costs by the pixels: an epoch of 31 pictures of 512 x 384 takes 20 CPU
+    seconds, and at ``image_size=128`` a twelfth of it.
 
     31 cookies at 64 x 64 train it in 22 CPU seconds, 30 epochs; 46 others are told with
     a ROC AUC of .96 and their pixels with .93, by the distance to the mean picture with
