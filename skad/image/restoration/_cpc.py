@@ -73,10 +73,8 @@ class CPCNetwork(Network):
     def codes(self, pictures):
         """Return the codes (b, d, gh, gw) of the patches of pictures."""
         # patches are half a side from each other: their quarters do not overlap
-        side, (rows, columns) = (
-            self.stride,
-            (n // self.stride for n in pictures.shape[2:]),
-        )
+        side = self.stride
+        rows, columns = (n // side for n in pictures.shape[2:])
         blocks = pictures.unflatten(3, (columns, side)).unflatten(2, (rows, side))
         blocks = blocks.permute(0, 2, 4, 1, 3, 5)  # (b, rows, columns, c, side, side)
         quarters = self.encoder.quarters(blocks.flatten(0, 2))[:, :, 0, 0]
@@ -180,13 +178,8 @@ class CPC(PixelDetector):
         same ones of the training pictures.
     image_size : int, tuple of int or None, default=None
         Size to which pictures are brought; None leaves them.
-    pooling : {"max", "top", "quantile", "mean"}, default="max"
-        How a map becomes a score: its maximum, the mean of its largest values, a
-        quantile, or the mean.
     smoothing : float, default=0.0
         Standard deviation of the Gaussian that smooths maps, in pixels of `image_size`.
-    lr : float, default=0.001
-        Learning rate.
     random_state : int, RandomState instance or None, default=None
         Draws weights and the other patches. Pass an int for reproducible results.
 
