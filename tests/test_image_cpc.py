@@ -91,6 +91,8 @@ def test_a_code_is_that_of_its_patch():
     x = x.requires_grad_(True)
     codes = net.codes(net.pictures(x)[0])
     assert codes.shape == (1, 6, 7, 7)
+    dense, _ = net.encoder.all_codes(net.pictures(x)[0], (4, 4))
+    assert_allclose(codes.detach(), dense.detach(), rtol=1e-10)
     (gradient,) = torch.autograd.grad(codes[0, :, 2, 3].sum(), x)
     used = (gradient.view(32, 32) != 0).numpy()
     assert used[8:16, 12:20].mean() > 0.5

@@ -72,7 +72,14 @@ class CPCNetwork(Network):
 
     def codes(self, pictures):
         """Return the codes (b, d, gh, gw) of the patches of pictures."""
-        return self.encoder.all_codes(pictures, (self.stride, self.stride))[0]
+        # patches are half a side from each other: their quarters do not overlap
+        side = self.stride
+        rows, columns = (n // side for n in pictures.shape[2:])
+        blocks = pictures.unflatten(3, (columns, side)).unflatten(2, (rows, side))
+        blocks = blocks.permute(0, 2, 4, 1, 3, 5)  # (b, rows, columns, c, side, side)
+        quarters = self.encoder.quarters(blocks.flatten(0, 2))[:, :, 0, 0]
+        quarters = quarters.unflatten(0, (-1, rows, columns)).movedim(3, 1)
+        return self.encoder.joined(quarters, 1)
 
     def losses(self, codes, negatives):
         """Return the loss (b, gh, gw) of patches, the mean over sides and steps.
@@ -171,13 +178,8 @@ class CPC(PixelDetector):
         same ones of the training pictures.
     image_size : int, tuple of int or None, default=None
         Size to which pictures are brought; None leaves them.
-    pooling : {"max", "top", "quantile", "mean"}, default="max"
-        How a map becomes a score: its maximum, the mean of its largest values, a
-        quantile, or the mean.
     smoothing : float, default=0.0
         Standard deviation of the Gaussian that smooths maps, in pixels of `image_size`.
-    lr : float, default=0.001
-        Learning rate.
     random_state : int, RandomState instance or None, default=None
         Draws weights and the other patches. Pass an int for reproducible results.
 
@@ -205,6 +207,9 @@ class CPC(PixelDetector):
     each side here, so that every patch has patches before it. The next row is left out
     because its patches share pixels with what is known. Small pictures go on as they
     are at the border, to four rows and columns of patches.
+
+    Training costs by the pixels: an epoch of 31 pictures of 512 x 384 takes 20 CPU
+    seconds, and at ``image_size=128`` a twelfth of it.
 
     31 cookies at 64 x 64 train it in 22 CPU seconds, 30 epochs; 46 others are told with
     a ROC AUC of .96 and their pixels with .93, by the distance to the mean picture with
