@@ -7,6 +7,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import config_context
+from sklearn.base import clone
 
 from skad.embedding import ViTEmbedding
 from skad.image import UniADet
@@ -224,7 +225,7 @@ def test_a_picture_of_the_memory_is_at_zero():
     assert with_all.score_samples(X)[0] < -1e-3
 
 
-def test_given_vectors_are_not_trained_and_scores_do_not_depend_on_x():
+def test_given_vectors_are_not_trained_and_scores_do_not_depend_on_x(tmp_path):
     X, other, new = (pictures(n, 16, 16, 3, seed=n) for n in (20, 15, 6))
     learned = UniADet(embedding=embedding(), max_epochs=3, random_state=0).fit(X)
     given = learned.vectors_
@@ -237,6 +238,10 @@ def test_given_vectors_are_not_trained_and_scores_do_not_depend_on_x():
         for name, value in detector.vectors_.items():
             assert_array_equal(value, given[name])
         assert_array_equal(detector.score_samples(new), learned.score_samples(new))
+    path = tmp_path / "vectors.npz"
+    np.savez(path, **given)
+    read = clone(UniADet(embedding=embedding(), vectors=dict(np.load(path))))
+    assert_array_equal(read.fit(X).score_samples(new), learned.score_samples(new))
     # no picture is held out of what learns from none
     assert both[0].n_held_out_ == 0
     assert_array_equal(

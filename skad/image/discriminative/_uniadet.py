@@ -1,6 +1,6 @@
 """UniADet: two vectors a layer and task, which tokens of a frozen network lie near."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from numbers import Integral, Real
 
 import numpy as np
@@ -80,7 +80,8 @@ class UniADet(MasksMixin, OwnScoreDetector):
     ----------
     vectors : dict of array or None, default=None
         `vectors_` of a detector with the same layers, to judge with; None learns some.
-        A file of them, by ``numpy.savez(path, **detector.vectors_)``, takes kilobytes.
+        ``numpy.savez(path, **detector.vectors_)`` makes a file of them, which
+        ``dict(numpy.load(path))`` reads.
     n_shots : int or "all", default=0
         How many normal training pictures, the first ones, the memory holds; 0 is none.
     n_views : int, default=1
@@ -168,7 +169,7 @@ class UniADet(MasksMixin, OwnScoreDetector):
     array([-1])
     """
 
-    vectors: Mapping | None = None
+    vectors: dict | None = None
     n_shots: int | str = 0
     n_views: int = 1
     temperature: float = 0.07
@@ -184,7 +185,7 @@ class UniADet(MasksMixin, OwnScoreDetector):
     _resnet_layers = ("layer2", "layer3")
     _uses_labels = True
     _parameter_constraints = {
-        "vectors": [Mapping, None],
+        "vectors": [dict, None],
         "n_shots": [Interval(Integral, 0, None, closed="left"), StrOptions({"all"})],
         "n_views": [Interval(Integral, 0, None, closed="left")],
         "temperature": [Interval(Real, 0, None, closed="neither")],
