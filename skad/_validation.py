@@ -30,6 +30,7 @@ def check_table(
             estimator.n_features_in_ = X.shape[1]
         return X
     refuse_unreadable(X)
+    _refuse_several(X)
     if issparse(X):
         allow_nan = False
     if is_torch(X):
@@ -110,6 +111,18 @@ def refuse_unreadable(X):
             raise TypeError(
                 f"X is a {kind} tensor, but dense tensors with values are required."
             )
+
+
+def _refuse_several(X):
+    """Raise for a list of tables or series, such as other libraries take."""
+    if not isinstance(X, list | tuple) or not len(X):
+        return
+    if all(getattr(part, "ndim", 0) == 2 for part in X):
+        raise ValueError(
+            f"X is a list of {len(X)} tables, the first of shape {tuple(X[0].shape)}, "
+            "and one is needed: X=np.concatenate(X), and for a detector on series "
+            "groups=np.repeat(np.arange(len(X)), [len(x) for x in X]) of the list X."
+        )
 
 
 def _check_tensor(X, min_samples, allow_nan=False):
