@@ -17,6 +17,21 @@ from skad.neighbors import KNN
 from skad.series import GroupScaler, SubsequenceKNN, WindowDetector, ZScore
 
 
+def test_a_list_of_series_says_how_to_pass_them():
+    rng = np.random.default_rng(0)
+    several = [rng.normal(size=(60, 2)), rng.normal(size=(40, 2))]
+    for kind in (list, tuple):
+        with pytest.raises(ValueError, match="is a list of 2 tables") as caught:
+            SubsequenceKNN(window_size=4).fit(kind(several))
+    assert "groups=np.repeat(np.arange(len(X)), [len(x) for x in X])" in str(
+        caught.value
+    )
+    groups = np.repeat(np.arange(len(several)), [len(x) for x in several])
+    detector = SubsequenceKNN(window_size=4).fit(np.concatenate(several), groups=groups)
+    with pytest.raises(ValueError, match="is a list of 2 tables"):
+        detector.predict(several)
+
+
 def machines(n=400, seed=0):
     """Return series (2 n, 2) of a machine and of one a thousand times as large."""
     rng = np.random.default_rng(seed)

@@ -49,8 +49,8 @@ class Discord(NeighborWindows):
 
     ``contamination="auto"`` takes stretches of time, of which no step is in a window
     that a copy learns from. What is normal may change after training, and is flagged
-    then: .47 of the rest of an electrocardiogram (ECG805) after its first 1,100 steps,
-    .39 of NAB's taxi rides after 2,352, none of another electrocardiogram (UCR 135).
+    then: .14 of the rest of an electrocardiogram (ECG805) after its first 1,100 steps,
+    .10 of NAB's taxi rides after 2,352, none of another electrocardiogram (UCR 135).
 
     References
     ----------

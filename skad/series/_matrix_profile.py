@@ -97,16 +97,13 @@ class MatrixProfile(ProfileDetector):
     O(n^2 l c) for `n` steps and scoring `m` steps O(n m l c), in memory linear in `n`
     and `m`; ``n_neighbors > 1`` and "joint" use double precision throughout.
 
-    ``contamination="auto"`` takes, of at most a fifth of more than 1,000 steps, the
-    distance to the nearest window that does not overlap at all: a window of a new
-    series has no neighbour among its own steps. Where these are few periods it matters
-    which: on an electrocardiogram (UCR 135) learned from its first 1,200 steps, six
-    beats, .16 of the normal steps that follow are flagged; from others as many, .01 to
-    .04.
+    ``contamination="auto"`` takes, of a fifth of the steps where these are more than
+    200 windows side by side, the distance to the nearest window that does not overlap
+    at all: a window of a new series has no neighbour among its own steps.
 
-    What is normal may change after training, and is flagged then: .98 of the rest
-    of an electrocardiogram (ECG805) after its first 1,100 steps, and .43 of NAB's taxi
-    rides after 2,352; learned from as many steps of the whole time .02 and .01.
+    What is normal may change after training, and is flagged then: .05 of the rest
+    of an electrocardiogram (ECG805) after its first 1,100 steps, and .06 of NAB's taxi
+    rides after 2,352; learned from as many steps of the whole time .03 and 0.
 
     References
     ----------

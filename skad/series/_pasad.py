@@ -104,9 +104,9 @@ class PASAD(WindowedDetector):
     series of 80 periods with noise it flagged .002 to .30 of new steps, .06 on average,
     "residual" .03.
 
-    What is normal may change after training, and is flagged then: .69 of the rest
-    of an electrocardiogram (ECG805) after its first 1,100 steps, and .08 of NAB's taxi
-    rides after 2,352; learned from as many steps of the whole time .08 and .12.
+    What is normal may change after training, and is flagged then: .22 of the rest
+    of an electrocardiogram (ECG805) after its first 1,100 steps, and .22 of NAB's taxi
+    rides after 2,352; learned from as many steps of the whole time .12 and .02.
 
     References
     ----------

@@ -62,8 +62,8 @@ class SubsequenceKNN(NeighborWindows):
     ``contamination="auto"`` takes stretches of time, of which no step is in a window
     that a copy learns from.
 
-    What is normal may change after training, and is flagged then: .43 of the rest
-    of an electrocardiogram (ECG805) after its first 1,100 steps, and .37 of NAB's taxi
+    What is normal may change after training, and is flagged then: .15 of the rest
+    of an electrocardiogram (ECG805) after its first 1,100 steps, and .09 of NAB's taxi
     rides after 2,352; learned from as many steps of the whole time 0 and 0.
 
     References

@@ -55,9 +55,9 @@ class SubsequenceLOF(NeighborWindows):
     ``contamination="auto"`` takes stretches of time, of which no step is in a window
     that a copy learns from.
 
-    What is normal may change after training, and is flagged then: .25 of the rest
-    of an electrocardiogram (ECG805) after its first 1,100 steps, and .36 of NAB's taxi
-    rides after 2,352; learned from as many steps of the whole time .01 and 0.
+    What is normal may change after training, and is flagged then: .09 of the rest
+    of an electrocardiogram (ECG805) after its first 1,100 steps, and .19 of NAB's taxi
+    rides after 2,352; learned from as many steps of the whole time 0 and 0.
 
     References
     ----------

@@ -83,7 +83,7 @@ class WindowDetector(NeighborWindows):
     A detector without a map, as scikit-learn's, has scores only: `transform` raises an
     AttributeError.
 
-    What is normal may change after training, and is flagged then: with `KNN`, .43 of
+    What is normal may change after training, and is flagged then: with `KNN`, .15 of
     the rest of an electrocardiogram (ECG805) after its first 1,100 steps, none after as
     many of the whole time.
 
