@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Self
 from scipy.sparse import issparse
 from sklearn.utils.validation import check_is_fitted
 
-from skad._answers import Inspection, labels_of
+from skad._answers import Inspection, check_threshold, labels_of
 from skad._array import (
     block_rows,
     device_of,
@@ -318,12 +318,7 @@ class BaseDetector(
                 placed = on_device(X, self.device_)
             anomaly = learn(placed, y, **params)
             self.offset_ = self._fit_offset(X, y, anomaly, **params)
-            if self.offset_ != self.offset_:
-                raise ValueError(
-                    f"The threshold of this {type(self).__name__} is NaN: scores of "
-                    "its training samples are not finite. Scale the features, and "
-                    "lower lr where a network is trained."
-                )
+            check_threshold(self)
             self._end_callbacks(X, y)
         except BaseException:
             self._replace_fitted_state(before)
