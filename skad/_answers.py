@@ -30,3 +30,13 @@ def labels_of(decision):
     """Return labels (n,) of a decision function: 1 from zero on, -1 below."""
     xp = namespace(decision)
     return xp.astype(decision >= 0, xp.int64) * 2 - 1
+
+
+def check_threshold(detector):
+    """Raise where the threshold is NaN, as scores of training samples are."""
+    if detector.offset_ != detector.offset_:
+        raise ValueError(
+            f"The threshold of this {type(detector).__name__} is NaN: scores of its "
+            "training samples are not finite. Scale the features, and lower lr where a "
+            "network is trained."
+        )

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Self
 from scipy.sparse import issparse
 from sklearn.utils.validation import check_is_fitted
 
-from skad._answers import Inspection, labels_of
+from skad._answers import Inspection, check_threshold, labels_of
 from skad._array import (
     block_rows,
     device_of,
@@ -318,6 +318,8 @@ class BaseDetector(
                 placed = on_device(X, self.device_)
             anomaly = learn(placed, y, **params)
             self.offset_ = self._no_nan(self._fit_offset(X, y, anomaly, **params))
+            self.offset_ = self._fit_offset(X, y, anomaly, **params)
+            check_threshold(self)
             self._end_callbacks(X, y)
         except BaseException:
             self._replace_fitted_state(before)

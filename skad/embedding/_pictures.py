@@ -84,6 +84,7 @@ class PictureEmbedding(
     neighborhood, interpolation = 1, "bilinear"
     amp, channels_last, compile = None, False, False
     _keeps_dtype_ = True  # in files of 0.1, which do not say so
+    _around_zero_ = False
     _parameter_constraints = {
         "image_size": [Interval(Integral, 1, None, closed="left"), tuple, list, None],
         "image_shape": [tuple, list, None],
