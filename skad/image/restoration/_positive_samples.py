@@ -127,8 +127,9 @@ class PositiveSamples(AdversarialRestoration):
     >>> good = 0.5 + stripes + rng.normal(0, 0.01, size=(20, 32, 32))
     >>> bad = good[:1].copy()
     >>> bad[0, 8:16, 16:24] = 0.9
-    >>> detector = PositiveSamples(channels=4, max_epochs=30, lr=0.003, random_state=0)
-    >>> detector.fit(good).predict(bad)
+    >>> small = {"channels": 4, "batch_size": 4, "max_epochs": 60, "lr": 0.003}
+    >>> detector = PositiveSamples(**small, random_state=0).fit(good)
+    >>> detector.predict(bad)
     array([-1])
     """
 
