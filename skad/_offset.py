@@ -40,16 +40,6 @@ class OffsetMixin:
         self._keep_reference(anomaly)
         return float(np.quantile(-anomaly, self.contamination))
 
-    def _no_nan(self, offset):
-        """Return the threshold, which is NaN where scores are not finite."""
-        if offset != offset:
-            raise ValueError(
-                f"The threshold of this {type(self).__name__} is NaN: scores of its "
-                "training samples are not finite. Scale the features, and lower lr "
-                "where a network is trained."
-            )
-        return offset
-
     def _limit(self, anomaly):
         """Return what few new rows pass, of honest anomalies (m,) of normal ones."""
         return upper_limit(anomaly, self.false_alarm_rate)

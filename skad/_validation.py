@@ -145,14 +145,18 @@ def _refuse_what_is_no_array(X):
         raise ValueError(f"X is a file, a {kind}, and samples are needed: read it.")
     if isinstance(X, Iterator):
         raise ValueError(f"X is a {kind}, which can be read but once: pass list(X).")
+
+
 def _refuse_several(X):
     """Raise for a list of tables or series, such as other libraries take."""
     if not isinstance(X, list | tuple) or not len(X):
         return
     if all(getattr(part, "ndim", 0) == 2 for part in X):
+        raise ValueError(
             f"X is a list of {len(X)} tables, the first of shape {tuple(X[0].shape)}, "
             "and one is needed: X=np.concatenate(X), and for a detector on series "
             "groups=np.repeat(np.arange(len(X)), [len(x) for x in X]) of the list X."
+        )
 
 
 def _check_tensor(X, min_samples, allow_nan=False):

@@ -317,7 +317,6 @@ class BaseDetector(
                 self.device_ = resolve_device(self.device, X, self._fit_work(X))
                 placed = on_device(X, self.device_)
             anomaly = learn(placed, y, **params)
-            self.offset_ = self._no_nan(self._fit_offset(X, y, anomaly, **params))
             self.offset_ = self._fit_offset(X, y, anomaly, **params)
             check_threshold(self)
             self._end_callbacks(X, y)
