@@ -28,7 +28,6 @@ LEFT_OUT = {
             "GEOM",
             "InvertibleHierarchies",
             "OCRGAN",
-            "PatchSVDD",
             "SSD",
             "UninformedStudents",
         ),
