@@ -2,6 +2,7 @@
 
 from importlib import import_module
 
+import picture_table
 from detector_figures import MEASURED, NOTES, RESULTS, figures, read, where
 from detector_rows import KINDS, kind
 
@@ -74,10 +75,6 @@ def beside_peers():
             ),
         ]
     ]
-    pictures = {}
-    for row in where(read("images_quality"), set="cookie"):
-        own = pictures.setdefault(row["detector"], {})
-        own[row["backbone"]] = (figure(row["image_auc"]), figure(row["pixel_auc"]))
     return {
         "Rows of a table": (
             "Mean ROC AUC over ten ODDS tables, trained on half of the normal rows, "
@@ -98,20 +95,7 @@ def beside_peers():
                 for row in where(read("series_quality"), series="mean of 4")
             ],
         ),
-        "Pictures": (
-            "ROC AUC over pictures of cookies, and over their pixels, without "
-            "pretrained weights and with a ResNet-18; no peer was run.",
-            [
-                {
-                    "Detector": name,
-                    "Filters, pictures": own.get("gabor", ("", ""))[0],
-                    "Filters, pixels": own.get("gabor", ("", ""))[1],
-                    "ResNet-18, pictures": own.get("resnet18", ("", ""))[0],
-                    "ResNet-18, pixels": own.get("resnet18", ("", ""))[1],
-                }
-                for name, own in pictures.items()
-            ],
-        ),
+        "Pictures": picture_table.pictures(),
         "Around a classifier": (
             "ROC AUC of digits that a small network has not learned, mean of three "
             "seeds, beside pytorch-ood.",

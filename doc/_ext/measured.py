@@ -23,9 +23,10 @@ from benchmarks import _readme
 
 
 def as_source(title, note, rows):
-    """Return a section with a table."""
+    """Return a section with a table, with an anchor where it is of pictures."""
     table = list_table(rows, [100 // len(rows[0])] * len(rows[0]), "sortable")
-    return f"{title}\n{'-' * len(title)}\n\n{note}\n\n{table}"
+    anchor = ".. _pictures-measured:\n\n" if title == "Pictures" else ""
+    return f"{anchor}{title}\n{'-' * len(title)}\n\n{note}\n\n{table}"
 
 
 class Quality(SphinxRole):

@@ -1,7 +1,7 @@
 """Which detector looks at data where none is named, and why.
 
 The figures are those of benchmarks/results: tables_accuracy.tsv, tables_speed.tsv,
-series_quality.tsv and images_quality.tsv.
+series_quality.tsv and images_all.tsv.
 """
 
 # Neighbours are looked up row by row: beyond so many pairs it takes longer than a
