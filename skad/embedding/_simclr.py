@@ -41,6 +41,7 @@ class SimCLR(LearnedCodes):
 
     See Also
     --------
+    CCD : Shifts of pictures and places of patches are told as well.
     skad.self_supervised.SSD : Such codes with Gaussians, and maps.
     skad.self_supervised.DROC : Turned copies as well, and a head of three.
     PatchEmbedding : Nothing is learned; vectors for each place.

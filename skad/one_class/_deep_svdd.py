@@ -55,6 +55,7 @@ class DeepSVDD(ShapedDetector):
 
     See Also
     --------
+    DASVDD : Samples are rebuilt from their codes as well.
     DeepSAD : Takes known anomalies into account.
     SVDD : The smallest ball in a kernel's feature space.
 
