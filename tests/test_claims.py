@@ -423,7 +423,7 @@ def test_no_class_is_without_a_weight_unsaid():
     with pytest.warns(UserWarning, match="classes without a weight among 4 features"):
         skad.DICE(linear).fit(rows.astype(np.float32), y.repeat(30))
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.filterwarnings("error", "sparsity=")
         skad.DICE(linear, sparsity=0.0).fit(rows.astype(np.float32), y.repeat(30))
 
 

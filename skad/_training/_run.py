@@ -172,8 +172,8 @@ class Training:
 
     def _check_weights(self, network):
         """Raise where the last step, which no loss came after, led to no weights."""
-        for weight in network.trained_state().values():
-            if weight.is_floating_point() and not bool(weight.isfinite().all()):
+        for name, weight in network.named_parameters():
+            if not (network.is_frozen(name) or bool(weight.isfinite().all())):
                 raise ValueError(
                     f"The weights are not finite after epoch {self.n_epochs} with lr="
                     f"{self.detector.lr}: lower lr, or scale the features if they are "
