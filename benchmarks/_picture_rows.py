@@ -39,6 +39,7 @@ _CLOSE = "no further below than 46 aligned pictures can tell apart"
 _TEXTURE = "made for one even texture, which neither set is"
 # Why a detector is below the better of the baselines: a text, or one for each set.
 REASONS = {
+    "AVID": _FEW,
     "AST": f"{_FEW}, and a rate for thousands of steps",
     "AnoSeg": _FEW,
     "CDO": _FEW,
@@ -53,6 +54,7 @@ REASONS = {
     "MuSc": {"cookie": "patches are compared in whatever place, at its third layer"},
     "MKD": _FEW,
     "MultiscaleSparseCoding": _TEXTURE,
+    "PositiveSamples": _FEW,
     "SPADE": {"cookie": _CLOSE},
     "SetFeatures": {"cookie": _CLOSE},
     "SoftPatch": {"cookie": _CLOSE},

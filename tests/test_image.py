@@ -562,7 +562,7 @@ OF_WHOLE_PICTURES = {
         "MKD",
         "MeanShifted",
     ),
-    *("OCRGAN", "PANDA", "RFS", "SPADE", "SetFeatures", "SuperSimpleNet"),
+    *("OCRGAN", "PANDA", "RFS", "SPADE", "SetFeatures", "SuperSimpleNet", "UniADet"),
 }
 
 

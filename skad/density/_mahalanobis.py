@@ -323,7 +323,8 @@ class Mahalanobis(IncrementalMixin, SampleWeightMixin, LeftOutMixin, BaseDetecto
             return cross_fitted(self, X, y, params, anomaly)
         n, d = self.n_samples_seen_, self.n_features_in_
         bare = self.covariance in ("empirical", "mcd")
-        if bare and n <= d + 1 and np.isinf(self._floor_):
+        few = n <= d + 1 and np.isinf(self._floor_)
+        if bare and few and not self._is_copy:
             warnings.warn(
                 f"Mahalanobis learned from {n:g} rows of {d} features, so few that "
                 "every new row opens a direction which no other has: more than "

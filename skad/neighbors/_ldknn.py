@@ -60,6 +60,11 @@ class LDKNN(NeighborsMixin, BaseDetector):
     Where the training rows lie on a lattice the second term is the same for all, and
     the order that of `KNN`.
 
+    It is made for patches, of which there are many of each kind. Of the anomalies of
+    ten ODDS tables it finds fewer: the mean ROC AUC is .74 after training on half of
+    the normal rows (`KNN` .93), and .47, no better than chance, where it has learned
+    from the rows it scores (.88).
+
     References
     ----------
     .. [1] S. Lyu, D. Mo and W. K. Wong, "REB: reducing biases in representation for

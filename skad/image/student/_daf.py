@@ -232,8 +232,8 @@ class DAF(StudentDetector):
 
     It wants many steps. 31 cookies at 64 x 64 train it with a ResNet-18 in 26 CPU
     seconds, 20 epochs with batches of 4: 46 others are told with a ROC AUC of .81 and
-    their pixels with .26, and 6 of 14 good ones are flagged. After 40 epochs with
-    ``lr=0.002``, which these pictures chose, it is .88, .81 and 2; the distance to the
+    their pixels with .26, and 2 of 14 good ones are flagged. After 40 epochs with
+    ``lr=0.002``, which these pictures chose, it is .88 and .81; the distance to the
     mean picture has .90, :class:`DeSTSeg` 1.00 in twice the time. At the paper's size
     it is unmeasured.
 
