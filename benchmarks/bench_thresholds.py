@@ -59,6 +59,8 @@ SHORT = {
     "n_search_steps": 20,
     "hidden_size": 100,
 }
+# What takes minutes an epoch otherwise.
+OWN = {"HTDG": {"transformations": "turns", "n_scales": 2, "channels": 8}}
 
 
 def detectors(part, options):
@@ -81,6 +83,7 @@ def detectors(part, options):
             for key, value in short.items()
             if isinstance(known.get(key), int) and known[key] > value
         }
+        short |= OWN.get(name, {})
         model.set_params(**short)
         text = ", ".join(f"{key}={value}" for key, value in short.items())
         yield name, model, text
