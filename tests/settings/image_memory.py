@@ -106,7 +106,6 @@ PatchSVDD = Settings(
         "step_size": 512,
         "code_size": 8,
     },
-    [{"svdd_weight": 0.0}],
     excused={"outliers": "the banks hold the farthest of the training codes"},
     pictures={"max_epochs": 1, "n_draws": 2, "code_size": 8},
 )

@@ -271,9 +271,9 @@ RSTPM = Settings(
         **FINE,
         "batch_size": 128,
         "other": PatchEmbedding(Lines, ("fine",)),
-        "student_channels": (8,),
+        "student_channels": (4,),
         "n_blocks": 1,
-        "max_epochs": 3,
+        "max_epochs": 2,
     },
     pictures={
         "layers": ("scale2", "scale3"),
@@ -293,8 +293,8 @@ PFM = Settings(
         "batch_size": 128,
         "other": PatchEmbedding(Lines, ("fine",)),
         "latent_sizes": (4,),
-        "max_epochs": 6,
-        "lr": 0.003,
+        "max_epochs": 4,
+        "lr": 0.005,
     },
     [
         {
