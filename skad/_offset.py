@@ -34,11 +34,15 @@ class OffsetMixin:
             return 0.0
         if self.contamination == "auto":
             honest = to_numpy(self._honest_anomaly(X, y, anomaly, **params))
-            self._keep_honest(honest)
-            return -max(self._limit(honest), self._least_limit())
+            return self._honest_offset(honest)
         anomaly = to_numpy(self._seen_anomaly(X, anomaly))
         self._keep_reference(anomaly)
         return float(np.quantile(-anomaly, self.contamination))
+
+    def _honest_offset(self, anomaly):
+        """Return the threshold of honest anomalies (m,), and keep them for reports."""
+        self._keep_honest(anomaly)
+        return -max(self._limit(anomaly), self._least_limit())
 
     def _limit(self, anomaly):
         """Return what few new rows pass, of honest anomalies (m,) of normal ones."""

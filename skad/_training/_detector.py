@@ -16,7 +16,7 @@ from skad._random import generator
 from skad._training._advice import warn_of_rebuilding, warn_of_scale
 from skad._training._arguments import EPOCHS, check_sizes, epochs_of, from_parameters
 from skad._training._checkpoints import Checkpoint
-from skad._training._held_out import HeldOutMixin, Trained
+from skad._training._held_out import HeldOutMixin, Trained, of_samples
 from skad._training._made import go_on_from, made_with
 from skad._training._parameters import TrainingParameters
 from skad._training._run import Training
@@ -142,7 +142,7 @@ class TorchDetector(HeldOutMixin, TrainingParameters, BaseDetector):
             warn_of_scale(self, X)
         labels = self._training_labels(X, y)
         if labels is not None and (n_epochs is None or not hasattr(self, "net_")):
-            need_normal(self, labels if labels.ndim == 1 else labels[:, 0])
+            need_normal(self, of_samples(labels))
         seed = int(generator(self.random_state).randint(2**31 - 1))
         with reproducible(self.device_):
             self._run(X, y, labels, seed, n_epochs)
@@ -181,9 +181,7 @@ class TorchDetector(HeldOutMixin, TrainingParameters, BaseDetector):
         samples = x if self._keeps_samples else None
         learned = kept
         if used and labels is not None:
-            learned = kept[
-                to_numpy(labels if labels.ndim == 1 else labels[:, 0])[kept] >= 0
-            ]
+            learned = kept[to_numpy(of_samples(labels))[kept] >= 0]
         self._trained_ = Trained(
             X, samples, held if used else None, learned, in_stream=not whole
         )

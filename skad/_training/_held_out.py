@@ -37,6 +37,11 @@ class Trained(NamedTuple):
     in_stream: bool
 
 
+def of_samples(labels):
+    """Return the labels (n,) of labels (n,) or, with more behind them, (n, k)."""
+    return labels if labels.ndim == 1 else labels[:, 0]
+
+
 def held_samples(n, fraction, n_before=0, at_least=0):
     """Return the indices of the samples to hold out, about a `fraction` of `n`.
 
@@ -95,8 +100,7 @@ class HeldOutMixin:
         """
         normal = np.arange(n)
         if labels is not None:
-            labels = labels if labels.ndim == 1 else labels[:, 0]
-            normal = np.flatnonzero(to_numpy(labels) >= 0)
+            normal = np.flatnonzero(to_numpy(of_samples(labels)) >= 0)
         whole = n_before is None
         watched = self.patience is not None
         enough = self._holds_out() and (len(normal) >= FEWEST_SAMPLES or not whole)

@@ -26,8 +26,7 @@ class IncrementalNetworkMixin(IncrementalMixin):
         vars(self).pop("_sample_", None)  # of rows that were trained on
         rows = like(self._held_sample_[1], X)
         anomaly = to_numpy(self._in_blocks(self._anomaly, rows, progress="score"))
-        self._keep_honest(anomaly)
-        return -max(self._limit(anomaly), self._least_limit())
+        return self._honest_offset(anomaly)
 
     def _honest_anomaly(self, X, y, anomaly, **params):
         if self._trained_.in_stream:  # too few were held out by now
