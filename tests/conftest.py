@@ -201,6 +201,14 @@ class Seconds:
                 item.user_properties.append(("seconds", (name, spent)))
 
 
+@pytest.fixture
+def own_generator():
+    """Draw from torch's generator as if nobody had, and leave it as it was."""
+    with torch.random.fork_rng():
+        torch.default_generator.manual_seed(0)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _close_figures():
     yield

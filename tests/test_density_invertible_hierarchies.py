@@ -25,11 +25,7 @@ OTHERS = {
 SHAPES = [(1, 4, 4), (3, 2, 4), (1, 1, 6), (2, 3, 3), (1, 1, 5), (1, 6, 6)]
 
 
-@pytest.fixture(autouse=True)
-def own_generator():
-    with torch.random.fork_rng():
-        torch.default_generator.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("own_generator")
 
 
 def loosened(module):

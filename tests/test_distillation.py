@@ -22,12 +22,7 @@ from skad.nn.distillation import (
 )
 from skad.nn.statistics import ChannelScale
 
-
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("own_generator")
 
 
 def distances(*shape, grad=False):

@@ -24,11 +24,7 @@ def pictures(n, size=(24, 24), seed=0):
     return base * rng.normal(1, 0.05, (n, 1, 1)) + rng.normal(0, 0.02, (n, *size))
 
 
-@pytest.fixture(autouse=True)
-def own_generator():
-    with torch.random.fork_rng():
-        torch.default_generator.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("own_generator")
 
 
 @pytest.fixture(scope="module")

@@ -21,11 +21,7 @@ SMALL = {"max_epochs": 2, "batch_size": 4, "random_state": 0, "smoothing": 0}
 BENT = DMAD(**SMALL, **GRID, field_channels=4, n_codes=5)
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("own_generator")
 
 
 @pytest.fixture(scope="module")

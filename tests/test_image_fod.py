@@ -16,11 +16,7 @@ SMALL = {"hidden_size": 8, "n_layers": 2, "n_heads": 2}
 WEIGHTS = {"target_weight": 0.3, "entropy_weight": 0.7}
 
 
-@pytest.fixture(autouse=True)
-def own_generator():
-    with torch.random.fork_rng():
-        torch.default_generator.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("own_generator")
 
 
 def network_of(**others):

@@ -31,11 +31,7 @@ SMALL = GCAD(
 )
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("own_generator")
 
 
 @pytest.fixture(scope="module")

@@ -26,11 +26,7 @@ SMALL = GLCF(
 )
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("own_generator")
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,7 @@ from tests.test_image_networks import GRID, as_batch, pictures
 SMALL = {"max_epochs": 2, "batch_size": 4, "random_state": 0, "smoothing": 0}
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("own_generator")
 
 
 @pytest.fixture(scope="module")

@@ -25,11 +25,7 @@ def pictures(n):
     return 0.5 + 0.1 * (rng.normal(size=(24, 32)) + 0.3 * rng.normal(size=(n, 24, 32)))
 
 
-@pytest.fixture(autouse=True)
-def own_generator():
-    with torch.random.fork_rng():
-        torch.default_generator.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("own_generator")
 
 
 def loosened(flow):

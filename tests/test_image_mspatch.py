@@ -15,11 +15,7 @@ from tests.test_image_patch_svdd import of_place, pictures
 SHORT = {"max_epochs": 1, "n_draws": 5, "code_size": 8, "random_state": 0}
 
 
-@pytest.fixture(autouse=True)
-def own_generator():
-    with torch.random.fork_rng():
-        torch.default_generator.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("own_generator")
 
 
 def network(shape=(2, 48, 40), sizes=(8, 16), **others):

@@ -28,11 +28,7 @@ def pictures(n, size=(32, 40), seed=0):
     return 0.5 + waves + rng.normal(0, 0.02, (n, *size))
 
 
-@pytest.fixture(autouse=True)
-def own_generator():
-    with torch.random.fork_rng():
-        torch.default_generator.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("own_generator")
 
 
 def network(shape=(2, 32, 40), side=8, **others):

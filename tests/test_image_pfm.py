@@ -21,11 +21,7 @@ def pictures(n, seed=0):
     return 0.5 + waves + rng.normal(0, 0.02, (n, 32, 32))
 
 
-@pytest.fixture(autouse=True)
-def own_generator():
-    with torch.random.fork_rng():
-        torch.default_generator.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("own_generator")
 
 
 def made(position=False):

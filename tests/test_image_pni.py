@@ -25,11 +25,7 @@ SMALL = PNI(
 )
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("own_generator")
 
 
 @pytest.mark.parametrize("size", [3, 5])

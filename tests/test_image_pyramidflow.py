@@ -22,11 +22,7 @@ SMALL = {"n_levels": 2, "n_steps": 1, "n_channels": 4, "max_epochs": 2}
 BLOCKS = {"n_steps": 2, "kernel_size": 3, "clamp": 2.0}
 
 
-@pytest.fixture(autouse=True)
-def own_generator():
-    with torch.random.fork_rng():
-        torch.default_generator.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("own_generator")
 
 
 def pictures(n, seed=0, shape=(12, 16, 3)):

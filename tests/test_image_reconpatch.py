@@ -22,11 +22,7 @@ SMALL = ReConPatch(
 )
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("own_generator")
 
 
 def table(n, d=3):

@@ -32,21 +32,9 @@ from skad.nn.restorers import (
     growing,
     shrinking,
 )
+from tests._restoration import SIZES, pictures
 
-SIZES = [(1, 1), (1, 7), (5, 1), (2, 3), (16, 16), (17, 30)]
-
-
-@pytest.fixture(autouse=True)
-def own_generator():
-    with torch.random.fork_rng():
-        torch.default_generator.manual_seed(0)
-        yield
-
-
-def pictures(n, size=(16, 16), seed=0):
-    rng = np.random.default_rng(seed)
-    waves = 0.2 * np.sin(np.arange(size[1]) / 2 + rng.uniform(0, 6, (n, 1, 1)))
-    return 0.5 + waves + rng.normal(0, 0.02, (n, *size))
+pytestmark = pytest.mark.usefixtures("own_generator")
 
 
 # --------------------------------------------------------------- the parts of networks

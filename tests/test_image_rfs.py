@@ -18,11 +18,7 @@ from tests.test_image_networks import GRID
 RANDOM = RFS(**GRID, smoothing=0)
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("own_generator")
 
 
 def noise(n, seed=0, size=(40, 48)):

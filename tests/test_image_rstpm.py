@@ -16,11 +16,7 @@ SMALL = {"max_epochs": 2, "batch_size": 4, "random_state": 0}
 SHAPES = [(1, 16, 16), (4, 8, 8), (6, 4, 4), (3, 8, 8), (5, 4, 4)]
 
 
-@pytest.fixture(autouse=True)
-def own_generator():
-    with torch.random.fork_rng():
-        torch.default_generator.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("own_generator")
 
 
 def network(shapes=SHAPES):

@@ -17,12 +17,7 @@ from skad.series._lstm_autoencoder import EncoderDecoder
 from skad.series._omni_anomaly import OmniAnomalyNetwork
 from skad.series._usad import USADNetwork, first_loss, second_loss
 
-
-@pytest.fixture(autouse=True)
-def own_generator():
-    with torch.random.fork_rng():
-        torch.default_generator.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("own_generator")
 
 
 # ------------------------------------------------------------ flows and hidden states
