@@ -118,9 +118,11 @@ def are_around_zero(X):
 
 def _range(X):
     """Return the smallest and the largest value, without a copy of all."""
-    xp, found = namespace(X), []
+    found = []
     for rows in blocks(X.shape[0], int(np.prod(X.shape[1:]))):
-        found.append((float(xp.min(X[rows])), float(xp.max(X[rows]))))
+        block = X[rows]  # of tiles an array or a tensor, as the pictures are
+        xp = namespace(block)
+        found.append((float(xp.min(block)), float(xp.max(block))))
     smallest, largest = zip(*found, strict=True)
     return min(smallest), max(largest)
 

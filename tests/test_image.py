@@ -688,6 +688,15 @@ def test_a_picture_of_one_tile_is_not_cut(pictures):
     assert_allclose(tiled.transform(pictures[2]), plain.transform(pictures[2]))
 
 
+def test_tiles_of_tensors_are_those_of_arrays(pictures):
+    train, _, bad = (part / part.max() for part in pictures)
+    tiled = TiledDetector(local_detector(), tile=(10, 13), overlap=3, random_state=0)
+    expected = tiled.fit(train).transform(bad)
+    on_tensors = clone(tiled).fit(torch.from_numpy(train))
+    found = on_tensors.transform(torch.from_numpy(bad))
+    assert_allclose(found.numpy(), expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
