@@ -1,11 +1,15 @@
 """The command line: `skad detect`, `fit`, `score`, `demo` and `list`."""
 
 import argparse
+import ast
 import contextlib
 import json
 import os
+import re
+import shlex
 import sys
 import warnings
+from functools import partial
 
 _NAMED = 20  # files left out that are named on the terminal
 
@@ -85,7 +89,22 @@ def _in_words_of_options(text):
         ("min_duration=", "--min-duration "),
     ):
         text = text.replace(parameter, option)
+    for parameter, option in (
+        (r"aside=\[(.+?)\] keeps them apart", "--series --time-column {} takes it so"),
+        (
+            r"aside=\[(.+?)\] for names",
+            "--group-column {0} or --id-column {0} for names",
+        ),
+        (r"drop=\[(.+?)\]", "--drop {}"),
+        (r"label_column=('.+?'|\".+?\")", "--label-column {}"),
+    ):
+        text = re.sub(parameter, partial(_with_column, option), text)
     return " ".join(text.split())
+
+
+def _with_column(option, found):
+    """Return an option for a column, whose name was found as Python writes it."""
+    return option.format(shlex.quote(ast.literal_eval(found[1])))
 
 
 def _say(text, *, error=False, end="\n"):

@@ -465,7 +465,7 @@ def test_a_column_of_one_file_can_be_dropped(data, files, tmp_path, capsys, plac
     frame.to_csv(wider[place], index=False)
     text = complaint(capsys, detect(*wider))
     assert "'note' is not numeric" in text
-    assert "drop the column" in text
+    assert "--drop note leaves the column out" in text
     expected, found = tmp_path / "expected", tmp_path / "found"
     assert detect(*files, "--out", expected) == 0
     assert detect(*wider, "--drop", "note", "--out", found) == 0
@@ -983,6 +983,9 @@ def test_what_is_wrong_with_series(series_files, tmp_path, capsys):
     )
     text = wrong(*SERIES[:1], *SERIES[3:], detector="MatrixProfile")
     assert "'machine' is not numeric" in text
+    assert "--group-column machine or --id-column machine for names" in text
+    text = wrong("--series", "--drop", "machine", detector="MatrixProfile")
+    assert "a time; --series --time-column time takes it so" in text
     text = wrong("--series", "--drop", "machine", "--time-column", "time")
     assert "'time' goes back in row 150" in text
     assert "--maps is not for series" in wrong(*SERIES, "--maps", "png")

@@ -4,6 +4,7 @@ import csv
 import gzip
 import os
 import warnings
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -208,7 +209,7 @@ def test_numbers_are_those_of_the_file(sep, decimal, ends, rows, tmp_path_factor
     path = write(tmp_path_factory.mktemp("table"), content)
     table = read_table(path)
     assert table.columns == ["a", "b"]
-    np.testing.assert_array_equal(table.X, rows)
+    np.testing.np.testing.assert_array_equal(table.X, rows)
 
 
 @pytest.mark.parametrize(
@@ -340,6 +341,55 @@ def test_a_feature_that_counts_is_pointed_at(series, tmp_path, capsys):
     assert f"{option} or --drop names it" in said
     assert detect(path, option, "ts", "--out", tmp_path / "s", series=series) == 0
     assert "grows" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("front", "names", "n_left_out"),
+    [
+        ("# logger v3, unit C\na,b\n", ["a", "b"], 1),
+        ("# logger v3\n#\n\n# 2 channels\na,b\n", ["a", "b"], 3),
+        ("# logger v3\n# a,b\n", ["a", "b"], 1),
+        ("# a,b\n", ["a", "b"], 0),
+        ("#,b\n", ["#", "b"], 0),
+        ("#id,b\n", ["#id", "b"], 0),
+    ],
+)
+def test_lines_in_front_that_begin_with_a_hash(front, names, n_left_out, tmp_path):
+    path = write(tmp_path, front + "1,2.5\n2,3.5\n")
+    words = f"{n_left_out} lines in front begin with #"
+    with pytest.warns(UserWarning, match=words) if n_left_out else nullcontext():
+        table = read_table(path)
+    assert table.columns == names
+    np.testing.assert_array_equal(table.X, [[1, 2.5], [2, 3.5]])
+
+
+def test_comments_in_front_of_lines_without_names(tmp_path):
+    path = write(tmp_path, "# a,b\n#N/A,2.5\n2,3.5\n")
+    with pytest.warns(UserWarning, match="1 lines in front"):
+        table = read_table(path, header=False, allow_nan=True)
+    np.testing.assert_array_equal(table.X, [[np.nan, 2.5], [2, 3.5]])
+    np.savetxt(path, table.X[1:], header="a b")
+    table = read_table(path)
+    assert table.columns == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        (["2024-01-01 10:00", "2024-01-01 11:00"], r"a time; aside=\['a'\] keeps"),
+        (["12.5%", "3%"], "a number and its unit"),
+        (["$1,200.00", "$3"], "a number and its unit"),
+        (["20 degC", "21 degC"], "a number and its unit"),
+        (["kPa", "1", "2", "3"], "take that line out where it holds units"),
+        (["1", "-", "2", "3"], "leave the cell empty where it is missing"),
+        (["good", "bad"], "label_column='a' takes it for labels"),
+        (["M12", "M13"], "label_column='a' takes it for labels"),
+    ],
+)
+def test_what_is_no_number_is_told_by_what_it_looks_like(cells, words, tmp_path):
+    path = write(tmp_path, "a\tb\n" + "".join(f"{cell}\t1\n" for cell in cells))
+    with pytest.raises(ValueError, match=rf"'a' is not numeric: .*{words}"):
+        read_table(path)
 
 
 def test_a_stray_zero_byte_is_no_other_encoding(tmp_path):

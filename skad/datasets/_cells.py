@@ -92,6 +92,11 @@ def _kind(cell):
     return "time" if _is_time(cell) else "text"
 
 
+def has_values(cells):
+    """Tell whether one of the cells holds a number or a time."""
+    return any(_kind(cell) in ("number", "time") for cell in cells)
+
+
 def check_names(path, rows):
     """Raise ValueError where the first record may hold values instead of names."""
     first, rest = rows[0], [row for row in rows[1:] if len(row) == len(rows[0])]

@@ -64,7 +64,8 @@ def read_table(
     ----------
     path : str or Path
         CSV and TSV files (.csv, .tsv, .txt, and these with .gz behind) start with a
-        line of column names, unless `header` says otherwise. An npy file holds an array
+        line of column names, unless `header` says otherwise; lines in front of it that
+        begin with # are comments. An npy file holds an array
         of shape (n, d), or (n, height, width) for pictures, of which those of dtype
         uint8 are brought from 0..255 to 0..1. An npz file holds such an array under the
         name "X", or it alone, and may hold labels under the name "y". Columns

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import itertools
 import re
 import warnings
 
@@ -15,12 +16,14 @@ from skad.datasets._cells import (
     check_one_mark,
     check_thousands,
     decimal_mark,
+    has_values,
     records,
     separator,
     thousandths,
 )
 from skad.datasets._words import note, shown
 
+_COMMENT = re.compile("#(?!N/?A)")  # which may be a missing value
 _HEAD = 200  # records that are looked at before the whole file is read
 _TOO_LONG = "{}: the lines hold more values than the first line names"
 
@@ -47,7 +50,8 @@ def read_text(path, *, as_text=(), sep=None, decimal=None, encoding=None, header
 
     encoding = _encoding(path) if encoding is None else encoding
     try:
-        head, n_skipped, n_blank, inner_blank = _scan(path, encoding)
+        n_comments = _n_comments(path, encoding, header)
+        head, n_skipped, n_blank, inner_blank = _scan(path, encoding, n_comments)
     except UnicodeError as error:
         raise ValueError(
             f"{shown(path)}: is not text in {encoding}; encoding= names another"
@@ -56,6 +60,7 @@ def read_text(path, *, as_text=(), sep=None, decimal=None, encoding=None, header
         raise ValueError(f"no encoding is called {encoding!r} (encoding=)") from error
     if not head:
         raise ValueError(f"{shown(path)}: no rows")
+    head[0] = head[0].removeprefix("# ")
     sep = separator(head, path.suffixes) if sep is None else _given(sep)
     rows = records(head, sep)
     named = True if header is None else header
@@ -234,15 +239,41 @@ def _reads(file, encoding):
     return True
 
 
-def _scan(path, encoding):
+def _n_comments(path, encoding, header):
+    """Return how many lines to skip, for the comments in front, which begin with #.
+
+    The last of these is the line of names where the next one has as many cells, and
+    values among them: so NumPy's `savetxt` writes it.
+    """
+    front, after = [], ""
+    with _opened(path, encoding) as file:
+        for after in file:
+            if after.strip() and not _COMMENT.match(after):
+                break
+            front.append(after)
+    while front and not front[-1].strip():
+        front.pop()
+    if front and header is not False:
+        lines = [front[-1].removeprefix("#"), after]
+        rows = records(lines, separator(lines, path.suffixes))
+        same = len({len(row) for row in rows}) == 1
+        if same and has_values(rows[-1]) and not has_values(rows[0]):
+            front.pop()
+    n = sum(bool(_COMMENT.match(line)) for line in front)
+    if n:
+        note(f"{shown(path)}: {n} lines in front begin with #, and are left out")
+    return len(front)
+
+
+def _scan(path, encoding, n_skipped):
     """Return the first lines, how many to skip, and which lines are blank.
 
     Blank lines before the first are skipped, as is Excel's `sep=;`. The others count as
     rows, if they are followed by one that is not blank.
     """
-    head, n_skipped, waiting, inner, quoted = [], 0, 0, False, False
+    head, waiting, inner, quoted = [], 0, False, False
     with _opened(path, encoding) as file:
-        for line in file:
+        for line in itertools.islice(file, n_skipped, None):
             blank = not quoted and not line.strip()
             if not head and (blank or re.fullmatch(r"sep=.\s*", line)):
                 n_skipped += 1
