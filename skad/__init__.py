@@ -6,6 +6,8 @@ heavy is imported before it is used.
 
 from importlib import import_module
 
+from skad._names import did_you_mean
+
 __version__ = "0.2.0.dev0"
 
 _FAMILIES = (
@@ -79,11 +81,12 @@ def __getattr__(name):
             module = import_module(f"skad.{family}")
             if name in module.__all__:
                 return getattr(module, name)
-    raise AttributeError(f"module 'skad' has no attribute {name!r}")
+    words = f"module 'skad' has no attribute {name!r}"
+    raise AttributeError(words + did_you_mean(name, __dir__()))
 
 
 def __dir__():
     names = {*globals(), *_FAMILIES, *_TOOLS, *_FILES}
     for family in _WITH_DETECTORS:  # their names alone: their files stay unread
         names |= set(import_module(f"skad.{family}").__all__)
-    return sorted(names - {"import_module"})
+    return sorted(names - {"did_you_mean", "import_module"})

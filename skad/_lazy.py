@@ -5,6 +5,8 @@ import re
 import sys
 from importlib import import_module
 
+from skad._names import did_you_mean
+
 _STATED = re.compile(r"^from (\S+) import (\w+) as", re.MULTILINE)
 
 
@@ -26,7 +28,8 @@ def attach(package):
 
     def __getattr__(name):  # noqa: N807
         if name not in where:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            words = f"module {package!r} has no attribute {name!r}"
+            raise AttributeError(words + did_you_mean(name, where))
         found = getattr(import_module(where[name]), name)
         setattr(module, name, found)
         return found

@@ -440,7 +440,7 @@ def test_what_is_wrong_with_several_detectors(files, capsys):
     text = wrong(*several, "--set", "ECOD.n_jobs=1")
     assert "--set ECOD.n_jobs: 'ECOD' is not among" in text
     text = wrong(*several, "--set", "LOF.n_neighbor=3")
-    assert "did you mean n_neighbors?" in text
+    assert "did you mean 'n_neighbors'?" in text
 
 
 # ---------------------------------------------------------------- choices for the user
@@ -612,4 +612,4 @@ def test_list_by_kind_and_as_json(capsys):
     assert "PatchCore" in printed
     assert "MatrixProfile" in printed
     assert "Detectors on tables" not in printed
-    assert "did you mean series?" in complaint(capsys, run("list", "serie"))
+    assert "did you mean 'series'?" in complaint(capsys, run("list", "serie"))

@@ -2,12 +2,12 @@
 
 import ast
 import inspect
-from difflib import get_close_matches
 from pathlib import Path
 
 from sklearn.base import BaseEstimator
 
 import skad
+from skad._names import did_you_mean
 from skad.base import BaseDetector
 
 # What files hold of that which detectors look at; other data are called as they are.
@@ -47,11 +47,7 @@ def build_detector(name, settings=(), contamination=None, false_alarm_rate=None)
     """
     kind = find_detector(name)
     if kind is None:
-        lower = {known.lower(): known for known, _ in skad.all_detectors()}
-        near = get_close_matches(name.lower(), lower, n=3, cutoff=0.5)
-        hint = (
-            f"; the nearest are {', '.join(lower[key] for key in near)}" if near else ""
-        )
+        hint = did_you_mean(name, dict(skad.all_detectors()), n=3)
         if Path(name).exists():
             hint = "; a file stands before --detector, or behind --train"
         raise ValueError(
@@ -81,10 +77,9 @@ def build_detector(name, settings=(), contamination=None, false_alarm_rate=None)
     for key, text in sorted(settings, key=lambda pair: pair[0].count("__")):
         known = model.get_params()
         if key not in known:
-            near = get_close_matches(key, known, n=1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
             raise ValueError(
-                f"{name} has no parameter {key!r}{hint}; it has {', '.join(known)}"
+                f"{name} has no parameter {key!r}, but {', '.join(known)}"
+                f"{did_you_mean(key, known)}"
             )
         value = parse_value(text)
         holds_detector = known[key] is None or isinstance(known[key], BaseEstimator)

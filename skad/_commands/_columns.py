@@ -1,10 +1,9 @@
 """What columns and options of tables say: times, labels, and the shape of pictures."""
 
-from difflib import get_close_matches
-
 import numpy as np
 
 from skad import datasets
+from skad._names import did_you_mean
 from skad._times import TimeError, read_times, settled_day_first, time_texts
 from skad.datasets._words import shown
 
@@ -147,8 +146,7 @@ def training_labels(train, train_name, reading):
 def _check_labelled(table, name, reading):
     """Raise ValueError where a file without labels is said to have some."""
     if reading.label_column is not None:
-        near = get_close_matches(reading.label_column, table.columns, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(reading.label_column, table.columns)
         raise ValueError(
             f"{shown(name)}: no label column {reading.label_column!r}{hint}"
         )

@@ -1,9 +1,8 @@
 """What `skad list` says: the detectors by what they look at, a line each."""
 
-from difflib import get_close_matches
-
 from skad._commands._build import summaries
 from skad._commands._outcome import Outcome
+from skad._names import did_you_mean
 
 # What kinds are called on the command line.
 KINDS = {
@@ -28,11 +27,9 @@ def listed(kinds=()):
     """
     for kind in kinds:
         if kind not in KINDS:
-            near = get_close_matches(kind.lower(), KINDS, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
             raise ValueError(
-                f"no kind of data is called {kind!r}{hint}; there are "
-                f"{', '.join(KINDS)}"
+                f"no kind of data is called {kind!r}, but {', '.join(KINDS)}"
+                f"{did_you_mean(kind, KINDS)}"
             )
     found = summaries()
     shown = {kind: found[KINDS[kind]] for kind in KINDS if not kinds or kind in kinds}

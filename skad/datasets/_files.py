@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from skad._names import did_you_mean
 from skad._needed import need
 from skad._paths import as_path
 from skad.datasets._numbers import as_numbers, check_blank
 from skad.datasets._text import read_text
-from skad.datasets._words import listed, nearest, note, one_line, shown
+from skad.datasets._words import listed, note, one_line, shown
 
 __all__ = ["Table", "check_same_columns", "read_table"]
 
@@ -150,8 +151,10 @@ def read_tables(
     for name in drop if columns is None else ():
         if not any(name in arrays for _, arrays, *_ in contents):
             files = " and ".join(dict.fromkeys(shown(path) for path in paths))
-            near = nearest(name, {key for _, arrays, *_ in contents for key in arrays})
-            raise ValueError(f"{files}: no column {name!r} to drop{near}")
+            known = {key for _, arrays, *_ in contents for key in arrays}
+            raise ValueError(
+                f"{files}: no column {name!r} to drop{did_you_mean(name, known)}"
+            )
     index = _index_column(contents, options) if columns is None else None
     if index is not None:
         for _, arrays, *_ in contents:
@@ -237,7 +240,7 @@ def _table(path, arrays, labels, image_shape, drop, aside, allow_nan, columns):
     path = shown(path)
     for name in aside:
         if name not in arrays:
-            raise ValueError(f"{path}: no column {name!r}{nearest(name, arrays)}")
+            raise ValueError(f"{path}: no column {name!r}{did_you_mean(name, arrays)}")
     dropped = [name for name in drop if name in arrays]
     kept = {name: arrays.pop(name) for name in aside}
     for name in dropped:

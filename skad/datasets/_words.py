@@ -1,7 +1,6 @@
 """Words of what is said about files."""
 
 import warnings
-from difflib import get_close_matches
 
 
 def one_line(value, limit=200):
@@ -14,12 +13,6 @@ def listed(names, limit=8):
     """Return names in quotes, the first few of many."""
     shown = ", ".join(repr(name) for name in names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
-
-
-def nearest(name, names):
-    """Return a question for the nearest of the names, or nothing."""
-    near = get_close_matches(name, list(names), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def note(text):
