@@ -4,7 +4,9 @@ import csv
 import json
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ import pytest
 import skad
 from skad.__main__ import main
 from skad._commands import demonstrated, trains_network
+from skad._commands._data import warn_of_all_flagged
 from skad._commands._outcome import plain
 from skad.datasets import anomaly_labels, load_breast_cancer, read_table
 from tests._process import run, run_python
@@ -1001,3 +1004,18 @@ def test_picture_detectors_refuse_tables(files, capsys):
     assert "looks at pictures, not at rows of a table" in text
     text = complaint(capsys, detect(*files, "--image-size", "8,8"))
     assert "--image-size is not for tables" in text
+
+
+@pytest.mark.parametrize(
+    ("n", "known", "held_out", "warns"),
+    [(5, None, 0, True), (4, None, 0, False), (5, -1, 0, False), (5, None, 3, False)],
+)
+def test_all_pictures_flagged(n, known, held_out, warns):
+    y = None if known is None else np.full(n, known)
+    flagged = np.ones(n, dtype=bool)
+    findings = SimpleNamespace(flagged=flagged, y=y, held_out=held_out)
+    words = "all of 5 pictures are flagged"
+    with pytest.warns(UserWarning, match=words) if warns else nullcontext():
+        warn_of_all_flagged(findings)
+    flagged[0] = False
+    warn_of_all_flagged(findings)

@@ -24,6 +24,9 @@ from skad._times import settled_day_first
 from skad.datasets._files import read_tables
 from skad.datasets._words import shown
 
+# Pictures of which it means something that all are flagged.
+_SOME = 5
+
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
@@ -390,10 +393,14 @@ def with_held_out(data, share):
 
 
 def warn_of_all_flagged(findings):
-    """Warn where every picture is flagged, and say what may help."""
-    if findings.flagged.all() and not findings.held_out:
-        warnings.warn(
-            "every picture is flagged; --calibrate 0.2 takes the threshold from good "
-            "pictures that are held out",
-            stacklevel=2,
-        )
+    """Warn where every one of some pictures is flagged, and say what may help."""
+    n, known = len(findings.flagged), findings.y
+    bad = known is not None and (np.asarray(known) == -1).all()
+    if n < _SOME or bad or not findings.flagged.all() or findings.held_out:
+        return
+    warnings.warn(
+        f"all of {n} pictures are flagged: are they taken as those that were learned "
+        "from? If so, skad detect and skad fit with --calibrate 0.2 take the threshold "
+        "from good pictures that are held out",
+        stacklevel=2,
+    )
