@@ -5,12 +5,14 @@ from difflib import get_close_matches
 # What other libraries call a detector, where no spelling shows it.
 _ELSEWHERE = {
     "EllipticEnvelope": "Mahalanobis",
+    "EnergyBased": "Energy",
     "GaussianMixture": "GMM",
     "IForest": "IsolationForest",
     "KernelDensity": "KDE",
     "KPCA": "KernelPCAReconstruction",
     "LocalOutlierFactor": "LOF",
     "MCD": "Mahalanobis",
+    "MSP": "MaxSoftmax",
     "OCSVM": "OneClassSVM",
     "PCA": "PCAReconstruction",
 }
