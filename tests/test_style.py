@@ -25,6 +25,7 @@ LIFTED = ("image", "ood", "series")
 # What a part may import lies lower. Parts of one height do not import one another.
 HEIGHTS = {
     "_lazy": -1,
+    "_frames": -2,
     "_needed": -2,
     "_paths": -2,
     "_time_stamps": -2,
