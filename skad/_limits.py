@@ -41,7 +41,8 @@ def weighted_quantile(values, share, weights):
     position = (weights.sum() - 1) * share
     below = math.floor(position)
     ends = at_positions(*in_order(values, weights), [below, below + 1])
-    return float(np.quantile(ends, position - below))
+    # rounded to float32 it could lie beyond both
+    return float(np.quantile(ends.astype(np.float64), position - below))
 
 
 def effective_size(values):

@@ -35,7 +35,8 @@ class OffsetMixin:
         if self.contamination == "auto":
             honest = to_numpy(self._honest_anomaly(X, y, anomaly, **params))
             return self._honest_offset(honest)
-        anomaly = to_numpy(self._seen_anomaly(X, anomaly))
+        # in float64, as scores are: else a quantile is rounded over the one below it
+        anomaly = to_numpy(self._seen_anomaly(X, anomaly)).astype(np.float64)
         self._keep_reference(anomaly)
         return float(np.quantile(-anomaly, self.contamination))
 

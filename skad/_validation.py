@@ -9,6 +9,7 @@ from scipy.sparse import csr_array, get_index_dtype, issparse
 
 from skad._array import is_torch, namespace
 from skad._dask import is_dask
+from skad._frames import refuse_times, words_of_columns
 from skad._sklearn import validate_data
 from skad._sparse import dense_rows
 
@@ -34,6 +35,7 @@ def check_table(
             estimator.n_features_in_ = X.shape[1]
         return X
     refuse_unreadable(X)
+    refuse_times(X)
     if getattr(X, "ndim", 2) in (3, 4):
         name = type(estimator).__name__
         raise ValueError(
@@ -60,6 +62,10 @@ def check_table(
             )
         except OverflowError as error:  # whole numbers of any length
             raise ValueError("X has numbers that are too large for float64.") from error
+        except (TypeError, ValueError) as error:
+            if words := words_of_columns(X):
+                raise ValueError(words) from error
+            raise
     if issparse(X):
         if np.isnan(X.data).any():  # of a frame of sparse columns
             raise ValueError("Input X contains NaN.")
@@ -143,6 +149,18 @@ def _refuse_what_is_no_array(X):
         )
     if isinstance(X, io.IOBase):
         raise ValueError(f"X is a file, a {kind}, and samples are needed: read it.")
+    if kind == "LazyFrame":
+        raise ValueError("X is a LazyFrame, and rows are needed: pass X.collect().")
+    if isinstance(X, np.ndarray) and X.dtype.names:
+        raise ValueError(
+            f"X is an array of records with the fields {', '.join(X.dtype.names)}, and "
+            "numbers in two dimensions are needed: pass pandas.DataFrame(X)."
+        )
+    if isinstance(X, list | tuple) and len(X) and isinstance(X[0], dict):
+        raise ValueError(
+            f"X is a list of {len(X)} dicts, and rows of numbers are needed: pass "
+            "pandas.DataFrame(X)."
+        )
     if isinstance(X, Iterator):
         raise ValueError(f"X is a {kind}, which can be read but once: pass list(X).")
 

@@ -680,3 +680,6 @@ PICTURES = {
     "picture of Pillow": lambda x: Image.fromarray((x[0] * 255).astype(np.uint8)),
     "data set of torch": lambda x: torch.utils.data.TensorDataset(torch.tensor(x)),
 }
+
+# What a detector of categories may take.
+TEXT_OF_FRAMES = ("frame with text", "frame with categories", "polars frame with text")

@@ -3,10 +3,14 @@
 import itertools
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import mutual_info_score
+from sklearn.preprocessing import OrdinalEncoder
 
+import skad
 from skad.density import ContingencyTables
 from skad.density._contingency_tables import cut_points, widest_tree
 
@@ -152,3 +156,59 @@ def test_equal_rows_do_not_fall_below_their_own_threshold(n):
         detector = ContingencyTables().fit(X[:n])
         flagged.append(np.mean(detector.predict(X[n:]) == -1))
     assert max(flagged) < 0.15
+
+
+def kinds(n=200):
+    """Return a frame of text, categories, times, truths and numbers."""
+    rng = np.random.default_rng(0)
+    fur = rng.choice(["fur", "scales", "feathers"], n)
+    return pd.DataFrame(
+        {
+            "number": rng.normal(size=n),
+            "skin": fur,
+            "food": np.where(fur == "fur", "milk", "eggs"),
+            "colour": pd.Categorical(rng.choice(["red", "blue"], n)),
+            "day": pd.Timestamp("2024-01-01")
+            + pd.to_timedelta(rng.integers(0, 4, n), "D"),
+            "name": rng.choice(["Ann", None], n),
+            "legs": rng.integers(0, 3, n),
+            "swims": rng.random(n) < 0.5,
+        }
+    )
+
+
+def test_text_of_frames_is_taken_as_it_comes(tmp_path):
+    frame = kinds()
+    coded = frame.copy()
+    texts = ["skin", "food", "colour", "day", "name"]
+    for name in texts:
+        coded[name] = OrdinalEncoder().fit_transform(
+            frame[[name]].astype(object).fillna("").astype(str)
+        )
+    expected = ContingencyTables().fit(coded).score_samples(coded)
+    detector = ContingencyTables().fit(frame)
+    assert_allclose(detector.score_samples(frame), expected)
+    assert [frame.columns[j] for j in detector.categories_] == texts
+    assert detector.categories_[5] == ["", "Ann"]
+    of_polars = pl.from_pandas(frame)
+    assert_allclose(
+        ContingencyTables().fit(of_polars).score_samples(of_polars), expected
+    )
+    file = tmp_path / "tables.skad"
+    skad.save(detector, file)
+    assert_array_equal(
+        skad.load(file).score_samples(frame), detector.score_samples(frame)
+    )
+
+
+def test_categories_that_no_training_row_has():
+    frame = kinds()
+    detector = ContingencyTables().fit(frame)
+    new = frame.iloc[:3].assign(colour="green", legs=frame.legs[:3])
+    unknown = detector.transform(new)[:, 3]
+    assert (unknown > 2 * detector.transform(frame)[:, 3].max()).all()
+    with pytest.raises(ValueError, match="Feature names must be in the same order"):
+        detector.predict(frame[frame.columns[::-1]])
+    with pytest.raises(ValueError, match=r"numbers: 'number' \(such as 'x'\)"):
+        detector.predict(frame.assign(number="x"))
+    assert ContingencyTables().fit(frame[["number", "legs"]]).categories_ == {}

@@ -1,10 +1,13 @@
 """What a first use meets: data on which nothing can be told apart, single rows."""
 
 import os
+import re
 import sys
 import warnings
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 import torch
 from sklearn.base import clone
@@ -257,3 +260,61 @@ def test_a_missing_value_in_one_channel_leaves_the_others(channel):
     assert detector.profile_[26:31] == pytest.approx(other.profile_[26:31])
     scores = -detector.score_samples(x)
     assert scores[4:] == pytest.approx(detector.profile_)
+
+
+# ------------------------------------------------------------------ frames as they come
+
+
+def frames():
+    """Yield frames that hold more than numbers, and what is said of them."""
+    times = np.datetime64("2024-01-01", "ns") + np.arange(60)
+    own = {"a": ROWS[:, 0]}
+    yield pd.DataFrame({**own, "kind": ["x", "y"] * 30}), "'kind' (such as 'x')"
+    yield (
+        pd.DataFrame({**own, "kind": pd.Categorical(["x", "y"] * 30)}),
+        "taken as they come by skad.ContingencyTables",
+    )
+    long = pd.DataFrame({"note": ["words " * 99] * 60})
+    yield long, "'words words ... words words '"
+    yield pd.DataFrame({**own, "price": ["1,5"] * 60}), "decimal=','"
+    yield pd.DataFrame({**own, "when": times}), "'when' (times)"
+    yield pd.DataFrame({"when": times, "then": times}), "columns=['when', 'then']"
+    yield pd.DataFrame({"since": times - times[0]}), "'since' (times)"
+    yield pd.DataFrame({**own, "at": pd.Series(times).dt.tz_localize("UTC")}), "'at'"
+    yield pd.DataFrame({"day": pd.Series(times).dt.date}), "'day' (times)"
+    yield pd.DataFrame({"day": pd.Series(times).dt.to_period("D")}), "'day' (times)"
+    yield pl.DataFrame({**own, "kind": ["x", "y"] * 30}), "X.drop(['kind'])"
+    yield pl.DataFrame({**own, "when": times}), "'when' (times)"
+    yield pd.DataFrame([["x"] * 12] * 60).add_prefix("c"), "'c7' (such as 'x'), 4 more"
+    yield np.array(times)[:, None], "X has datetime64[ns], times"
+    yield pl.DataFrame(own).lazy(), "X.collect()"
+    yield np.rec.fromarrays([ROWS[:, 0]], names="a"), "pandas.DataFrame(X)"
+    yield [{"a": 1.0}] * 60, "pandas.DataFrame(X)"
+
+
+@pytest.mark.parametrize(("X", "words"), list(frames()))
+def test_a_frame_of_more_than_numbers_is_told_by_its_columns(X, words):
+    for detector in (skad.KNN(), skad.SubsequenceKNN(window_size=5), skad.PaDiM()):
+        with pytest.raises(ValueError, match=re.escape(words)):
+            detector.fit(X)
+
+
+def test_numbers_of_any_dtype_of_frames_are_numbers():
+    whole = np.random.default_rng(0).integers(0, 99, 60)
+    columns = {
+        "plain": whole.astype(float),
+        "Int64": pd.array(whole, dtype="Int64"),
+        "boolean": pd.array(whole > 50, dtype="boolean"),
+        "category": pd.Categorical(whole),
+        "object": whole.astype(object),
+        "text": whole.astype(str),
+    }
+    expected = np.column_stack(
+        [np.asarray(values).astype(float) for values in columns.values()]
+    )
+    frame = pd.DataFrame(columns)
+    scores = skad.KNN().fit(expected).score_samples(expected)
+    np.testing.assert_array_equal(skad.KNN().fit(frame).score_samples(frame), scores)
+    frame = pl.DataFrame({"a": whole, "b": whole > 50, "c": whole.astype(np.float32)})
+    detector = skad.KNN().fit(frame)
+    assert np.isfinite(detector.score_samples(frame)).all()

@@ -44,6 +44,7 @@ from tests._bad_inputs import (
     REFUSED,
     SAME,
     TABLES,
+    TEXT_OF_FRAMES,
     frame,
 )
 from tests._classifiers import bumps
@@ -213,6 +214,8 @@ def allowed(detector, bad, kind):
     errors, parameters = (ValueError, TypeError), detector.get_params(deep=False)
     if excused(detector, kind):
         bad = dataclasses.replace(bad, fit=REFUSED)
+    if excused(detector, "text of frames") and kind in TEXT_OF_FRAMES:
+        bad = dataclasses.replace(bad, fit=FINITE)
     missing = kind in MISSING or bad.says == NAN
     if missing and detector.__sklearn_tags__().input_tags.allow_nan:
         bad = dataclasses.replace(bad, fit=EITHER, score=EITHER)

@@ -399,6 +399,17 @@ def test_a_number_takes_the_scores_of_the_training_pictures():
         assert_allclose(detector.offset_, expected, rtol=1e-5)
 
 
+@pytest.mark.by_turns
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@every(TRAINED)
+def test_a_number_takes_exactly_what_a_network_says_of_the_pictures(detector, dtype):
+    """In their dtype, whatever the samples of the training are in."""
+    X = pictures(12).astype(dtype)
+    detector = clone(detector).set_params(contamination=0.25).fit(X)
+    assert detector.offset_ == np.quantile(detector.score_samples(X), 0.25)
+    assert (detector.predict(X) == -1).sum() == 3
+
+
 def test_one_picture_is_its_own_threshold():
     for detector in DETECTORS.values():
         if getattr(detector, "positions", None) == "each":

@@ -26,6 +26,7 @@ LIFTED = ("image", "ood", "series")
 HEIGHTS = {
     "_lazy": -1,
     "_names": -2,
+    "_frames": -2,
     "_needed": -2,
     "_paths": -2,
     "_time_stamps": -2,

@@ -6,8 +6,9 @@ import numpy as np
 
 from skad._array import to_double, to_numpy
 from skad._cross_fitting import folds, rows_of
+from skad._frames import columns_without_numbers, texts_of, with_columns
 from skad._parameters import KW_ONLY, with_parameters
-from skad._sklearn import Interval
+from skad._sklearn import Interval, validate_data
 from skad.base import BaseDetector
 
 # One of so many values of a half may be stray.
@@ -84,6 +85,13 @@ def cut_points(values, n_bins):
     return np.concatenate([[least], np.unique(inner), [most]])
 
 
+def places(texts, categories):
+    """Return the places (n,) of texts in a sorted list, -1 where they are not in it."""
+    categories = np.array(categories, dtype=object)
+    found = np.minimum(np.searchsorted(categories, texts), len(categories) - 1)
+    return np.where(categories[found] == texts, found, -1)
+
+
 @with_parameters(kw_only=False)
 class ContingencyTables(BaseDetector):
     r"""Rows whose categories hardly occur, or hardly occur together.
@@ -120,6 +128,9 @@ class ContingencyTables(BaseDetector):
         least and the largest training value but for stray ones.
     are_bins_ : ndarray of shape (n_features,)
         Whether a feature is cut into bins.
+    categories_ : dict of int to list of str
+        Of the features that were text, or times, in a frame: their categories in order,
+        "" for a missing one. Their `values_` are places in this list.
 
     See Also
     --------
@@ -127,10 +138,12 @@ class ContingencyTables(BaseDetector):
 
     Notes
     -----
-    A feature of whole numbers is taken for the codes of categories, and their order for
-    nothing: encode strings by ``OrdinalEncoder(handle_unknown="use_encoded_value",
-    unknown_value=-1, encoded_missing_value=-2)`` in front, and cut counts with many
-    values by ``KBinsDiscretizer``. A category that no training row has counts 0, and so
+    Columns of a frame that hold text, categories or times are taken as they come, and
+    a missing value as a category. A feature of whole numbers is taken for the codes of
+    categories, and their order for nothing: encode an array of strings by
+    ``OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1,
+    encoded_missing_value=-2)`` in front, and cut counts with many values by
+    ``KBinsDiscretizer``. A category that no training row has counts 0, and so
     does a value out of the range of the bins, which does for its children what one in
     the outer bin does. Of the values above or below the median the outer ones, up to a
     fiftieth, are stray if they are farther from the others than these are from the
@@ -163,14 +176,13 @@ class ContingencyTables(BaseDetector):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from sklearn.pipeline import make_pipeline
-    >>> from sklearn.preprocessing import OrdinalEncoder
+    >>> import pandas as pd
     >>> from skad.density import ContingencyTables
     >>> rows = [["cat", "fur", "milk"], ["hen", "feathers", "eggs"]] * 20
-    >>> encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
-    >>> detector = make_pipeline(encoder, ContingencyTables()).fit(rows)
-    >>> detector.predict([["cat", "fur", "milk"], ["hen", "fur", "eggs"]])
+    >>> names = ["animal", "skin", "food"]
+    >>> detector = ContingencyTables().fit(pd.DataFrame(rows, columns=names))
+    >>> new = [["cat", "fur", "milk"], ["hen", "fur", "eggs"]]
+    >>> detector.predict(pd.DataFrame(new, columns=names))
     array([ 1, -1])
     """
 
@@ -181,6 +193,25 @@ class ContingencyTables(BaseDetector):
     _parameter_constraints = {
         "n_bins": [Interval(Integral, 2, None, closed="left")],
     }
+
+    def _validate(self, X, *, reset):
+        return super()._validate(self._coded(X, reset=reset), reset=reset)
+
+    def _coded(self, X, *, reset):
+        """Return a frame with places in `categories_` in place of text and times."""
+        if reset:
+            self.categories_ = {
+                j: np.unique(texts_of(X, j)).tolist()
+                for j in columns_without_numbers(X)
+            }
+        if not self.categories_ or not hasattr(X, "columns"):
+            return X
+        # columns go by their place, so that their names have to be right before
+        validate_data(self, X, reset=reset, skip_check_array=True)
+        return with_columns(
+            X,
+            {j: places(texts_of(X, j), self.categories_[j]) for j in self.categories_},
+        )
 
     def _row_elements(self):
         return 4 * self.n_features_in_

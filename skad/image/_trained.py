@@ -100,7 +100,9 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
 
     def _samples(self, X):
         """Return the samples of the training pictures: kept, or computed when asked."""
-        parts = self._batches(len(X))
+        # in the blocks that are scored, on whose size the rounding depends
+        blocks = list(slices(len(X), self._block_rows(self.device_)))
+        parts = iter(self._steps(blocks, "embed", len(blocks)))
         rows = next(parts)
         with torch.no_grad():
             layers = self._layers(as_tensor(X[rows]).float())
@@ -176,7 +178,8 @@ class TrainedImageDetector(BackboneDetector, TorchDetector):
         return seen
 
     def _seen_anomaly(self, X, anomaly):
-        if anomaly is None:
+        # samples are in float32: at a tie of float64 another picture would be flagged
+        if anomaly is None and str(X.dtype).endswith("float32"):
             anomaly = self._described_anomaly(np.arange(len(X)))
         return super()._seen_anomaly(X, anomaly)
 

@@ -39,6 +39,7 @@ class Settings:
         no feature can be far out by itself; "one column" where a row of one feature
         says nothing; "tensors" where it does not take them; "rows around" where a score
         depends on the rows before it;
+        "text of frames" where it is taken, and no error;
         "outliers" where with contamination="auto" no training row may be an anomaly;
         and names of scikit-learn's estimator checks.
     """
