@@ -352,7 +352,7 @@ def test_docstrings_refer_to_anchors_that_exist():
     assert used <= anchors
 
 
-def names(text, detector):
+def is_named(text, detector):
     """Tell whether a text names a detector, as a literal or by a link."""
     return re.search(rf"``{detector}``|\.{detector}`", text)
 
@@ -360,7 +360,7 @@ def names(text, detector):
 def test_the_guide_names_every_detector():
     guide = "".join(path.read_text(encoding="utf-8") for path in GUIDE)
     for name, _ in skad.all_detectors():
-        assert names(guide, name), name
+        assert is_named(guide, name), name
 
 
 def test_every_requirement_is_pinned():
@@ -488,7 +488,7 @@ def test_the_page_of_a_family_names_its_detectors(family):
     text = (ROOT / "doc" / "user_guide" / f"{family}.rst").read_text("utf-8")
     members = set(importlib.import_module(f"skad.{family}").__all__)
     for name in members & {name for name, _ in skad.all_detectors()}:
-        assert names(text, name), name
+        assert is_named(text, name), name
     assert re.search(r"^\.\. family-figures:: " + family + "$", text, re.M)
 
 
