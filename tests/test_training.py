@@ -535,20 +535,23 @@ def test_integrated_gradients_cut_the_way_where_it_has_kinks():
 
     equal = integrated_gradients(counted, x, baseline, tolerance=np.inf)
     assert sum(seen) == 16 * len(x)
-    assert ((equal.sum(1) - gap).abs() > 0.01 * gap.abs()).sum() > 15
-    found, fine = integrated_gradients(counted, x, baseline), sum(seen) - sum(seen[:1])
-    assert ((found.sum(1) - gap).abs() <= 0.0101 * gap.abs()).all()
+    assert ((equal.sum(1) - gap).abs() > 0.02 * gap.abs()).sum() > 10
+    found = integrated_gradients(counted, x, baseline)
+    fine = sum(seen) - sum(seen[:1])
+    assert ((found.sum(1) - gap).abs() <= 0.0201 * gap.abs()).all()
     exact = integrated_gradients(score, x, baseline, steps=20_000, tolerance=np.inf)
-    assert (found - exact).norm() < 0.7 * (equal - exact).norm()
+    assert (found - exact).norm() < 0.85 * (equal - exact).norm()
     assert fine < 90 * len(x)
     # as many equal steps miss more
     many = integrated_gradients(score, x, baseline, steps=90, tolerance=np.inf)
-    assert ((many.sum(1) - gap).abs() > 0.01 * gap.abs()).sum() > 5
+    assert ((many.sum(1) - gap).abs() > 0.02 * gap.abs()).sum() > 5
     # the rows of a sample are its own
     alone = [integrated_gradients(score, x[i : i + 1], baseline)[0] for i in (0, 7)]
     assert_allclose(found[[0, 7]], torch.stack(alone), rtol=1e-9, atol=1e-12)
     pictures = integrated_gradients(
-        lambda x: score(x.flatten(1)), x.reshape(30, 1, 2, 3), baseline.reshape(1, 2, 3)
+        lambda x: score(x.flatten(1)),
+        x.reshape(30, 1, 2, 3),
+        baseline.reshape(1, 2, 3),
     )
     assert_allclose(pictures.reshape(30, 6), found, rtol=1e-9, atol=1e-12)
 
@@ -613,7 +616,7 @@ def test_maps_from_the_mean_sum_to_the_anomaly_less_the_means(name):
     mean = detector.net_.baseline.double().numpy()[None]
     gap = detector.score_samples(mean) - detector.score_samples(new)
     missed = np.abs(detector.transform(new).sum(axis=1) - gap)
-    assert (missed <= 0.0101 * np.abs(gap) + 1e-6).all()
+    assert (missed <= 0.0201 * np.abs(gap) + 1e-6).all()
     assert np.ptp(gap) > 0
 
 

@@ -189,6 +189,12 @@ class Steps(NamedTuple):
     high: torch.Tensor  # and at their end
     missed: torch.Tensor  # of the difference of scores by the midpoint rule
 
+    @classmethod
+    def made(cls, rows, starts, lengths, low, middle, high, slopes):
+        """Return steps, of which the slopes in the middle are known."""
+        missed = high - low - slopes * lengths
+        return cls(rows, starts, lengths, low, middle, high, missed)
+
     def of(self, chosen):
         """Return the steps that are chosen by a mask."""
         return Steps(*(part[chosen] for part in self))
@@ -196,6 +202,13 @@ class Steps(NamedTuple):
     def with_others(self, others):
         """Return these steps and others behind them."""
         return Steps(*(torch.cat(both) for both in zip(self, others, strict=True)))
+
+
+def add_rows(total, rows, parts):
+    """Add parts (m, ...) to rows of a total, and return it: each time the same sums."""
+    if total.is_cuda:  # where it sorts, and the other adds as threads come
+        return total.index_put_((rows,), parts, accumulate=True)
+    return total.index_add_(0, rows, parts)
 
 
 def to_halve(steps, allowed, most_steps):
@@ -208,12 +221,12 @@ def to_halve(steps, allowed, most_steps):
     sizes = torch.where(steps.lengths > _SHORTEST, steps.missed.abs(), 0)
     worst = none.scatter_reduce(0, rows, sizes, "amax")
     chosen = sizes > worst[rows] / 2
-    open_ = none.index_add(0, rows, steps.missed).abs() > allowed
-    open_ &= none.index_add(0, rows, 1 + chosen.to(none)) <= most_steps
+    open_ = add_rows(none.clone(), rows, steps.missed).abs() > allowed
+    open_ &= add_rows(none.clone(), rows, 1 + chosen.to(none)) <= most_steps
     return chosen & open_[rows]
 
 
-def integrated_gradients(score, x, baseline, steps=16, tolerance=0.01, most_steps=256):
+def integrated_gradients(score, x, baseline, steps=16, tolerance=0.02, most_steps=128):
     """Return what each element adds to the score on the straight way from a baseline.
 
     Sundararajan, Taly and Yan, "Axiomatic attribution for deep networks", ICML, 2017,
@@ -232,9 +245,10 @@ def integrated_gradients(score, x, baseline, steps=16, tolerance=0.01, most_step
         Where the way to each sample begins, or to all of them.
     steps : int, default=16
         Equal steps in the beginning.
-    tolerance : float, default=0.01
-        Share of the difference of scores that the sum may miss.
-    most_steps : int, default=256
+    tolerance : float, default=0.02
+        Share of the difference of scores that the sum may miss. Of networks of tables
+        it took one to three times the gradients of 16 equal steps, and 0.01 up to five.
+    most_steps : int, default=128
         Steps at the end: where scores jump there are never enough.
     """
     way, baseline, total = x - baseline, baseline.expand_as(x), torch.zeros_like(x)
@@ -257,7 +271,7 @@ def integrated_gradients(score, x, baseline, steps=16, tolerance=0.01, most_step
             own, share = rows[part], weights[part].reshape(-1, *[1] * (x.ndim - 1))
             scores, gradients = scores_and_gradients(score, points(own, places[part]))
             parts = way[own] * gradients
-            total.index_add_(0, own, parts * share)
+            add_rows(total, own, parts * share)
             found.append((scores, parts.flatten(1).sum(1)))
         return [torch.cat(part) for part in zip(*found, strict=True)]
 
@@ -282,9 +296,7 @@ def integrated_gradients(score, x, baseline, steps=16, tolerance=0.01, most_step
     m = int(off.sum())
     low = torch.cat([first[off], scored(rows[m:], starts[m:])])
     high = torch.cat([low[m:], last[off]])
-    known = Steps(
-        rows, starts, lengths, low, middle, high, high - low - slopes * lengths
-    )
+    known = Steps.made(rows, starts, lengths, low, middle, high, slopes)
     while (chosen := to_halve(known, allowed, most_steps)).any():
         old, known = known.of(chosen), known.of(~chosen)
         half = old.lengths / 2
@@ -293,11 +305,8 @@ def integrated_gradients(score, x, baseline, steps=16, tolerance=0.01, most_step
         add(old.rows, old.starts + half, -old.lengths)
         middle, slopes = add(rows, starts + lengths / 2, lengths)
         low, high = torch.cat([old.low, old.middle]), torch.cat([old.middle, old.high])
-        known = known.with_others(
-            Steps(
-                rows, starts, lengths, low, middle, high, high - low - slopes * lengths
-            )
-        )
+        halves = Steps.made(rows, starts, lengths, low, middle, high, slopes)
+        known = known.with_others(halves)
     return total
 
 
