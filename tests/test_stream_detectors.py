@@ -159,13 +159,17 @@ def test_rows_fade_from_one_to_the_next(decay, sizes):
 
 
 def test_the_threshold_of_fading_rows_moves_on():
-    detector = RSHash(n_estimators=30, window_size=100, random_state=0).fit(X[:150])
+    detector = RSHash(
+        n_estimators=30, window_size=100, decay=0.015, random_state=0
+    ).fit(X[:150])
     offset = detector.offset_
     assert detector.partial_fit(X[150:199]).offset_ == offset
     assert detector.partial_fit(X[199:201]).offset_ != offset
     long = detector.partial_fit(np.tile(X, (100, 1)))  # counts in other units
     assert np.isfinite(long.score_samples(NEW)).all()
-    fresh = RSHash(n_estimators=30, window_size=100, random_state=0).fit(X[:150])
+    fresh = RSHash(n_estimators=30, window_size=100, decay=0.015, random_state=0).fit(
+        X[:150]
+    )
     fresh.partial_fit(X[150:201]).partial_fit(np.tile(X, (10, 1)))
     assert_allclose(long.score_samples(NEW), fresh.score_samples(NEW), rtol=1e-9)
 

@@ -185,9 +185,9 @@ class HierarchicalNovelty(TrainedClassifier):
     logits, as the authors' code does on one of their sets; on two others these go
     through rectified linear units, or a softmax and its logarithm. The paper's schedule
     and label smoothing are not here, and it learns from features of a trained network.
-    `predict_with_rejection` names the likeliest
-    class of all, which may be another than that at the end of the way. Known outliers
-    are left out. Features should be on one scale (StandardScaler).
+    `predict_with_rejection` names the likeliest class of all, which may be another than
+    that at the end of the way. Known outliers are left out. Features should be on one
+    scale (StandardScaler).
 
     On scikit-learn's digits (0 to 4 known) ROC AUC is .928 in the mean of three
     networks, and .923 with a super-class of the round ones, about that of a plain
