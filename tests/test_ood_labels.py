@@ -13,14 +13,10 @@ from sklearn.base import clone
 
 import skad
 from skad.ood import HierarchicalNovelty, SemanticLabels
-from skad.ood._hierarchical_novelty import (
-    HierarchicalNoveltyNetwork,
-    TopDownNetwork,
-    branches,
-    choices,
-    lineages,
-)
+from skad.ood._hierarchical_novelty import HierarchicalNoveltyNetwork
 from skad.ood._semantic_labels import SemanticLabelsNetwork
+from skad.ood._taxonomy import branches, choices, lineages
+from skad.ood._top_down import TopDownNetwork
 from tests.test_ood_trained import SMALL, make
 
 
@@ -151,7 +147,7 @@ def test_below_one_root_it_leaves_each_class_out():
     assert_allclose(net.inside(net.judge(x), codes), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("strategy", ["left_out", "top_down"])
+@pytest.mark.parametrize("strategy", ["left_out", "top_down", "joint"])
 def test_a_new_leaf_is_new_in_its_super_class(strategy):
     rng = np.random.default_rng(0)
     centres = {
@@ -284,11 +280,35 @@ def test_an_input_is_new_in_the_first_super_class_that_is_unsure():
     assert {"root"} < set(found)
 
 
-def test_the_second_strategy_keeps_the_contract(tmp_path):
+def test_both_strategies_together_leave_the_first_as_it_is():
+    X, y, _ = make()
+    kinds, few = {0: "a", 1: "a", 2: "b"}, {**SMALL, "max_epochs": 3}
+    first = HierarchicalNovelty(kinds, strategy="top_down", **few).fit(X, y)
+    joint = HierarchicalNovelty(kinds, strategy="joint", **few).fit(X, y)
+    assert first.super_classes_ == ["root", "a"]
+    assert joint.super_classes_ == ["a", "b"]
+    expected = first.net_.state_dict()
+    for name, value in joint.net_.top_down.state_dict().items():
+        assert_array_equal(value, expected[name])
+    net, x, codes = joint.net_.double(), torch.as_tensor(X), torch.as_tensor(y)
+    [weight, bias] = [one.detach().numpy() for one in net.classifier.parameters()]
+    found = first.net_.double().classifier(x).detach().numpy()
+    z = found @ weight.T + bias  # of three classes, and of what is new in "a" and "b"
+    assert_allclose(net.judge(x).detach(), z)
+    assert_allclose(joint.score_samples(X), z[:, :3].max(1) - z[:, 3:].max(1))
+    loss = logsumexp(z, axis=1) - z[np.arange(len(y)), y]
+    rest = z.copy()
+    rest[np.arange(len(y)), y] = -np.inf  # the child of its super-class
+    loss += logsumexp(rest, axis=1) - z[np.arange(len(y)), 3 + y // 2]
+    assert_allclose(float(net.loss(x, codes)), loss.mean())
+
+
+@pytest.mark.parametrize("strategy", ["top_down", "joint"])
+def test_other_strategies_keep_the_contract(tmp_path, strategy):
     X, y, _ = make()
     kinds = {0: "a", 1: "a", 2: "b"}
     detector = HierarchicalNovelty(
-        kinds, strategy="top_down", **{**SMALL, "max_epochs": 3}
+        kinds, strategy=strategy, **{**SMALL, "max_epochs": 3}
     ).fit(X, y)
     scores, maps = detector.score_samples(X), detector.transform(X[:5])
     assert_array_equal(detector.predict(X), np.where(scores < detector.offset_, -1, 1))

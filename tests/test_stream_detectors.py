@@ -41,7 +41,7 @@ def naive_half_space_tree(features, low, high, depth, limit, rows, x):
 
 def test_half_space_trees_are_the_recursion_of_the_paper():
     detector = HalfSpaceTrees(
-        n_estimators=5, max_depth=6, window_size=100, random_state=0
+        n_estimators=5, max_depth=6, window_size=100, size_limit=0.1, random_state=0
     ).partial_fit(X[:250])
     first, known = X[:100], X[100:200]
     low, span = first.min(axis=0), np.ptp(first, axis=0)
@@ -102,7 +102,7 @@ def test_xstream_counts_as_dictionaries_do():
     assert_allclose(detector._widths_, np.where(half > 0, half, 1))
 
 
-def naive_rs_hash(detector, first, known, rows):
+def naive_rs_hash(detector, first, known, rows, decay=0):
     """Return the anomaly of rows by exact counts in dictionaries."""
     low, span = first.min(axis=0), np.ptp(first, axis=0)
 
@@ -121,17 +121,57 @@ def naive_rs_hash(detector, first, known, rows):
     total = np.zeros(len(rows))
     for i in range(detector.n_estimators):
         counts = {}
-        for x in known:
-            counts[cell(x, i)] = counts.get(cell(x, i), 0) + 1
+        for age, x in enumerate(known[::-1], 1):
+            counts[cell(x, i)] = counts.get(cell(x, i), 0) + 2 ** (-decay * age)
         total -= [np.log2(1 + counts.get(cell(x, i), 0)) for x in rows]
     return total / detector.n_estimators
 
 
 def test_rs_hash_counts_as_dictionaries_do():
-    detector = RSHash(n_estimators=20, n_columns=2**16, window_size=90, random_state=0)
-    detector.partial_fit(X[:200])
+    detector = RSHash(
+        n_estimators=20, n_columns=2**16, window_size=90, decay=0, random_state=0
+    ).partial_fit(X[:200])
     expected = naive_rs_hash(detector, X[:90], X[90:180], NEW)
     assert_allclose(-detector.score_samples(NEW), expected)
+
+
+@pytest.mark.parametrize("sizes", [[400], [1, 30, 59, 10, 300], [89, 2, 309]])
+@pytest.mark.parametrize("decay", [0.015, 1.0])
+def test_rows_fade_from_one_to_the_next(decay, sizes):
+    detector = RSHash(
+        n_estimators=9, n_columns=2**16, window_size=90, decay=decay, random_state=0
+    )
+    for piece in np.split(X[: sum(sizes)], np.cumsum(sizes)[:-1]):
+        detector.partial_fit(piece)
+    expected = naive_rs_hash(detector, X[:90], X, NEW, decay)
+    assert_allclose(-detector.score_samples(NEW), expected)
+    known = detector._known()
+    assert known.counts.max() < 2.0**1000
+    recent, honest = known.sample[1], []
+    assert_array_equal(recent, X[-90:])
+    for i in range(0, 90, 30):  # each is gone, and the others as old as they were
+        rest, place = X.copy(), 400 - 90 + i
+        rest[place] = 1e6
+        expected = naive_rs_hash(detector, X[:90], rest, recent[i : i + 1], decay)
+        honest.append(expected[0])
+    found = detector._honest_anomaly(recent, None, None)
+    assert_allclose(found[::30], honest)
+
+
+def test_the_threshold_of_fading_rows_moves_on():
+    detector = RSHash(
+        n_estimators=30, window_size=100, decay=0.015, random_state=0
+    ).fit(X[:150])
+    offset = detector.offset_
+    assert detector.partial_fit(X[150:199]).offset_ == offset
+    assert detector.partial_fit(X[199:201]).offset_ != offset
+    long = detector.partial_fit(np.tile(X, (100, 1)))  # counts in other units
+    assert np.isfinite(long.score_samples(NEW)).all()
+    fresh = RSHash(n_estimators=30, window_size=100, decay=0.015, random_state=0).fit(
+        X[:150]
+    )
+    fresh.partial_fit(X[150:201]).partial_fit(np.tile(X, (10, 1)))
+    assert_allclose(long.score_samples(NEW), fresh.score_samples(NEW), rtol=1e-9)
 
 
 def test_rs_hash_draws_widths_and_features_as_the_paper():
@@ -148,7 +188,7 @@ def test_rs_hash_draws_widths_and_features_as_the_paper():
 
 
 def test_equal_rows_all_share_their_cells():
-    detector = RSHash(n_estimators=10, random_state=0)
+    detector = RSHash(n_estimators=10, window_size=None, random_state=0)
     with pytest.warns(UserWarning, match="All 30"):
         detector.fit(np.ones((30, 2)))
     assert_allclose(detector.score_samples([[1.0, 1.0]]), [np.log2(31)])
@@ -157,7 +197,7 @@ def test_equal_rows_all_share_their_cells():
 COUNTED = [
     HalfSpaceTrees(n_estimators=5, max_depth=8, window_size=50, random_state=0),
     XStream(n_estimators=5, window_size=50, random_state=0),
-    RSHash(n_estimators=20, window_size=50, random_state=0),
+    RSHash(n_estimators=20, window_size=50, decay=0, random_state=0),
 ]
 
 

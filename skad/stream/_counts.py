@@ -41,6 +41,46 @@ class Window:
         self.sample = thinned(self.sample, X, self.n, most)
         self.n += len(X)
 
+    def of(self, cells):
+        """Return how many rows are in cells, of their shape."""
+        return self.counts[cells]
+
+
+class FadingWindow:
+    """Rows of a stream, of which one that came k rows ago counts 2**(-decay k).
+
+    Counts are kept in units in which rows become heavier, so that none has to be
+    touched that no row falls into.
+    """
+
+    def __init__(self, n_cells, n_features, decay):
+        self.counts = np.zeros(n_cells)
+        self.n, self.decay = 0, decay
+        self.begin = 0  # the row that counts 1 in the units of the counts
+        self.sample = 1, np.empty((0, n_features))
+
+    def add(self, X, cells, most):
+        """Count rows (n, d) with their cells (..., n); keep the last of them."""
+        for start in range(0, len(X), step := max(1, int(500 / self.decay))):
+            own = cells[..., start : start + step]
+            if self.decay * (self.n - self.begin) > 500:  # before they overflow
+                self.counts *= 2.0 ** (-self.decay * (self.n - self.begin))
+                self.begin = self.n
+            numbers = np.arange(self.n, self.n + own.shape[-1])
+            weights = 2.0 ** (self.decay * (numbers - self.begin))
+            weights = np.broadcast_to(weights, own.shape)
+            np.add.at(self.counts, own.ravel(), weights.ravel())
+            self.n += own.shape[-1]
+        self.sample = 1, np.concatenate([self.sample[1], X])[-most:].copy()
+
+    def of(self, cells):
+        """Return the weight of the rows in cells, of their shape."""
+        return self.counts[cells] * 2.0 ** (-self.decay * (self.n - self.begin))
+
+    def weights(self):
+        """Return what the rows of the sample count."""
+        return 2.0 ** (-self.decay * np.arange(len(self.sample[1]), 0, -1))
+
 
 @with_parameters
 class CellCounts(ForgettingMixin, LeftOutMixin, BaseDetector):
@@ -75,6 +115,7 @@ class CellCounts(ForgettingMixin, LeftOutMixin, BaseDetector):
         "window_size": [Interval(Integral, 2, None, closed="left"), None],
         "random_state": ["random_state"],
     }
+    decay = 0.0  # by which rows fade, where a class lets them, instead of windows
     _moved_ = False  # whether the last call has changed what is known
     _full_ = None  # the last window that is full
 
@@ -118,8 +159,11 @@ class CellCounts(ForgettingMixin, LeftOutMixin, BaseDetector):
         if n_first:
             self._begin(X[:n_first])
             X = X[n_first:]
-        if self.window_size is None:
+        if self.window_size is None or self._fades():
+            before = self._running_.n
             self._count(X)
+            size = self._first_size()
+            self._moved_ |= before // size < self._running_.n // size
             return
         n_full = (self._running_.n + len(X)) // self.window_size
         if n_full > 1:  # all but the last of them would be forgotten at once
@@ -145,15 +189,19 @@ class CellCounts(ForgettingMixin, LeftOutMixin, BaseDetector):
 
     def _close(self):
         """Begin another window where this one is full."""
-        if self._running_.n == self.window_size:
+        if self._running_.n == self.window_size and not self._fades():
             self._full_, self._running_ = self._running_, self._new_window()
             self._moved_ = True
 
     def _first_size(self):
         return self.window_size or _FIRST_ROWS
 
+    def _fades(self):
+        return self.decay > 0 and self.window_size is not None
+
     def _new_window(self):
-        return Window(self._n_cells_, self.n_features_in_)
+        size = self._n_cells_, self.n_features_in_
+        return FadingWindow(*size, self.decay) if self._fades() else Window(*size)
 
     def _count(self, X):
         step, most = self._block_rows("cpu"), _SAMPLE_ROWS
@@ -176,11 +224,16 @@ class CellCounts(ForgettingMixin, LeftOutMixin, BaseDetector):
 
     def _anomaly(self, X, fewer=0):
         known = self._known()
-        counts = known.counts[self._cells(to_double(to_numpy(X)))]
-        return self._rareness(counts - fewer if fewer else counts, known.n - fewer)
+        counts = known.of(self._cells(to_double(to_numpy(X))))
+        return self._rareness(counts - fewer, known.n - fewer)
 
-    def _left_out(self, X):
-        return self._anomaly(X, fewer=1)
+    def _left_out(self, X, once=1):
+        return self._anomaly(X, fewer=once)
+
+    def _honest_anomaly(self, X, y, anomaly, **params):
+        if self._fades():  # the rows are those of the sample
+            params["sample_weight"] = self._known().weights()
+        return super()._honest_anomaly(X, y, anomaly, **params)
 
     def _map(self, X):
         return ablation(self._anomaly, to_double(to_numpy(X)), self.typical_)

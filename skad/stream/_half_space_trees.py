@@ -60,9 +60,9 @@ class HalfSpaceTrees(CellCounts):
         Number of trees `T`.
     max_depth : int, default=15
         Depth of the trees, at most 20. Memory doubles with each level.
-    size_limit : float, default=0.1
+    size_limit : float, default=0.01
         Share :math:`\beta` of the window's rows at which a box is not followed further,
-        in [0, 1].
+        in [0, 1]. The paper's is 0.1.
 
     See Also
     --------
@@ -76,6 +76,11 @@ class HalfSpaceTrees(CellCounts):
     in the first window, which `partial_fit` measures anew until it is full and then
     keeps. Values outside of the boxes count to the outermost ones. Scores do not change
     when features are scaled or shifted, but for rounding.
+
+    At the paper's `size_limit` many boxes are still large: on streams of thirteen sets
+    of tables the mean ROC AUC was .687 with it, and .699 with the default
+    (``defaults_streams.tsv``). A forest of 25 trees is a matter of luck: on digits the
+    ROC AUC of one and the next differed by .1, so take more of them where it counts.
 
     In the paper nothing is scored before the first window is full; here the rows so far
     are what is known. River's `HalfSpaceTrees` adds up the densities of all boxes on
@@ -105,7 +110,7 @@ class HalfSpaceTrees(CellCounts):
     n_estimators: int = 25
     max_depth: int = 15
     window_size: int | None = 250
-    size_limit: float = 0.1
+    size_limit: float = 0.01
 
     _ignores_units = True
     _hiding_times = 100.0

@@ -1,6 +1,6 @@
 """RS-Hash: how many rows share cells of random sizes of a few features."""
 
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -17,8 +17,8 @@ class RSHash(CellCounts):
 
     Features are scaled to 0..1 by the first window. Member `i` cuts a few random
     features into cells of a random width, shifted at random, and counts the rows in
-    each. With :math:`c_i` rows of the last full window in the cell of a row the anomaly
-    is
+    each. With :math:`c_i` rows of the last full window in the cell of a row, or their
+    weight where they fade, the anomaly is
 
     .. math:: a(x) = -\frac{1}{M} \sum_i \log_2 (1 + c_i(x)).
 
@@ -31,6 +31,14 @@ class RSHash(CellCounts):
     ----------
     n_estimators : int, default=300
         Number of members `M`.
+    decay : float, default=0.0
+        :math:`\lambda`: the row that came `k` rows ago, 1 for the last, counts
+        :math:`2^{-\lambda k}`. 0 counts all rows of the last full window alike. The
+        paper's is 0.015.
+    window_size : int or None, default=1000
+        Rows that are learned until what was known before is forgotten, at least 2. With
+        a `decay` those that set the units of features, and after which the threshold
+        moves on. None forgets nothing, whatever `decay` is.
     n_columns : int, default=4096
         Cells of which each of two hashes counts the rows, in each member; rounded up to
         a power of two. Cells that share both count as one.
@@ -49,12 +57,18 @@ class RSHash(CellCounts):
     features are measured anew by `partial_fit` until the first window is full, and then
     kept. Scores do not change when features are scaled or shifted, but for rounding.
 
-    The paper lets counts decay from row to row; here windows are forgotten as a whole.
-    It draws no feature that is constant in the sample; here that one splits nothing.
-    `fit` learns rows as `partial_fit` does, so that all but the last windows are
-    forgotten: pass ``window_size=None`` for a batch.
+    In the paper counts fade from row to row; here windows are forgotten as a whole by
+    default. With the paper's `decay` about :math:`1.4 / \lambda`, a hundred rows are
+    known: on streams of thirteen sets of tables the mean ROC AUC was .688 with it,
+    .694 with 0.002 and .691 with windows (``defaults_streams.tsv``), and a batch whose
+    last hundred rows are anomalies is lost. `fit` learns rows as `partial_fit` does,
+    so that all but the last are forgotten: pass ``window_size=None`` for a batch.
 
-    ``contamination="auto"`` takes each row of the window out of its cells.
+    The paper draws no feature that is constant in the sample; here that one splits
+    nothing.
+
+    ``contamination="auto"`` takes each row of the window out of its cells, by what it
+    counts there.
 
     References
     ----------
@@ -75,6 +89,7 @@ class RSHash(CellCounts):
     """
 
     n_estimators: int = 300
+    decay: float = 0.0
     window_size: int | None = 1000
     n_columns: int = 4096
 
@@ -82,6 +97,7 @@ class RSHash(CellCounts):
     _hiding_times = 100.0
     _parameter_constraints = {
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
+        "decay": [Interval(Real, 0, 1, closed="both")],
         "n_columns": [Interval(Integral, 2, 2**24, closed="both")],
     }
 

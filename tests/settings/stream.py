@@ -4,7 +4,7 @@ from tests.settings import Settings
 
 HalfSpaceTrees = Settings({"n_estimators": 10, "max_depth": 8}, [{"window_size": None}])
 RRCF = Settings({"n_estimators": 10}, [{"window_size": 100}])
-RSHash = Settings({"n_estimators": 50}, [{"window_size": None}])
+RSHash = Settings({"n_estimators": 50}, [{"window_size": None}, {"decay": 0.015}])
 STORM = Settings(
     {},
     [{"window_size": 30}],
