@@ -19,7 +19,8 @@ from skad.nn.adversarial import (
     judged_together,
 )
 from skad.nn.architecture import build
-from skad.nn.network import input_gradients, over_channels
+from skad.nn.attribution import input_gradients
+from skad.nn.network import over_channels
 
 
 class OCGANNetwork(AdversarialNetwork):

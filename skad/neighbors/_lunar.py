@@ -14,7 +14,8 @@ from skad._random import generator
 from skad._sklearn import Interval, StrOptions
 from skad._training import TorchDetector
 from skad.neighbors._search import NeighborSearch, contributions
-from skad.nn.network import Network, input_gradients
+from skad.nn.attribution import input_gradients
+from skad.nn.network import Network
 
 # Share of the features that a negative near a row is noisy in.
 _NOISY = 0.3

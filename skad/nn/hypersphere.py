@@ -3,8 +3,9 @@
 import torch
 
 from skad.nn.architecture import build
+from skad.nn.attribution import integrated_gradients
 from skad.nn.losses import element_errors, mean_error
-from skad.nn.network import Network, integrated_gradients, over_channels
+from skad.nn.network import Network, over_channels
 from skad.nn.statistics import quantile
 
 # Coordinates of the centre nearer to zero could be reached by zero weights.

@@ -10,7 +10,8 @@ from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad._training import ShapedDetector
 from skad.nn.architecture import build
-from skad.nn.network import Network, integrated_gradients, over_channels
+from skad.nn.attribution import integrated_gradients
+from skad.nn.network import Network, over_channels
 
 # Networks at random that weigh the two errors, and the units of linear layers where no
 # sizes are given.

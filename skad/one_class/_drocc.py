@@ -11,7 +11,8 @@ from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad._training import ShapedDetector
 from skad.nn.architecture import build
-from skad.nn.network import FromMeanNetwork, input_gradients
+from skad.nn.attribution import input_gradients
+from skad.nn.network import FromMeanNetwork
 
 # Steps of the search after which points go back to the shell.
 _PROJECT_EVERY = 10

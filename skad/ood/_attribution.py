@@ -68,7 +68,7 @@ def _ablation(anomaly, X, baseline, channels, whole):
 def _gradients(how, score, X, baseline):
     import torch
 
-    from skad.nn.network import input_gradients, integrated_gradients
+    from skad.nn.attribution import input_gradients, integrated_gradients
 
     x = X if is_torch(X) else torch.tensor(np.ascontiguousarray(X))
     baseline = like(baseline, x)

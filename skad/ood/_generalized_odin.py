@@ -13,7 +13,8 @@ from skad._random import generator
 from skad._sklearn import Interval, StrOptions
 from skad.embedding._classifier import chosen_rows
 from skad.nn.architecture import build
-from skad.nn.network import Network, input_gradients
+from skad.nn.attribution import input_gradients
+from skad.nn.network import Network
 from skad.ood._perturbation import EPSILON, best_epsilon, candidates
 from skad.ood._trained import TrainedClassifier
 

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
-from skad.nn.network import input_gradients
+from skad.nn.attribution import input_gradients
 from skad.ood._exposed_classifier import ExposedNetwork
 from skad.ood._trained import TrainedClassifier
 

@@ -11,7 +11,8 @@ from skad._parameters import with_parameters
 from skad._sklearn import Interval, StrOptions
 from skad._training import IncrementalNetworkMixin, ShapedDetector
 from skad.nn.architecture import build
-from skad.nn.network import Network, integrated_gradients, over_channels
+from skad.nn.attribution import integrated_gradients
+from skad.nn.network import Network, over_channels
 
 # Logarithms of variances stay within these bounds.
 _LOG_VARIANCE = 20.0

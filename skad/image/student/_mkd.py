@@ -7,8 +7,8 @@ from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.image._trained import OwnScoreDetector, OwnScoreNetwork, split_maps
 from skad.image.student._stfpm import StudentDetector
+from skad.nn.attribution import input_gradients
 from skad.nn.distillation import Teacher, squared
-from skad.nn.network import input_gradients
 from skad.nn.residual import (
     Pyramid,
     direction_distance,
