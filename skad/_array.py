@@ -20,6 +20,9 @@ _BLOCK_ELEMENTS = 2**20
 # The same on a GPU, where only large blocks keep it busy: 512 MB of float64.
 _GPU_BLOCK_ELEMENTS = 2**26
 
+# Values that a row is long with.
+_WIDTH = 512
+
 # Products of rows by rows by features from which a GPU repays the trip (about a second
 # of one CPU core), and below which `device="auto"` does not even import torch.
 _GPU_WORK = 10**10
@@ -89,6 +92,26 @@ def row_sums(X):
         return np.sum(X, axis=1)
     # as exact: up to so many NumPy sums one by one too, in up to four times the time
     return np.einsum("ij->i", X)
+
+
+def over_rows(reduce, X):
+    """Return what `reduce`, such as ``np.add.reduce``, makes of each column (d,).
+
+    Rows of few features lie beside one another meanwhile: long ones take a fifth to a
+    tenth of the time.
+    """
+    n, d = X.shape
+    beside = max(1, min(n, _WIDTH // d))
+    whole = n - n % beside
+    wide = reduce(X[:whole].reshape(-1, beside * d))
+    return reduce(np.concatenate([wide.reshape(-1, d), X[whole:]]))
+
+
+def column_sums(X):
+    """Return the sums (d,) of the columns of `X` (n, d)."""
+    if is_torch(X) or not X.flags.c_contiguous:
+        return namespace(X).sum(X, axis=0)
+    return over_rows(np.add.reduce, X)
 
 
 def places_of(mask):

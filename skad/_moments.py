@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.sparse import issparse
 
-from skad._array import blocks, like, namespace, to_double
+from skad._array import blocks, column_sums, like, namespace, to_double
 
 
 def mean_row(X, weights=None):
@@ -15,11 +15,10 @@ def mean_row(X, weights=None):
     if issparse(X):
         weights = np.ones(X.shape[0]) if weights is None else weights
         return (weights @ to_double(X)) / weights.sum()
-    xp = namespace(X)
     mean, total = 0.0, X.shape[0] if weights is None else float(weights.sum())
     for _ in range(2):
         rest = sum(
-            xp.sum(times(to_double(X[rows]) - mean, weights, rows), axis=0)
+            column_sums(times(to_double(X[rows]) - mean, weights, rows))
             for rows in blocks(*X.shape)
         )
         mean = mean + rest / total

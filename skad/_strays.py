@@ -5,13 +5,11 @@ import warnings
 import numpy as np
 from scipy.sparse import issparse
 
-from skad._array import to_numpy
+from skad._array import over_rows, to_numpy
 from skad._dask import Blocks
 
 # Rows, evenly spread, that show what a feature usually is.
 _ROWS = 200
-# How many values are compared at once.
-_WIDTH = 512
 
 
 def strays(X):
@@ -37,15 +35,7 @@ def _ends(X):
     """Return the least and the largest value of each feature, missing ones left out."""
     if not isinstance(X, np.ndarray):
         return X.amin(0), X.amax(0)
-    n, d = X.shape
-    # several rows beside one another, as long ones are compared five times as fast
-    beside = max(1, min(n, _WIDTH // d))
-    whole = n - n % beside
-    wide, rest = X[:whole].reshape(-1, beside * d), X[whole:]
-    return [
-        least.reduce(np.concatenate([least.reduce(wide).reshape(-1, d), rest]))
-        for least in (np.fmin, np.fmax)
-    ]
+    return over_rows(np.fmin.reduce, X), over_rows(np.fmax.reduce, X)
 
 
 def warn_of_strays(detector, X):

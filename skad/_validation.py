@@ -30,7 +30,6 @@ def check_table(
         least = getattr(estimator, "_least_rows", 2)
         min_samples = least if reset and not goes_on else 1
     if _is_plain(estimator, X, reset) and X.shape[0] >= min_samples:
-        check_magnitude(X)
         if reset:
             estimator.n_features_in_ = X.shape[1]
         return X
@@ -98,9 +97,17 @@ def _is_plain(estimator, X, reset):
         return False
     if not reset and X.shape[1] != getattr(estimator, "n_features_in_", None):
         return False
-    # a sum needs no memory, and is not finite where a value is not
+    return _are_small(X)
+
+
+def _are_small(X):
+    """Tell whether squares of values sum to so little that none is missing or large."""
+    if X.flags.f_contiguous:
+        X = X.T
+    # without memory: one product of all values, or one by one where they lie apart
     with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(X.sum()))
+        total = np.vdot(X, X) if X.flags.c_contiguous else np.einsum("ij,ij->", X, X)
+    return bool(total <= _largest(X) ** 2)
 
 
 def refuse_unreadable(X):
@@ -209,7 +216,7 @@ def _check_tensor(X, min_samples, allow_nan=False):
 def check_magnitude(X):
     """Refuse values whose sums of squares leave the range of the dtype."""
     xp = namespace(X)
-    limit = float(xp.finfo(X.dtype).max) ** 0.4
+    limit = _largest(X)
     largest = max(float(xp.max(X)), -float(xp.min(X)))
     if largest != largest:  # values are missing: a copy, which no others need
         X = xp.where(xp.isnan(X), 0.0, X)
@@ -219,3 +226,8 @@ def check_magnitude(X):
             f"Input X contains {largest:.3g}, too large for sums of squares in "
             f"{X.dtype} (at most {limit:.1e}). Scale the features first."
         )
+
+
+def _largest(X):
+    """Return the largest value whose sums of squares stay in the range of the dtype."""
+    return float(namespace(X).finfo(X.dtype).max) ** 0.4

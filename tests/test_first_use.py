@@ -318,3 +318,32 @@ def test_numbers_of_any_dtype_of_frames_are_numbers():
     frame = pl.DataFrame({"a": whole, "b": whole > 50, "c": whole.astype(np.float32)})
     detector = skad.KNN().fit(frame)
     assert np.isfinite(detector.score_samples(frame)).all()
+# ------------------------------------------------------------------- rows in memory
+
+
+def lying_apart(rows):
+    """Return rows of which neither columns nor rows are next to each other."""
+    return np.repeat(np.repeat(rows, 2, axis=0), 2, axis=1)[::2, ::2]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layout", [np.array, np.asfortranarray, lying_apart])
+def test_rows_in_any_order_of_memory_are_checked(layout, dtype):
+    rows = ROWS.astype(dtype)
+    limit = float(np.finfo(dtype).max) ** 0.4
+    detector = skad.HBOS().fit(rows)
+
+    def scores(value):
+        odd = rows.copy()
+        odd[3, -1] = value
+        return detector.score_samples(layout(odd))
+
+    whole = detector.score_samples(layout(rows))
+    np.testing.assert_array_equal(whole, detector.score_samples(rows))
+    assert np.isfinite(scores(np.nan)).all()  # it is left out
+    for value, words in ((np.inf, "infinity"), (-1.01 * limit, "too large for sums")):
+        with pytest.raises(ValueError, match=words):
+            scores(value)
+    # each is small enough, and their squares add up to more
+    most = np.full_like(rows, 0.99 * limit)
+    assert np.isfinite(detector.score_samples(layout(most))).all()

@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import kurtosis, qmc, skew
 
-from skad.marginal import QMCD
+from skad.marginal import QMCD, _ring
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +86,34 @@ def test_skewness_chooses_the_side():
     assert "low" in chosen
 
 
-def test_many_features_stay_numbers():
-    X = np.random.default_rng(0).normal(size=(20, 900))
+@pytest.mark.parametrize("d", [900, 1_700, 4_000])
+def test_many_features_stay_numbers(d):
+    X = np.random.default_rng(0).normal(size=(20, d))
     detector = QMCD().fit(X)
-    expected = -np.log(1.5) * 900 + np.log(20)  # of a row with itself, at most
+    expected = -np.log(1.5) * d + np.log(20)  # of a row with itself, at most
     assert (-detector.score_samples(X) <= expected + 1e-9).all()
-    u = np.abs(X[0] - X) / np.ptp(X, axis=0)
-    logarithms = np.log(1.5 - u + u**2).sum(axis=1)
-    part = np.logaddexp.reduce(logarithms) - np.log(20)
-    assert_allclose(detector.score_samples(X[:1]), part)
+    new = X[:2].copy()
+    new[1, :5] = 99
+    u = np.abs(new[:, None] - X) / np.ptp(X, axis=0)
+    kernel = np.where(u > 1, 1.25, 1.5 - u + u**2)
+    part = np.logaddexp.reduce(np.log(kernel).sum(axis=2), axis=1) - np.log(20)
+    assert_allclose(detector.score_samples(new), part)
+    assert_array_equal(detector.inspect(new).scores, detector.score_samples(new))
+
+
+@pytest.mark.parametrize(("n", "d"), [(7, 1), (1_024, 4), (1_025, 3), (2_500, 6)])
+def test_what_numba_compiles_returns_the_same_bits(n, d):
+    numba = pytest.importorskip("numba")
+    rng = np.random.default_rng(0)
+    X, rows = rng.random((n, d)), rng.random((80, d))
+    outside = rng.random(rows.shape) < 0.3
+    arguments = rows, _ring.tiles_of(X), n, outside
+    expected = _ring._sums_of_arrays(*arguments)
+    # the loop as it is, and what numba makes of it
+    for loop in (_ring._sums_of_elements, numba.njit(_ring._sums_of_elements)):
+        part = slice(3) if loop is _ring._sums_of_elements else slice(None)
+        found = loop(rows[part], *arguments[1:3], outside[part])
+        assert_array_equal(found, expected[part])
+    kernel = 1.25 + (np.abs(rows[:, None] - X) - 0.5) ** 2
+    kernel = np.where(outside[:, None], 1.0, kernel)
+    assert_allclose(expected.sum(axis=1), kernel.prod(axis=2).sum(axis=1))

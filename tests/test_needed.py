@@ -17,6 +17,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 ASIDE = {"all", "doc", "lint", "safe", "test"}
 # Packages of the other extras that nothing of skad asks for.
 BESIDE = {
+    "numba": "compiles what arrays compute as well, in more time",
     "dask": "who passes a Dask collection has it",
     "onnxruntime": "runs the models that are written, outside of skad",
     "rich": "the command line does without, and draws no bars",

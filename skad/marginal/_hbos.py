@@ -148,7 +148,8 @@ class HBOS(SampleWeightMixin, LeftOutMixin, BaseDetector):
         return 100.0 if self.binning == "static" else np.inf
 
     def _row_elements(self):
-        return 6 * self.n_features_in_
+        # those of few features stay in the cache, as many rows as they are
+        return self.n_features_in_ * (12 if self.n_features_in_ <= 32 else 6)
 
     _fits_sparse = True
     # How many values of each feature are known, where not all are.

@@ -7,10 +7,7 @@ from skad._left_out import LeftOutMixin
 from skad._parameters import KW_ONLY, with_parameters
 from skad._sklearn import StrOptions
 from skad.base import BaseDetector
-
-# Features whose product surely stays a number, and what stays in a cache.
-_TOGETHER, _PIECES = 400, 32
-_OPPOSITE = 1.25
+from skad.marginal._ring import OPPOSITE, log_means, tiles_of, values_of, weights
 
 
 @with_parameters(kw_only=False)
@@ -57,6 +54,10 @@ class QMCD(LeftOutMixin, BaseDetector):
     tables with many features all products are alike. Scores do not change when single
     features are scaled or shifted.
 
+    Where numba is installed (``pip install 'skad[compiled]'``) it compiles the sum once
+    some seconds of work were done: a fifth of the time from then on, and the same
+    scores to the last bit.
+
     ``contamination="auto"`` takes each training row out of the sum, and its values out
     of the range where they are its only ends.
 
@@ -84,7 +85,7 @@ class QMCD(LeftOutMixin, BaseDetector):
     _parameter_constraints = {"rare": [StrOptions({"low", "high", "skewness"})]}
 
     def _row_elements(self):
-        return 4 * len(self._rows_)
+        return self._n_rows_
 
     def _fit(self, X, y):
         X = to_double(to_numpy(X))
@@ -97,7 +98,8 @@ class QMCD(LeftOutMixin, BaseDetector):
                 "features (StandardScaler)."
             )
         self._range_ = np.where(spread > 0, spread, 1.0)
-        self._rows_ = (X - self._lowest_) / self._range_
+        self._tiles_ = tiles_of((X - self._lowest_) / self._range_)
+        self._n_rows_ = len(X)
         # whether a single row holds an end
         ends = (self._lowest_ == X), (self._highest_ == X)
         self._single_ = [end.sum(axis=0) == 1 for end in ends]
@@ -114,44 +116,17 @@ class QMCD(LeftOutMixin, BaseDetector):
         skewness = (away**3).mean() / spread**1.5
         return bool(skewness >= 0 and (away**4).mean() / spread**2 >= 3)
 
-    def _products(self, X, outside):
-        """Return the logarithms of the products (b, n), less those of equal rows."""
-        rows = (X - self._lowest_) / self._range_
-        found = np.empty((len(rows), len(self._rows_)))
-        columns, others = rows.T, np.ascontiguousarray(self._rows_.T)
-        for part in slices(len(rows), block_rows(_PIECES * len(self._rows_))):
-            total = None
-            product = np.ones((len(rows[part]), len(self._rows_)))
-            kernel = np.empty_like(product)
-            for j, (own, other) in enumerate(zip(columns, others, strict=True)):
-                np.subtract(own[part, None], other, out=kernel)
-                np.abs(kernel, out=kernel)
-                kernel -= 0.5
-                kernel *= kernel
-                kernel += _OPPOSITE
-                kernel[outside[part, j]] = _OPPOSITE
-                product *= kernel
-                if (j + 1) % _TOGETHER == 0 and j + 1 < len(columns):
-                    logarithm = np.log(product)
-                    total = logarithm if total is None else total + logarithm
-                    product[:] = 1.0
-            np.log(product, out=product)
-            found[part] = product if total is None else product + total
-        return found
-
     def _outside(self, X):
         return (self._lowest_ > X) | (self._highest_ < X)
 
-    def _mean(self, products):
-        """Return the logarithm of the mean (b,), and the largest (b,)."""
-        largest = products.max(axis=1)
-        shifted = np.exp(products - largest[:, None])
-        return np.log(row_sums(shifted) / shifted.shape[1]) + largest
+    def _log_means(self, X, outside):
+        rows = (X - self._lowest_) / self._range_
+        return log_means(rows, self._tiles_, self._n_rows_, outside)
 
     def _anomaly(self, X):
         X = to_double(to_numpy(X))
         self._check_size(X)
-        return -self._sign_ * self._mean(self._products(X, self._outside(X)))
+        return -self._sign_ * self._log_means(X, self._outside(X))
 
     def _check_size(self, X):
         with np.errstate(over="ignore"):
@@ -167,10 +142,9 @@ class QMCD(LeftOutMixin, BaseDetector):
         X = to_double(to_numpy(X))
         ends = (self._lowest_ == X) & self._single_[0]
         ends |= (self._highest_ == X) & self._single_[1]
-        products = self._products(X, ends)
+        mean, n = self._log_means(X, ends), self._n_rows_
         # with itself: 3/2 in each feature, or 5/4 where it is taken for outside
-        own = np.where(ends, np.log(_OPPOSITE), np.log(1.5)).sum(axis=1)
-        mean, n = self._mean(products), products.shape[1]
+        own = np.where(ends, np.log(OPPOSITE), np.log(1.5)).sum(axis=1)
         share = np.minimum(np.exp(own - mean) / n, 1 - 1e-12)
         left = mean + np.log1p(-share) + np.log(n / (n - 1))
         return -self._sign_ * left
@@ -179,13 +153,13 @@ class QMCD(LeftOutMixin, BaseDetector):
         X = to_double(to_numpy(X))
         self._check_size(X)
         outside = self._outside(X)
-        products = self._products(X, outside)
-        mean = self._mean(products)
-        weight = np.exp(products - mean[:, None]) / products.shape[1]
-        rows, maps = (X - self._lowest_) / self._range_, np.empty_like(X)
-        for j, other in enumerate(self._rows_.T):
-            away = np.abs(rows[:, j, None] - other)
-            maps[:, j] = row_sums(weight * away * (1 - away)) * 4
+        rows, n = (X - self._lowest_) / self._range_, self._n_rows_
+        mean, maps = np.empty(len(X)), np.empty_like(X)
+        for part in slices(len(X), block_rows(4 * n)):
+            weight, mean[part] = weights(rows[part], self._tiles_, n, outside[part])
+            for j in range(X.shape[1]):
+                away = np.abs(rows[part, j, None] - values_of(self._tiles_, n, j))
+                maps[part, j] = row_sums(weight * away * (1 - away)) * 4
         maps = np.where(outside, 1.0, maps)
         return -self._sign_ * mean, self._sign_ * maps
 

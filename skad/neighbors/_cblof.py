@@ -4,10 +4,11 @@ import warnings
 from numbers import Integral, Real
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from sklearn import config_context
 from sklearn.cluster import KMeans
 
-from skad._array import like, namespace, to_double, to_numpy
+from skad._array import is_torch, like, namespace, to_double, to_numpy
 from skad._left_out import LeftOutMixin
 from skad._parameters import KW_ONLY, with_parameters
 from skad._random import Seed, generator
@@ -130,7 +131,7 @@ class CBLOF(LeftOutMixin, BaseDetector):
     }
 
     def _row_elements(self):
-        return 2 * len(self.cluster_sizes_) * self.n_features_in_
+        return 8 * len(self.cluster_sizes_) + 2 * self.n_features_in_
 
     def _fit(self, X, y):
         rows = to_double(to_numpy(X))
@@ -150,7 +151,7 @@ class CBLOF(LeftOutMixin, BaseDetector):
             n_init=self.n_init,
             random_state=generator(self.random_state),
         )
-        with config_context(array_api_dispatch=False):
+        with config_context(array_api_dispatch=False, assume_finite=True):
             model.fit(rows)  # which subtracts the mean before it forms products
         sizes = np.bincount(model.labels_, minlength=model.n_clusters)
         order = np.argsort(-sizes, kind="stable")
@@ -160,11 +161,12 @@ class CBLOF(LeftOutMixin, BaseDetector):
 
     def _distances(self, X):
         """Return the distances (b, k) of rows to all centres."""
+        if not is_torch(X):
+            return cdist(X, self.cluster_centers_)
         xp, squares = namespace(X), []
-        # one centre after the other: differences from all do not stay in the cache
-        difference = xp.empty_like(X)
+        # one centre after the other, since a difference from all takes much memory
         for centre in like(self.cluster_centers_, X):
-            xp.subtract(X, centre, out=difference)
+            difference = X - centre
             squares.append(xp.vecdot(difference, difference))
         return xp.sqrt(xp.stack(squares, axis=1))
 

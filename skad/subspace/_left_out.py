@@ -57,16 +57,18 @@ def left_out(along, variances, residual, around, gain, least=0.0):
         largest = xp.maximum(largest, xp.max(variances))
     largest = xp.where(largest > 0, largest, 1.0)
     least = float(xp.finfo(theta.dtype).eps) * largest
+    highest = lowest - least
     for _ in range(_STEPS):
-        theta = xp.minimum(theta, lowest - least)
+        theta = xp.minimum(theta, highest)
         inverse = 1 / (variances - theta)  # (k, b)
         value = xp.einsum("kb,kb->b", along, inverse)
         inverse *= inverse
         slope = xp.einsum("kb,kb->b", along, inverse)
         gap = beside - theta
         step = _step(own, gap, value, slope)
-        value = value + own / gap
-        slope = slope + own / gap**2
+        term = own / gap
+        value = value + term
+        slope = slope + term / gap
         slope = xp.where(slope > 0, slope, 1.0)
         step = xp.maximum(step, value * (value - 1) / slope)
         if not xp.any(step > xp.maximum(1e-8 * (lowest - theta), least)):
@@ -92,11 +94,10 @@ def _step(weight, gap, value, slope):
     xp = namespace(gap)
     steep = xp.where(slope > 0, slope, 1.0)
     excess = value + slope * gap - 1
-    root = xp.sqrt(excess**2 + 4 * slope * weight)
+    # without a difference of what may be nearly equal
+    total = xp.abs(excess) + xp.sqrt(excess**2 + 4 * slope * weight)
     found = xp.where(
-        excess > 0,
-        (excess + root) / (2 * steep),
-        2 * weight / xp.where(root > excess, root - excess, 1.0),
+        excess > 0, total / (2 * steep), 2 * weight / xp.where(total > 0, total, 1.0)
     )
     return xp.where(slope > 0, xp.clip(found - gap, 0, None), 0.0)
 

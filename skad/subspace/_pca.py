@@ -305,9 +305,10 @@ class PCAReconstruction(IncrementalMixin, LeftOutMixin, BaseDetector):
         gain, k = n / (n - 1), self.n_components_
         # in this unit squares of squares neither overflow nor vanish
         unit = float(self.explained_variance_[0]) ** 0.5 if k else 1.0
-        centred = (like(X, self.mean_) - self.mean_) / (self.scale_ * unit)
         # the training rows lie in the components and the directions beside them
-        squares = xp.concat([self.components_, self._beside_]) @ centred.T
+        directions = xp.concat([self.components_, self._beside_])
+        centred = like(X, self.mean_) - self.mean_
+        squares = directions / (self.scale_ * unit) @ centred.T
         squares *= squares  # (k + r, b)
         residual, leverage = left_out(
             squares[:k].T,
