@@ -221,7 +221,7 @@ def test_the_way_up_ends_at_the_grid(size, target, n_up):
 
 
 def test_students_see_farther_than_the_teacher():
-    network = GCADNetwork((1, 48, 48), (None, 4), (17,), 3, 4, 4, 2, 2, 4, 4)
+    network = GCADNetwork((1, 48, 48), (None, 4), (17,), 3, 4, 4, 2, 2, 4, 4, 5)
     x = torch.rand(1, 48 * 48, requires_grad=True)
     pictures = network._pictures(x)
     own = network.students[0]

@@ -141,6 +141,7 @@ GCAD = Settings(
         "global_channels": 1,
         "global_width": 1,
         "student_width": 1,
+        "student_sizes": 1,
         "teacher_epochs": 0,
         "max_epochs": 1,
         "lr": 0.02,

@@ -30,7 +30,7 @@ class Branches(nn.Module):
         Of the teacher.
     grid : tuple of int
         (gh, gw) of its maps.
-    code_size, global_channels, global_width, student_width
+    code_size, global_channels, global_width, student_width, student_sizes
         As for `GCAD`.
     """
 
@@ -43,13 +43,15 @@ class Branches(nn.Module):
         global_channels,
         global_width,
         student_width,
+        student_sizes,
     ):
         super().__init__()
         c, *size = shape
         few = (global_channels, *grid)
-        self.local_student = PooledUNet(c, (channels, *grid), size, student_width)
+        net = student_width, student_sizes
+        self.local_student = PooledUNet(c, (channels, *grid), size, *net)
         self.context = ContextNetwork(shape, few, code_size, global_width)
-        self.context_student = PooledUNet(c, few, size, student_width)
+        self.context_student = PooledUNet(c, few, size, *net)
         self.wide = nn.Sequential(
             nn.Conv2d(global_channels, channels, 1),
             nn.LeakyReLU(),
@@ -68,7 +70,7 @@ class GCADNetwork(PatchTeachers):
         As for `PatchTeachers`.
     patch_sizes, channels, width, stride
         As for `GCAD`.
-    code_size, global_channels, global_width, student_width
+    code_size, global_channels, global_width, student_width, student_sizes
         As for `GCAD`.
     """
 
@@ -84,8 +86,9 @@ class GCADNetwork(PatchTeachers):
         global_channels,
         global_width,
         student_width,
+        student_sizes,
     ):
-        own = code_size, global_channels, global_width, student_width
+        own = code_size, global_channels, global_width, student_width, student_sizes
 
         def students(size, new, grid):
             return Branches(shape, channels, grid, *own)
@@ -158,8 +161,10 @@ class GCAD(PatchTeachersDetector):
     global_width : int, default=32
         Channels of the first two layers of :math:`G`; others have twice as many.
     student_width : int, default=64
-        Channels of the first layers of :math:`S` and :math:`R`, which are U-Nets of
-        five sizes; each half of the size has twice as many.
+        Channels of the first layers of :math:`S` and :math:`R`, which are U-Nets; each
+        half of the size has twice as many.
+    student_sizes : int, default=5
+        Sizes of these, each half of the one before; fewer where one pixel is left.
     patch_sizes : tuple of int, default=(17, 33)
         Sides of the patches in pixels, out of 17, 33 and 65.
 
@@ -255,12 +260,14 @@ class GCAD(PatchTeachersDetector):
         "global_channels": [Interval(Integral, 1, None, closed="left")],
         "global_width": [Interval(Integral, 1, None, closed="left")],
         "student_width": [Interval(Integral, 1, None, closed="left")],
+        "student_sizes": [Interval(Integral, 1, None, closed="left")],
     }
 
     code_size: int = 32
     global_channels: int = 10
     global_width: int = 32
     student_width: int = 64
+    student_sizes: int = 5
     patch_sizes: Sequence[int] = (17, 33)
     max_epochs: int = 500
 
