@@ -102,6 +102,19 @@ def test_no_event_runs_over_a_gap_in_the_times():
         to_events([1, -1], times=[1, 2], longest_step=0)
 
 
+@pytest.mark.parametrize("gap", [100, "1h"])
+@pytest.mark.parametrize("longest", [1.5, None])
+def test_no_series_ends_in_the_next_one_however_near_they_are(gap, longest):
+    groups = np.repeat(["a", "b", "c"], 20)
+    times = pd.date_range("2024-03-01", periods=60, freq="min")
+    flagged = np.zeros(60, dtype=bool)
+    flagged[[15, 19, 20, 24, 39, 40]] = True
+    found = to_events(
+        flagged, groups=groups, times=times, merge_gap=gap, longest_step=longest
+    )
+    assert [(e.start, e.end) for e in found] == [(15, 19), (20, 39), (40, 40)]
+
+
 def test_gaps_are_those_of_each_series():
     """Machines take turns, so that their rows are hours apart in the table alone."""
     groups = np.tile(["a", "b"], 30)

@@ -9,6 +9,7 @@ from skad._limits import effective_size, upper_limit
 from skad._stretches import held_stretches, remaining, time_folds
 from skad.neighbors import KNN
 from skad.series import (
+    USAD,
     KMeansAD,
     MatrixProfile,
     SubsequenceKNN,
@@ -212,6 +213,16 @@ def test_few_steps_are_all_left_out_for_the_threshold():
         missed.append(np.mean(detector.predict(steps[3000:]) == -1) - 0.05)
     assert np.sqrt(np.mean(np.square(missed))) < 0.03
     assert max(missed) < 0.1
+
+
+def test_of_few_held_out_steps_the_others_tell_too():
+    """A tenth of a series that wanders is two windows, which may be still ones."""
+    missed = []
+    for seed in range(6):
+        steps = autoregressive(3400, 0.98, seed)[:, None]
+        detector = USAD(window_size=20, max_epochs=10, random_state=0).fit(steps[:400])
+        missed.append(np.mean(detector.predict(steps[400:]) == -1) - 0.05)
+    assert np.sqrt(np.mean(np.square(missed))) < 0.25
 
 
 def test_nothing_of_a_held_out_stretch_is_trained_on(monkeypatch):
