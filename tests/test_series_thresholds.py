@@ -8,7 +8,14 @@ import skad
 from skad._limits import effective_size, upper_limit
 from skad._stretches import held_stretches, remaining, time_folds
 from skad.neighbors import KNN
-from skad.series import KMeansAD, MatrixProfile, SubsequenceKNN, SubsequenceLOF
+from skad.series import (
+    USAD,
+    KMeansAD,
+    MatrixProfile,
+    SubsequenceKNN,
+    SubsequenceLOF,
+    ZScore,
+)
 
 SETTINGS = {
     "WindowDetector": {},
@@ -164,7 +171,7 @@ def test_thresholds_of_series_count_effective_steps():
     assert -detector.offset_ > upper_limit(honest, 0.05)
 
 
-@pytest.mark.parametrize("lengths", [[60], [300, 100], [5000], [50] * 30])
+@pytest.mark.parametrize("lengths", [[60], [300, 100], [5000], [11_000], [50] * 30])
 def test_folds_are_stretches_with_something_left(lengths):
     folds = time_folds(lengths, 6)
     assert folds
@@ -179,8 +186,8 @@ def test_folds_are_stretches_with_something_left(lengths):
             assert not any(j == i and a < d and c < b for j, c, d in fold)
     assert max(one.max() for one in seen) == 1
     held = sum(int(one.sum()) for one in seen)
-    # of 200 windows side by side the folds are all
-    assert held == (sum(lengths) if sum(lengths) <= 200 * 6 else sum(lengths) // 5)
+    # of 200 times 50 steps the folds are all
+    assert held == (sum(lengths) if sum(lengths) <= 10_000 else sum(lengths) // 5)
 
 
 def test_few_windows_are_all_left_out_for_the_threshold():
@@ -197,6 +204,27 @@ def test_few_windows_are_all_left_out_for_the_threshold():
     assert max(flagged) < 0.15
 
 
+def test_few_steps_are_all_left_out_for_the_threshold():
+    """However short the window: steps in a row are alike, and a fifth tells little."""
+    missed = []
+    for seed in range(20):
+        steps = autoregressive(12_000, 0.98, seed)[:, None]
+        detector = ZScore().fit(steps[:3000])
+        missed.append(np.mean(detector.predict(steps[3000:]) == -1) - 0.05)
+    assert np.sqrt(np.mean(np.square(missed))) < 0.03
+    assert max(missed) < 0.1
+
+
+def test_of_few_held_out_steps_the_others_tell_too():
+    """A tenth of a series that wanders is two windows, which may be still ones."""
+    missed = []
+    for seed in range(6):
+        steps = autoregressive(3400, 0.98, seed)[:, None]
+        detector = USAD(window_size=20, max_epochs=10, random_state=0).fit(steps[:400])
+        missed.append(np.mean(detector.predict(steps[400:]) == -1) - 0.05)
+    assert np.sqrt(np.mean(np.square(missed))) < 0.25
+
+
 def test_nothing_of_a_held_out_stretch_is_trained_on(monkeypatch):
     """Steps of it are in no window that the copies get."""
     banks = []
@@ -207,9 +235,9 @@ def test_nothing_of_a_held_out_stretch_is_trained_on(monkeypatch):
         return fit(self, X, y)
 
     monkeypatch.setattr(KNN, "fit", watched)
-    X = np.arange(4500.0)[:, None]
+    X = np.arange(10_500.0)[:, None]
     detector = SubsequenceKNN(window_size=20).fit(X)
-    ((_, a, b), *more) = time_folds([4500], 20)[0]
+    ((_, a, b), *more) = time_folds([10_500], 20)[0]
     assert not more or b <= more[0][1]
     whole, part = banks
     assert_array_equal(whole, X.ravel())

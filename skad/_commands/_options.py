@@ -215,8 +215,8 @@ def add_series(command, *, named):
         "--gaps",
         choices=("split", "ignore"),
         help="whether a series ends where the next row of --time-column is later than "
-        "one and a half median steps, so that no window runs over a gap (the default), "
-        "or goes on",
+        "one and a half median steps, so that no window and no event runs over a gap "
+        "(the default), or goes on",
     )
     return series
 

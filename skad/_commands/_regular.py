@@ -5,13 +5,12 @@ from dataclasses import replace
 import numpy as np
 
 from skad._events import parse_duration
+from skad._gaps import IRREGULAR
 from skad._group_rows import rows_by_label
 from skad._times import Times, time_texts
 from skad.datasets._words import shown
 from skad.series import split_at_gaps
 
-# Where a larger share of the steps is late there is no regular step to be late for.
-_IRREGULAR = 0.1
 # Steps between known ones that are interpolated, in regular or median steps.
 _REACH = 1.5
 # Regular steps for a row, beyond which the rule is taken for a mistake.
@@ -39,7 +38,7 @@ def stretches(part, file):
     n_gaps = int(found.max()) + 1 - n_series
     if n_gaps == 0:
         return None, None
-    if n_gaps > _IRREGULAR * len(found):
+    if n_gaps > IRREGULAR * len(found):
         return None, (
             f"{shown(file)}: {n_gaps:,} of {len(found):,} steps come later than 1.5 "
             "median steps after the one before, which parts nothing: --resample 10min "

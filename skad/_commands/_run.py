@@ -10,6 +10,7 @@ from skad._commands._checks import check_outside, check_results
 from skad._commands._data import warn_of_all_flagged
 from skad._commands._folders import writable_folder
 from skad._commands._scaling import Scaled, with_scaling
+from skad._gaps import USUAL
 from skad.datasets._words import shown
 from skad.inspection import write_events, write_report, write_scores
 from skad.inspection._findings import open_text
@@ -112,6 +113,7 @@ def look(learned, data, folder, options, *, progress=False):
                 group_name=reading.group_column or "group",
                 merge_gap=options.merge_gap,
                 min_duration=options.min_duration,
+                longest_step=None if reading.gaps == "ignore" else USUAL,
                 **common,
             )
         shape = data.image_shape

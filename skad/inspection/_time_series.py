@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from skad._events import Event, to_events
+from skad._gaps import USUAL
 from skad._times import read_times
 from skad.inspection._findings import (
     Findings,
@@ -206,12 +207,14 @@ def look_at_series(
     n_top=3,
     merge_gap=0,
     min_duration=0,
+    longest_step=USUAL,
     ids=None,
     id_name="id",
 ):
     """Gather what a `Learned` says about series. See `examine_series`.
 
-    `stretches` (n,) are what the detector takes for `groups`, where gaps part these.
+    `stretches` (n,) are what the detector takes for `groups`, where gaps part these,
+    and `longest_step` is that of `to_events`.
     """
     if feature_names is None:
         feature_names = [f"x{j}" for j in range(X_test.shape[1])]
@@ -234,6 +237,7 @@ def look_at_series(
         times=time,
         merge_gap=merge_gap,
         min_duration=min_duration,
+        longest_step=longest_step,
     )
     events = _told(stretches, series, score, maps, feature_names, y_test)
     metrics = {} if y_test is None else detection_metrics(y_test, decision)

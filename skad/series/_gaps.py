@@ -3,11 +3,12 @@
 import numpy as np
 
 from skad._array import is_torch, to_numpy
+from skad._gaps import USUAL, after_gaps
 from skad._group_rows import series_rows
 from skad._times import read_times
 
 
-def split_at_gaps(times, groups=None, *, most=1.5):
+def split_at_gaps(times, groups=None, *, most=USUAL):
     """Return which series each time step is of, where a gap ends a series.
 
     Detectors know the order of the steps and not their times. Pass what comes out as
@@ -38,17 +39,10 @@ def split_at_gaps(times, groups=None, *, most=1.5):
     if not most >= 1:
         raise ValueError(f"most={most} must be at least 1, a median step.")
     stamps = read_times(to_numpy(times) if is_torch(times) else times).values
-    if stamps.dtype.kind in "Mm":
-        stamps = stamps.astype(np.int64)
     rows = series_rows(groups, len(stamps), "time step")
-    steps = [np.diff(stamps[own]) for own in rows]
-    together = np.concatenate(steps)
-    if (together < 0).any():
-        raise ValueError("times go back within a series: sort the steps by time.")
-    limit = most * np.median(together) if len(together) else 0.0
+    late = after_gaps(stamps, rows, most)
     found, n_series = np.empty(len(stamps), dtype=np.int64), 0
-    for own, between in zip(rows, steps, strict=True):
-        numbers = np.cumsum(np.concatenate([[0], between > limit])) + n_series
-        found[own] = numbers
-        n_series = int(numbers[-1]) + 1
+    for own in rows:
+        found[own] = np.cumsum(late[own]) + n_series
+        n_series = int(found[own][-1]) + 1
     return found

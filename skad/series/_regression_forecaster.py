@@ -120,6 +120,12 @@ class RegressionForecaster(ForecastDetector):
     steps with the mean squared error, `k` in each channel of the map, and are no
     anomalies.
 
+    The defaults stand on 84 made series (``defaults_regressionforecaster.tsv``), where
+    the mean ROC AUC was .714 and .81 of the changes were found: `window_size` of 5 to
+    25 had .62 to .69, and more forecasts or neighbours as the regressor found fewer.
+    Where features are standardized a larger penalty is a little better in all kinds of
+    series, .724 and .83 with ``Ridge(10)``.
+
     Errors of several channels or forecasts are added up as if they were independent;
     :class:`LSTMForecaster` takes their covariance.
 
