@@ -183,6 +183,15 @@ def integrated_gradients(score, x, baseline, steps=16):
     return way * total / steps
 
 
+def mean_sample(batches):
+    """Return the mean of the samples that are no known anomalies."""
+    total, n = 0.0, 0
+    for x, y in batches():
+        others = x if y is None else x[y != -1]
+        total, n = total + others.sum(0), n + len(others)
+    return total / max(n, 1)
+
+
 class FromMeanNetwork(Network):
     """A network whose map says what elements add to the anomaly of the mean sample.
 
@@ -196,11 +205,7 @@ class FromMeanNetwork(Network):
 
     def finish(self, batches, held=None):
         """Keep the mean of the samples that are no known anomalies."""
-        total, n = 0.0, 0
-        for x, y in batches():
-            others = x if y is None else x[y != -1]
-            total, n = total + others.sum(0), n + len(others)
-        self.baseline.copy_(total / max(n, 1))
+        self.baseline.copy_(mean_sample(batches))
 
     def map(self, x):
         """Return the integrated gradients of the anomaly from the mean sample."""
