@@ -22,7 +22,7 @@ import pathlib
 import warnings
 
 import numpy as np
-from _measure import Table
+from _measure import Table, kept_notes
 from bench_defaults import tasks
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.preprocessing import StandardScaler
@@ -117,18 +117,13 @@ def defaults(options):
 
 
 def earlier(path):
-    """Return the rows of a table by labels and detector, and how they were made."""
-    rows, notes = collections.defaultdict(list), []
+    """Return the rows of a table by labels and detector."""
+    rows = collections.defaultdict(list)
     for line in path.read_text().splitlines():
-        kind, _, words = line.removeprefix("# ").partition(" ")
-        if line.startswith("# ") and kind in ("date", "machine", "python"):
-            continue
-        if line.startswith("# "):
-            notes.append(f"rows kept: {words}" if kind == "command" else line[2:])
-        elif not line.startswith("labels"):
+        if not line.startswith(("#", "labels")):
             row = line.split("\t")
             rows[row[0], row[1]].append(row)
-    return rows, notes
+    return rows
 
 
 def main():
@@ -151,7 +146,7 @@ def main():
         if (data["y"] == 1).sum() >= 1.5 * max(LABELS):
             sets[path.stem.split("_", 1)[1]] = data["X"].astype(float), data["y"]
     path = pathlib.Path(options.out) / "tables_labels.tsv"
-    kept, notes = earlier(path) if options.only else ({}, ())
+    kept, notes = (earlier(path), kept_notes(path)) if options.only else ({}, ())
     table = Table("labels detector set roc_auc average_precision".split())
     for n_known in LABELS:
         methods = WITH if n_known else {"norm of the row": StandardNorm, **WITHOUT}

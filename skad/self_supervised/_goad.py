@@ -183,8 +183,9 @@ class GOAD(TransformationDetector):
     projection by every matrix and so is anomalous.
 
     The mean is taken away because the projections of what is far from 0, as pictures
-    are, are told apart by those of the mean alone, of any row: so two classes of
-    Fashion-MNIST would have a ROC AUC of .81 and .63, and have .87 and .73.
+    are, are told apart by those of the mean alone, of any row: so the ten classes of
+    Fashion-MNIST would have a ROC AUC of .80 in the mean, and have .88, which is still
+    below the distance to the mean picture, .89.
 
     The authors keep as centres the mean of those of the last epoch's batches, while the
     weights moved; here they are computed of all training rows when the weights are
