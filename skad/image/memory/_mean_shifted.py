@@ -101,7 +101,9 @@ class MeanShifted(FineTunedDetector):
     With a ResNet-18 up to ``layers=["layer3"]`` and 200 pictures of a class of
     Fashion-MNIST at ``image_size=56`` the ROC AUC against other classes is .95, mean of
     two, .95 before the training, and .87 for the distance to the mean picture: what the
-    network knows already counts there, and not what it learns.
+    network knows already counts there, and not what it learns. 2,000 pictures of each
+    of the ten classes and one epoch get .95, and `DeepSVDD`, which has seen no other
+    pictures, .93.
 
     References
     ----------

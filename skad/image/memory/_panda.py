@@ -61,7 +61,9 @@ class PANDA(FineTunedDetector):
     With a ResNet-18 up to ``layers=["layer3"]`` and 200 pictures of a class of
     Fashion-MNIST at ``image_size=56`` the ROC AUC against other classes is .94, mean of
     two, .94 before the training, and .87 for the distance to the mean picture: what the
-    network knows already counts there, and not what it learns.
+    network knows already counts there, and not what it learns. 2,000 pictures of each
+    of the ten classes at ``image_size=40`` and one epoch get .95, and `DeepSVDD`, which
+    has seen no other pictures, .93.
 
     References
     ----------
