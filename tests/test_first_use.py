@@ -318,6 +318,8 @@ def test_numbers_of_any_dtype_of_frames_are_numbers():
     frame = pl.DataFrame({"a": whole, "b": whole > 50, "c": whole.astype(np.float32)})
     detector = skad.KNN().fit(frame)
     assert np.isfinite(detector.score_samples(frame)).all()
+
+
 # ------------------------------------------------------------------- rows in memory
 
 

@@ -157,30 +157,6 @@ def over_channels(parts):
     return parts.sum(1) if parts.ndim == 4 else parts
 
 
-def input_gradients(score, x):
-    """Return the gradient of the summed scores to the samples, of the shape of `x`."""
-    with torch.enable_grad():
-        x = x.detach().requires_grad_(True)
-        (gradient,) = torch.autograd.grad(score(x).sum(), x)
-    return gradient
-
-
-def integrated_gradients(score, x, baseline, steps=16):
-    """Return what each element adds to the score on the straight way from a baseline.
-
-    Sundararajan, Taly and Yan, "Axiomatic attribution for deep networks", ICML, 2017,
-    equation (1), by the midpoint rule; sums to the score minus the baseline's up to the
-    error of the rule. Of few samples several steps are scored together.
-    """
-    way, total = x - baseline, torch.zeros_like(x)
-    shares = (torch.arange(steps, dtype=x.dtype, device=x.device) + 0.5) / steps
-    for part in shares.split(max(1, _TOGETHER // max(1, x.numel()))):
-        points = baseline + part.reshape(-1, *[1] * x.ndim) * way  # (s, b, ...)
-        found = input_gradients(score, points.flatten(0, 1))
-        total += found.reshape(points.shape).sum(0)
-    return way * total / steps
-
-
 def mean_sample(batches):
     """Return the mean of the samples that are no known anomalies."""
     total, n = 0.0, 0
