@@ -13,6 +13,8 @@ from scipy.special import stdtrit
 
 # So many effective values a series is worth at least.
 _FEWEST = 5
+# What scores in float64 are rounded to, and more, as a share of their size.
+_ROUNDING = 1e-9
 
 
 def at_positions(ordered, weights, positions):
@@ -129,6 +131,16 @@ def upper_limit(anomaly, rate, weights=None, n_effective=None):
     if positive:
         bound = math.exp(min(bound, math.log(np.finfo(np.float64).max)))
     return float(max(bound, limit))
+
+
+def limit_of_seen(anomaly, rate):
+    """Return `upper_limit` of training samples, as new ones are scored, and a little.
+
+    One of them may set it, and is not to pass it by what scores are rounded to where
+    others are scored with them.
+    """
+    limit = upper_limit(anomaly, rate)
+    return limit + _ROUNDING * max(abs(limit), float(np.median(np.abs(anomaly))))
 
 
 def thinned(anomaly, weights=None, most=500):

@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import skad
-from skad._limits import upper_limit
+from skad._limits import limit_of_seen, upper_limit
 from skad._training._held_out import held_samples
 from skad.one_class import DeepSAD, DeepSVDD
 from skad.reconstruction import AutoEncoder
@@ -194,3 +194,15 @@ def test_what_one_fit_flags_is_as_far_from_the_rate_as_said(m, least, most):
     assert f"{least:.2f} to {most:.2f}".replace("0.", ".") in " ".join(
         AutoEncoder.__doc__.split()
     )
+
+
+def test_a_sample_that_sets_the_limit_does_not_pass_it_by_rounding():
+    X = 3 * np.random.RandomState(0).uniform(size=(20, 3))
+    given = {"max_epochs": 2, "play_epochs": 5, "n_generators": 3, "random_state": 1}
+    detector = skad.MOGAAL(hidden_sizes=(16,), **given).fit(X, X[:, 0].astype(int))
+    alone = [detector.predict(X[i : i + 1])[0] for i in range(len(X))]
+    assert_array_equal(alone, detector.predict(X))
+    for anomaly in ([1.0, 2.0, 3.0], [-3.0, -1.0, 0.0]):
+        limit = upper_limit(np.array(anomaly), 0.05)
+        seen = limit_of_seen(np.array(anomaly), 0.05)
+        assert limit < seen < limit + 1e-7

@@ -11,7 +11,7 @@ import torch
 
 from skad._array import slices, to_numpy
 from skad._cross_fitting import rows_of
-from skad._limits import upper_limit
+from skad._limits import limit_of_seen
 
 # With fewer normal samples none are held out for the threshold ...
 FEWEST_SAMPLES = 12
@@ -138,7 +138,7 @@ class HeldOutMixin:
         seen = self._beside_few()
         if seen is None:
             return super()._least_limit()
-        return upper_limit(seen, self.false_alarm_rate)
+        return limit_of_seen(seen, self.false_alarm_rate)
 
     def _beside_few(self):
         """Return the anomaly (m,) of what was trained on, None where enough was not."""

@@ -10,7 +10,7 @@ import torch
 from sklearn import config_context
 
 from skad._array import is_torch, like, namespace, on_device, to_numpy
-from skad._limits import upper_limit
+from skad._limits import limit_of_seen
 from skad._members import fit_within, seeded_clone
 from skad._parameters import KW_ONLY, with_parameters
 from skad._picture_input import Pictures, check_pictures
@@ -219,7 +219,7 @@ class TiledDetector(BaseDetector):
         seen = vars(self).pop("_seen_worst_", None)
         if seen is None:
             return super()._least_limit()
-        return upper_limit(seen, self.false_alarm_rate)
+        return limit_of_seen(seen, self.false_alarm_rate)
 
     def _tiles(self, X):
         return Tiles(X, self.tile_, min(self.overlap, min(self.tile_) - 1))
