@@ -213,7 +213,7 @@ class LODA(ForgettingMixin, LeftOutMixin, BaseDetector):
         np.put_along_axis(self._used_, self.features_, 1.0, axis=1)
         self._lowest_, self._range_ = np.zeros((2, self.n_projections))
         self._n_, self.n_bins_ = np.ones((2, self.n_projections), dtype=np.int64)
-        columns = np.ascontiguousarray((X - self._centre_).T)
+        columns = np.subtract(X.T, self._centre_[:, None], order="C")  # (d, n)
         missing, counts, all_counts = not known.all(), [], np.arange(len(X) + 1)
         weighed = xlogy(all_counts, all_counts)
         for part in slices(self.n_projections, max(1, _AT_ONCE // len(X))):
@@ -267,7 +267,7 @@ class LODA(ForgettingMixin, LeftOutMixin, BaseDetector):
         """Return the terms (b, m), of rows that count `fewer` times in training."""
         column, rareness = np.s_[:, None], self._rareness(fewer)
         width = np.where(self._range_ > 0, self._range_, 1.0)
-        columns = np.ascontiguousarray((X - self._centre_).T)
+        columns = np.subtract(X.T, self._centre_[column], order="C")  # (d, b)
         values = projected(columns, self.features_, self.weights_)  # (m, b)
         place = values - self._lowest_[column]
         place /= width[column]

@@ -2,7 +2,15 @@
 
 import numpy as np
 
-from skad._array import by_columns, is_torch, like, namespace, to_double
+from skad._array import (
+    blocks,
+    by_columns,
+    device_of,
+    is_torch,
+    like,
+    namespace,
+    to_double,
+)
 
 # So few pairs of values are compared all at once.
 _FEW_PAIRS = 15_000
@@ -199,6 +207,14 @@ def central_sums(columns, known=None):
     The origin and the unit of standard values, their mean, and the sums of the squares
     and of the cubes of what is left. `known` is as of `tail_probabilities`.
     """
+    parts = [
+        _central_sums(columns[some], None if known is None else known[some])
+        for some in blocks(*columns.shape, device_of(columns))
+    ]
+    return namespace(columns).concat(parts, axis=1)
+
+
+def _central_sums(columns, known):
     xp = namespace(columns)
     columns = to_double(columns)
     if known is None:
