@@ -48,6 +48,11 @@ def fresh_process(code, *arguments):
     return done.stdout.strip().splitlines()[-1]
 
 
+def command():
+    """Return the line that this was run by."""
+    return f"python {' '.join(sys.argv)}"
+
+
 def machine():
     """Return lines that say what the figures were measured on."""
     model = platform.processor() or platform.machine()
@@ -66,10 +71,28 @@ def machine():
     threads = os.environ.get("OMP_NUM_THREADS", "default")
     return [
         f"date {time.strftime('%Y-%m-%d')}",
-        f"command python {' '.join(sys.argv)}",
+        f"command {command()}",
         f"machine {model}, {os.cpu_count()} cores, OMP_NUM_THREADS={threads}",
         f"python {platform.python_version()}, " + ", ".join(versions),
     ]
+
+
+def kept_notes(path):
+    """Return what the head of a file says that keeps rows when it is written anew.
+
+    These are its notes, and the command it was made by where that is another one.
+    """
+    path, found = pathlib.Path(path), []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        if not line.startswith("# "):
+            break
+        kind, _, words = line[2:].partition(" ")
+        if kind == "command":
+            if words != command():
+                found.append(f"rows kept: {words}")
+        elif kind not in ("date", "machine", "python"):
+            found.append(line[2:])
+    return list(dict.fromkeys(found))
 
 
 class Table:
