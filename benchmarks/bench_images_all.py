@@ -29,7 +29,7 @@ import warnings
 from contextlib import suppress
 
 import numpy as np
-from _measure import Table
+from _measure import Table, kept_notes
 from _picture_rows import (
     BASELINES,
     COLUMNS,
@@ -309,9 +309,7 @@ def main():
     options = parser.parse_args()
     data, sets = pathlib.Path(options.data), {}
     path = pathlib.Path(options.out) / "images_all.tsv"
-    notes = [
-        f"trainings of about {options.seconds:g} s; put together from several runs"
-    ]
+    notes = [note for note in kept_notes(path) if not note.endswith("--reasons")]
     for key in () if options.reasons else in_turn(options):
         name, kind, backbone, seed = key
         rows = rows_of(path)  # another process may have written
