@@ -82,7 +82,8 @@ def __getattr__(name):
             if name in module.__all__:
                 return getattr(module, name)
     words = f"module 'skad' has no attribute {name!r}"
-    raise AttributeError(words + did_you_mean(name, __dir__()))
+    known = () if name.startswith("_") else __dir__()
+    raise AttributeError(words + did_you_mean(name, known))
 
 
 def __dir__():

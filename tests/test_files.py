@@ -209,7 +209,7 @@ def test_numbers_are_those_of_the_file(sep, decimal, ends, rows, tmp_path_factor
     path = write(tmp_path_factory.mktemp("table"), content)
     table = read_table(path)
     assert table.columns == ["a", "b"]
-    np.testing.np.testing.assert_array_equal(table.X, rows)
+    np.testing.assert_array_equal(table.X, rows)
 
 
 @pytest.mark.parametrize(

@@ -292,4 +292,4 @@ def test_other_light_raises_fewer_alarms_than_for_reverse_distillation():
             assert roc_auc_score(np.arange(80) >= 40, scores) > 0.9
             found.append((scores[:40] > 0).mean())
     assert max(found[0], found[2]) < 0.2  # as they are
-    assert found[1] < 0.3 < 0.9 < found[3]
+    assert found[1] < 0.5 < 0.9 < found[3]

@@ -38,7 +38,7 @@ class ZScore(SeriesDetector):
     `fit` and scoring are linear in the steps and channels.
 
     ``contamination="auto"`` takes stretches of time that the moments are computed
-    without. What is normal may change after training, and is flagged then: .31 of the
+    without. What is normal may change after training, and is flagged then: .14 of the
     normal steps of a server (SMD 1-7) after its first 3,000.
 
     References
