@@ -1,11 +1,12 @@
 """Detectors on tables beside the best peer of each, over sizes, in seconds of a CPU."""
 
+import pathlib
 import time
 import warnings
 from functools import partial
 
 import numpy as np
-from _measure import Table, in_turns, seconds
+from _measure import Table, in_turns, kept_notes, seconds
 
 import skad
 from skad import _compiled
@@ -87,6 +88,16 @@ def pairs():
     ]
 
 
+def earlier(path):
+    """Return the rows of a table that is there, by detector."""
+    rows = {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        if not line.startswith(("#", "detector\t")):
+            row = line.split("\t")
+            rows.setdefault(row[0], []).append(row)
+    return rows
+
+
 def in_cpu_turns(ours, peer):
     """Return the median milliseconds of a CPU that two functions take, in turns."""
     first = [seconds(function, time.process_time) for function in (ours, peer)]
@@ -109,15 +120,23 @@ def grid(options):
     """Fit, a thousand rows and one row of every detector that a peer has.
 
     "fit" is with our defaults, whose threshold is honest; "fit, same threshold" takes
-    the quantile of training scores that the peers take.
+    the quantile of training scores that the peers take. With ``--only`` the rows of
+    other detectors stay as they are.
     """
+    path = pathlib.Path(options.out, "tables_grid.tsv")
+    kept = earlier(path) if options.only else {}
     table = Table("detector n d work ours_ms peer_ms ratio note".split())
+    table.notes = kept_notes(path) if options.only else []
     warnings.simplefilter("ignore")
     _compiled._REPAYS = 0  # as the peers' loops are compiled before they are timed
     for name, arguments, peer_class, growth in pairs():
         told = {k: v for k, v in arguments.items() if k != "random_state"}
         shown = ", ".join(f"{key}={value}" for key, value in told.items())
         shown = f"{name}({shown})"
+        if options.only and name not in options.only:
+            for row in kept.get(shown, ()):
+                table.add(*row)
+            continue
         for d in FEATURES:
             took = 0.0
             for n in ROWS:

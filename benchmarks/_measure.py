@@ -101,6 +101,7 @@ class Table:
     def __init__(self, columns):
         self.columns = columns
         self.rows = []
+        self.notes = []
         print("\t".join(columns), flush=True)
 
     def add(self, *values):

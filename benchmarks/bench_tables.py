@@ -510,11 +510,13 @@ def main():
     parser.add_argument("parts", nargs="+", choices=parts)
     parser.add_argument("--data", default="../shared/data", help="shared data")
     parser.add_argument("--limit", type=float, default=60, help="seconds on a set")
+    parser.add_argument("--only", nargs="*", help="detectors of the grid")
     parser.add_argument("--out", default=pathlib.Path(__file__).parent / "results")
     options = parser.parse_args()
     for part in options.parts:
         table = parts[part](options)
-        table.write(pathlib.Path(options.out) / f"tables_{part}.tsv")
+        path = pathlib.Path(options.out) / f"tables_{part}.tsv"
+        table.write(path, *table.notes)
 
 
 if __name__ == "__main__":

@@ -628,9 +628,13 @@ GROUPS = {
 }
 
 
+# Goes with its files when the tests end.
+FOLDER = tempfile.TemporaryDirectory(prefix="skad-bad-pictures-")
+
+
 def with_file(content, name="picture.png"):
     """Return a path to a file that is no picture."""
-    path = pathlib.Path(tempfile.mkdtemp()) / name
+    path = pathlib.Path(tempfile.mkdtemp(dir=FOLDER.name)) / name
     path.write_bytes(content)
     return [str(path)]
 
