@@ -94,6 +94,20 @@ def test_anomaly_is_its_loop(X):
     assert loss == pytest.approx(np.mean(scores), rel=1e-4)
 
 
+def test_a_step_of_training_sees_one_group(X):
+    net, x = SLAD(**SMALL).fit(X).net_, torch.as_tensor(X, dtype=torch.float32)
+    whole = float(net.loss(x, None))
+    groups = [float(net.anomaly(x, [g]).mean()) for g in range(3)]
+    assert np.mean(groups) == pytest.approx(whole, rel=1e-5)
+    net.train()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        seen = [float(net.loss(x, None).detach()) for _ in range(30)]
+    assert_allclose(
+        np.unique(np.round(seen, 5)), np.unique(np.round(groups, 5)), atol=2e-5
+    )
+
+
 def test_a_row_of_zeros_has_parts_that_look_the_same(X):
     detector = SLAD(**SMALL).fit(X)
     net = copy.deepcopy(detector.net_).double()

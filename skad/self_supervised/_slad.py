@@ -80,9 +80,9 @@ class SubspaceVectors(torch.nn.Module):
         self.register_buffer("counts", counts.unflatten(0, (n_groups, group_size)))
         self.register_buffer("matrices", matrices.unflatten(0, (n_groups, group_size)))
 
-    def forward(self, x):
-        """Map rows (b, d) to vectors (b, r, c, h)."""
-        return torch.einsum("bd,rcdh->brch", x, self.matrices)
+    def forward(self, x, groups=slice(None)):
+        """Map rows (b, d) to vectors (b, r, c, h) of all or some groups."""
+        return torch.einsum("bd,rcdh->brch", x, self.matrices[groups])
 
 
 class SLADNetwork(FromMeanNetwork):
@@ -116,19 +116,26 @@ class SLADNetwork(FromMeanNetwork):
         scales = self.times * self.vectors.counts @ self.weights
         return functional.log_softmax(scales, dim=1)
 
-    def log_shares(self, x):
+    def log_shares(self, x, groups=slice(None)):
         """Return what the network says of them, (b, r, c)."""
-        vectors = self.vectors(x)
+        vectors = self.vectors(x, groups)
         found = self.body(vectors.flatten(0, 2)).reshape(vectors.shape[:3])
         return functional.log_softmax(found, dim=2)
 
     def loss(self, x, y):
-        """Return the mean anomaly."""
-        return self.anomaly(x).mean()
+        """Return the mean anomaly; in training that of one group, drawn for the step.
 
-    def anomaly(self, x):
-        """Return the mean divergence (b,) of the groups."""
-        return divergence(self.log_shares(x), self.log_targets()).mean(1)
+        Its mean is that of all groups, and the network is told many times more often.
+        """
+        groups = slice(None)
+        if self.training:
+            groups = torch.randint(len(self.vectors.counts), (1,))
+        return self.anomaly(x, groups).mean()
+
+    def anomaly(self, x, groups=slice(None)):
+        """Return the mean divergence (b,) of all or some groups."""
+        found, wanted = self.log_shares(x, groups), self.log_targets()[groups]
+        return divergence(found, wanted).mean(1)
 
 
 @with_parameters
@@ -168,6 +175,9 @@ class SLAD(RowNetworkDetector):
         The factor :math:`\mu` of the scales.
     hidden_sizes : tuple of int or None, default=None
         Units of the network's layers between; None is (100,).
+    max_epochs : int or "auto", default="auto"
+        Passes over the training rows. "auto" is 2,000, or as many as see about 128,000
+        samples where that is less, at least one.
 
     Attributes
     ----------
@@ -184,8 +194,9 @@ class SLAD(RowNetworkDetector):
     Features should be on one scale (StandardScaler). A row costs as many passes as
     there are parts, 200. It needs two features.
 
-    Each row is trained on in all groups, as the paper says. The authors' code draws
-    rows for each group, from 50 times as many as there are to once, and its loss is
+    Each step trains on one group, drawn anew, as a step on all of them costs as many
+    times more and learns hardly more. The authors' code trains on pairs of a row and a
+    group, fixed before: from 5,000 passes over few rows to 200 over many. Its loss is
     another one: it takes the logarithm of a softmax of what is a softmax already, and
     the divergences the other way around. Where all features have the same correlation
     that code divides by zero; here all weigh 1, as its features do where they are 50 or
@@ -238,6 +249,9 @@ class SLAD(RowNetworkDetector):
                 f"n_sizes={self.n_sizes} needs X with at least 2 features, got "
                 "n_features=1: all parts of one feature are alike."
             )
+
+    def _most_epochs(self):
+        return 2000
 
     def _row_elements(self):
         n_parts = self.n_groups * self.group_size
