@@ -246,8 +246,8 @@ class VideoGAN(AdversarialPictures):
 
     Notes
     -----
-    The text of the paper was not at hand, and no code is public. Known from its
-    abstract are the two generators and that both fail where look and motion do not fit.
+    Neither the text of the paper nor code of it was at hand. Known from its abstract
+    are the two generators, and that both fail where look and motion do not fit.
     From memory are the networks and losses of pix2pix with dropout as their noise, ten
     epochs of batches of one, the last convolution of an AlexNet that saw ImageNet as
     what compares frames, the sum with a weight of 2, the maximum of the map as the
