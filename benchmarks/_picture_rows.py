@@ -19,8 +19,11 @@ LEFT_OUT = {
     "DRA": "needs known anomalies",
     "MixedSupervision": "needs known anomalies, some with masks",
     "PatchDetector": "has no method of its own: PaDiM and PatchCore are such ones",
+    "VideoGAN": "needs pairs of a frame and its motion, which single pictures are not",
     "TiledDetector": "cuts large pictures for another detector",
 }
+# Those that take pairs of pictures.
+PAIRS = {"VideoGAN"}
 _FEW = "so few steps leave a network that begins at random far from what it can learn"
 _CLOSE = "no further below than 46 aligned pictures can tell apart"
 _TEXTURE = "made for one even texture, which neither set is"

@@ -18,6 +18,7 @@ import subprocess
 from numbers import Integral
 
 from _measure import Table, fresh_process
+from _picture_rows import PAIRS
 
 import skad
 
@@ -68,7 +69,7 @@ def main():
     for name, cls in skad.all_detectors():
         if cls._data != "pictures" or (options.only and name not in options.only):
             continue
-        if cls().__sklearn_tags__().target_tags.required:
+        if cls().__sklearn_tags__().target_tags.required or name in PAIRS:
             continue
         params = arguments(cls)
         settings = ", ".join(f"{k}={v}" for k, v in params.items())

@@ -35,6 +35,7 @@ import warnings
 
 import numpy as np
 from _measure import Table
+from _picture_rows import PAIRS
 from sklearn.metrics import roc_auc_score
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
@@ -70,6 +71,8 @@ def detectors(part, options):
     kinds = kinds.get(part, (part,))
     for name, cls in skad.all_detectors():
         if kind_of_data(cls) not in kinds or (only and name not in only):
+            continue
+        if name in PAIRS:  # of which there are none
             continue
         model = cls()
         if kind_of_data(cls) == "a classifier" and "classifier" in model.get_params():

@@ -11,7 +11,7 @@ import torch._dynamo  # noqa: F401 - or the first training that is measured woul
 from sklearn.base import clone
 
 import skad
-from tests import _classifiers, _labelled
+from tests import _classifiers, _labelled, _paired
 from tests._classifiers import bumps
 from tests.settings import Settings, find_settings
 
@@ -108,9 +108,17 @@ def looks_around(detector):
     return getattr(detector, "window_size", 1) != 1
 
 
+def class_of(name):
+    """Return a public detector's class, one that takes rows where these are no pairs.
+
+    Of a class whose samples are pairs of pictures that is a test's own (`_paired`).
+    """
+    return getattr(_paired if settings_of(name).pairs else skad, name)
+
+
 def default_instance(name):
     """Return a detector with the cheapest settings that take its usual path."""
-    return getattr(skad, name)(**CHEAP.get(name, {}))
+    return class_of(name)(**CHEAP.get(name, {}))
 
 
 def default_instances():

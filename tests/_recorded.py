@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.base import clone
 
 import skad
-from tests._instances import brief, instances, seeded, settings_of
+from tests._instances import brief, class_of, instances, seeded, settings_of
 
 FOLDER = pathlib.Path(__file__).parent / "files" / "scores"
 
@@ -48,7 +48,7 @@ def subjects():
     for name, _ in skad.all_detectors():
         settings = settings_of(name).pictures
         if settings is not None:
-            detector = getattr(skad, name)(**settings)
+            detector = class_of(name)(**settings)
             yield f"{name}-pictures", prepared(detector), *on_pictures
 
 

@@ -13,11 +13,11 @@ from skad.embedding import PatchEmbedding, RegionEmbedding
 from skad.embedding._libraries import IMAGENET
 from skad.image._base import BackboneDetector
 from skad.reconstruction import AutoEncoder
-from tests._instances import settings_of
+from tests._instances import class_of, settings_of
 
 NAMED = [
-    cls
-    for _, cls in skad.all_detectors()
+    class_of(name)
+    for name, cls in skad.all_detectors()
     if issubclass(cls, BackboneDetector) and "backbone" in cls().get_params()
 ]
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)

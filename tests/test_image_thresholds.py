@@ -90,6 +90,7 @@ from skad.image import (
 )
 from skad.image._base import TrainingPatches
 from skad.image._tiled import Tiles
+from tests._instances import class_of
 from tests._pixels import Learned
 
 WEIGHTS = "resnet18_conv1_to_layer3_bnfolded.npz"
@@ -222,6 +223,7 @@ TRAINED = {
     "AnoSeg": AnoSeg(channels=2, **SHORT),
     "AVID": AVID(channels=2, **SHORT),
     "OCRGAN": OCRGAN(channels=2, **SHORT),
+    "VideoGAN": class_of("VideoGAN")(**GIVEN, channels=2, batch_size=4, **SHORT),
     "PositiveSamples": PositiveSamples(channels=2, **SHORT),
     "CPC": CPC(code_size=8, n_negatives=16, **SHORT),
     "SCADN": SCADN(n_stripes=(2, 4), channels=2, n_blocks=1, **SHORT),
@@ -307,6 +309,7 @@ AGAIN = {
 }
 AGAIN |= {"CNNSelfSimilarity"}  # region by region
 AGAIN |= {"PFM", "RSTPM"}  # of which there are two
+AGAIN |= {"VideoGAN"}  # beside what is made of them
 # which have no backbone
 AGAIN |= {"CompressedSensingTexture", "MultiscaleSparseCoding", "PatchSVDD", "Texems"}
 AGAIN |= {"AVID", "MSPatch", "PositiveSamples"}

@@ -27,7 +27,7 @@ import skad
 from skad.persistence import CorruptFileError, _file, _names
 from skad.persistence._file import from_bytes, to_bytes
 from skad.persistence._names import MOVED, find, name_of
-from tests import _classifiers
+from tests import _classifiers, _paired
 from tests._instances import (
     NEEDS_LABELS,
     OWN_LABELS,
@@ -45,8 +45,9 @@ from tests._process import run_python
 # classes of the tests' own, which detectors around a classifier hold in `instances`
 OWN = [
     member
-    for member in vars(_classifiers).values()
-    if isinstance(member, type) and member.__module__ == _classifiers.__name__
+    for module in (_classifiers, _paired)
+    for member in vars(module).values()
+    if isinstance(member, type) and member.__module__ == module.__name__
 ]
 
 

@@ -28,9 +28,11 @@ MOST = 250
 OF_THEIR_OWN = ("image", "ood", "series", "supervised")
 # What they train is a backbone that has seen many pictures; the drawn ones have none.
 PRETRAINED = {"DOC", "DRA", "MeanShifted", "PANDA"}
+# Looks at pairs of pictures; what training is worth is told in its own tests.
+OF_PAIRS = {"VideoGAN"}
 TRAINED = {}
 for name, cls in skad.all_detectors():
-    if issubclass(cls, TorchDetector) and name not in PRETRAINED:
+    if issubclass(cls, TorchDetector) and name not in PRETRAINED | OF_PAIRS:
         family = cls.__module__.split(".")[1]
         # networks that move pixels have nothing to learn from a table, and take a GPU
         kind = family if family in OF_THEIR_OWN else cls._data

@@ -200,7 +200,7 @@ def test_the_reconstruction_of_every_network_is_compared(rows):
     assert names == {
         *("AAE", "ADAE", "ALAD", "ALOCC", "AnoGAN", "EGBAD", "FAnoGAN", "GANomaly"),
         *("ALAE", "GPND", "HADGAN", "OCGAN", "OGNet", "RGI"),
-        *("AnoSeg", "AVID", "OCRGAN", "PositiveSamples", "SCADN"),
+        *("AnoSeg", "AVID", "OCRGAN", "PositiveSamples", "SCADN", "VideoGAN"),
         *(
             "DPNoveltySGD",
             "MemAE",

@@ -56,6 +56,7 @@ from skad.image.restoration._fre import FRE as FRE
 from skad.image.restoration._ocrgan import OCRGAN as OCRGAN
 from skad.image.restoration._positive_samples import PositiveSamples as PositiveSamples
 from skad.image.restoration._scadn import SCADN as SCADN
+from skad.image.restoration._video_gan import VideoGAN as VideoGAN
 from skad.image.student._adshift import ADShift as ADShift
 from skad.image.student._ast import AST as AST
 from skad.image.student._cdo import CDO as CDO
@@ -78,4 +79,4 @@ from skad.image.student._rstpm import RSTPM as RSTPM
 from skad.image.student._stfpm import STFPM as STFPM
 from skad.image.student._uninformed import UninformedStudents as UninformedStudents
 
-__all__ = ["ADShift", "AST", "AVID", "AnoSeg", "AnomalyClustering", "AnomalyDINO", "BGAD", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CPC", "CSFlow", "CompressedSensingTexture", "ConvolutionalSparseCoding", "DAF", "DFM", "DFR", "DMAD", "DOC", "DRA", "DeSTSeg", "DifferNet", "Dinomaly", "EfficientAD", "FAPM", "FOD", "FRE", "FastFlow", "GCAD", "GLASS", "GLCF", "GaussianAD", "HTDG", "IKD", "INPFormer", "InReaCh", "MKD", "MSPatch", "MeanShifted", "MemKD", "MovedPieces", "MuSc", "MultiscaleSparseCoding", "NPAD", "NoisyRectangles", "OCRGAN", "PANDA", "PFM", "PNI", "PaDiM", "PastedTextures", "PatchCore", "PatchDetector", "PatchSVDD", "PictureFiles", "PositiveSamples", "PyramidFlow", "RDPlusPlus", "RFS", "RSTPM", "ReConPatch", "ReContrast", "ReverseDistillation", "SCADN", "SLSG", "SPADE", "STFPM", "SemiOrthogonal", "SemiREST", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UniADet", "UninformedStudents", "load_folder"]
+__all__ = ["ADShift", "AST", "AVID", "AnoSeg", "AnomalyClustering", "AnomalyDINO", "BGAD", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CPC", "CSFlow", "CompressedSensingTexture", "ConvolutionalSparseCoding", "DAF", "DFM", "DFR", "DMAD", "DOC", "DRA", "DeSTSeg", "DifferNet", "Dinomaly", "EfficientAD", "FAPM", "FOD", "FRE", "FastFlow", "GCAD", "GLASS", "GLCF", "GaussianAD", "HTDG", "IKD", "INPFormer", "InReaCh", "MKD", "MSPatch", "MeanShifted", "MemKD", "MovedPieces", "MuSc", "MultiscaleSparseCoding", "NPAD", "NoisyRectangles", "OCRGAN", "PANDA", "PFM", "PNI", "PaDiM", "PastedTextures", "PatchCore", "PatchDetector", "PatchSVDD", "PictureFiles", "PositiveSamples", "PyramidFlow", "RDPlusPlus", "RFS", "RSTPM", "ReConPatch", "ReContrast", "ReverseDistillation", "SCADN", "SLSG", "SPADE", "STFPM", "SemiOrthogonal", "SemiREST", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UniADet", "UninformedStudents", "VideoGAN", "load_folder"]

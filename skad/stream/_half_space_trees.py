@@ -84,8 +84,10 @@ class HalfSpaceTrees(CellCounts):
 
     In the paper nothing is scored before the first window is full; here the rows so far
     are what is known. River's `HalfSpaceTrees` adds up the densities of all boxes on
-    the way, and draws splits unevenly. `fit` learns rows as `partial_fit` does, so that
-    all but the last windows are forgotten: pass ``window_size=None`` for a batch.
+    the way, and draws splits unevenly; PySAD's adds them up, too, and over five seeds
+    ranked four sets no better (``streams_seeds.tsv``). `fit` learns rows as
+    `partial_fit` does, so that all but the last windows are forgotten: pass
+    ``window_size=None`` for a batch.
 
     ``contamination="auto"`` takes each row of the window out of its boxes.
 

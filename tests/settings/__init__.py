@@ -29,6 +29,9 @@ class Settings:
     labels : callable or None
         Returns the labels of rows in the common tests of one that needs other labels
         than those of classes.
+    pairs : bool
+        Whether samples are pairs of pictures, which a row or a grey picture is not: the
+        common tests take either for both of a pair.
     pictures : dict or None
         Arguments of a detector of pictures whose scores of drawn ones, 24 pixels wide,
         are recorded; None records none.
@@ -49,6 +52,7 @@ class Settings:
     classifier: Callable | None = None
     own_labels: str = ""
     labels: Callable | None = None
+    pairs: bool = False
     pictures: dict | None = None
     excused: dict = dataclasses.field(default_factory=dict)
 

@@ -69,3 +69,13 @@ SCADN = Settings(
     },
     pictures={"channels": 2, "n_blocks": 1, "max_epochs": 1},
 )
+VideoGAN = Settings(
+    {**SMALL, "smoothing": 0},
+    [{**SMALL, "measure": "discriminators"}],
+    pairs=True,
+    excused={
+        ("sign", "discriminators"): "critics have never seen what is far",
+        ("feature", "discriminators"): "a patch is all six features",
+    },
+    pictures={"channels": 2, "max_epochs": 1},
+)

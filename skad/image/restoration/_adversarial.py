@@ -7,6 +7,7 @@ from torch.nn import functional
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.image._pixels import PixelDetector
+from skad.image._trained import TrainedImageDetector
 from skad.nn.adversarial import (
     AdversarialNetwork,
     Bounded,
@@ -156,8 +157,8 @@ class RestorationNetwork(SettledNetwork, AdversarialNetwork):
 
 
 @with_parameters
-class AdversarialRestoration(PixelDetector):
-    """Base of generators that restore altered pictures, against a critic.
+class AdversarialPictures(TrainedImageDetector):
+    """Base of generators of pictures that are trained against critics.
 
     Parameters
     ----------
@@ -194,9 +195,16 @@ class AdversarialRestoration(PixelDetector):
     critic_lr: float | None = None
     smoothing: float = 0.0
 
+    _kind = "pixels"
+
     def _optimizer_of(self, phase, group):
         own = group == "critic" and self.critic_lr is not None
         return {"lr": self.critic_lr} if own else {}
+
+
+@with_parameters
+class AdversarialRestoration(PixelDetector, AdversarialPictures):
+    """Base of generators that restore altered pictures, against a critic."""
 
     def _network(self, shapes):
         return super()._network(*shapes)
