@@ -59,6 +59,7 @@ from skad.image import (
     EfficientAD,
     FastFlow,
     GaussianAD,
+    GraphCore,
     INPFormer,
     InReaCh,
     MeanShifted,
@@ -117,6 +118,7 @@ SHORT = {"max_epochs": 2, "random_state": 0}
 DETECTORS = {
     "PatchCore": PatchCore(**GIVEN, random_state=0),
     "PatchCore, weights": PatchCore(**GIVEN, n_neighbors=9, random_state=0),
+    "GraphCore": GraphCore(**GIVEN, coreset_ratio=0.1, random_state=0),
     "SoftPatch": SoftPatch(**GIVEN, random_state=0),
     "CNNSelfSimilarity": CNNSelfSimilarity(**GIVEN_ONE, random_state=0),
     "CompressedSensingTexture": CompressedSensingTexture(

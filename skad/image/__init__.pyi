@@ -33,6 +33,7 @@ from skad.image.memory._anomaly_dino import AnomalyDINO as AnomalyDINO
 from skad.image.memory._cfa import CFA as CFA
 from skad.image.memory._doc import DOC as DOC
 from skad.image.memory._fapm import FAPM as FAPM
+from skad.image.memory._graph_core import GraphCore as GraphCore
 from skad.image.memory._inreach import InReaCh as InReaCh
 from skad.image.memory._mean_shifted import MeanShifted as MeanShifted
 from skad.image.memory._mspatch import MSPatch as MSPatch
@@ -78,4 +79,4 @@ from skad.image.student._rstpm import RSTPM as RSTPM
 from skad.image.student._stfpm import STFPM as STFPM
 from skad.image.student._uninformed import UninformedStudents as UninformedStudents
 
-__all__ = ["ADShift", "AST", "AVID", "AnoSeg", "AnomalyClustering", "AnomalyDINO", "BGAD", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CPC", "CSFlow", "CompressedSensingTexture", "ConvolutionalSparseCoding", "DAF", "DFM", "DFR", "DMAD", "DOC", "DRA", "DeSTSeg", "DifferNet", "Dinomaly", "EfficientAD", "FAPM", "FOD", "FRE", "FastFlow", "GCAD", "GLASS", "GLCF", "GaussianAD", "HTDG", "IKD", "INPFormer", "InReaCh", "MKD", "MSPatch", "MeanShifted", "MemKD", "MovedPieces", "MuSc", "MultiscaleSparseCoding", "NPAD", "NoisyRectangles", "OCRGAN", "PANDA", "PFM", "PNI", "PaDiM", "PastedTextures", "PatchCore", "PatchDetector", "PatchSVDD", "PictureFiles", "PositiveSamples", "PyramidFlow", "RDPlusPlus", "RFS", "RSTPM", "ReConPatch", "ReContrast", "ReverseDistillation", "SCADN", "SLSG", "SPADE", "STFPM", "SemiOrthogonal", "SemiREST", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UniADet", "UninformedStudents", "load_folder"]
+__all__ = ["ADShift", "AST", "AVID", "AnoSeg", "AnomalyClustering", "AnomalyDINO", "BGAD", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CPC", "CSFlow", "CompressedSensingTexture", "ConvolutionalSparseCoding", "DAF", "DFM", "DFR", "DMAD", "DOC", "DRA", "DeSTSeg", "DifferNet", "Dinomaly", "EfficientAD", "FAPM", "FOD", "FRE", "FastFlow", "GCAD", "GLASS", "GLCF", "GaussianAD", "GraphCore", "HTDG", "IKD", "INPFormer", "InReaCh", "MKD", "MSPatch", "MeanShifted", "MemKD", "MovedPieces", "MuSc", "MultiscaleSparseCoding", "NPAD", "NoisyRectangles", "OCRGAN", "PANDA", "PFM", "PNI", "PaDiM", "PastedTextures", "PatchCore", "PatchDetector", "PatchSVDD", "PictureFiles", "PositiveSamples", "PyramidFlow", "RDPlusPlus", "RFS", "RSTPM", "ReConPatch", "ReContrast", "ReverseDistillation", "SCADN", "SLSG", "SPADE", "STFPM", "SemiOrthogonal", "SemiREST", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UniADet", "UninformedStudents", "load_folder"]

@@ -51,6 +51,12 @@ FAPM = Settings(
     excused={"outliers": "the banks hold the farthest of the training patches"},
     pictures={"coreset_ratio": 0.5},
 )
+GraphCore = Settings(
+    {**PIXELS, "coreset_ratio": 0.1},
+    [{"coreset_ratio": 0.1, "n_neighbors": None}],
+    excused={"outliers": "the bank holds the farthest of the training patches"},
+    pictures={"coreset_ratio": 0.2},
+)
 InReaCh = Settings(
     {**PIXELS, "neighborhood": 1, "min_length": 1},
     excused={"outliers": "the bank holds far patches that recur"},
