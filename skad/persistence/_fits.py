@@ -343,6 +343,7 @@ _FITS = {
     "skad.stream._rrcf.RRCF": _cut_forest,
     "skad.image.memory._graph_core.GraphCore": _owned("bank_"),
     "skad.image.memory._patchcore.PatchCore": _owned("bank_"),
+    "skad.image.memory._sel_formaly.SelFormaly": _owned("bank_"),
     "skad.image.memory._spade.SPADE": _owned("pictures_"),
     "skad.embedding._module_tail.ModuleTail": _tail,
 }

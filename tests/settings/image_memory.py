@@ -121,6 +121,12 @@ PatchCore = Settings(
     excused={"outliers": "the bank holds the farthest of the training patches"},
     pictures={"coreset_ratio": 0.2},
 )
+SelFormaly = Settings(
+    {**FINE, "coreset_ratio": 0.2},
+    [{"bank_size": 40, "top_share": 1.0, "layers": ("fine", "coarse")}],
+    excused={"outliers": "the bank holds the farthest of the training patches"},
+    pictures={},
+)
 SoftPatch = Settings(
     {**PIXELS, "neighborhood": 1},
     excused={"outliers": "the bank holds far patches that others rate as normal"},
