@@ -20,6 +20,7 @@ LEFT_OUT = {
     "GraphCore": NOT_YET,
     "MixedSupervision": "needs known anomalies, some with masks",
     "PatchDetector": "has no method of its own: PaDiM and PatchCore are such ones",
+    "RSTDN": NOT_YET,
     "SelFormaly": NOT_YET,
     "TiledDetector": "cuts large pictures for another detector",
 }

@@ -41,6 +41,7 @@ from skad.image import (
     PFM,
     PNI,
     RFS,
+    RSTDN,
     RSTPM,
     SCADN,
     SLSG,
@@ -240,6 +241,15 @@ TRAINED = {
         n_blocks=1,
         **SHORT,
     ),
+    "RSTDN": RSTDN(
+        **GIVEN,
+        other=PatchEmbedding(**GIVEN),
+        student_channels=(8, 16),
+        n_blocks=1,
+        discriminator_width=2,
+        student_epochs=2,
+        **SHORT,
+    ),
     "IKD": IKD(**GIVEN, student_channels=(8, 16), **SHORT),
     "MKD": MKD(**GIVEN, **SHORT),
     "CDO": CDO(**GIVEN, student_channels=(8, 16), **SHORT),
@@ -310,7 +320,7 @@ AGAIN = {
     "UniADet",
 }
 AGAIN |= {"CNNSelfSimilarity"}  # region by region
-AGAIN |= {"PFM", "RSTPM"}  # of which there are two
+AGAIN |= {"PFM", "RSTDN", "RSTPM"}  # of which there are two
 # which have no backbone
 AGAIN |= {"CompressedSensingTexture", "MultiscaleSparseCoding", "PatchSVDD", "Texems"}
 AGAIN |= {"AVID", "MSPatch", "PositiveSamples"}
