@@ -41,6 +41,7 @@ from skad.image import (
     PFM,
     PNI,
     RFS,
+    RSTDN,
     RSTPM,
     SCADN,
     SLSG,
@@ -59,6 +60,7 @@ from skad.image import (
     EfficientAD,
     FastFlow,
     GaussianAD,
+    GraphCore,
     INPFormer,
     InReaCh,
     MeanShifted,
@@ -76,6 +78,7 @@ from skad.image import (
     ReConPatch,
     ReContrast,
     ReverseDistillation,
+    SelFormaly,
     SemiOrthogonal,
     SemiREST,
     SetFeatures,
@@ -118,6 +121,7 @@ SHORT = {"max_epochs": 2, "random_state": 0}
 DETECTORS = {
     "PatchCore": PatchCore(**GIVEN, random_state=0),
     "PatchCore, weights": PatchCore(**GIVEN, n_neighbors=9, random_state=0),
+    "GraphCore": GraphCore(**GIVEN, coreset_ratio=0.1, random_state=0),
     "SoftPatch": SoftPatch(**GIVEN, random_state=0),
     "CNNSelfSimilarity": CNNSelfSimilarity(**GIVEN_ONE, random_state=0),
     "CompressedSensingTexture": CompressedSensingTexture(
@@ -141,6 +145,7 @@ DETECTORS = {
     "GaussianAD": GaussianAD(**GIVEN),
     "RFS": RFS(**GIVEN),
     "AnomalyDINO": AnomalyDINO(**GIVEN, n_rotations=1),
+    "SelFormaly": SelFormaly(**GIVEN, random_state=0),
     "MuSc": MuSc(**GIVEN),
     "DFM": DFM(**GIVEN),
     "FRE": FRE(**GIVEN, n_components=3),
@@ -238,6 +243,15 @@ TRAINED = {
         n_blocks=1,
         **SHORT,
     ),
+    "RSTDN": RSTDN(
+        **GIVEN,
+        other=PatchEmbedding(**GIVEN),
+        student_channels=(8, 16),
+        n_blocks=1,
+        discriminator_width=2,
+        student_epochs=2,
+        **SHORT,
+    ),
     "IKD": IKD(**GIVEN, student_channels=(8, 16), **SHORT),
     "MKD": MKD(**GIVEN, **SHORT),
     "CDO": CDO(**GIVEN, student_channels=(8, 16), **SHORT),
@@ -308,7 +322,7 @@ AGAIN = {
     "UniADet",
 }
 AGAIN |= {"CNNSelfSimilarity"}  # region by region
-AGAIN |= {"PFM", "RSTPM"}  # of which there are two
+AGAIN |= {"PFM", "RSTDN", "RSTPM"}  # of which there are two
 AGAIN |= {"VideoGAN"}  # beside what is made of them
 # which have no backbone
 AGAIN |= {"CompressedSensingTexture", "MultiscaleSparseCoding", "PatchSVDD", "Texems"}

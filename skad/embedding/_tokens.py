@@ -2,11 +2,15 @@
 
 import inspect
 import math
+from contextlib import ExitStack
+from functools import partial
+from threading import get_ident
 
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
+from skad.embedding._attention import AttentionWatch
 from skad.embedding._taps import (
     MOST_EXTRA_TOKENS,
     Taps,
@@ -55,6 +59,39 @@ class TokenTaps(Taps):
         found = self.reached(x)
         return [self._parted(name, as_output(found[name]), x) for name in self.layers]
 
+    def attended(self, x):
+        """Return what `tokens` does, and how much patches are attended to, (b, gh, gw).
+
+        That is the attention of the first token, which stands for the picture, or,
+        where patches are all there is, of every patch; the mean over heads and blocks.
+        """
+        height, width = self._grid_of(x)
+        watch, thread = AttentionWatch(len(x), height * width), get_ident()
+
+        def begin(name, module, args):
+            if get_ident() == thread:
+                watch.block = name
+
+        with ExitStack() as stack:
+            for name in self.layers:
+                block = self.module.get_submodule(name)
+                handle = block.register_forward_pre_hook(partial(begin, name))
+                stack.callback(handle.remove)
+            stack.enter_context(watch)
+            tokens = self.tokens(x)
+        missing = [name for name in self.layers if name not in watch.found]
+        if missing:
+            raise ValueError(
+                f"Blocks {missing} of the backbone do not attend by a softmax of "
+                "tokens by tokens: what they attend to is not known."
+            )
+        found = [watch.found[name] for name in self.layers]
+        return tokens, torch.stack(found).mean(0).unflatten(1, (height, width))
+
+    def _grid_of(self, x):
+        """Return the rows and columns of patches of pictures (b, c, h, w)."""
+        return tuple(n // p for n, p in zip(x.shape[-2:], self.patch, strict=True))
+
     def _parted(self, name, tokens, x):
         if not isinstance(tokens, torch.Tensor) or tokens.ndim != 3:
             kind = tuple(getattr(tokens, "shape", ())) or type(tokens).__name__
@@ -62,7 +99,7 @@ class TokenTaps(Taps):
                 f"Block {name!r} of the backbone gives {kind}, not tokens (b, t, d): "
                 "PatchEmbedding taps networks that are no vision transformers."
             )
-        height, width = (n // p for n, p in zip(x.shape[-2:], self.patch, strict=True))
+        height, width = self._grid_of(x)
         n_extra = tokens.shape[1] - height * width
         if not 0 <= n_extra <= MOST_EXTRA_TOKENS:
             raise ValueError(

@@ -172,13 +172,26 @@ class ViTEmbedding(BackboneEmbedding):
             Class token of shape (b, d), None where the transformer has none, and map of
             shape (b, d, gh, gw), in the order of `layers_`.
         """
-        return [
-            (
-                class_of(others).to(x.dtype) if others.shape[1] else None,
-                patches.to(x.dtype),
-            )
-            for others, patches in self._computed(x, "tokens")
-        ]
+        return _parted(self._computed(x, "tokens"), x.dtype)
+
+    def attended(self, x):
+        """Return what `tokens` does, and how much each patch is attended to.
+
+        Parameters
+        ----------
+        x : tensor of shape (b, h, w, c)
+            Pictures, floats in 0..1.
+
+        Returns
+        -------
+        tokens : list of (tensor or None, tensor)
+            As `tokens` returns them.
+        attention : tensor of shape (b, gh, gw)
+            Of the class token, or of all patches where the transformer has no other
+            tokens, to each patch; the mean over heads and over the blocks.
+        """
+        tokens, attention = self._computed(x, "attended")
+        return _parted(tokens, x.dtype), attention.to(x.dtype)
 
     def _resized(self, x):
         x = x.permute(0, 3, 1, 2)
@@ -210,6 +223,14 @@ class ViTEmbedding(BackboneEmbedding):
             module, names, self.patch_size_, norm, self.class_token, averaged
         )
         return Backbone(taps.eval(), names, n_channels_of(module), norms)
+
+
+def _parted(blocks, dtype):
+    """Return the class token, or None, and the map of each block, in a dtype."""
+    return [
+        (class_of(others).to(dtype) if others.shape[1] else None, patches.to(dtype))
+        for others, patches in blocks
+    ]
 
 
 def _transformer(backbone, weights):

@@ -33,6 +33,7 @@ from skad.image.memory._anomaly_dino import AnomalyDINO as AnomalyDINO
 from skad.image.memory._cfa import CFA as CFA
 from skad.image.memory._doc import DOC as DOC
 from skad.image.memory._fapm import FAPM as FAPM
+from skad.image.memory._graph_core import GraphCore as GraphCore
 from skad.image.memory._inreach import InReaCh as InReaCh
 from skad.image.memory._mean_shifted import MeanShifted as MeanShifted
 from skad.image.memory._mspatch import MSPatch as MSPatch
@@ -42,6 +43,7 @@ from skad.image.memory._patch_svdd import PatchSVDD as PatchSVDD
 from skad.image.memory._patchcore import PatchCore as PatchCore
 from skad.image.memory._pni import PNI as PNI
 from skad.image.memory._reconpatch import ReConPatch as ReConPatch
+from skad.image.memory._sel_formaly import SelFormaly as SelFormaly
 from skad.image.memory._self_similarity import CNNSelfSimilarity as CNNSelfSimilarity
 from skad.image.memory._semi_rest import SemiREST as SemiREST
 from skad.image.memory._set_features import SetFeatures as SetFeatures
@@ -75,8 +77,9 @@ from skad.image.student._pfm import PFM as PFM
 from skad.image.student._rd_plus_plus import RDPlusPlus as RDPlusPlus
 from skad.image.student._recontrast import ReContrast as ReContrast
 from skad.image.student._reverse_distillation import ReverseDistillation as ReverseDistillation
+from skad.image.student._rstdn import RSTDN as RSTDN
 from skad.image.student._rstpm import RSTPM as RSTPM
 from skad.image.student._stfpm import STFPM as STFPM
 from skad.image.student._uninformed import UninformedStudents as UninformedStudents
 
-__all__ = ["ADShift", "AST", "AVID", "AnoSeg", "AnomalyClustering", "AnomalyDINO", "BGAD", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CPC", "CSFlow", "CompressedSensingTexture", "ConvolutionalSparseCoding", "DAF", "DFM", "DFR", "DMAD", "DOC", "DRA", "DeSTSeg", "DifferNet", "Dinomaly", "EfficientAD", "FAPM", "FOD", "FRE", "FastFlow", "GCAD", "GLASS", "GLCF", "GaussianAD", "HTDG", "IKD", "INPFormer", "InReaCh", "MKD", "MSPatch", "MeanShifted", "MemKD", "MovedPieces", "MuSc", "MultiscaleSparseCoding", "NPAD", "NoisyRectangles", "OCRGAN", "PANDA", "PFM", "PNI", "PaDiM", "PastedTextures", "PatchCore", "PatchDetector", "PatchSVDD", "PictureFiles", "PositiveSamples", "PyramidFlow", "RDPlusPlus", "RFS", "RSTPM", "ReConPatch", "ReContrast", "ReverseDistillation", "SCADN", "SLSG", "SPADE", "STFPM", "SemiOrthogonal", "SemiREST", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UniADet", "UninformedStudents", "VideoGAN", "load_folder"]
+__all__ = ["ADShift", "AST", "AVID", "AnoSeg", "AnomalyClustering", "AnomalyDINO", "BGAD", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CPC", "CSFlow", "CompressedSensingTexture", "ConvolutionalSparseCoding", "DAF", "DFM", "DFR", "DMAD", "DOC", "DRA", "DeSTSeg", "DifferNet", "Dinomaly", "EfficientAD", "FAPM", "FOD", "FRE", "FastFlow", "GCAD", "GLASS", "GLCF", "GaussianAD", "GraphCore", "HTDG", "IKD", "INPFormer", "InReaCh", "MKD", "MSPatch", "MeanShifted", "MemKD", "MovedPieces", "MuSc", "MultiscaleSparseCoding", "NPAD", "NoisyRectangles", "OCRGAN", "PANDA", "PFM", "PNI", "PaDiM", "PastedTextures", "PatchCore", "PatchDetector", "PatchSVDD", "PictureFiles", "PositiveSamples", "PyramidFlow", "RDPlusPlus", "RFS", "RSTDN", "RSTPM", "ReConPatch", "ReContrast", "ReverseDistillation", "SCADN", "SLSG", "SPADE", "STFPM", "SelFormaly", "SemiOrthogonal", "SemiREST", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UniADet", "UninformedStudents", "VideoGAN", "load_folder"]

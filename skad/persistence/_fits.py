@@ -341,7 +341,9 @@ _FITS = {
     "skad.series._matrix_profile.MatrixProfile": _joined,
     "skad.stream._counts.Window": _window,
     "skad.stream._rrcf.RRCF": _cut_forest,
+    "skad.image.memory._graph_core.GraphCore": _owned("bank_"),
     "skad.image.memory._patchcore.PatchCore": _owned("bank_"),
+    "skad.image.memory._sel_formaly.SelFormaly": _owned("bank_"),
     "skad.image.memory._spade.SPADE": _owned("pictures_"),
     "skad.embedding._module_tail.ModuleTail": _tail,
 }

@@ -51,6 +51,12 @@ FAPM = Settings(
     excused={"outliers": "the banks hold the farthest of the training patches"},
     pictures={"coreset_ratio": 0.5},
 )
+GraphCore = Settings(
+    {**PIXELS, "coreset_ratio": 0.1},
+    [{"coreset_ratio": 0.1, "n_neighbors": None}],
+    excused={"outliers": "the bank holds the farthest of the training patches"},
+    pictures={"coreset_ratio": 0.2},
+)
 InReaCh = Settings(
     {**PIXELS, "neighborhood": 1, "min_length": 1},
     excused={"outliers": "the bank holds far patches that recur"},
@@ -114,6 +120,12 @@ PatchCore = Settings(
     [{"smoothing": 0, "n_neighbors": 9, "neighborhood": 1}],
     excused={"outliers": "the bank holds the farthest of the training patches"},
     pictures={"coreset_ratio": 0.2},
+)
+SelFormaly = Settings(
+    {**FINE, "coreset_ratio": 0.2},
+    [{"bank_size": 40, "top_share": 1.0, "layers": ("fine", "coarse")}],
+    excused={"outliers": "the bank holds the farthest of the training patches"},
+    pictures={},
 )
 SoftPatch = Settings(
     {**PIXELS, "neighborhood": 1},

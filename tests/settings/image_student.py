@@ -283,6 +283,27 @@ RSTPM = Settings(
         "max_epochs": 1,
     },
 )
+RSTDN = Settings(
+    {
+        **FINE,
+        "batch_size": 128,
+        "other": PatchEmbedding(Lines, ("fine",)),
+        "student_channels": (4,),
+        "n_blocks": 1,
+        "discriminator_width": 2,
+        "discriminator_lr": 0.02,
+        "student_epochs": 1,
+        "max_epochs": 1,
+    },
+    pictures={
+        "layers": ("scale2", "scale3"),
+        "student_channels": (8, 16),
+        "n_blocks": 1,
+        "discriminator_width": 2,
+        "student_epochs": 1,
+        "max_epochs": 1,
+    },
+)
 STFPM = Settings(
     {**FINE, "student_channels": (8,), "max_epochs": 2},
     [{**SCALES, "student_channels": (8, 16)}],

@@ -13,7 +13,59 @@ from skad.image.memory._search import nearest
 
 
 @with_parameters
-class PatchCore(PatchBank):
+class FarthestPatchBank(PatchBank):
+    """Base of banks that may score a picture by its farthest patch.
+
+    Parameters
+    ----------
+    n_neighbors : int or None, default=None
+        :math:`b`, 9 in the paper; 1 is :math:`s^*` itself, as in the authors' code.
+        None is what `pooling` makes of the map, which is not used otherwise.
+    """
+
+    n_neighbors: int | None = None
+
+    _parameter_constraints = {
+        "n_neighbors": [Interval(Integral, 1, None, closed="left"), None],
+    }
+
+    def _uses_bounds(self):
+        return self.n_neighbors is not None or super()._uses_bounds()
+
+    def _picture(self, patches, features, indices, own=None, maps=None):
+        if self.n_neighbors is None:
+            return super()._picture(patches, features, indices, own, maps)
+        largest, place = patches.flatten(1).max(1)
+        rows = torch.arange(features.shape[0], device=features.device)
+        patch = features.flatten(1, 2)[rows, place]
+        return self._of_farthest(patch, largest, indices.flatten(1)[rows, place], own)
+
+    def _from_bounds(self, features, bounds, owners):
+        if self.n_neighbors is None:
+            return super()._from_bounds(features, bounds, owners)
+        features, known = features.flatten(1, 2), (self.bank_, self._squares_)
+
+        def search(pictures, which):
+            own = None
+            if owners is not None:
+                own = owners[pictures].repeat_interleave(which.shape[1])
+            queries = features[pictures[:, None], which].flatten(0, 1)
+            found = nearest(queries, *known, own, self.owners_)
+            return (each.reshape(which.shape) for each in found)
+
+        largest, place, neighbour = farthest_patches(bounds.flatten(1), search)
+        patch = features[torch.arange(len(place), device=place.device), place]
+        return self._of_farthest(patch, largest, neighbour, owners)
+
+    def _of_farthest(self, patch, largest, neighbour, own=None):
+        """Return the paper's anomaly (b,) of pictures from their farthest patches."""
+        bank = self._known_bank(patch)
+        k, owners = self.n_neighbors, self.owners_
+        return reweighted(patch, largest, neighbour, *bank, k, own, owners)
+
+
+@with_parameters
+class PatchCore(FarthestPatchBank):
     r"""Patches unlike every patch of the normal pictures.
 
     A network describes each patch of a picture by features of its middle layers, each
@@ -36,15 +88,10 @@ class PatchCore(PatchBank):
 
     Read more in the :ref:`User Guide <image>`.
 
-    Parameters
-    ----------
-    n_neighbors : int or None, default=None
-        :math:`b`, 9 in the paper; 1 is :math:`s^*` itself, as in the authors' code.
-        None is what `pooling` makes of the map, which is not used otherwise.
-
     See Also
     --------
     PaDiM : A Gaussian for each place of aligned pictures.
+    GraphCore : The same on a vision graph network, with a smaller bank.
     PatchDetector : Any detector on the features of patches.
 
     Notes
@@ -94,43 +141,3 @@ class PatchCore(PatchBank):
     >>> bool(7 <= row <= 12 and 19 <= column <= 24)
     True
     """
-
-    n_neighbors: int | None = None
-
-    _parameter_constraints = {
-        "n_neighbors": [Interval(Integral, 1, None, closed="left"), None],
-    }
-
-    def _uses_bounds(self):
-        return self.n_neighbors is not None or super()._uses_bounds()
-
-    def _picture(self, patches, features, indices, own=None, maps=None):
-        if self.n_neighbors is None:
-            return super()._picture(patches, features, indices, own, maps)
-        largest, place = patches.flatten(1).max(1)
-        rows = torch.arange(features.shape[0], device=features.device)
-        patch = features.flatten(1, 2)[rows, place]
-        return self._of_farthest(patch, largest, indices.flatten(1)[rows, place], own)
-
-    def _from_bounds(self, features, bounds, owners):
-        if self.n_neighbors is None:
-            return super()._from_bounds(features, bounds, owners)
-        features, known = features.flatten(1, 2), (self.bank_, self._squares_)
-
-        def search(pictures, which):
-            own = None
-            if owners is not None:
-                own = owners[pictures].repeat_interleave(which.shape[1])
-            queries = features[pictures[:, None], which].flatten(0, 1)
-            found = nearest(queries, *known, own, self.owners_)
-            return (each.reshape(which.shape) for each in found)
-
-        largest, place, neighbour = farthest_patches(bounds.flatten(1), search)
-        patch = features[torch.arange(len(place), device=place.device), place]
-        return self._of_farthest(patch, largest, neighbour, owners)
-
-    def _of_farthest(self, patch, largest, neighbour, own=None):
-        """Return the paper's anomaly (b,) of pictures from their farthest patches."""
-        bank = self._known_bank(patch)
-        k, owners = self.n_neighbors, self.owners_
-        return reweighted(patch, largest, neighbour, *bank, k, own, owners)

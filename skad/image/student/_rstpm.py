@@ -115,12 +115,16 @@ class RSTPMNetwork(SettledNetwork):
     def distances(self, x):
         """Return the distances (b, h_l, w_l) of places, of both students."""
         picture, *maps = split_maps(x, self.shapes)
+        return self.apart(self.student(picture), maps)
+
+    def apart(self, imitated, maps):
+        """Return those of what the first student says, and of the teachers' maps."""
         n = len(maps) // 2
         first, second = maps[:n], maps[n:]
         rebuilt = self.rebuilder(first[self.deepest], second)
         return [
             [direction_distance(*pair) for pair in zip(teacher, own, strict=True)]
-            for teacher, own in ((first, self.student(picture)), (second, rebuilt))
+            for teacher, own in ((first, imitated), (second, rebuilt))
         ]
 
     def losses(self, x):
@@ -135,14 +139,53 @@ class RSTPMNetwork(SettledNetwork):
         """Yield the loss of each student."""
         yield from zip(("student", "rebuilder"), self.losses(x), strict=True)
 
+    def layers(self, distances):
+        """Return the sums of both students' distances by layers, (l, b, h, w)."""
+        first, second = (stacked(own, self.shapes[0][1:]) for own in distances)
+        return first + second
+
     def map(self, x):
         """Return the product over layers of the sums of both distances, (b, h, w)."""
-        first, second = (stacked(own, self.shapes[0][1:]) for own in self.distances(x))
-        return (first + second).prod(0)
+        return self.layers(self.distances(x)).prod(0)
 
 
 @with_parameters
-class RSTPM(TwoNetworksDetector, StudentDetector):
+class PairsDetector(TwoNetworksDetector, StudentDetector):
+    """Base of two pairs of a teacher and a student.
+
+    Parameters
+    ----------
+    n_blocks : int, default=2
+        Residual blocks of each stage of the second student.
+    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="sgd"
+        The students' optimizer, or a class with torch's signature; what takes a
+        momentum has 0.9.
+    smoothing : float, default=0.0
+        Standard deviation of the Gaussian that smooths maps, in pixels. The paper does
+        not smooth.
+    """
+
+    _optimizer_options = {"momentum": 0.9}
+    _parameter_constraints = {
+        "n_blocks": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    n_blocks: int = 2
+    lr: float = 0.4
+    optimizer: str | Callable = "sgd"
+    weight_decay: float = 1e-4
+    smoothing: float = 0.0
+
+    def _layers(self, x):
+        return [*super()._layers(x), *self.other_.feature_maps(x)]
+
+    def _signed(self):
+        """Tell whether the second teacher's maps have negative values."""
+        return not isinstance(self.other_.backbone_, ResNet)
+
+
+@with_parameters
+class RSTPM(PairsDetector):
     r"""Patches that one student does not describe, or another does not rebuild.
 
     There are two pairs of a frozen teacher and a student. The first is that of
@@ -166,16 +209,9 @@ class RSTPM(TwoNetworksDetector, StudentDetector):
 
     Parameters
     ----------
-    n_blocks : int, default=2
-        Residual blocks of each stage of the second student.
-    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable, default="sgd"
-        The optimizer, or a class with torch's signature; what takes a momentum has 0.9.
     random_state : int, RandomState instance or None, default=None
         Draws the students' weights and the batches. Pass an int for reproducible
         results.
-    smoothing : float, default=0.0
-        Standard deviation of the Gaussian that smooths maps, in pixels. The paper does
-        not smooth.
 
     Attributes
     ----------
@@ -186,6 +222,7 @@ class RSTPM(TwoNetworksDetector, StudentDetector):
 
     See Also
     --------
+    RSTDN : With a network that reads the maps.
     STFPM : The first pair alone.
     PFM : Two networks whose features are mapped to each other.
 
@@ -196,9 +233,8 @@ class RSTPM(TwoNetworksDetector, StudentDetector):
     student starts from a fourth layer of the first teacher, which is not compared; here
     a block that is trained with it halves the last layer that is. Its stages are those
     of :class:`ReverseDistillation`. A layer of the first teacher is paired with that of
-    the second in the same place of `layers`. The authors' later network, RSTDN, which
-    reads the maps and learns from made anomalies where these are, is not here;
-    :class:`DeSTSeg` has one.
+    the second in the same place of `layers`. The later paper's network that reads the
+    maps and learns from made anomalies where these are is in :class:`RSTDN`.
 
     31 cookies at 64 x 64 train it in 16 CPU seconds, 15 epochs with batches of 8, with
     a ResNet-18 and three layers of the bank of filters: 46 others are told with a ROC
@@ -238,22 +274,7 @@ class RSTPM(TwoNetworksDetector, StudentDetector):
     """
 
     _kind = "pictures+maps"
-    _optimizer_options = {"momentum": 0.9}
-    _parameter_constraints = {
-        "n_blocks": [Interval(Integral, 1, None, closed="left")],
-    }
-
-    n_blocks: int = 2
-    lr: float = 0.4
-    optimizer: str | Callable = "sgd"
-    weight_decay: float = 1e-4
-    smoothing: float = 0.0
-
-    def _layers(self, x):
-        return [*super()._layers(x), *self.other_.feature_maps(x)]
 
     def _network(self, shapes):
-        n = len(shapes) // 2
-        signed = not isinstance(self.other_.backbone_, ResNet)
-        student = self._student(shapes[: n + 1])
-        return RSTPMNetwork(student, shapes, self.n_blocks, signed)
+        student = self._student(shapes[: len(shapes) // 2 + 1])
+        return RSTPMNetwork(student, shapes, self.n_blocks, self._signed())
