@@ -17,6 +17,7 @@ NOT_YET = "not measured yet"
 LEFT_OUT = {
     "DOC": "needs pictures of other things, with their classes",
     "DRA": "needs known anomalies",
+    "GCPF": NOT_YET,
     "MixedSupervision": "needs known anomalies, some with masks",
     "PatchDetector": "has no method of its own: PaDiM and PatchCore are such ones",
     "TiledDetector": "cuts large pictures for another detector",

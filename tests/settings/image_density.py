@@ -106,6 +106,11 @@ FOD = Settings(
     [{"n_heads": 2, "target_weight": 0.0, "entropy_weight": 0.0, "hidden_size": None}],
     pictures={"n_layers": 1, "n_heads": 1, "hidden_size": 8, "max_epochs": 1},
 )
+GCPF = Settings(
+    {**SCALES, "n_clusters": 1, "max_patches": 300},
+    [{"n_clusters": 3, "max_steps": 0}],
+    pictures={"n_clusters": 2, "max_steps": 5},
+)
 GaussianAD = Settings(SCALES, pictures={})
 MultiscaleSparseCoding = Settings(
     {
