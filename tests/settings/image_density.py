@@ -146,6 +146,11 @@ PyramidFlow = Settings(
 )
 RFS = Settings({**FINE, "batch_size": 512}, pictures={})
 SemiOrthogonal = Settings({**PIXELS, "n_features": 2}, pictures={"n_features": 8})
+SOMAD = Settings(
+    {**PIXELS, "map_shape": (1, 3), "n_rough_epochs": 2, "n_fine_epochs": 2},
+    [{"map_shape": (1, 2), "n_neighbors": 1, "n_features": 2}],
+    pictures={"map_shape": (2, 3), "n_rough_epochs": 1, "n_fine_epochs": 1},
+)
 Texems = Settings(
     {**PIXEL, "n_texems": 2, "max_patches": 300},
     [{"n_texems": 1, "min_deviation": 0.1}],
