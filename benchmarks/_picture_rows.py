@@ -20,6 +20,7 @@ LEFT_OUT = {
     "GCPF": NOT_YET,
     "MixedSupervision": "needs known anomalies, some with masks",
     "PatchDetector": "has no method of its own: PaDiM and PatchCore are such ones",
+    "REB": NOT_YET,
     "SOMAD": NOT_YET,
     "TiledDetector": "cuts large pictures for another detector",
 }

@@ -562,7 +562,16 @@ OF_WHOLE_PICTURES = {
         "MKD",
         "MeanShifted",
     ),
-    *("OCRGAN", "PANDA", "RFS", "SPADE", "SetFeatures", "SuperSimpleNet", "UniADet"),
+    *(
+        "OCRGAN",
+        "PANDA",
+        "REB",
+        "RFS",
+        "SPADE",
+        "SetFeatures",
+        "SuperSimpleNet",
+        "UniADet",
+    ),
 }
 
 

@@ -41,6 +41,7 @@ from skad.image import (
     PANDA,
     PFM,
     PNI,
+    REB,
     RFS,
     RSTPM,
     SCADN,
@@ -288,6 +289,7 @@ FROM_PIXELS = {
         n_steps=1, hidden_size=4, general_epochs=1, **SHORT
     ),
     "PANDA": PANDA(**TUNED),
+    "REB": REB(**TUNED),
     "MeanShifted": MeanShifted(**TUNED),
 }
 EVERY = DETECTORS | TRAINED | TILED | FROM_PIXELS

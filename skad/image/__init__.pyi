@@ -43,6 +43,7 @@ from skad.image.memory._panda import PANDA as PANDA
 from skad.image.memory._patch_svdd import PatchSVDD as PatchSVDD
 from skad.image.memory._patchcore import PatchCore as PatchCore
 from skad.image.memory._pni import PNI as PNI
+from skad.image.memory._reb import REB as REB
 from skad.image.memory._reconpatch import ReConPatch as ReConPatch
 from skad.image.memory._self_similarity import CNNSelfSimilarity as CNNSelfSimilarity
 from skad.image.memory._semi_rest import SemiREST as SemiREST
@@ -80,4 +81,4 @@ from skad.image.student._rstpm import RSTPM as RSTPM
 from skad.image.student._stfpm import STFPM as STFPM
 from skad.image.student._uninformed import UninformedStudents as UninformedStudents
 
-__all__ = ["ADShift", "AST", "AVID", "AnoSeg", "AnomalyClustering", "AnomalyDINO", "BGAD", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CPC", "CSFlow", "CompressedSensingTexture", "ConvolutionalSparseCoding", "DAF", "DFM", "DFR", "DMAD", "DOC", "DRA", "DeSTSeg", "DifferNet", "Dinomaly", "EfficientAD", "FAPM", "FOD", "FRE", "FastFlow", "GCAD", "GCPF", "GLASS", "GLCF", "GaussianAD", "HTDG", "IKD", "INPFormer", "InReaCh", "MKD", "MSPatch", "MeanShifted", "MemKD", "MovedPieces", "MuSc", "MultiscaleSparseCoding", "NPAD", "NoisyRectangles", "OCRGAN", "PANDA", "PFM", "PNI", "PaDiM", "PastedTextures", "PatchCore", "PatchDetector", "PatchSVDD", "PictureFiles", "PositiveSamples", "PyramidFlow", "RDPlusPlus", "RFS", "RSTPM", "ReConPatch", "ReContrast", "ReverseDistillation", "SCADN", "SLSG", "SOMAD", "SPADE", "STFPM", "SemiOrthogonal", "SemiREST", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UniADet", "UninformedStudents", "load_folder"]
+__all__ = ["ADShift", "AST", "AVID", "AnoSeg", "AnomalyClustering", "AnomalyDINO", "BGAD", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CPC", "CSFlow", "CompressedSensingTexture", "ConvolutionalSparseCoding", "DAF", "DFM", "DFR", "DMAD", "DOC", "DRA", "DeSTSeg", "DifferNet", "Dinomaly", "EfficientAD", "FAPM", "FOD", "FRE", "FastFlow", "GCAD", "GCPF", "GLASS", "GLCF", "GaussianAD", "HTDG", "IKD", "INPFormer", "InReaCh", "MKD", "MSPatch", "MeanShifted", "MemKD", "MovedPieces", "MuSc", "MultiscaleSparseCoding", "NPAD", "NoisyRectangles", "OCRGAN", "PANDA", "PFM", "PNI", "PaDiM", "PastedTextures", "PatchCore", "PatchDetector", "PatchSVDD", "PictureFiles", "PositiveSamples", "PyramidFlow", "RDPlusPlus", "REB", "RFS", "RSTPM", "ReConPatch", "ReContrast", "ReverseDistillation", "SCADN", "SLSG", "SOMAD", "SPADE", "STFPM", "SemiOrthogonal", "SemiREST", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UniADet", "UninformedStudents", "load_folder"]
