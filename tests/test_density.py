@@ -19,10 +19,11 @@ from sklearn.metrics import roc_auc_score
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KernelDensity
 
+from skad._organising import batch_step
 from skad.density import GMM, KDE, SOM, Mahalanobis
 from skad.density._gmm import corr_max
 from skad.density._kde import row_keys
-from skad.density._som import batch_step, start_of_map
+from skad.density._som import start_of_map
 from tests._shared import peer_figures, tables
 
 AS = pytest.mark.parametrize("as_array", [np.asarray, torch.as_tensor])

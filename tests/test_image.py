@@ -565,6 +565,7 @@ OF_WHOLE_PICTURES = {
     *(
         "OCRGAN",
         "PANDA",
+        "REB",
         "RFS",
         "SPADE",
         "SelFormaly",

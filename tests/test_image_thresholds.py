@@ -30,6 +30,7 @@ from skad.image import (
     FOD,
     FRE,
     GCAD,
+    GCPF,
     GLASS,
     GLCF,
     HTDG,
@@ -40,11 +41,13 @@ from skad.image import (
     PANDA,
     PFM,
     PNI,
+    REB,
     RFS,
     RSTDN,
     RSTPM,
     SCADN,
     SLSG,
+    SOMAD,
     SPADE,
     STFPM,
     ADShift,
@@ -142,6 +145,8 @@ DETECTORS = {
     "SemiOrthogonal": SemiOrthogonal(**GIVEN, n_features=8, random_state=0),
     "SetFeatures": SetFeatures(**GIVEN, n_projections=20, random_state=0),
     "SPADE": SPADE(**GIVEN, n_pictures=5),
+    "GCPF": GCPF(**GIVEN, n_clusters=2, random_state=0),
+    "SOMAD": SOMAD(**GIVEN, map_shape=(4, 4), random_state=0),
     "GaussianAD": GaussianAD(**GIVEN),
     "RFS": RFS(**GIVEN),
     "AnomalyDINO": AnomalyDINO(**GIVEN, n_rotations=1),
@@ -300,6 +305,7 @@ FROM_PIXELS = {
         n_steps=1, hidden_size=4, general_epochs=1, **SHORT
     ),
     "PANDA": PANDA(**TUNED),
+    "REB": REB(**TUNED),
     "MeanShifted": MeanShifted(**TUNED),
 }
 EVERY = DETECTORS | TRAINED | TILED | FROM_PIXELS

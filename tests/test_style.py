@@ -60,6 +60,7 @@ HEIGHTS = {
     "base": 5,
     # 6: any other private module, shared by families
     "_events": 6.5,
+    "_organising": 6.5,
     "_training": 6.5,
     "embedding": 7,
     "_samples": 8,

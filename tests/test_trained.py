@@ -27,7 +27,7 @@ MOST = 250
 # Families that take other data than rows alone.
 OF_THEIR_OWN = ("image", "ood", "series", "supervised")
 # What they train is a backbone that has seen many pictures; the drawn ones have none.
-PRETRAINED = {"DOC", "DRA", "MeanShifted", "PANDA"}
+PRETRAINED = {"DOC", "DRA", "MeanShifted", "PANDA", "REB"}
 # Looks at pairs of pictures; what training is worth is told in its own tests.
 OF_PAIRS = {"VideoGAN"}
 TRAINED = {}

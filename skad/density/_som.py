@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
 from skad._array import like, namespace, to_numpy
-from skad._distances import middle, squared_distances
+from skad._organising import batch_step, nearest_node
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.base import BaseDetector
@@ -33,34 +32,6 @@ def start_of_map(X, shape):
     grid = np.stack(np.meshgrid(*places, indexing="ij"), -1).reshape(-1, 2)
     k = min(2, len(axes))
     return centre + grid[:, :k] @ (deviations[:k, None] * axes[:k])
-
-
-def batch_step(X, nodes, width, shape):
-    r"""Return the nodes (k, d) after a step of the batch algorithm.
-
-    .. math:: \mu_j = \frac{\sum_x h_{j b(x)} x}{\sum_x h_{j b(x)}}, \qquad
-        h_{jl} = \exp \frac{-\delta_{jl}^2}{2 w^2},
-
-    with the nearest node :math:`b(x)` of a row, the distance :math:`\delta` of two
-    nodes on the map and the width w. Of width zero it is a step of k-means. Nodes
-    without weight stay.
-    """
-    k = len(nodes)
-    best = nearest_node(X, nodes)
-    count = np.bincount(best, minlength=k).astype(float)
-    total = np.zeros_like(nodes)
-    np.add.at(total, best, X)
-    places = np.stack(np.unravel_index(np.arange(k), shape), 1)
-    squares = cdist(places, places, "sqeuclidean")
-    kernel = np.exp(-squares / (2 * width**2)) if width > 0 else np.eye(k)
-    weight = kernel @ count
-    moved = kernel @ total / np.where(weight > 0, weight, 1.0)[:, None]
-    return np.where(weight[:, None] > 0, moved, nodes)
-
-
-def nearest_node(X, nodes):
-    """Return the number (n,) of the node nearest to each row."""
-    return namespace(X).argmin(squared_distances(X, nodes, middle(nodes)), axis=1)
 
 
 @with_parameters
@@ -108,7 +79,7 @@ class SOM(BaseDetector):
     See Also
     --------
     GMM : A mixture, in which every row has a part in every Gaussian.
-    skad.image.PatchDetector : Carries it to the patches of pictures, as in [2]_.
+    skad.image.SOMAD : One of the patches of pictures, as in [2]_.
 
     Notes
     -----
@@ -118,8 +89,8 @@ class SOM(BaseDetector):
     node for itself, and then counts as normal: leave such rows out. The start is the
     plane of the first two principal components, so that nothing is random. `fit` costs
     O(n k d) an epoch and O(n d^2 + k d^3) for the covariances of k nodes, which take
-    O(k d^2) memory, scoring O(k d + d^2) a row. The size of the map, the neighbourhood
-    and the shrinkage of [2]_ are not known; these are ours.
+    O(k d^2) memory, scoring O(k d + d^2) a row. The map, its start and the
+    covariances of [2]_ are others.
 
     References
     ----------

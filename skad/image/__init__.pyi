@@ -14,12 +14,14 @@ from skad.image.density._differnet import DifferNet as DifferNet
 from skad.image.density._fastflow import FastFlow as FastFlow
 from skad.image.density._fod import FOD as FOD
 from skad.image.density._gaussian_ad import GaussianAD as GaussianAD
+from skad.image.density._gcpf import GCPF as GCPF
 from skad.image.density._multiscale_sparse_coding import MultiscaleSparseCoding as MultiscaleSparseCoding
 from skad.image.density._npad import NPAD as NPAD
 from skad.image.density._padim import PaDiM as PaDiM
 from skad.image.density._pyramidflow import PyramidFlow as PyramidFlow
 from skad.image.density._rfs import RFS as RFS
 from skad.image.density._semi_orthogonal import SemiOrthogonal as SemiOrthogonal
+from skad.image.density._somad import SOMAD as SOMAD
 from skad.image.density._texems import Texems as Texems
 from skad.image.discriminative._dra import DRA as DRA
 from skad.image.discriminative._glass import GLASS as GLASS
@@ -42,6 +44,7 @@ from skad.image.memory._panda import PANDA as PANDA
 from skad.image.memory._patch_svdd import PatchSVDD as PatchSVDD
 from skad.image.memory._patchcore import PatchCore as PatchCore
 from skad.image.memory._pni import PNI as PNI
+from skad.image.memory._reb import REB as REB
 from skad.image.memory._reconpatch import ReConPatch as ReConPatch
 from skad.image.memory._sel_formaly import SelFormaly as SelFormaly
 from skad.image.memory._self_similarity import CNNSelfSimilarity as CNNSelfSimilarity
@@ -82,4 +85,4 @@ from skad.image.student._rstpm import RSTPM as RSTPM
 from skad.image.student._stfpm import STFPM as STFPM
 from skad.image.student._uninformed import UninformedStudents as UninformedStudents
 
-__all__ = ["ADShift", "AST", "AVID", "AnoSeg", "AnomalyClustering", "AnomalyDINO", "BGAD", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CPC", "CSFlow", "CompressedSensingTexture", "ConvolutionalSparseCoding", "DAF", "DFM", "DFR", "DMAD", "DOC", "DRA", "DeSTSeg", "DifferNet", "Dinomaly", "EfficientAD", "FAPM", "FOD", "FRE", "FastFlow", "GCAD", "GLASS", "GLCF", "GaussianAD", "GraphCore", "HTDG", "IKD", "INPFormer", "InReaCh", "MKD", "MSPatch", "MeanShifted", "MemKD", "MovedPieces", "MuSc", "MultiscaleSparseCoding", "NPAD", "NoisyRectangles", "OCRGAN", "PANDA", "PFM", "PNI", "PaDiM", "PastedTextures", "PatchCore", "PatchDetector", "PatchSVDD", "PictureFiles", "PositiveSamples", "PyramidFlow", "RDPlusPlus", "RFS", "RSTDN", "RSTPM", "ReConPatch", "ReContrast", "ReverseDistillation", "SCADN", "SLSG", "SPADE", "STFPM", "SelFormaly", "SemiOrthogonal", "SemiREST", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UniADet", "UninformedStudents", "VideoGAN", "load_folder"]
+__all__ = ["ADShift", "AST", "AVID", "AnoSeg", "AnomalyClustering", "AnomalyDINO", "BGAD", "CDO", "CFA", "CFLOW", "CNNSelfSimilarity", "CPC", "CSFlow", "CompressedSensingTexture", "ConvolutionalSparseCoding", "DAF", "DFM", "DFR", "DMAD", "DOC", "DRA", "DeSTSeg", "DifferNet", "Dinomaly", "EfficientAD", "FAPM", "FOD", "FRE", "FastFlow", "GCAD", "GCPF", "GLASS", "GLCF", "GaussianAD", "GraphCore", "HTDG", "IKD", "INPFormer", "InReaCh", "MKD", "MSPatch", "MeanShifted", "MemKD", "MovedPieces", "MuSc", "MultiscaleSparseCoding", "NPAD", "NoisyRectangles", "OCRGAN", "PANDA", "PFM", "PNI", "PaDiM", "PastedTextures", "PatchCore", "PatchDetector", "PatchSVDD", "PictureFiles", "PositiveSamples", "PyramidFlow", "RDPlusPlus", "REB", "RFS", "RSTDN", "RSTPM", "ReConPatch", "ReContrast", "ReverseDistillation", "SCADN", "SLSG", "SOMAD", "SPADE", "STFPM", "SelFormaly", "SemiOrthogonal", "SemiREST", "SetFeatures", "SimpleNet", "SoftPatch", "SuperSimpleNet", "Texems", "TiledDetector", "UniADet", "UninformedStudents", "VideoGAN", "load_folder"]

@@ -13,9 +13,38 @@ from skad._random import Seed, generator
 from skad._sklearn import Interval
 from skad.base import BaseDetector
 from skad.embedding import RawPatches
-from skad.image._base import ImageDetector, TrainingPatches, owners_of
+from skad.image._base import (
+    BackboneDetector,
+    ImageDetector,
+    TrainingPatches,
+    owners_of,
+)
 from skad.image._cross_fitted import CrossFittedMixin
 from skad.image._layers import LayersMixin
+
+
+def drawn(n, most, random):
+    """Return the numbers, in order, of at most `most` of n patches; None is all."""
+    if most is None or most >= n:
+        return np.arange(n)
+    return np.sort(random.permutation(n)[:most])
+
+
+def picked(features, chosen, start):
+    """Return the features (m, d) of chosen patches among a batch (b, gh, gw, d).
+
+    Parameters
+    ----------
+    features : tensor of shape (b, gh, gw, d)
+        The batch.
+    chosen : ndarray of int
+        Numbers of patches, in order, over all batches.
+    start : int
+        Number of the first patch of the batch.
+    """
+    first, last = np.searchsorted(chosen, [start, start + features[..., 0].numel()])
+    own = torch.as_tensor(chosen[first:last] - start, device=features.device)
+    return features.flatten(0, 2)[own]
 
 
 @with_parameters
@@ -83,17 +112,11 @@ class PatchModel(CrossFittedMixin, LayersMixin, ImageDetector):
     def _drawn(self, training, pictures, random):
         """Return features (m, d) of at most `max_patches` patches and their places."""
         n_places = training.grid[0] * training.grid[1]
-        n_patches = n_places * len(pictures)
-        chosen = np.arange(n_patches)
-        if self.max_patches is not None and self.max_patches < n_patches:
-            chosen = np.sort(random.permutation(n_patches)[: self.max_patches])
+        chosen = drawn(n_places * len(pictures), self.max_patches, random)
         parts, start = [], 0
         for features in training.of(pictures):
-            stop = start + len(features) * n_places
-            first, last = np.searchsorted(chosen, [start, stop])
-            own = torch.as_tensor(chosen[first:last] - start, device=features.device)
-            parts.append(features.flatten(0, 2)[own])
-            start = stop
+            parts.append(picked(features, chosen, start))
+            start += len(features) * n_places
         return torch.cat(parts), torch.as_tensor(chosen % n_places)
 
     def _as_input(self, rows, detector):
@@ -109,6 +132,14 @@ class PatchModel(CrossFittedMixin, LayersMixin, ImageDetector):
 
     def _known(self, features):
         return self._pool(self._anomaly_of_patches(features))
+
+
+@with_parameters
+class BackboneModel(PatchModel, BackboneDetector):
+    """Base of those that name a backbone and its layers themselves."""
+
+    def _made_embedding(self):
+        return self._own_embedding() if self.embedding is None else self._given()
 
 
 @with_parameters

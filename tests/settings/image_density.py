@@ -106,6 +106,11 @@ FOD = Settings(
     [{"n_heads": 2, "target_weight": 0.0, "entropy_weight": 0.0, "hidden_size": None}],
     pictures={"n_layers": 1, "n_heads": 1, "hidden_size": 8, "max_epochs": 1},
 )
+GCPF = Settings(
+    {**SCALES, "n_clusters": 1, "max_patches": 300},
+    [{"n_clusters": 3, "max_steps": 0}],
+    pictures={"n_clusters": 2, "max_steps": 5},
+)
 GaussianAD = Settings(SCALES, pictures={})
 MultiscaleSparseCoding = Settings(
     {
@@ -141,6 +146,11 @@ PyramidFlow = Settings(
 )
 RFS = Settings({**FINE, "batch_size": 512}, pictures={})
 SemiOrthogonal = Settings({**PIXELS, "n_features": 2}, pictures={"n_features": 8})
+SOMAD = Settings(
+    {**PIXELS, "map_shape": (1, 3), "n_rough_epochs": 2, "n_fine_epochs": 2},
+    [{"map_shape": (1, 2), "n_neighbors": 1, "n_features": 2}],
+    pictures={"map_shape": (2, 3), "n_rough_epochs": 1, "n_fine_epochs": 1},
+)
 Texems = Settings(
     {**PIXEL, "n_texems": 2, "max_patches": 300},
     [{"n_texems": 1, "min_deviation": 0.1}],

@@ -183,6 +183,11 @@ DOC = Settings(
     own_labels="a reference set with classes is what it learns beside one class",
     labels=two_other_classes,
 )
+REB = Settings(
+    {**LEARNED, "neighborhood": 1, "lr": 0.01},
+    [{"density_weight": 0.0, "max_patches": 100}],
+    pictures={"max_epochs": 1},
+)
 PANDA = Settings({**LEARNED, "lr": 1.0}, pictures={"max_epochs": 1})
 MeanShifted = Settings(
     {**LEARNED, "lr": 0.003, "batch_size": 20},
