@@ -17,14 +17,8 @@ NOT_YET = "not measured yet"
 LEFT_OUT = {
     "DOC": "needs pictures of other things, with their classes",
     "DRA": "needs known anomalies",
-    "GCPF": NOT_YET,
-    "GraphCore": NOT_YET,
     "MixedSupervision": "needs known anomalies, some with masks",
     "PatchDetector": "has no method of its own: PaDiM and PatchCore are such ones",
-    "REB": NOT_YET,
-    "RSTDN": NOT_YET,
-    "SOMAD": NOT_YET,
-    "SelFormaly": NOT_YET,
     "VideoGAN": "needs pairs of a frame and its motion, which single pictures are not",
     "TiledDetector": "cuts large pictures for another detector",
 }

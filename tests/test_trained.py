@@ -213,6 +213,7 @@ SLOW = {
     "RSTDN",
     "RSTPM",
     "SCADN",
+    "SLAD",
     "SimpleNet",
     "SuperSimpleNet",
     "UninformedStudents",
@@ -228,10 +229,10 @@ BELOW = {
     "HTDG": 0.51,
     "ICL": 0.83,
     "INPFormer": 0.40,
-    "LOE": 0.72,
+    "LOE": 0.77,
     "MSPatch": 0.70,
     "MOGAAL": 0.74,
-    "NeuTraL": 0.72,
+    "NeuTraL": 0.76,
     "OCCNN": 0.55,
     "PFM": 0.62,
     "PNI": 0.90,
@@ -242,7 +243,6 @@ BELOW = {
     "RaPP": 0.91,
     "SCADN": 0.52,
     "SLA2P": 0.82,
-    "SLAD": 0.68,
     "SOGAAL": 0.72,
 }
 

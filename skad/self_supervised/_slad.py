@@ -202,10 +202,10 @@ class SLAD(RowNetworkDetector):
     that code divides by zero; here all weigh 1, as its features do where they are 50 or
     more.
 
-    With 250 rows of each of ten standardized tables the ROC AUC is .68 in the mean,
-    that of the norm of the row .83, and .57 without training; with features from 0 to
-    1, which the authors have for most tables, it is no better. On six of them the loss
-    of their code got .72, this one .64.
+    With 250 rows of each of ten standardized tables the ROC AUC is .87 in the mean,
+    that of the norm of the row .83, and .57 without training; after 150 epochs it is
+    .79. The rule of ``max_epochs="auto"`` was chosen on nine other sets: .66 in the
+    mean, after 50 epochs .55.
 
     References
     ----------
