@@ -50,6 +50,7 @@ REASONS = {
     "EfficientAD": _FEW,
     "FOD": {"cookie": _FEW},
     "FastFlow": {"cookie": _FEW},
+    "GCPF": {"cookie": _CLOSE},
     "GLASS": {"cookie": _FEW},
     "GLCF": _FEW,
     "GaussianAD": {"cookie": "one Gaussian of whole pictures, learned from 31"},
@@ -65,6 +66,16 @@ REASONS = {
     "SoftPatch": {"cookie": _CLOSE},
     "SuperSimpleNet": _FEW,
     "Texems": _TEXTURE,
+    "MeanShifted": {"cookie": _CLOSE},
+    "MemKD": {"cookie": _CLOSE},
+    "PANDA": {"cookie": _CLOSE},
+    "PFM": {"cookie": _FEW},
+    "PyramidFlow": {"cookie": _FEW},
+    "RDPlusPlus": {"cookie": _FEW},
+    "RSTDN": {"cookie": _FEW},
+    "RSTPM": {"cookie": _FEW},
+    "ReContrast": {"cookie": _FEW},
+    "SemiREST": {"cookie": _FEW},
 }
 
 

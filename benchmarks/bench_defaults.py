@@ -81,6 +81,9 @@ CANDIDATES = {
     ],
     "OCNN": [UNTRAINED, {"hidden_penalty": 1.0}],
     "DROCC": [UNTRAINED],
+    "ICL": grid(max_epochs=[200]),
+    "NeuTraL": grid(max_epochs=[50, 800]),
+    "SLAD": [UNTRAINED, *grid(max_epochs=[50, 300])],
     "DAGMM": [UNTRAINED],
     "VAE": [
         *grid(measure=["reconstruction_probability", "iwae", "kl"]),

@@ -152,14 +152,17 @@ def built(kind, backbone, weights, seed):
     return detector.set_params(**{k: v for k, v in given.items() if k in known})
 
 
-def shortened(make, X, seconds):
-    """Return a detector that trains for about so many seconds, and its `Limit`."""
+def shortened(make, X, seconds, **known):
+    """Return a detector that trains for about so many seconds, and its `Limit`.
+
+    `fit` takes what is `known` of the pictures besides.
+    """
     detector, limit = make(), Limit(seconds)
     if "callbacks" not in detector.get_params(deep=False):
         return detector, None
     first = FirstSteps(MOST * seconds)
     with suppress(Known):
-        detector.set_params(callbacks=[first]).fit(X)
+        detector.set_params(callbacks=[first]).fit(X, **known)
     share = min(1.0, seconds / first.seconds)
     detector = make()
     gc.collect()  # what was trained for some steps is in circles: its memory counts

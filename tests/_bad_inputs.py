@@ -9,6 +9,7 @@ import collections
 import dataclasses
 import decimal
 import fractions
+import functools
 import io
 import itertools
 import pathlib
@@ -628,13 +629,15 @@ GROUPS = {
 }
 
 
-# Goes with its files when the tests end.
-FOLDER = tempfile.TemporaryDirectory(prefix="skad-bad-pictures-")
+@functools.cache
+def folder():
+    """Return a folder that goes with its files when the tests end."""
+    return tempfile.TemporaryDirectory(prefix="skad-bad-pictures-")
 
 
 def with_file(content, name="picture.png"):
     """Return a path to a file that is no picture."""
-    path = pathlib.Path(tempfile.mkdtemp(dir=FOLDER.name)) / name
+    path = pathlib.Path(tempfile.mkdtemp(dir=folder().name)) / name
     path.write_bytes(content)
     return [str(path)]
 

@@ -201,7 +201,8 @@ class GOAD(TransformationDetector):
     >>> import numpy as np
     >>> from skad.self_supervised import GOAD
     >>> rng = np.random.default_rng(0)
-    >>> X = rng.normal(size=(300, 2)) @ rng.normal(size=(2, 6))
+    >>> X = rng.choice([-1, 1], size=(300, 1)) * [1, 1, 1, 2, 2, 2]
+    >>> X = X + rng.normal(0, 0.1, size=(300, 6))
     >>> detector = GOAD(n_transformations=16, random_state=0).fit(X)
     >>> detector.predict([X[2], X[2] * [1, -1, 1, -1, 1, -1]])
     array([ 1, -1])
