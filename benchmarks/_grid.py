@@ -6,7 +6,7 @@ import warnings
 from functools import partial
 
 import numpy as np
-from _measure import Table, in_turns, kept_notes, seconds
+from _measure import Table, in_turns, kept_notes, kept_rows, seconds
 
 import skad
 from skad import _compiled
@@ -89,16 +89,6 @@ def pairs():
     ]
 
 
-def earlier(path):
-    """Return the rows of a table that is there, by detector."""
-    rows = {}
-    for line in path.read_text().splitlines() if path.exists() else ():
-        if not line.startswith(("#", "detector\t")):
-            row = line.split("\t")
-            rows.setdefault(row[0], []).append(row)
-    return rows
-
-
 def in_cpu_turns(ours, peer):
     """Return the median milliseconds of a CPU that two functions take, in turns."""
     first = [seconds(function, time.process_time) for function in (ours, peer)]
@@ -125,7 +115,7 @@ def grid(options):
     other detectors stay as they are.
     """
     path = pathlib.Path(options.out, "tables_grid.tsv")
-    kept = earlier(path) if options.only else {}
+    kept = kept_rows(path) if options.only else []
     table = Table("detector n d work ours_ms peer_ms ratio note".split())
     table.notes = kept_notes(path) if options.only else []
     warnings.simplefilter("ignore")
@@ -135,8 +125,9 @@ def grid(options):
         shown = ", ".join(f"{key}={value}" for key, value in told.items())
         shown = f"{name}({shown})"
         if options.only and name not in options.only:
-            for row in kept.get(shown, ()):
-                table.add(*row)
+            for row in kept:
+                if row[0] == shown:
+                    table.add(*row)
             continue
         for d in FEATURES:
             took = 0.0

@@ -95,6 +95,13 @@ def kept_notes(path):
     return list(dict.fromkeys(found))
 
 
+def kept_rows(path):
+    """Return the rows of a table that is there, as lists of their cells."""
+    path = pathlib.Path(path)
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [line.split("\t") for line in lines if line[:1] != "#"][1:]
+
+
 class Table:
     """Rows printed as they come and written as tab-separated text at the end."""
 

@@ -18,7 +18,7 @@ import time
 import warnings
 
 import numpy as np
-from _measure import Table, kept_notes
+from _measure import Table, kept_notes, kept_rows
 from _picture_rows import BASELINES, SETS
 from bench_images_all import RESNET, RESULTS, baseline, figures, scored, shortened
 from bench_pictures import real
@@ -94,15 +94,14 @@ def main():
     warnings.simplefilter("ignore")
     data, path = pathlib.Path(options.data), pathlib.Path(options.out)
     path = path / "images_known.tsv"
-    earlier = path.read_text().splitlines() if options.only else []
-    kept = [tuple(line.split("\t")) for line in earlier if line[:1] != "#"][1:]
+    kept = kept_rows(path) if options.only else []
     table, notes = Table(COLUMNS.split()), kept_notes(path) if options.only else ()
     for name in SETS:
         pictures = real(data / "images" / name)
         for kind in (*BASELINES, *DETECTORS):
             if options.only and kind not in options.only:
                 for row in kept:
-                    if row[:2] == (name, kind):
+                    if row[:2] == [name, kind]:
                         table.add(*row)
                 continue
             found = [

@@ -17,12 +17,11 @@ chose the defaults: ``benchmarks/results/defaults_supervised.tsv``.
 """
 
 import argparse
-import collections
 import pathlib
 import warnings
 
 import numpy as np
-from _measure import Table, kept_notes
+from _measure import Table, kept_notes, kept_rows
 from bench_defaults import tasks
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.preprocessing import StandardScaler
@@ -116,16 +115,6 @@ def defaults(options):
     return table
 
 
-def earlier(path):
-    """Return the rows of a table by labels and detector."""
-    rows = collections.defaultdict(list)
-    for line in path.read_text().splitlines():
-        if not line.startswith(("#", "labels")):
-            row = line.split("\t")
-            rows[row[0], row[1]].append(row)
-    return rows
-
-
 def main():
     """Write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -146,14 +135,15 @@ def main():
         if (data["y"] == 1).sum() >= 1.5 * max(LABELS):
             sets[path.stem.split("_", 1)[1]] = data["X"].astype(float), data["y"]
     path = pathlib.Path(options.out) / "tables_labels.tsv"
-    kept, notes = (earlier(path), kept_notes(path)) if options.only else ({}, ())
+    kept, notes = (kept_rows(path), kept_notes(path)) if options.only else ([], ())
     table = Table("labels detector set roc_auc average_precision".split())
     for n_known in LABELS:
         methods = WITH if n_known else {"norm of the row": StandardNorm, **WITHOUT}
         for name, cls in methods.items():
             if options.only and name not in options.only:
-                for row in kept.get((str(n_known), name), ()):
-                    table.add(*row)
+                for row in kept:
+                    if row[:2] == [str(n_known), name]:
+                        table.add(*row)
                 continue
 
             def make(seed, cls=cls):

@@ -42,7 +42,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
-from _measure import Table, fresh_process, kept_notes
+from _measure import Table, fresh_process, kept_notes, kept_rows
 from _selection import tasks
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import MinMaxScaler
@@ -248,8 +248,7 @@ def long_streams(n, only):
     """Write the table of passes over n rows; keep the rows of what is not measured."""
     path = RESULTS / "streams_long.tsv"
     columns = ["detector", "batch", "rows", "rows_s", "peak_mb", "growth_mb"]
-    lines = path.read_text().splitlines() if path.exists() else []
-    kept = [line.split("\t") for line in lines if line[:1] != "#"][1:]
+    kept = kept_rows(path)
     table = Table(columns)
     for name, batch, _ in PAIRS:
         if only and name.partition("(")[0] not in only:

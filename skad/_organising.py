@@ -1,9 +1,20 @@
 """The batch algorithm of self-organising maps, for arrays and tensors."""
 
+from numbers import Integral
+
 import numpy as np
 
 from skad._array import blocks, device_of, is_torch, like, namespace
 from skad._distances import middle, squared_distances
+
+
+def check_map_shape(shape):
+    """Raise unless `map_shape` is the rows and columns of a map."""
+    if len(shape) != 2 or not all(isinstance(n, Integral) and n > 0 for n in shape):
+        raise ValueError(
+            f"map_shape={shape} must be two numbers, rows and columns of the map, "
+            "each at least 1."
+        )
 
 
 def batch_step(X, nodes, width, shape):

@@ -7,7 +7,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from skad._array import like, namespace, to_numpy
-from skad._organising import batch_step, nearest_node
+from skad._organising import batch_step, check_map_shape, nearest_node
 from skad._parameters import with_parameters
 from skad._sklearn import Interval
 from skad.base import BaseDetector
@@ -126,12 +126,7 @@ class SOM(BaseDetector):
     }
 
     def _check_parameters(self, X):
-        shape = self.map_shape
-        if len(shape) != 2 or not all(isinstance(n, Integral) and n > 0 for n in shape):
-            raise ValueError(
-                f"map_shape={shape} must be two numbers, rows and columns of the map, "
-                "each at least 1."
-            )
+        check_map_shape(self.map_shape)
 
     def _row_elements(self):
         return 3 * (len(self.nodes_) + self.n_features_in_)

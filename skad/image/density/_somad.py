@@ -10,7 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from skad._array import blocks
 from skad._distances import middle, squared_distances
-from skad._organising import batch_step, nearest_node
+from skad._organising import batch_step, check_map_shape, nearest_node
 from skad._parameters import with_parameters
 from skad._random import generator
 from skad._sklearn import Interval
@@ -155,12 +155,7 @@ class SOMAD(BackboneModel):
     }
 
     def _check_parameters(self, X):
-        shape = self.map_shape
-        if len(shape) != 2 or not all(isinstance(n, Integral) and n > 0 for n in shape):
-            raise ValueError(
-                f"map_shape={shape} must be two numbers, rows and columns of the map, "
-                "each at least 1."
-            )
+        check_map_shape(self.map_shape)
 
     def _draw(self, random):
         # the first batch tells how many features there are
